@@ -1,0 +1,5 @@
+"""`python -m sora_dagster` is the `sora-dagster` command."""
+
+from sora_dagster.cli import main
+
+main()

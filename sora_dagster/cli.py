@@ -1,0 +1,321 @@
+"""The `sora-dagster` command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from sora_dagster.environment import Settings
+
+DEFAULT_HOME = Path(".sora")
+_DEMO_LATENCY_SECONDS = 4.0
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception, so that everything that was started is ended."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="sora-dagster")
+def cli() -> None:
+    """Generative video as Dagster assets."""
+
+
+def main() -> NoReturn:
+    """Run the command; its exit status is 0 only when it did all it was asked."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        cli.main(prog_name="sora-dagster", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("\nstopped; run the same command again to carry on", err=True)
+        sys.exit(130)
+    except _Terminated:
+        sys.exit(143)
+    sys.exit(0)
+
+
+def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Turn what a user can mend into a message without a traceback."""
+    from sora_dagster.generation.prompts import DatasetError
+    from sora_dagster.local_home import HomeInUseError
+    from sora_dagster.processes import ProcessError
+    from sora_dagster.runware.errors import MissingKeyError, RunwareError
+    from sora_dagster.storage import StorageError
+
+    try:
+        yield
+    except (
+        DatasetError,
+        HomeInUseError,
+        MissingKeyError,
+        ProcessError,
+        RunwareError,
+        StorageError,
+    ) as error:
+        raise click.ClickException(str(error)) from error
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@cli.command(
+    "sandbox",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def sandbox(arguments: tuple[str, ...]) -> None:
+    """Start a local Runware that renders real videos (see sora-dagster sandbox --help)."""
+    # Its options are declared with it; they are loaded only when it is asked for, since it needs
+    # packages that the others do not.
+    try:
+        from sora_dagster.sandbox.command import sandbox_command
+    except ImportError as error:
+        raise click.ClickException(
+            f'the sandbox needs {error.name}; install it with: pip install "sora-dagster[sandbox]"'
+        ) from error
+    sandbox_command.main(list(arguments), prog_name="sora-dagster sandbox")
+
+
+@cli.command("webhook")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", default=8788, show_default=True, help="Port; 0 for a free one.")
+@click.option("--storage", "storage_url", help="Storage root; SORA_STORAGE where not given.")
+def webhook(host: str, port: int, storage_url: str | None) -> None:
+    """Receive Runware's webhooks into the storage root's inbox.
+
+    Needs SORA_WEBHOOK_SECRET. Prints "listening on URL" when ready; put that URL behind a public
+    address and name the public one in SORA_WEBHOOK_URL.
+    """
+    from sora_dagster.environment import Settings
+    from sora_dagster.storage import StorageRoot
+    from sora_dagster.webhook import serve
+
+    secret = os.environ.get("SORA_WEBHOOK_SECRET", "")
+    if not secret:
+        raise click.ClickException(
+            "SORA_WEBHOOK_SECRET is not set; set it to a random text of 32 characters or more, "
+            "the same here and where clips are requested"
+        )
+    with _clear_errors():
+        root = StorageRoot(storage_url or Settings.from_environment().storage_url)
+        root.check_writable()
+        try:
+            serve(
+                root,
+                secret,
+                host=host,
+                port=port,
+                on_ready=lambda url: click.echo(f"listening on {url}"),
+            )
+        except OSError as error:
+            raise click.ClickException(
+                f"cannot listen at {host}:{port}: {error.strerror or error}. End what listens "
+                f"there, or choose another port with --port."
+            ) from error
+
+
+def _pipeline_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(
+        [
+            click.option(
+                "--max-usd",
+                help="Spending limit in USD, or 'unlimited'; SORA_MAX_USD, or 25, where not given.",
+            ),
+            click.option(
+                "--max-quiet-minutes",
+                default=45.0,
+                show_default=True,
+                help="Give up waiting when nothing has changed for so long.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command("generate")
+@click.argument("prompts", type=click.Path(path_type=Path))
+@click.option("--storage", "storage_url", help="Storage root; SORA_STORAGE where not given.")
+@click.option(
+    "--home",
+    "home_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the Dagster instance; one below .sora for each storage root where not given.",
+)
+@_pipeline_options
+def generate(
+    prompts: Path,
+    storage_url: str | None,
+    home_folder: Path | None,
+    max_usd: str | None,
+    max_quiet_minutes: float,
+) -> None:
+    """Generate every clip of the dataset PROMPTS, and its remixes, and wait until all are stored.
+
+    Needs RUNWARE_API_KEY; RUNWARE_BASE_URL names another API. Polls for results unless
+    SORA_WEBHOOK_URL names a receiver. May be killed and run again: nothing is paid twice.
+    """
+    from sora_dagster.environment import Settings
+    from sora_dagster.generation.layout import segment
+    from sora_dagster.local_home import LocalHome
+    from sora_dagster.storage import normalized_url
+
+    with _clear_errors():
+        settings = Settings.from_environment(
+            {**os.environ, "SORA_PROMPTS": str(prompts.absolute())}
+        )
+        settings = replace(
+            settings,
+            storage_url=normalized_url(storage_url or settings.storage_url),
+            max_usd=max_usd or settings.max_usd,
+        )
+        folder = home_folder or DEFAULT_HOME / "generate" / segment(settings.storage_url)
+        home = LocalHome(folder)
+        with home.in_use():
+            _run_pipeline(settings, home, {}, max_quiet_minutes)
+
+
+@cli.command("estimate")
+@click.argument("prompts", type=click.Path(path_type=Path))
+def estimate(prompts: Path) -> None:
+    """Print what every clip of the dataset PROMPTS would cost by the catalogue; sends nothing."""
+    from rich.console import Console
+
+    from sora_dagster.environment import Settings
+    from sora_dagster.estimate import estimate_table
+
+    with _clear_errors():
+        settings = Settings.from_environment({**os.environ, "SORA_PROMPTS": str(prompts)})
+        table, total = estimate_table(settings.graph())
+    console = Console()
+    console.print(table)
+    console.print(f"[bold]{total:.2f} USD in all, by the catalogue's prices[/bold]")
+
+
+@cli.command("demo")
+@click.option(
+    "--home",
+    "home_folder",
+    default=DEFAULT_HOME / "demo",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the demo: clips, Dagster instance and logs.",
+)
+@click.option(
+    "--latency",
+    default=_DEMO_LATENCY_SECONDS,
+    show_default=True,
+    help="Seconds that the local Runware takes for a video.",
+)
+@_pipeline_options
+def demo(home_folder: Path, latency: float, max_usd: str | None, max_quiet_minutes: float) -> None:
+    """Generate the example dataset against a local Runware: no key, no cloud, no cost."""
+    from sora_dagster.environment import Settings, example_prompts
+    from sora_dagster.local_home import LocalHome
+    from sora_dagster.local_stack import local_runware
+
+    home = LocalHome(home_folder)
+    with _clear_errors(), home.in_use():
+        settings = Settings(
+            prompts_path=os.environ.get("SORA_PROMPTS") or str(example_prompts()),
+            max_usd=max_usd or "unlimited",
+        )
+        click.echo("Starting a local Runware and a webhook receiver …")
+        with local_runware(home, settings, latency_seconds=latency) as (local, environment):
+            _run_pipeline(
+                local,
+                home,
+                environment,
+                max_quiet_minutes,
+                after="To look at it in the Dagster UI: make dev   (or: sora-dagster dev)",
+            )
+
+
+@cli.command("dev")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the UI.")
+@click.option("--port", default=3000, show_default=True, help="Port of the UI.")
+@click.option(
+    "--home",
+    "home_folder",
+    default=DEFAULT_HOME / "demo",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the demo.",
+)
+@click.option(
+    "--latency",
+    default=_DEMO_LATENCY_SECONDS,
+    show_default=True,
+    help="Seconds that the local Runware takes for a video.",
+)
+def dev(host: str, port: int, home_folder: Path, latency: float) -> None:
+    """Start a local Runware, the webhook receiver and the Dagster UI on the demo's data."""
+    from sora_dagster.environment import Settings, example_prompts
+    from sora_dagster.local_home import LocalHome
+    from sora_dagster.local_stack import dagster_ui, local_runware
+    from sora_dagster.processes import check_port_is_free, wait_for_http
+
+    home = LocalHome(home_folder)
+    with _clear_errors(), home.in_use(), ExitStack() as stack:
+        check_port_is_free(host, port)
+        settings = Settings(
+            prompts_path=os.environ.get("SORA_PROMPTS") or str(example_prompts()),
+            max_usd=os.environ.get("SORA_MAX_USD"),
+        )
+        click.echo("Starting a local Runware, a webhook receiver and the Dagster UI …")
+        local, environment = stack.enter_context(
+            local_runware(home, settings, latency_seconds=latency)
+        )
+        ui = stack.enter_context(
+            dagster_ui(home, {**local.to_environment(), **environment}, host=host, port=port)
+        )
+        url = f"http://{host}:{port}"
+        wait_for_http(f"{url}/server_info", ui)
+        click.echo(f"Dagster UI: {url}")
+        click.echo(f"Local Runware: {local.base_url}   clips: {home.storage}")
+        click.echo("Ctrl-C ends everything.")
+        ui.wait()
+
+
+def _run_pipeline(
+    settings: Settings,
+    home: Any,
+    environment: Mapping[str, str],
+    max_quiet_minutes: float,
+    after: str | None = None,
+) -> None:
+    from rich.console import Console
+
+    from sora_dagster.pipeline import Pipeline
+    from sora_dagster.report import ProgressBar, print_result
+
+    settings.runware().run_limit_usd()
+    console = Console()
+    pipeline = Pipeline(
+        settings, home, environment=environment, max_quiet_minutes=max_quiet_minutes
+    )
+    with ProgressBar(console) as bar:
+        result = pipeline.run(bar.show)
+    print_result(console, result, storage_url=settings.storage_url)
+    if after is not None:
+        console.print(after)
+    if not result.is_complete:
+        sys.exit(1)

@@ -1,0 +1,245 @@
+"""The run that waits for everybody: stores what is finished, logs it, and asks for its remixes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from sora_dagster.events import clip_event, clip_event_is_logged, request_event
+from sora_dagster.generation.archive import FinishedTask, ReadyTask
+from sora_dagster.generation.clips import ClipRequest
+from sora_dagster.generation.collector import Collector, Round
+from sora_dagster.generation.download import DownloadError
+from sora_dagster.generation.generator import Generator
+from sora_dagster.generation.lease import Lease
+from sora_dagster.generation.prompts import DatasetError
+from sora_dagster.generation.requester import RequestState
+from sora_dagster.graph import VideoGraph
+from sora_dagster.metadata import error_metadata
+from sora_dagster.runware.errors import RunwareError
+
+
+@dataclass(frozen=True)
+class CollectLimits:
+    """How long a collecting run stays, and how it works.
+
+    Arguments:
+        max_wait_seconds: longest stay; the sensor starts another run for what is left.
+        remix_linger_seconds: longest wait for more clips before their remixes are asked for, so
+            that one POST carries the remixes of many clips.
+        parallel_clips: how many clips are fetched and stored at once.
+    """
+
+    max_wait_seconds: float
+    remix_linger_seconds: float
+    parallel_clips: int
+
+
+@dataclass
+class CollectReport:
+    """What a collecting run did.
+
+    Arguments:
+        stored: partition keys of the clips stored.
+        cost_usd: what they cost.
+        remixes_requested: partition keys of the remixes asked for.
+        failures: reasons by partition key.
+        left: how many tasks were outstanding at its end.
+    """
+
+    stored: list[str] = field(default_factory=list)
+    cost_usd: float = 0.0
+    remixes_requested: list[str] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    left: int = 0
+
+
+class CollectingRun:
+    """Collects until nothing is outstanding, or its time is over.
+
+    Arguments:
+        context: the op's context, for its instance and log.
+        graph: names, partitions and the dataset.
+        generator: the generator.
+        limits: how long it stays.
+        monotonic: a clock for waits, in seconds.
+    """
+
+    def __init__(
+        self,
+        context: dg.OpExecutionContext,
+        graph: VideoGraph,
+        generator: Generator,
+        limits: CollectLimits,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._context = context
+        self._graph = graph
+        self._generator = generator
+        self._limits = limits
+        self._monotonic = monotonic
+        self._lease = Lease(generator.ledger, holder=context.run.run_id)
+        self._report = CollectReport()
+        # Stored clips whose remixes are still to be asked for; they stay in the index until then,
+        # so that a run that is killed here leaves them to the next.
+        self._held: dict[str, FinishedTask] = {}
+        self._held_since = 0.0
+
+    def run(self) -> CollectReport:
+        """Collect.
+
+        Raises:
+            RunwareError: where the API refuses to be polled.
+            StorageError: where the storage root fails.
+        """
+        if self._generator.ledger.is_empty:
+            return self._report
+        if not self._lease.take():
+            self._context.log.info("another run is collecting; nothing to do here")
+            return self._report
+        try:
+            self._loop(self._generator.collector())
+        finally:
+            self._lease.release()
+        return self._report
+
+    def _loop(self, collector: Collector) -> None:
+        deadline = self._monotonic() + self._limits.max_wait_seconds
+        with ThreadPoolExecutor(
+            self._limits.parallel_clips, thread_name_prefix="store-clip"
+        ) as pool:
+            while True:
+                round_ = self._look(collector)
+                arrived = [*round_.finished, *self._store(pool, collector, round_.ready)]
+                for finished in arrived:
+                    self._log(finished)
+                    self._hold_or_close(collector, finished)
+                self._request_remixes(collector, outstanding=round_.outstanding)
+                if round_.is_idle and not self._held:
+                    return
+                if self._monotonic() >= deadline:
+                    self._report.left = len(round_.outstanding)
+                    return
+                if not self._lease.keep():
+                    self._context.log.info("another run took the lease; it goes on from here")
+                    return
+                collector.wait()
+
+    def _look(self, collector: Collector) -> Round:
+        try:
+            return collector.look()
+        except RunwareError as error:
+            if not error.retryable:
+                raise
+            # What is generated goes on meanwhile, and the next look asks again.
+            self._context.log.warning(f"polling failed and is tried again: {error}")
+            return Round((), (), tuple(self._generator.ledger.pending()))
+
+    def _store(
+        self, pool: ThreadPoolExecutor, collector: Collector, ready: Iterable[ReadyTask]
+    ) -> Iterable[FinishedTask]:
+        futures = [(task, pool.submit(self._generator.archive.store, task)) for task in ready]
+        for task, future in futures:
+            try:
+                yield future.result()
+            except DownloadError as error:
+                self._context.log.warning(f"{task.attempt.clip}: {error}; it is tried again")
+                collector.hand_back(task.attempt.task_uuid)
+
+    def _log(self, finished: FinishedTask) -> None:
+        context, attempt = self._context, finished.attempt
+        if finished.outcome.errors and finished.outcome.state != "void":
+            self._report.failures[attempt.clip] = finished.failure_sentence
+            context.log.error(finished.failure_sentence)
+            context.log_event(
+                dg.AssetObservation(
+                    asset_key=dg.AssetKey(attempt.asset.split("/")),
+                    partition=attempt.clip,
+                    metadata={
+                        "state": finished.outcome.state,
+                        "task_uuid": attempt.task_uuid,
+                        "take": attempt.take,
+                        **error_metadata(finished.outcome.errors[0].model_dump(exclude_none=True)),
+                    },
+                )
+            )
+        manifest = finished.manifest
+        if manifest is None or clip_event_is_logged(context.instance, manifest):
+            return
+        context.log_event(
+            clip_event(context.instance, self._graph, manifest, self._generator.ledger.root)
+        )
+        self._report.stored.append(manifest.clip)
+        self._report.cost_usd += manifest.cost_usd
+
+    def _hold_or_close(self, collector: Collector, finished: FinishedTask) -> None:
+        is_clip = finished.attempt.asset == self._graph.clips.to_user_string()
+        if is_clip and finished.manifest is not None:
+            if not self._held:
+                self._held_since = self._monotonic()
+            self._held[finished.attempt.task_uuid] = finished
+        else:
+            self._close(collector, finished)
+
+    def _close(self, collector: Collector, finished: FinishedTask) -> None:
+        self._generator.archive.close(finished, collector.marker_keys(finished.attempt.task_uuid))
+
+    def _request_remixes(self, collector: Collector, *, outstanding: Iterable[str]) -> None:
+        """Ask for the remixes of the held clips, once no more clips are worth waiting for."""
+        if not self._held:
+            return
+        more_to_come = any(
+            collector.asset_of(uuid) == self._graph.clips.to_user_string() for uuid in outstanding
+        )
+        lingered = self._monotonic() - self._held_since
+        if more_to_come and lingered < self._limits.remix_linger_seconds:
+            return
+        for (root_run, limit), asked in self._remixes_by_run().items():
+            for requested in self._generator.request(
+                asked,
+                root_run=root_run,
+                run_limit_usd=limit,
+                # A new take of a clip makes its remixes stale; buying them anew is the user's word.
+                regenerate_stale=False,
+            ):
+                if requested.state is RequestState.STALE:
+                    self._context.log.info(f"{requested.request.clip}: {requested.detail}")
+                elif requested.ok:
+                    self._report.remixes_requested.append(requested.request.clip)
+                    self._context.log_event(
+                        request_event(self._context.instance, self._graph, requested)
+                    )
+                else:
+                    self._report.failures[requested.request.clip] = requested.detail
+                    self._context.log.error(f"{requested.request.clip}: {requested.detail}")
+        for finished in self._held.values():
+            self._close(collector, finished)
+        self._held.clear()
+
+    def _remixes_by_run(self) -> dict[tuple[str, float | None], list[ClipRequest]]:
+        """The remixes that the dataset asks for of the held clips, by who pays for them."""
+        try:
+            dataset = self._graph.load_dataset()
+        except DatasetError as error:
+            # What is paid for is stored all the same. The remixes are asked for by
+            # `request_clips`, or by hand, when the dataset can be read again.
+            self._context.log.error(f"no remixes are asked for: {error}")
+            return {}
+        asked: dict[tuple[str, float | None], list[ClipRequest]] = {}
+        for finished in self._held.values():
+            attempt, manifest = finished.attempt, finished.manifest
+            for clip_id, recipe in dataset.remix_cells:
+                if clip_id != attempt.clip:
+                    continue
+                try:
+                    request = self._graph.remix_request(dataset, clip_id, recipe, manifest)
+                except ValueError as error:
+                    self._report.failures[f"{clip_id}|{recipe}"] = str(error)
+                    continue
+                asked.setdefault((attempt.root_run, attempt.run_limit_usd), []).append(request)
+        return asked

@@ -1,0 +1,124 @@
+"""Keeping Dagster in step with the prompt dataset: partitions, and data versions of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from sora_dagster.events import (
+    data_version_of,
+    latest_materialization,
+    prompt_event,
+    row_data_version,
+)
+from sora_dagster.generation.clips import ClipSpec, remix_spec
+from sora_dagster.generation.prompts import PromptDataset
+from sora_dagster.graph import VideoGraph, remix_partition
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the dataset asks for under one partition.
+
+    Arguments:
+        asset: `prompts` or `remix_prompts`.
+        partition: the partition key.
+        data_version: changes exactly when another video is asked for.
+        spec: what is asked for.
+    """
+
+    asset: dg.AssetKey
+    partition: str
+    data_version: str
+    spec: ClipSpec
+
+    def metadata(self) -> dict[str, Any]:
+        """What the UI shows of it."""
+        metadata: dict[str, Any] = {
+            "prompt": self.spec.prompt,
+            "model": self.spec.model,
+            "take": self.spec.take,
+            "tags": list(self.spec.tags),
+        }
+        if self.spec.size is not None:
+            metadata["size"] = str(self.spec.size)
+        if self.spec.duration_seconds is not None:
+            metadata["duration_seconds"] = self.spec.duration_seconds
+        return metadata
+
+    def event(self) -> dg.AssetMaterialization:
+        """The materialization that tells Dagster."""
+        return prompt_event(
+            self.asset, self.partition, data_version=self.data_version, metadata=self.metadata()
+        )
+
+
+def rows_of(graph: VideoGraph, dataset: PromptDataset) -> Iterator[Row]:
+    """All rows and all remixes that the dataset asks for."""
+    for spec in dataset.clips:
+        yield Row(graph.prompts, spec.clip_id, row_data_version(spec.fingerprint, spec.take), spec)
+    for clip_id, recipe in dataset.remix_cells:
+        spec = remix_spec(dataset.clip(clip_id), prompt=dataset.recipe(recipe).prompt)
+        yield Row(
+            graph.remix_prompts,
+            remix_partition(clip_id, recipe),
+            row_data_version(spec.fingerprint, spec.take),
+            spec,
+        )
+
+
+def missing_partitions(
+    graph: VideoGraph, instance: dg.DagsterInstance, dataset: PromptDataset
+) -> Mapping[str, list[str]]:
+    """Partitions that the dataset has and Dagster lacks, by partitions definition."""
+    wanted = {
+        graph.clip_partitions: [spec.clip_id for spec in dataset.clips],
+        graph.recipe_partitions: [recipe.name for recipe in dataset.recipes],
+    }
+    missing: dict[str, list[str]] = {}
+    for definition, keys in wanted.items():
+        known = set(instance.get_dynamic_partitions(str(definition.name)))
+        if new := [key for key in keys if key not in known]:
+            missing[str(definition.name)] = new
+    return missing
+
+
+def sync_rows(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+    graph: VideoGraph,
+    dataset: PromptDataset,
+    partitions: Collection[str],
+) -> bool:
+    """Register rows before they are requested, so that their requests name their version.
+
+    The dataset sensor does the same for the whole dataset when it comes round; what it finds
+    logged here it does not log again.
+
+    Arguments:
+        context: the run's context, for its instance and log.
+        graph: names, partitions and the dataset.
+        dataset: the dataset.
+        partitions: partition keys of the rows.
+
+    Returns:
+        Whether any row was new or changed.
+    """
+    for name, keys in missing_partitions(graph, context.instance, dataset).items():
+        context.instance.add_dynamic_partitions(name, keys)
+    changed = [
+        row
+        for row in rows_of(graph, dataset)
+        if row.partition in partitions and not is_logged(context.instance, row)
+    ]
+    for row in changed:
+        context.log_event(row.event())
+    return bool(changed)
+
+
+def is_logged(instance: dg.DagsterInstance, row: Row) -> bool:
+    """Whether Dagster knows a row in its present version."""
+    latest = latest_materialization(instance, row.asset, row.partition)
+    return latest is not None and data_version_of(latest[1]) == row.data_version

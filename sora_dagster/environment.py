@@ -1,0 +1,156 @@
+"""Settings from environment variables, and the definitions that they make."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from sora_dagster.assets import build_clip_assets, build_remix_assets
+from sora_dagster.graph import VideoGraph, without_beta_warnings
+from sora_dagster.io_manager import ClipIOManager
+from sora_dagster.jobs import build_collect_job, build_request_job
+from sora_dagster.resources import ClipStorageResource, RunwareResource
+from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.transport import DEFAULT_BASE_URL
+from sora_dagster.sensors import build_completion_sensor, build_dataset_sensor
+from sora_dagster.video_assets import CLIP_IO_MANAGER_KEY
+
+DEFAULT_STORAGE = ".sora/storage"
+_POLL_AFTER_SECONDS = 5.0
+_POLL_AFTER_SECONDS_WITH_WEBHOOK = 60.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says; the same names everywhere.
+
+    Arguments:
+        base_url: address of the API (RUNWARE_BASE_URL).
+        storage_url: storage root (SORA_STORAGE); a folder in the project where not set.
+        prompts_path: the prompt dataset (SORA_PROMPTS); the example dataset where not set.
+        webhook_url: public address of the webhook receiver (SORA_WEBHOOK_URL); None to poll.
+        models_path: YAML file of further catalogue entries (SORA_MODELS).
+        max_usd: spending limit of a run in USD, or ``unlimited`` (SORA_MAX_USD); 25 where not set.
+    """
+
+    base_url: str = DEFAULT_BASE_URL
+    storage_url: str = DEFAULT_STORAGE
+    prompts_path: str = ""
+    webhook_url: str | None = None
+    models_path: str | None = None
+    max_usd: str | None = None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read the environment; what is empty counts as not set."""
+
+        def get(name: str) -> str | None:
+            return environ.get(name, "").strip() or None
+
+        return cls(
+            base_url=get("RUNWARE_BASE_URL") or DEFAULT_BASE_URL,
+            storage_url=get("SORA_STORAGE") or DEFAULT_STORAGE,
+            prompts_path=get("SORA_PROMPTS") or str(example_prompts()),
+            webhook_url=get("SORA_WEBHOOK_URL"),
+            models_path=get("SORA_MODELS"),
+            max_usd=get("SORA_MAX_USD"),
+        )
+
+    def to_environment(self) -> dict[str, str]:
+        """The same settings as environment variables, for processes that are started."""
+        values = {
+            "RUNWARE_BASE_URL": self.base_url,
+            "SORA_STORAGE": self.storage_url,
+            "SORA_PROMPTS": self.prompts_path,
+            "SORA_WEBHOOK_URL": self.webhook_url,
+            "SORA_MODELS": self.models_path,
+            "SORA_MAX_USD": self.max_usd,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def catalogue(self) -> Catalogue:
+        """The models that may be used.
+
+        Raises:
+            ValueError: where the file of entries is wrong.
+        """
+        return Catalogue.from_yaml(self.models_path) if self.models_path else Catalogue.builtin()
+
+    def graph(self) -> VideoGraph:
+        """The asset graph of the dataset."""
+        return VideoGraph(self.prompts_path, catalogue=self.catalogue())
+
+    def runware(self) -> RunwareResource:
+        """The API resource."""
+        return RunwareResource(
+            base_url=self.base_url,
+            models_path=self.models_path,
+            webhook_url=self.webhook_url,
+            max_usd_per_run=self.max_usd,
+        )
+
+    def storage(self) -> ClipStorageResource:
+        """The storage resource."""
+        return ClipStorageResource(url=self.storage_url)
+
+
+def example_prompts() -> Path:
+    """The prompt dataset that comes with the package, or with the repository."""
+    package = Path(__file__).parent
+    for folder in (package / "examples", package.parent / "examples"):
+        if (folder / "prompts.yaml").exists():
+            return folder / "prompts.yaml"
+    raise FileNotFoundError(
+        "the example dataset is not installed; name a dataset of your own in SORA_PROMPTS"
+    )
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """Everything for one dataset: assets, jobs, sensors and resources.
+
+    Arguments:
+        settings: where the dataset, the storage root and the API are.
+
+    Raises:
+        ValueError: where the file of catalogue entries is wrong.
+
+    Example:
+        >>> defs = build_definitions(Settings(prompts_path="prompts.yaml"))
+        >>> sorted(job.name for job in defs.jobs)
+        ['collect_clips', 'request_clips']
+    """
+    graph = settings.graph()
+    runware, storage = settings.runware(), settings.storage()
+    request_job, collect_job = build_request_job(graph), build_collect_job(graph)
+    with without_beta_warnings():
+        remix_automation = dg.AutomationConditionSensorDefinition(
+            "remix_automation",
+            target=dg.AssetSelection.assets(graph.remix_requests),
+            default_status=dg.DefaultSensorStatus.RUNNING,
+            description="Asks for the remixes of clips that were materialized by hand.",
+        )
+    return dg.Definitions(
+        assets=[*build_clip_assets(graph), *build_remix_assets(graph)],
+        jobs=[request_job, collect_job],
+        sensors=[
+            build_dataset_sensor(graph),
+            build_completion_sensor(
+                graph,
+                collect_job,
+                poll_after_seconds=_POLL_AFTER_SECONDS
+                if settings.webhook_url is None
+                else _POLL_AFTER_SECONDS_WITH_WEBHOOK,
+                minimum_interval_seconds=5,
+            ),
+            remix_automation,
+        ],
+        resources={
+            "runware": runware,
+            "clip_storage": storage,
+            CLIP_IO_MANAGER_KEY: ClipIOManager(storage=storage, runware=runware),
+        },
+    )

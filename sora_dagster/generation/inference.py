@@ -1,0 +1,108 @@
+"""From a clip that is asked for to the request that Runware gets, and what is kept of it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from pydantic import JsonValue
+
+from sora_dagster.generation.clips import ClipRequest, ClipSpec
+from sora_dagster.generation.markers import WebhookAddress
+from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.requests import VideoInference
+
+_NOT_KEPT = ("webhookURL", "uploadEndpoint")
+
+
+def build_inference(
+    request: ClipRequest,
+    *,
+    task_uuid: str,
+    catalogue: Catalogue,
+    webhook: WebhookAddress | None,
+    hosted_seconds: int | None,
+) -> VideoInference:
+    """The API request for a clip, checked against the model's catalogue entry.
+
+    Arguments:
+        request: the clip asked for.
+        task_uuid: the task's UUID.
+        catalogue: the models that may be used.
+        webhook: where Runware shall call back; None where results are polled for.
+        hosted_seconds: how long Runware shall keep the result's URL alive; None for its default.
+
+    Raises:
+        InvalidRequestError: where the API would refuse it; nothing was sent.
+        UnknownModelError: where the model has no catalogue entry.
+    """
+    spec = request.spec
+    fields: dict[str, Any] = {
+        "task_uuid": task_uuid,
+        "model": spec.model,
+        "positive_prompt": spec.prompt,
+        "number_results": spec.number_results,
+        "output_format": spec.output_format,
+        "include_cost": True,
+        "extra_parameters": catalogue.get(spec.model).extra_parameters,
+    }
+    if request.parent is not None:
+        fields["inputs"] = {"video_id": request.parent.video_id}
+    elif spec.first_frame is not None:
+        fields["inputs"] = {"frame_images": [spec.first_frame]}
+    if spec.size is not None:
+        fields |= {"width": spec.size.width, "height": spec.size.height}
+    if spec.duration_seconds is not None:
+        fields["duration"] = spec.duration_seconds
+    if spec.output_quality is not None:
+        fields["output_quality"] = spec.output_quality
+    if spec.safety != "none":
+        fields["safety"] = {"check_content": True, "mode": spec.safety}
+    if webhook is not None:
+        fields["webhook_url"] = webhook.for_task(task_uuid)
+    if hosted_seconds is not None:
+        fields["ttl"] = hosted_seconds
+    inference = VideoInference.build(**fields)
+    inference.check(catalogue)
+    return inference
+
+
+def estimate_usd(request: ClipRequest, catalogue: Catalogue) -> float:
+    """What a clip is expected to cost by the catalogue, in USD; never below the bill.
+
+    A remix has the size and length of its parent, where it is known.
+    """
+    spec, parent = request.spec, request.parent
+    size, duration = spec.size, spec.duration_seconds
+    if parent is not None:
+        size = size or parent.size
+        duration = duration or round(parent.duration_seconds)
+    return catalogue.get(spec.model).price_usd(
+        size=size, duration_seconds=duration, number_results=spec.number_results
+    )
+
+
+def kept_spec(spec: ClipSpec) -> ClipSpec:
+    """A spec as records keep it: a first frame's bytes become their hash."""
+    if spec.first_frame is None or not spec.first_frame.startswith("data:"):
+        return spec
+    return spec.model_copy(update={"first_frame": _hash_text(spec.first_frame)})
+
+
+def kept_wire(inference: VideoInference) -> dict[str, JsonValue]:
+    """A request as records keep it: no signed address, and image bytes as their hash."""
+    wire = {key: value for key, value in inference.to_wire().items() if key not in _NOT_KEPT}
+    if isinstance(inputs := wire.get("inputs"), dict) and "frameImages" in inputs:
+        wire["inputs"] = {**inputs, "frameImages": [_kept_image(i) for i in inputs["frameImages"]]}
+    return wire
+
+
+def _kept_image(image: Any) -> Any:
+    if isinstance(image, dict):
+        return {**image, "image": _kept_image(image["image"])}
+    is_address = len(image) <= 2048 and not image.startswith("data:")
+    return image if is_address else _hash_text(image)
+
+
+def _hash_text(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

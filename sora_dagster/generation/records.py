@@ -1,0 +1,200 @@
+"""The JSON objects that the protocol keeps in the storage root, one model for each."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from sora_dagster.generation.clips import ClipRequest, ParentVideo
+from sora_dagster.runware.errors import ErrorRecord
+
+FORMAT_VERSION = 1
+
+
+class Record(BaseModel):
+    """An immutable JSON object; fields that a newer version added are kept out of the way."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def to_json(self) -> bytes:
+        """The object's bytes."""
+        return self.model_dump_json(indent=1).encode()
+
+
+class RootRecord(Record):
+    """`root.json`: what the root is bound to.
+
+    Arguments:
+        namespace: random; task UUIDs are derived from it, so two roots never share one.
+        api_base_url: the API that its tasks were sent to.
+        account: the account that paid, where the API tells it.
+    """
+
+    format_version: int = FORMAT_VERSION
+    namespace: str
+    api_base_url: str
+    account: str | None
+    created_at: datetime
+    nonce: str
+
+
+class AttemptRecord(Record):
+    """`slots/…/attempt-k.json`: what was asked, before anything is sent.
+
+    Arguments:
+        request: the clip asked for (a first frame's data is kept as its hash).
+        take: number of the deliberate generation.
+        attempt: number of the try of that take.
+        fingerprint: hash of all that decides what is generated.
+        task_uuid: Runware's id of the task.
+        wire: the request as sent, without webhook address, upload address and image data.
+        estimate_usd: what it was expected to cost.
+        root_run: the run (or the first of its retries) that asked.
+        run_limit_usd: the spending limit that the root run was given, None for none.
+    """
+
+    request: ClipRequest
+    take: int
+    attempt: int
+    fingerprint: str
+    task_uuid: str
+    wire: dict[str, JsonValue]
+    estimate_usd: float
+    root_run: str
+    run_limit_usd: float | None
+    created_at: datetime
+    nonce: str
+
+    @property
+    def asset(self) -> str:
+        """Asset key of the clip."""
+        return self.request.asset
+
+    @property
+    def clip(self) -> str:
+        """Partition key of the clip."""
+        return self.request.clip
+
+    @property
+    def parent(self) -> ParentVideo | None:
+        """The video a remix was made from."""
+        return self.request.parent
+
+
+class PendingRecord(Record):
+    """`pending/<uuid>`: the index of what is outstanding; the slot it names holds the rest."""
+
+    asset: str
+    clip: str
+    take: int
+    attempt: int
+    task_uuid: str
+
+
+class SentRecord(Record):
+    """`tasks/<uuid>/sent-1.json`: the right to POST this task, taken by one."""
+
+    purpose: Literal["submit", "void"]
+    at: datetime
+    nonce: str
+
+
+class SeenRecord(Record):
+    """`tasks/<uuid>/seen.json`: proof that Runware has the task."""
+
+    how: Literal["acknowledged", "conflict", "polled"]
+    at: datetime
+
+
+OutcomeState = Literal["done", "partial", "failed", "lost", "unsure", "void"]
+
+
+class OutcomeRecord(Record):
+    """`tasks/<uuid>/outcome.json`: how a task ended.
+
+    Arguments:
+        state: done (all videos), partial (some), failed (none), void (never accepted), …
+        cost_usd: what it cost; the estimate where the API does not say, 0 where nothing was
+            accepted.
+        cost_is_estimate: whether the API did not tell the cost.
+        errors: what failed, and why.
+        charged: whether the task was accepted, and so may have been charged.
+    """
+
+    state: OutcomeState
+    cost_usd: float
+    cost_is_estimate: bool = False
+    errors: tuple[ErrorRecord, ...] = ()
+    at: datetime
+    nonce: str
+
+    @property
+    def has_videos(self) -> bool:
+        """Whether there is a manifest with at least one video."""
+        return self.state in ("done", "partial")
+
+
+class StoredVideo(Record):
+    """One video in the root, as the manifest describes it.
+
+    Arguments:
+        key: the object's key below the root.
+        seed: the seed Runware chose.
+        video_id: what a remix names in `inputs.videoId`.
+        cost_usd: what this video cost, None where the API did not say.
+        sha256: hash of the object's bytes, in hex.
+        nsfw: the content flag, where content was checked.
+    """
+
+    key: str
+    video_uuid: str
+    video_id: str | None
+    seed: int | None
+    cost_usd: float | None
+    nsfw: bool | None
+    size_bytes: int
+    sha256: str
+    content_type: str
+    container: str
+    width: int
+    height: int
+    duration_seconds: float
+    frame_count: int
+    frames_per_second: float
+    video_codec: str
+    audio_codec: str | None
+
+
+class ClipManifest(Record):
+    """`clips/…/clip.json`: the full record of a stored clip; it exists only for a whole one.
+
+    Arguments:
+        generation_seconds: from the submission to the moment its last result was first seen
+            finished, by the store's clock.
+        content_hash: SHA-256 over the videos' hashes: the clip's data version.
+    """
+
+    format_version: int = FORMAT_VERSION
+    asset: str
+    clip: str
+    take: int
+    attempt: int
+    fingerprint: str
+    task_uuid: str
+    state: Literal["done", "partial"]
+    request: ClipRequest
+    wire: dict[str, JsonValue]
+    videos: tuple[StoredVideo, ...]
+    poster_key: str
+    errors: tuple[ErrorRecord, ...]
+    cost_usd: float
+    cost_is_estimate: bool
+    estimate_usd: float
+    requested_at: datetime
+    stored_at: datetime
+    generation_seconds: float
+    content_hash: str
+    root_run: str
+    nonce: str

@@ -1,0 +1,186 @@
+"""The asset graph of one prompt dataset: names, partitions, and where the dataset is."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dagster as dg
+
+from sora_dagster.generation.clips import ClipRequest, remix_spec
+from sora_dagster.generation.generator import parent_video
+from sora_dagster.generation.prompts import PromptDataset, load_dataset
+from sora_dagster.generation.records import ClipManifest
+from sora_dagster.runware.models import Catalogue
+
+CODE_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class VideoGraph:
+    """What the asset builders, jobs and sensors of one dataset have in common.
+
+    The dataset is read when something runs, never when definitions load: a mistake in it fails
+    that run or tick with a clear error, and everything paid for is still collected.
+
+    Arguments:
+        prompts_path: the dataset file (JSONL, CSV, YAML or Parquet).
+        catalogue: the models that clips may use.
+        group_name: asset group of all assets.
+        name_prefix: put before the names of assets, partitions, jobs and sensors, so that one
+            code location can hold several datasets; such as ``trailers_``.
+
+    Example:
+        >>> graph = VideoGraph("prompts.yaml", name_prefix="trailers_")
+        >>> graph.clips.to_user_string()
+        'trailers_clips'
+    """
+
+    prompts_path: str | Path
+    catalogue: Catalogue = field(default_factory=Catalogue.builtin)
+    group_name: str = "generative_video"
+    name_prefix: str = ""
+
+    def name(self, base: str) -> str:
+        """The name of a part of the graph."""
+        return f"{self.name_prefix}{base}"
+
+    def _key(self, base: str) -> dg.AssetKey:
+        return dg.AssetKey(self.name(base))
+
+    @property
+    def prompts(self) -> dg.AssetKey:
+        """The dataset's rows; one partition a clip."""
+        return self._key("prompts")
+
+    @property
+    def clip_requests(self) -> dg.AssetKey:
+        """The submissions of clips."""
+        return self._key("clip_requests")
+
+    @property
+    def clips(self) -> dg.AssetKey:
+        """The stored clips."""
+        return self._key("clips")
+
+    @property
+    def remix_prompts(self) -> dg.AssetKey:
+        """The remixes that rows ask for; a cell of the grid clip x recipe each."""
+        return self._key("remix_prompts")
+
+    @property
+    def remix_requests(self) -> dg.AssetKey:
+        """The submissions of remixes."""
+        return self._key("remix_requests")
+
+    @property
+    def remixes(self) -> dg.AssetKey:
+        """The stored remixes."""
+        return self._key("remixes")
+
+    @property
+    def clip_partitions(self) -> dg.DynamicPartitionsDefinition:
+        """One partition for each clip id."""
+        return dg.DynamicPartitionsDefinition(name=self.name("clips"))
+
+    @property
+    def recipe_partitions(self) -> dg.DynamicPartitionsDefinition:
+        """One partition for each remix recipe."""
+        return dg.DynamicPartitionsDefinition(name=self.name("recipes"))
+
+    @property
+    def remix_partitions(self) -> dg.MultiPartitionsDefinition:
+        """The grid clip x recipe."""
+        return dg.MultiPartitionsDefinition(
+            {"clip": self.clip_partitions, "recipe": self.recipe_partitions}
+        )
+
+    def load_dataset(self) -> PromptDataset:
+        """Read the dataset as it is now.
+
+        Raises:
+            DatasetError: naming all its problems.
+        """
+        return load_dataset(self.prompts_path, catalogue=self.catalogue)
+
+    def clip_request(self, dataset: PromptDataset, clip_id: str) -> ClipRequest:
+        """What the dataset asks for under a clip id.
+
+        Raises:
+            LookupError: where the dataset has no such clip.
+        """
+        if clip_id not in dataset.clip_ids:
+            raise LookupError(
+                f"clip {clip_id!r} is not in {self.prompts_path}; it was removed or renamed. What "
+                f"was generated stays; put the row back to generate it anew"
+            )
+        return ClipRequest(
+            asset=self.clips.to_user_string(), clip=clip_id, spec=dataset.clip(clip_id)
+        )
+
+    def remix_request(
+        self, dataset: PromptDataset, clip_id: str, recipe: str, parent: ClipManifest | None
+    ) -> ClipRequest:
+        """What the dataset asks for under a cell of the grid.
+
+        Raises:
+            LookupError: where the dataset does not ask for this remix, or its clip is not stored.
+            ValueError: where its clip cannot be remixed.
+        """
+        if (clip_id, recipe) not in dataset.remix_cells:
+            raise LookupError(
+                f"{self.prompts_path} asks for no remix {recipe!r} of clip {clip_id!r}; add "
+                f"{recipe!r} to the row's recipes to have it made"
+            )
+        if parent is None:
+            raise LookupError(
+                f"clip {clip_id!r} is not stored yet, and a remix is made from its video; "
+                f"materialize {self.clips.to_user_string()} first"
+            )
+        return ClipRequest(
+            asset=self.remixes.to_user_string(),
+            clip=remix_partition(clip_id, recipe),
+            spec=remix_spec(dataset.clip(clip_id), prompt=dataset.recipe(recipe).prompt),
+            recipe=recipe,
+            parent=parent_video(parent),
+        )
+
+    def row_key(self, asset: str) -> dg.AssetKey:
+        """The asset of rows that belongs to an asset of videos."""
+        return self.prompts if asset == self.clips.to_user_string() else self.remix_prompts
+
+    def request_key(self, asset: str) -> dg.AssetKey:
+        """The asset of submissions that belongs to an asset of videos.
+
+        Raises:
+            LookupError: where the asset is not of this graph.
+        """
+        keys = {
+            self.clips.to_user_string(): self.clip_requests,
+            self.remixes.to_user_string(): self.remix_requests,
+        }
+        if asset not in keys:
+            raise LookupError(f"asset {asset!r} is none of this graph's: {', '.join(keys)}")
+        return keys[asset]
+
+
+def remix_partition(clip_id: str, recipe: str) -> str:
+    """Partition key of a cell of the grid clip x recipe, as Dagster spells it."""
+    return f"{clip_id}|{recipe}"
+
+
+def split_remix_partition(partition_key: str) -> tuple[str, str]:
+    """Clip id and recipe name of a cell of the grid."""
+    clip_id, _, recipe = partition_key.partition("|")
+    return clip_id, recipe
+
+
+@contextmanager
+def without_beta_warnings() -> Iterator[None]:
+    """Keep Dagster's warnings about features in beta away where one is used knowingly."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=dg.BetaWarning)
+        yield

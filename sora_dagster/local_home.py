@@ -1,0 +1,86 @@
+"""A Dagster instance in a folder, for the commands that bring their own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# No newsletter dialog, no telemetry; runs start at once, and runs that died are noticed.
+_DAGSTER_YAML = """\
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config:
+    dequeue_interval_seconds: 1
+run_monitoring:
+  enabled: true
+"""
+
+
+class HomeInUseError(Exception):
+    """Another command works in the same folder."""
+
+
+class LocalHome:
+    """A folder with a Dagster instance, logs and, for the demo, clips.
+
+    Arguments:
+        folder: the folder; made where it is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+
+    @property
+    def dagster_home(self) -> Path:
+        """What DAGSTER_HOME is set to."""
+        return self.folder / "dagster"
+
+    @property
+    def storage(self) -> Path:
+        """Storage root of the demo."""
+        return self.folder / "storage"
+
+    def log_path(self, name: str) -> Path:
+        """Where a process's output goes."""
+        return self.folder / "logs" / f"{name}.log"
+
+    def prepare(self) -> None:
+        """Make the folder and its `dagster.yaml`; one that is there is left as it is.
+
+        Raises:
+            OSError: where the folder cannot be written.
+        """
+        self.dagster_home.mkdir(parents=True, exist_ok=True)
+        config = self.dagster_home / "dagster.yaml"
+        if not config.exists():
+            config.write_text(_DAGSTER_YAML)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep other commands out of the folder while the block runs.
+
+        Raises:
+            HomeInUseError: where another command is in it.
+        """
+        self.prepare()
+        with (self.folder / "lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                lock.seek(0)
+                raise HomeInUseError(
+                    f"{self.folder} is in use by process {lock.read().strip() or 'unknown'}; end "
+                    f"it, or choose another folder with --home"
+                ) from error
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield

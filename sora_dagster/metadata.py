@@ -1,0 +1,119 @@
+"""What the Dagster UI shows of a request and of a stored clip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from sora_dagster.generation.records import ClipManifest
+from sora_dagster.generation.requester import Requested
+from sora_dagster.storage import StorageRoot
+
+
+def request_metadata(requested: Requested) -> dict[str, Any]:
+    """Metadata of a submission."""
+    request = requested.request
+    metadata: dict[str, Any] = {
+        "state": requested.state.value,
+        "detail": requested.detail,
+        "estimate_usd": requested.estimate_usd,
+        "model": request.spec.model,
+        "prompt": request.spec.prompt,
+        "take": requested.take,
+        "attempt": requested.attempt,
+    }
+    if requested.task_uuid is not None:
+        metadata["task_uuid"] = requested.task_uuid
+    if request.parent is not None:
+        metadata["parent_video_id"] = request.parent.video_id
+        metadata["parent_take"] = request.parent.take
+    if requested.error is not None:
+        metadata |= error_metadata(requested.error.model_dump(exclude_none=True))
+    return metadata
+
+
+def error_metadata(error: dict[str, Any]) -> dict[str, Any]:
+    """Metadata of a failure: class, raw code, parameter, and the API's page about it."""
+    metadata: dict[str, Any] = {
+        f"error_{name}": error[name]
+        for name in ("kind", "message", "code", "parameter")
+        if error.get(name)
+    }
+    if documentation := error.get("documentation"):
+        metadata["error_documentation"] = dg.MetadataValue.url(documentation)
+    return metadata
+
+
+def clip_metadata(manifest: ClipManifest, root: StorageRoot) -> dict[str, Any]:
+    """Metadata of a stored clip; figures are numbers, so that the UI plots them over time."""
+    spec, first = manifest.request.spec, manifest.videos[0]
+    metadata: dict[str, Any] = {
+        "dagster/uri": root.uri(first.key),
+        "cost_usd": manifest.cost_usd,
+        "model": spec.model,
+        "prompt": spec.prompt,
+        "size": f"{first.width}x{first.height}",
+        "duration_seconds": first.duration_seconds,
+        "task_uuid": manifest.task_uuid,
+        "video_uuid": first.video_uuid,
+        "take": manifest.take,
+        "size_bytes": sum(video.size_bytes for video in manifest.videos),
+        "sha256": manifest.content_hash,
+        "generation_seconds": manifest.generation_seconds,
+        "poster": _location(root, manifest.poster_key),
+    }
+    if first.seed is not None:
+        metadata["seed"] = first.seed
+    if first.video_id is not None:
+        metadata["video_id"] = first.video_id
+    if manifest.cost_is_estimate:
+        metadata["cost_is_estimate"] = True
+    if first.nsfw is not None:
+        metadata["nsfw"] = any(video.nsfw for video in manifest.videos)
+    if parent := manifest.request.parent:
+        metadata["parent"] = dg.MetadataValue.asset(dg.AssetKey(parent.asset.split("/")))
+        metadata["parent_partition"] = parent.clip
+        metadata["parent_take"] = parent.take
+        metadata["parent_video_id"] = parent.video_id
+    if len(manifest.videos) > 1:
+        metadata["videos"] = _videos_table(manifest, root)
+    if manifest.errors:
+        metadata["missing_videos"] = len(manifest.errors)
+        metadata |= error_metadata(manifest.errors[0].model_dump(exclude_none=True))
+    return metadata
+
+
+def _videos_table(manifest: ClipManifest, root: StorageRoot) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "video_uuid": video.video_uuid,
+                    "video_id": video.video_id or "",
+                    "seed": -1 if video.seed is None else video.seed,
+                    "cost_usd": -1.0 if video.cost_usd is None else video.cost_usd,
+                    "size_bytes": video.size_bytes,
+                    "sha256": video.sha256,
+                    "uri": root.uri(video.key),
+                }
+            )
+            for video in manifest.videos
+        ],
+        schema=dg.TableSchema(
+            columns=[
+                dg.TableColumn("video_uuid", "string"),
+                dg.TableColumn("video_id", "string"),
+                dg.TableColumn("seed", "int"),
+                dg.TableColumn("cost_usd", "float"),
+                dg.TableColumn("size_bytes", "int"),
+                dg.TableColumn("sha256", "string"),
+                dg.TableColumn("uri", "string"),
+            ]
+        ),
+    )
+
+
+def _location(root: StorageRoot, key: str) -> dg.MetadataValue[Any]:
+    path = root.local_path(key)
+    return dg.MetadataValue.path(path) if path else dg.MetadataValue.text(root.uri(key))

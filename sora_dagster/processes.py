@@ -1,0 +1,210 @@
+"""Starting other processes, waiting until they are ready, and ending all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+_READY_SECONDS = 60.0
+_LOOK_SECONDS = 0.1
+_PR_SET_PDEATHSIG = 1
+
+
+class ProcessError(Exception):
+    """A process did not start, or ended before it should."""
+
+
+class ManagedProcess:
+    """A process with a process group of its own, so that all it starts ends with it.
+
+    Arguments:
+        name: what people call it.
+        command: program and arguments.
+        environment: environment variables on top of those of this process.
+        log_path: where its output goes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log_path: Path,
+    ) -> None:
+        self.name = name
+        self.log_path = log_path
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        with log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended."""
+        return self._process.poll() is not None
+
+    def check(self) -> None:
+        """Say so where it has ended.
+
+        Raises:
+            ProcessError: with the end of its output.
+        """
+        if self.has_ended:
+            raise ProcessError(
+                f"{self.name} ended with status {self._process.returncode}:\n{self.last_output()}"
+            )
+
+    def last_output(self, lines: int = 15) -> str:
+        """The end of its output."""
+        text = self.log_path.read_text(errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def wait_for_line(self, prefix: str, *, timeout_seconds: float = _READY_SECONDS) -> str:
+        """Wait until it prints a line that starts so; the rest of that line.
+
+        Raises:
+            ProcessError: where it ends first, or takes too long.
+        """
+        found: list[str] = []
+
+        def look() -> bool:
+            self.check()
+            for line in self.log_path.read_text(errors="replace").splitlines():
+                if line.startswith(prefix):
+                    found.append(line.removeprefix(prefix).strip())
+                    return True
+            return False
+
+        if not wait_until(look, timeout_seconds=timeout_seconds):
+            raise ProcessError(
+                f"{self.name} was not ready within {timeout_seconds:.0f} s:\n{self.last_output()}"
+            )
+        return found[0]
+
+    def wait(self) -> int:
+        """Wait until it ends; its exit status."""
+        return self._process.wait()
+
+    def end(self, *, grace_seconds: float = 10.0) -> None:
+        """End it and all it started: ask first, insist after a grace."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+            if wait_until(self._group_is_gone, timeout_seconds=grace_seconds):
+                break
+        self._process.wait()
+
+    def _group_is_gone(self) -> bool:
+        self._process.poll()
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            # macOS answers so for a group whose members are all zombies.
+            return True
+        return False
+
+
+@contextmanager
+def running(
+    name: str, command: Sequence[str], *, environment: Mapping[str, str], log_path: Path
+) -> Iterator[ManagedProcess]:
+    """A process that ends with the block."""
+    process = ManagedProcess(name, command, environment=environment, log_path=log_path)
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    *,
+    timeout_seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Wait until a condition holds; False where it did not in time."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        sleep(_LOOK_SECONDS)
+    return True
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def check_port_is_free(host: str, port: int) -> None:
+    """Say so where a port is in use.
+
+    Raises:
+        ProcessError: naming the port and what to do.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ProcessError(
+                f"port {port} of {host} cannot be used: {error.strerror}. End what listens there, "
+                f"or choose another with --port."
+            ) from error
+
+
+def _end_with_parent() -> None:
+    """Have Linux end this process when its parent is killed, so that nothing is left behind."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def wait_for_http(
+    url: str, process: ManagedProcess, *, timeout_seconds: float = _READY_SECONDS
+) -> None:
+    """Wait until a process answers HTTP 200 at a URL.
+
+    Raises:
+        ProcessError: where it ends first, or takes too long.
+    """
+
+    def answers() -> bool:
+        process.check()
+        try:
+            return httpx.get(url, timeout=5.0).status_code == 200
+        except httpx.TransportError:
+            # Not listening yet.
+            return False
+
+    if not wait_until(answers, timeout_seconds=timeout_seconds):
+        raise ProcessError(
+            f"{process.name} did not answer at {url} within {timeout_seconds:.0f} s:\n"
+            f"{process.last_output()}"
+        )

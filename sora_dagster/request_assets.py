@@ -1,0 +1,114 @@
+"""Assets of submissions: each partition is asked for, and paid for, once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from sora_dagster.dataset_sync import sync_rows
+from sora_dagster.events import request_data_version, request_event
+from sora_dagster.generation.archive import content_hash
+from sora_dagster.generation.clips import ClipRequest
+from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.prompts import PromptDataset
+from sora_dagster.graph import CODE_VERSION, VideoGraph
+from sora_dagster.metadata import request_metadata
+from sora_dagster.partition_runs import failure_of, log_exact_events, partitioned_asset
+from sora_dagster.resources import ClipStorageResource, RunwareResource
+from sora_dagster.run_facts import add_post_counts, is_automatic, root_run_of
+
+# Submitting is quick, and small runs share the work of a large backfill.
+_REQUESTS_PER_RUN = 100
+
+AskFor = Callable[[PromptDataset, str, Ledger], ClipRequest]
+
+
+class RequestConfig(dg.Config):
+    """How clips are asked for.
+
+    Arguments:
+        max_usd: the run's spending limit in USD; None for the resource's.
+        regenerate_stale: whether a clip whose spec changed gets a new take, which is paid for.
+        retry_failed: whether a clip that failed for good is tried again.
+    """
+
+    max_usd: float | None = Field(
+        default=None, description="Spending limit of this run in USD; the resource's where null."
+    )
+    regenerate_stale: bool = Field(
+        default=True, description="Whether a clip whose prompt or settings changed is made anew."
+    )
+    retry_failed: bool = Field(
+        default=False, description="Whether a clip that failed for good is tried again."
+    )
+
+
+def build_requests_asset(
+    graph: VideoGraph,
+    key: dg.AssetKey,
+    *,
+    deps: Sequence[dg.AssetKey | dg.AssetDep],
+    partitions_def: dg.PartitionsDefinition[Any],
+    description: str,
+    ask: AskFor,
+    automation_condition: dg.AutomationCondition[Any] | None = None,
+) -> dg.AssetsDefinition:
+    @partitioned_asset(
+        key=key,
+        deps=deps,
+        partitions_def=partitions_def,
+        backfill_policy=dg.BackfillPolicy.multi_run(_REQUESTS_PER_RUN),
+        automation_condition=automation_condition,
+        group_name=graph.group_name,
+        code_version=CODE_VERSION,
+        kinds={"runware"},
+        description=description,
+        dagster_type=dg.Nothing,
+    )
+    def requests(
+        context: dg.AssetExecutionContext,
+        config: RequestConfig,
+        runware: RunwareResource,
+        clip_storage: ClipStorageResource,
+    ) -> Iterator[dg.Output[None]]:
+        dataset = graph.load_dataset()
+        rows_changed = sync_rows(context, graph, dataset, set(context.partition_keys))
+        failures: dict[str, str] = {}
+        with runware.generator(clip_storage) as generator:
+            asked = []
+            for partition in context.partition_keys:
+                try:
+                    asked.append(ask(dataset, partition, generator.ledger))
+                except (LookupError, ValueError) as error:
+                    failures[partition] = str(error)
+            requested = generator.request(
+                asked,
+                root_run=root_run_of(context.run),
+                run_limit_usd=config.max_usd
+                if config.max_usd is not None
+                else runware.run_limit_usd(),
+                # Nothing is bought anew because an upstream asset changed by itself.
+                regenerate_stale=config.regenerate_stale and not is_automatic(context.run),
+                retry_failed=config.retry_failed,
+            )
+            add_post_counts(context, generator.client.posts)
+        failures |= {item.request.clip: item.detail for item in requested if not item.ok}
+        for item in requested:
+            context.log.info(f"{item.request.clip}: {item.detail}")
+        if failures:
+            for item in requested:
+                if item.ok:
+                    context.log_event(request_event(context.instance, graph, item))
+            raise failure_of(failures, done=len(requested) - len(failures), verb="requested")
+        versions = [request_data_version(item) for item in requested]
+        context.set_data_version(key, dg.DataVersion(content_hash(versions)))
+        if len(requested) == 1:
+            context.add_asset_metadata(request_metadata(requested[0]))
+        yield dg.Output(None)
+        if len(requested) > 1 or rows_changed:
+            log_exact_events(
+                context, [request_event(context.instance, graph, item) for item in requested]
+            )
+
+    return requests

@@ -1,0 +1,153 @@
+"""Dagster resources: settings of the API client and of the storage root, and nothing more."""
+
+import os
+
+import dagster as dg
+from pydantic import Field
+
+from sora_dagster.generation.budget import parse_limit
+from sora_dagster.generation.collector import PollSettings
+from sora_dagster.generation.generator import Generator
+from sora_dagster.generation.markers import WebhookAddress
+from sora_dagster.runware.client import RunwareClient
+from sora_dagster.runware.errors import MissingKeyError
+from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.transport import DEFAULT_BASE_URL
+from sora_dagster.storage import StorageRoot
+
+
+class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Where clips are stored.
+
+    Example:
+        >>> ClipStorageResource(url="memory://").root().url
+        'memory://'
+    """
+
+    url: str = Field(
+        description=(
+            "Storage root: a folder, file:///folder, or s3://bucket/prefix. One root belongs to "
+            "one Runware account."
+        )
+    )
+
+    def root(self) -> StorageRoot:
+        """The storage root.
+
+        Raises:
+            StorageError: where it cannot be opened.
+        """
+        return StorageRoot(self.url)
+
+
+class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The Runware API: which key, which address, how requests are batched and results awaited.
+
+    The key itself is no setting: it is read from the environment variable that is named here, so
+    that it cannot show in Dagster's UI, run config or event log.
+
+    Example:
+        >>> RunwareResource(submit_batch_size=10).submit_batch_size
+        10
+    """
+
+    api_key_variable: str = Field(
+        default="RUNWARE_API_KEY", description="Environment variable that holds the API key."
+    )
+    base_url: str = Field(default=DEFAULT_BASE_URL, description="Address of the API.")
+    models_path: str | None = Field(
+        default=None,
+        description="YAML file with catalogue entries of further models; None for Sora 2 alone.",
+    )
+    timeout_seconds: float = Field(default=60.0, description="Longest wait for an answer.")
+    submit_batch_size: int = Field(default=20, description="Most clips submitted in one POST.")
+    poll_batch_size: int = Field(default=50, description="Most clips polled for in one POST.")
+    webhook_url: str | None = Field(
+        default=None,
+        description="Public address of the webhook receiver; None to poll for results.",
+    )
+    webhook_secret_variable: str = Field(
+        default="SORA_WEBHOOK_SECRET",
+        description="Environment variable that holds the secret webhook addresses are signed with.",
+    )
+    hosted_seconds: int | None = Field(
+        default=None,
+        description="How long Runware hosts a result (ttl, at least 60); None for its default.",
+    )
+    max_usd_per_run: str | None = Field(
+        default=None,
+        description="Spending limit of a run in USD, or 'unlimited'; None for 25.",
+    )
+    max_attempts: int = Field(default=3, description="Most attempts of one take of a clip.")
+    poll_first_seconds: float | None = Field(
+        default=None,
+        description="Wait before the first poll; None for 2, or 30 where there is a webhook.",
+    )
+    poll_longest_seconds: float | None = Field(
+        default=None,
+        description="Longest wait between polls; None for 10, or 60 where there is a webhook.",
+    )
+
+    def catalogue(self) -> Catalogue:
+        """The models that may be used.
+
+        Raises:
+            ValueError: where the file of entries is wrong.
+        """
+        return Catalogue.from_yaml(self.models_path) if self.models_path else Catalogue.builtin()
+
+    def run_limit_usd(self) -> float | None:
+        """Spending limit of a run in USD; None for none.
+
+        Raises:
+            ValueError: where the setting is no limit.
+        """
+        return parse_limit(self.max_usd_per_run)
+
+    def polls(self) -> PollSettings:
+        """When results are polled for."""
+        first, longest = (2.0, 10.0) if self.webhook_url is None else (30.0, 60.0)
+        return PollSettings(
+            first_seconds=self.poll_first_seconds or first,
+            longest_seconds=self.poll_longest_seconds or longest,
+        )
+
+    def client(self) -> RunwareClient:
+        """An API client; to be closed.
+
+        Raises:
+            MissingKeyError: where the environment variable is not set.
+        """
+        key = os.environ.get(self.api_key_variable, "").strip()
+        if not key:
+            raise MissingKeyError
+        return RunwareClient(
+            key,
+            base_url=self.base_url,
+            catalogue=self.catalogue(),
+            timeout_seconds=self.timeout_seconds,
+            submit_batch_size=self.submit_batch_size,
+            poll_batch_size=self.poll_batch_size,
+        )
+
+    def generator(self, storage: ClipStorageResource) -> Generator:
+        """The generator over this API and a storage root; to be closed.
+
+        Raises:
+            MissingKeyError: where there is no key.
+            StorageError: where the storage root cannot be opened.
+            ValueError: where the webhook's address or secret is wrong.
+        """
+        webhook = None
+        if self.webhook_url is not None:
+            secret = os.environ.get(self.webhook_secret_variable, "")
+            webhook = WebhookAddress(self.webhook_url, secret)
+        root = storage.root()
+        return Generator(
+            self.client(),
+            root,
+            webhook=webhook,
+            polls=self.polls(),
+            hosted_seconds=self.hosted_seconds,
+            max_attempts=self.max_attempts,
+        )

@@ -1,0 +1,128 @@
+"""The Runware API: requests, results, errors, the model catalogue, and a client.
+
+Knows nothing of clips, storage or Dagster, and can be used by itself:
+
+    from uuid import uuid4
+
+    from sora_dagster.runware import RunwareClient, VideoInference
+
+    request = VideoInference.build(
+        task_uuid=str(uuid4()), positive_prompt="a lighthouse in fog", width=1280, height=720
+    )
+    with RunwareClient.from_environment() as client:
+        [submission] = client.submit([request])
+        status = client.poll([request.task_uuid])[request.task_uuid]
+"""
+
+from sora_dagster.runware.account import AccountStatus
+from sora_dagster.runware.client import RunwareClient
+from sora_dagster.runware.errors import (
+    AuthenticationError,
+    ConflictError,
+    ConnectionFailedError,
+    ErrorRecord,
+    InvalidRequestError,
+    MissingKeyError,
+    ModelUnavailableError,
+    NotFoundError,
+    Problem,
+    ProviderError,
+    QuotaError,
+    RateLimitError,
+    RequestRefusedError,
+    RunwareError,
+    SafetyError,
+    ServerError,
+    TaskTimeoutError,
+    UnknownModelError,
+    UnreadableAnswerError,
+    error_from_payload,
+)
+from sora_dagster.runware.models import (
+    DEFAULT_MODEL,
+    SORA_2,
+    SORA_2_PRO,
+    Catalogue,
+    FrameSize,
+    OutputFormat,
+    SafetyMode,
+    Size,
+    VideoModel,
+    parse_size,
+)
+from sora_dagster.runware.requests import (
+    AccountDetails,
+    Authentication,
+    FrameImage,
+    GetResponse,
+    GetTaskDetails,
+    Inputs,
+    Ping,
+    Safety,
+    VideoInference,
+)
+from sora_dagster.runware.results import (
+    ApiAnswer,
+    TaskStatus,
+    VideoResult,
+    archived_status,
+    parse_answer,
+    task_status,
+)
+from sora_dagster.runware.submissions import Submission, SubmissionState
+from sora_dagster.runware.transport import DEFAULT_BASE_URL, DRY_RUN_HEADER, PostCounts
+
+__all__ = [
+    "DEFAULT_BASE_URL",
+    "DEFAULT_MODEL",
+    "DRY_RUN_HEADER",
+    "SORA_2",
+    "SORA_2_PRO",
+    "AccountDetails",
+    "AccountStatus",
+    "ApiAnswer",
+    "Authentication",
+    "AuthenticationError",
+    "Catalogue",
+    "ConflictError",
+    "ConnectionFailedError",
+    "ErrorRecord",
+    "FrameImage",
+    "FrameSize",
+    "GetResponse",
+    "GetTaskDetails",
+    "Inputs",
+    "InvalidRequestError",
+    "MissingKeyError",
+    "ModelUnavailableError",
+    "NotFoundError",
+    "OutputFormat",
+    "Ping",
+    "PostCounts",
+    "Problem",
+    "ProviderError",
+    "QuotaError",
+    "RateLimitError",
+    "RequestRefusedError",
+    "RunwareClient",
+    "RunwareError",
+    "Safety",
+    "SafetyError",
+    "SafetyMode",
+    "ServerError",
+    "Size",
+    "Submission",
+    "SubmissionState",
+    "TaskStatus",
+    "TaskTimeoutError",
+    "UnknownModelError",
+    "UnreadableAnswerError",
+    "VideoInference",
+    "VideoModel",
+    "VideoResult",
+    "archived_status",
+    "error_from_payload",
+    "parse_answer",
+    "parse_size",
+    "task_status",
+]

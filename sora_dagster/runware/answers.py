@@ -1,0 +1,245 @@
+"""An answer of the API, whatever form it came in.
+
+The documented form is ``{"data": [...], "errors": [...]}``, where either key may be missing. The
+official SDK has also met a bare list, a single error object, and ``{"error": {...}}``, and failed
+generations stand among the data as ``{"status": "error", "error": {...}}``. A webhook's body is
+one result or one error, with nothing around it. All of these are read here, once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from sora_dagster.runware.errors import RunwareError, UnreadableAnswerError, error_from_payload
+from sora_dagster.runware.redaction import shown, without_secrets
+
+_RESULT_KEYS = ("videoUUID", "videoURL", "taskUUID", "taskType")
+_FAILED_STATUSES = ("error", "failed")
+
+
+@dataclass(frozen=True)
+class ApiAnswer:
+    """An answer, sorted into what tells of success and what tells of failure.
+
+    Arguments:
+        status_code: HTTP status.
+        rows: acknowledgements, results, and generations that are running.
+        row_errors: generations that failed, told among the data.
+        errors: all other errors, of tasks or of the whole request.
+        retry_after_seconds: how long the answer asked to wait.
+    """
+
+    status_code: int
+    rows: tuple[Mapping[str, Any], ...] = ()
+    row_errors: tuple[RunwareError, ...] = ()
+    errors: tuple[RunwareError, ...] = ()
+    retry_after_seconds: float | None = None
+
+    def rows_of(self, task_uuid: str) -> list[Mapping[str, Any]]:
+        """The rows that name a task."""
+        return [row for row in self.rows if _same(row.get("taskUUID"), task_uuid)]
+
+    def errors_of(self, task_uuid: str) -> list[RunwareError]:
+        """The errors that name a task, besides those among the data."""
+        return [error for error in self.errors if _same(error.task_uuid, task_uuid)]
+
+    def row_errors_of(self, task_uuid: str) -> list[RunwareError]:
+        """The errors among the data that name a task."""
+        return [error for error in self.row_errors if _same(error.task_uuid, task_uuid)]
+
+    @property
+    def unscoped_errors(self) -> tuple[RunwareError, ...]:
+        """The errors that name no task."""
+        return tuple(error for error in (*self.errors, *self.row_errors) if error.task_uuid is None)
+
+    def names(self, task_uuid: str) -> bool:
+        """Whether anything in the answer names a task."""
+        return bool(
+            self.rows_of(task_uuid) or self.errors_of(task_uuid) or self.row_errors_of(task_uuid)
+        )
+
+
+def parse_answer(
+    status_code: int,
+    body: bytes | str | object,
+    *,
+    headers: Mapping[str, str] | None = None,
+    secrets: Sequence[str] = (),
+) -> ApiAnswer:
+    """Read an answer of any form.
+
+    Never raises: what cannot be read becomes an `UnreadableAnswerError` in `errors`, or, where the
+    HTTP status tells of a failure, the error of that status.
+
+    Arguments:
+        status_code: HTTP status.
+        body: the body as it came, or as parsed JSON.
+        headers: headers of the answer, for `Retry-After`.
+        secrets: texts to leave out of what errors say.
+    """
+    wait = retry_after_seconds(headers or {})
+    parsed, told = body, ""
+    if isinstance(body, (bytes, str)):
+        told = body.decode("utf-8-sig", errors="replace") if isinstance(body, bytes) else body
+        try:
+            parsed = json.loads(told)
+        except (ValueError, RecursionError):
+            parsed = None
+    reader = _Reader(status_code, wait, secrets)
+    if not reader.read(parsed):
+        reader.unreadable(told)
+    return ApiAnswer(
+        status_code=status_code,
+        rows=tuple(reader.rows),
+        row_errors=tuple(reader.row_errors),
+        errors=tuple(reader.errors),
+        retry_after_seconds=wait,
+    )
+
+
+def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """How long an answer asks to wait, by its `Retry-After`: a number of seconds, or a date.
+
+    Arguments:
+        headers: headers of the answer. A date is compared with the answer's own `Date`.
+        now: what to compare with where the answer has no `Date`.
+    """
+    lowered = {name.lower(): value for name, value in headers.items()}
+    value = lowered.get("retry-after", "").strip()
+    if value.replace(".", "", 1).isdecimal():
+        return float(value)
+    until = _date(value)
+    if until is None:
+        return None
+    sent = _date(lowered.get("date", "")) or now or datetime.now(UTC)
+    return max(0.0, (until - sent).total_seconds())
+
+
+def _date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def _same(named: object, task_uuid: str) -> bool:
+    return isinstance(named, str) and named.lower() == task_uuid.lower()
+
+
+class _Reader:
+    def __init__(
+        self, status_code: int, retry_after_seconds: float | None, secrets: Sequence[str]
+    ) -> None:
+        self.rows: list[Mapping[str, Any]] = []
+        self.row_errors: list[RunwareError] = []
+        self.errors: list[RunwareError] = []
+        self._status_code = status_code
+        self._retry_after_seconds = retry_after_seconds
+        self._secrets = secrets
+
+    def read(self, parsed: object) -> bool:
+        """Sort an answer; false where it is not of the API, or fails without an error."""
+        if isinstance(parsed, list):
+            understood = self._read_list(parsed)
+        elif isinstance(parsed, Mapping):
+            understood = self._read_object(parsed)
+        else:
+            return False
+        told = self.rows or self.row_errors or self.errors
+        return understood and (self._status_code < 400 or bool(told))
+
+    def _read_list(self, items: list[Any]) -> bool:
+        for item in _objects(items):
+            if self._is_bare_error(item):
+                self._error(item, self.errors)
+            else:
+                self._datum(item)
+        return not items or any(isinstance(item, Mapping) for item in items)
+
+    def _read_object(self, parsed: Mapping[str, Any]) -> bool:
+        failed = self._top_errors(parsed)
+        if "data" in parsed:
+            for item in _objects(parsed["data"]):
+                self._datum(item)
+        elif failed:
+            pass
+        elif self._is_bare_error(parsed):
+            self._error(parsed, self.errors)
+        elif any(parsed.get(key) for key in _RESULT_KEYS):
+            self._datum(parsed)
+        else:
+            return not parsed or "errors" in parsed or "error" in parsed
+        return True
+
+    def unreadable(self, told: str) -> None:
+        """Note an answer that is not of the API, by its HTTP status where that tells more."""
+        snippet = shown(without_secrets(told, self._secrets)) if told else "an empty body"
+        if self._status_code >= 400:
+            message = f"Runware answered HTTP {self._status_code} with {snippet}"
+            self._error({"message": message}, self.errors)
+            return
+        self.errors.append(
+            UnreadableAnswerError(
+                f"HTTP {self._status_code} came with {snippet} instead of the API's JSON; check "
+                f"that RUNWARE_BASE_URL is the API's address",
+                status_code=self._status_code,
+                retry_after_seconds=self._retry_after_seconds,
+            )
+        )
+
+    def _top_errors(self, parsed: Mapping[str, Any]) -> bool:
+        found = False
+        for item in _failures(parsed):
+            # What stands around an error tells of which task it is.
+            around = {key: parsed[key] for key in ("taskUUID", "taskType") if parsed.get(key)}
+            self._error({**around, **item}, self.errors)
+            found = True
+        return found
+
+    def _datum(self, item: Mapping[str, Any]) -> None:
+        status = str(item.get("status") or "").lower()
+        failures = list(_failures(item))
+        if status not in _FAILED_STATUSES and (not failures or item.get("videoURL")):
+            self.rows.append(item)
+            return
+        around = {key: item[key] for key in ("taskUUID", "taskType") if item.get(key)}
+        flat = {key: value for key, value in item.items() if key not in ("error", "errors")}
+        for failure in failures or [flat]:
+            self._error({**around, **failure}, self.row_errors)
+
+    def _is_bare_error(self, item: Mapping[str, Any]) -> bool:
+        if item.get("videoURL"):
+            return False
+        return bool(item.get("code")) or ("message" in item and self._status_code >= 400)
+
+    def _error(self, payload: Mapping[str, Any], into: list[RunwareError]) -> None:
+        into.append(
+            error_from_payload(
+                without_secrets(dict(payload), self._secrets),
+                status_code=self._status_code,
+                retry_after_seconds=self._retry_after_seconds,
+            )
+        )
+
+
+def _objects(value: object) -> Iterator[Mapping[str, Any]]:
+    # An entry that is no object names no task, so there is nothing to do with it.
+    items = value if isinstance(value, list) else [value]
+    return (item for item in items if isinstance(item, Mapping))
+
+
+def _failures(item: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The error objects under `errors` and `error`; a text there is a message."""
+    for key in ("errors", "error"):
+        value = item.get(key)
+        for failure in value if isinstance(value, list) else [value]:
+            if isinstance(failure, Mapping) and failure:
+                yield failure
+            elif isinstance(failure, str) and failure:
+                yield {"message": failure}

@@ -1,0 +1,314 @@
+"""The client: submit, poll, price, account."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from pydantic import SecretStr
+
+from sora_dagster.runware.account import AccountStatus
+from sora_dagster.runware.answers import ApiAnswer
+from sora_dagster.runware.errors import (
+    ConflictError,
+    ConnectionFailedError,
+    InvalidRequestError,
+    MissingKeyError,
+    Problem,
+    RunwareError,
+    UnreadableAnswerError,
+)
+from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.polling import Polling
+from sora_dagster.runware.requests import AccountDetails, Ping, VideoInference
+from sora_dagster.runware.results import TaskStatus, cost_usd
+from sora_dagster.runware.retries import NothingAcceptedError, RetryPolicy
+from sora_dagster.runware.submissions import (
+    Submission,
+    submission_from_answer,
+    submission_without_answer,
+)
+from sora_dagster.runware.transport import DEFAULT_BASE_URL, PostCounts, Transport
+
+
+def _random_uuid() -> str:
+    return str(uuid.uuid4())
+
+
+def _tells_of_running_tasks(answer: ApiAnswer) -> bool:
+    conflict = any(isinstance(error, ConflictError) for error in answer.errors)
+    return conflict or bool(answer.rows)
+
+
+class RunwareClient:
+    """A client of the Runware API that never pays twice for one request by itself.
+
+    May be used from several threads. Close it, or use it as a context manager.
+
+    Arguments:
+        api_key: the key; it is sent as a header and shown nowhere.
+        base_url: address of the API.
+        catalogue: the models that may be used; Sora 2 Pro and Sora 2 where not given.
+        timeout_seconds: longest wait for an answer.
+        submit_batch_size: most tasks in one submission. How many the API takes is not documented;
+            assumed.
+        poll_batch_size: most tasks in one poll; likewise assumed.
+        retry_attempts: most POSTs for one question, the first included.
+        retry_timeout_seconds: longest time that a question is repeated.
+        transport: what carries the requests, in place of a network connection.
+        uuid_factory: makes the UUIDs of tasks that are not paid for.
+
+    Raises:
+        MissingKeyError: where the key is empty.
+        ValueError: where the key or the address cannot be sent as they are.
+    """
+
+    def __init__(
+        self,
+        api_key: SecretStr | str,
+        *,
+        base_url: str = DEFAULT_BASE_URL,
+        catalogue: Catalogue | None = None,
+        timeout_seconds: float = 60.0,
+        submit_batch_size: int = 20,
+        poll_batch_size: int = 50,
+        retry_attempts: int = 5,
+        retry_timeout_seconds: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
+        uuid_factory: Callable[[], str] = _random_uuid,
+    ) -> None:
+        for name, value in (
+            ("submit_batch_size", submit_batch_size),
+            ("poll_batch_size", poll_batch_size),
+            ("retry_attempts", retry_attempts),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; 1 or more is needed")
+        self.catalogue = catalogue or Catalogue.builtin()
+        self.submit_batch_size = submit_batch_size
+        self._new_uuid = uuid_factory
+        self._transport = Transport(
+            api_key, base_url=base_url, timeout_seconds=timeout_seconds, transport=transport
+        )
+        self._retries = RetryPolicy(retry_attempts, retry_timeout_seconds)
+        self._polling = Polling(self._transport, self._retries, poll_batch_size)
+
+    @classmethod
+    def from_environment(
+        cls, environ: Mapping[str, str] | None = None, **options: Any
+    ) -> RunwareClient:
+        """A client by `RUNWARE_API_KEY` and, where it is set, `RUNWARE_BASE_URL`.
+
+        Arguments:
+            environ: where the two are read; the process's environment where not given.
+            options: further arguments of the client.
+
+        Raises:
+            MissingKeyError: where there is no key.
+        """
+        environ = os.environ if environ is None else environ
+        key = environ.get("RUNWARE_API_KEY", "").strip()
+        if not key:
+            raise MissingKeyError
+        base_url = environ.get("RUNWARE_BASE_URL", "").strip() or DEFAULT_BASE_URL
+        return cls(SecretStr(key), **{"base_url": base_url, **options})
+
+    def __repr__(self) -> str:
+        return f"RunwareClient(base_url={self.base_url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    @property
+    def base_url(self) -> str:
+        """Address of the API."""
+        return self._transport.base_url
+
+    @property
+    def posts(self) -> PostCounts:
+        """How many POSTs were made so far."""
+        return self._transport.posts
+
+    def submit(self, requests: Sequence[VideoInference]) -> list[Submission]:
+        """Ask for videos, with exactly one POST. This is what is paid for.
+
+        The POST is made again only where nothing of it can have been accepted: the connection was
+        never made, or the answer is a 429 that accepts no task. What became of each request is
+        told by its `Submission`; an answer of the API is never raised.
+
+        Arguments:
+            requests: up to `submit_batch_size` requests.
+
+        Raises:
+            ValueError: where there are more.
+            InvalidRequestError: where a request breaks a rule, or two have the same task UUID;
+                nothing was sent.
+            UnknownModelError: where the catalogue has no entry of a model; nothing was sent.
+        """
+        if len(requests) > self.submit_batch_size:
+            raise ValueError(
+                f"{len(requests)} requests are more than one submission takes "
+                f"(submit_batch_size is {self.submit_batch_size}); submit them in parts"
+            )
+        self._check(requests)
+        if not requests:
+            return []
+        tasks = [self._wire(request) for request in requests]
+
+        def post() -> ApiAnswer:
+            answer = self._transport.post(tasks, purpose="submission")
+            if answer.status_code == 429 and not _tells_of_running_tasks(answer):
+                raise NothingAcceptedError(answer)
+            return answer
+
+        try:
+            answer = self._retries.submit(post)
+        except NothingAcceptedError as refusal:
+            answer = refusal.answer
+        except ConnectionFailedError as error:
+            return [submission_without_answer(request.task_uuid, error) for request in requests]
+        names_any = any(answer.names(request.task_uuid) for request in requests)
+        return [
+            submission_from_answer(request.task_uuid, answer, names_any_task=names_any)
+            for request in requests
+        ]
+
+    def poll(self, task_uuids: Sequence[str]) -> dict[str, TaskStatus]:
+        """Ask how tasks are going, many in one POST; free, so it is repeated where that helps.
+
+        Where the API refuses to be asked for several tasks at once, each is asked for alone, for
+        the rest of the client's life.
+
+        Raises:
+            RunwareError: where the whole question failed: `AuthenticationError`, or, after
+                retries, `RateLimitError`, `ServerError`, `ConnectionFailedError`. A failed task is
+                not raised; its status tells.
+        """
+        return self._polling.statuses(task_uuids)
+
+    def task_details(self, task_uuid: str) -> TaskStatus:
+        """Ask the archive about an old task.
+
+        The archive has the last answer that was given for the UUID (reported, not documented), so
+        after a refused replay its errors are those of the replay: they tell that Runware knows
+        the UUID, and not that its generation failed.
+
+        Raises:
+            RunwareError: as `poll` does.
+        """
+        return self._polling.archived(task_uuid)
+
+    def price(self, requests: Sequence[VideoInference]) -> dict[str, float | None]:
+        """What requests would cost in USD, by the API, by task UUID; none where it does not tell.
+
+        The requests are sent as a dry run, under fresh random UUIDs and without webhook and upload
+        URLs: nothing is executed and nothing is charged (Runware documentation). Where the answer
+        has the price is not documented; assumed to be `cost` of the acknowledgement.
+
+        Raises:
+            InvalidRequestError: where a request breaks a rule; nothing was sent.
+            UnknownModelError: where the catalogue has no entry of a model.
+            RunwareError: where the API refuses a request, or, after retries, fails.
+        """
+        self._check(requests)
+        prices: dict[str, float | None] = {}
+        for start in range(0, len(requests), self.submit_batch_size):
+            prices |= self._price(requests[start : start + self.submit_batch_size])
+        return prices
+
+    def account(self) -> AccountStatus:
+        """Balance and name of the account.
+
+        Raises:
+            RunwareError: where the API refuses, or, after retries, fails.
+        """
+        task_uuid = self._new_uuid()
+        answer = self._ask([AccountDetails(task_uuid=task_uuid).to_wire()])
+        rows = answer.rows_of(task_uuid)
+        if not rows:
+            raise UnreadableAnswerError(
+                "Runware answered the question about the account with no data",
+                status_code=answer.status_code,
+            )
+        return AccountStatus.from_row(rows[0])
+
+    def ping(self) -> None:
+        """Ask whether the API is there and takes the key.
+
+        Raises:
+            RunwareError: where it is not, or does not.
+        """
+        self._ask([Ping().to_wire()])
+
+    def _check(self, requests: Sequence[VideoInference]) -> None:
+        seen: set[str] = set()
+        for request in requests:
+            request.check(self.catalogue)
+            if request.task_uuid in seen:
+                raise InvalidRequestError(
+                    [
+                        Problem(
+                            "taskUUID",
+                            request.task_uuid,
+                            "a UUID of its own for each task",
+                            "another request of this submission has it too",
+                        )
+                    ],
+                    request.task_uuid,
+                )
+            seen.add(request.task_uuid)
+
+    def _wire(self, request: VideoInference) -> dict[str, Any]:
+        entry = self.catalogue.get(request.model)
+        return {**entry.extra_parameters, **request.to_wire()}
+
+    def _price(self, requests: Sequence[VideoInference]) -> dict[str, float | None]:
+        originals: dict[str, str] = {}
+        tasks = []
+        for request in requests:
+            task_uuid = self._new_uuid()
+            originals[task_uuid] = request.task_uuid
+            wire = {**self._wire(request), "taskUUID": task_uuid, "includeCost": True}
+            wire.pop("webhookURL", None)
+            wire.pop("uploadEndpoint", None)
+            tasks.append(wire)
+        try:
+            answer = self._ask(tasks, dry_run=True)
+        except RunwareError as error:
+            # The caller knows the request by its own UUID, not by the random one.
+            error.task_uuid = originals.get(error.task_uuid or "", error.task_uuid)
+            raise
+        prices: dict[str, float | None] = {}
+        for task_uuid, original in originals.items():
+            costs = [
+                cost for row in answer.rows_of(task_uuid) if (cost := cost_usd(row)) is not None
+            ]
+            prices[original] = sum(costs) if costs else None
+        return prices
+
+    def _ask(self, tasks: list[dict[str, Any]], *, dry_run: bool = False) -> ApiAnswer:
+        """The answer to tasks that change nothing; any error in it is raised."""
+
+        def post() -> ApiAnswer:
+            answer = self._transport.post(tasks, purpose="other", dry_run=dry_run)
+            for error in (*answer.errors, *answer.row_errors):
+                raise error
+            return answer
+
+        return self._retries.ask(post)

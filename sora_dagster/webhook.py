@@ -1,0 +1,144 @@
+"""The webhook receiver: turns Runware's calls into markers in the storage root's inbox.
+
+An ASGI app that knows only storage; run it with `sora-dagster webhook`, or under any ASGI server
+with :func:`create_app`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sora_dagster.generation import layout
+from sora_dagster.generation.markers import (
+    SIGNATURE_PARAMETER,
+    TASK_PARAMETER,
+    drop_marker,
+    list_markers,
+    signature_is_valid,
+)
+from sora_dagster.storage import StorageError, StorageRoot
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+DEFAULT_MAX_BODY_BYTES = 64 * 1024
+# A task has at most 4 results, each delivered once or, after a lost answer, again with the same
+# body (which is the same marker): more different bodies than this for one task are not Runware's.
+MAX_MARKERS_PER_TASK = 8
+
+_TASK_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_log = logging.getLogger(__name__)
+
+
+def create_app(
+    root: StorageRoot, secret: str, *, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES
+) -> Starlette:
+    """The receiver as an ASGI app: ``POST /runware`` for webhooks, ``GET /health``.
+
+    Arguments:
+        root: storage root in whose inbox the markers are written.
+        secret: the secret that webhook addresses are signed with.
+        max_body_bytes: longest body that is read.
+
+    A call is answered 204 only when its marker is written, or its task was over before, so that
+    Runware sends again what was not kept. 403: not signed by us; 404: not a task that was sent;
+    413: too long; 400: not JSON; 429: too many different bodies for one task; 503: the storage
+    root failed.
+    """
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+
+    if not secret:
+        raise ValueError("the receiver needs a secret: set SORA_WEBHOOK_SECRET")
+
+    def refusal(status: int, reason: str) -> Response:
+        return JSONResponse({"error": reason}, status_code=status)
+
+    def accept(task_uuid: str, body: bytes) -> Response:
+        try:
+            if not root.exists(layout.task_key(task_uuid, "sent-1")):
+                return refusal(404, "no such task was sent")
+            if root.exists(layout.task_key(task_uuid, "outcome")):
+                # Everything it could tell is already kept; a refusal would only make it come again.
+                return Response(status_code=204)
+            markers = [marker for marker in list_markers(root) if marker.task_uuid == task_uuid]
+            if len(markers) >= MAX_MARKERS_PER_TASK:
+                return refusal(429, "too many markers for this task")
+            drop_marker(root, task_uuid, body)
+        except StorageError as error:
+            _log.error("a webhook for task %s could not be kept: %s", task_uuid, error)
+            return refusal(503, "the storage root cannot be written; send again")
+        return Response(status_code=204)
+
+    async def receive(request: Request) -> Response:
+        task_uuid = request.query_params.get(TASK_PARAMETER, "").lower()
+        signature = request.query_params.get(SIGNATURE_PARAMETER, "")
+        if not _TASK_UUID.fullmatch(task_uuid) or not signature_is_valid(
+            secret, task_uuid, signature
+        ):
+            return refusal(403, "the address is not signed by this installation")
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > max_body_bytes:
+                return refusal(413, f"the body is longer than {max_body_bytes} bytes")
+        try:
+            json.loads(body)
+        except ValueError:
+            return refusal(400, "the body is not JSON")
+        return await run_in_threadpool(accept, task_uuid, bytes(body))
+
+    async def health(_request: Request) -> Response:
+        try:
+            await run_in_threadpool(root.check_writable)
+        except StorageError as error:
+            return refusal(503, str(error))
+        return JSONResponse({"status": "ok"})
+
+    return Starlette(
+        routes=[
+            Route("/runware", receive, methods=["POST"]),
+            Route("/health", health, methods=["GET"]),
+        ]
+    )
+
+
+def serve(
+    root: StorageRoot, secret: str, *, host: str, port: int, on_ready: Callable[[str], None]
+) -> None:
+    """Serve the receiver until SIGTERM or SIGINT.
+
+    Arguments:
+        root: storage root in whose inbox the markers are written.
+        secret: the secret that webhook addresses are signed with.
+        host: address to listen at.
+        port: port to listen at; 0 for a free one.
+        on_ready: called with the receiver's own URL once it listens.
+
+    Raises:
+        OSError: where the port cannot be listened at.
+    """
+    import uvicorn
+
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            on_ready(f"http://{host}:{listener.getsockname()[1]}/runware")
+
+    # The access log would show signatures.
+    config = uvicorn.Config(create_app(root, secret), log_level="warning", access_log=False)
+    with listener:
+        Server(config).run(sockets=[listener])

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sora_dagster.runware import (
+    SORA_2,
+    SORA_2_PRO,
+    Catalogue,
+    FrameSize,
+    UnknownModelError,
+    VideoModel,
+    parse_size,
+)
+
+VEO = """
+- air: google:3@2
+  name: Veo 3.1
+  usd_per_second: {1280x720: 0.20, 1920x1080: 0.40}
+  default_size: 1280x720
+  durations_seconds: [4, 6, 8]
+  default_duration_seconds: 8
+  extra_parameters: {resolution: 1080p}
+"""
+
+
+@given(st.integers(10, 99999), st.integers(10, 99999))
+def test_a_size_is_read_back_from_its_text(width: int, height: int) -> None:
+    assert parse_size(str(FrameSize(width, height))) == FrameSize(width, height)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1280", "1280x", "1280*720", "wide", "1280x720x3", "-1280x720"]
+)
+def test_what_is_no_size_is_refused_with_how_to_write_one(text: str) -> None:
+    with pytest.raises(ValueError, match="WIDTHxHEIGHT"):
+        parse_size(text)
+
+
+def test_the_reference_pages_example_costs_what_the_page_says() -> None:
+    price = SORA_2_PRO.price_usd(size=FrameSize(1792, 1024), duration_seconds=8, number_results=1)
+    assert price == 4
+
+
+@pytest.mark.parametrize("size", SORA_2_PRO.sizes)
+def test_an_unknown_size_is_never_estimated_below_a_known_one(size: FrameSize) -> None:
+    known = SORA_2_PRO.price_usd(size=size, duration_seconds=8, number_results=2)
+    assert SORA_2_PRO.price_usd(size=None, duration_seconds=8, number_results=2) >= known
+
+
+def test_an_unknown_duration_is_estimated_at_the_longest() -> None:
+    price = SORA_2.price_usd(size=FrameSize(1280, 720), duration_seconds=None, number_results=1)
+    assert price == pytest.approx(2.0)
+
+
+def test_a_model_without_an_entry_is_refused_with_an_entry_to_copy() -> None:
+    with pytest.raises(UnknownModelError) as refusal:
+        Catalogue.builtin().get("google:3@2")
+    assert "air: google:3@2" in str(refusal.value)
+    assert "SORA_MODELS" in str(refusal.value)
+
+
+def test_a_yaml_file_adds_models_beside_the_built_in_ones(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(VEO, encoding="utf-8")
+    catalogue = Catalogue.from_yaml(path)
+    assert catalogue.get("google:3@2").sizes == (FrameSize(1280, 720), FrameSize(1920, 1080))
+    assert catalogue.get("openai:3@2") == SORA_2_PRO
+
+
+def test_a_yaml_entry_replaces_the_built_in_one_of_its_id(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(VEO.replace("google:3@2", "openai:3@2"), encoding="utf-8")
+    assert Catalogue.from_yaml(path).get("openai:3@2").name == "Veo 3.1"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("name: Veo 3.1", "nome: Veo 3.1", "nome"),
+        ("default_size: 1280x720", "default_size: 720x1280", "default_size"),
+        ("default_duration_seconds: 8", "default_duration_seconds: 9", "default_duration_seconds"),
+        ("0.20", "-1", "usd_per_second"),
+        ("google:3@2", "veo", "air"),
+    ],
+)
+def test_a_wrong_yaml_entry_is_refused_naming_file_entry_and_field(
+    tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(VEO.replace(old, new), encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"models\.yaml: entry 1: .*{told}"):
+        Catalogue.from_yaml(path)
+
+
+def test_a_yaml_file_that_is_no_list_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text("air: google:3@2", encoding="utf-8")
+    with pytest.raises(ValueError, match="a YAML list"):
+        Catalogue.from_yaml(path)
+
+
+def test_an_entry_survives_being_stored_as_json() -> None:
+    assert VideoModel.model_validate_json(SORA_2_PRO.model_dump_json()) == SORA_2_PRO

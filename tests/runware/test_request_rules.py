@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from sora_dagster.runware import (
+    SORA_2_PRO,
+    Catalogue,
+    InvalidRequestError,
+    UnknownModelError,
+    VideoInference,
+    VideoModel,
+)
+from tests.runware.examples import FIRST, remix, request
+
+
+def picture(width: int, height: int, file_format: str = "PNG", **options: Any) -> bytes:
+    """A real image file."""
+    file = BytesIO()
+    Image.new("RGB", (width, height), (20, 90, 160)).save(file, file_format, **options)
+    return file.getvalue()
+
+
+def data_uri(content: bytes, media_type: str = "image/png") -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def with_first_frame(*images: Any, **fields: Any) -> VideoInference:
+    return request(**{"width": None, "height": None, "inputs": {"frame_images": images}, **fields})
+
+
+def broken(request: VideoInference, entry: VideoModel = SORA_2_PRO) -> list[str]:
+    """The fields of which a rule is broken."""
+    return [problem.field for problem in request.problems(entry)]
+
+
+@pytest.mark.parametrize("size", SORA_2_PRO.sizes)
+def test_each_size_of_the_entry_is_accepted(size: Any) -> None:
+    assert broken(request(width=size.width, height=size.height)) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"width": None}, "width"),
+        ({"height": None}, "height"),
+        ({"width": None, "height": None}, "width"),
+        ({"width": 720}, "width"),
+        ({"width": 1280, "height": 1280}, "width"),
+        ({"duration": 5}, "duration"),
+        ({"duration": 0}, "duration"),
+        ({"number_results": 0}, "numberResults"),
+        ({"number_results": 5}, "numberResults"),
+        ({"output_quality": 19}, "outputQuality"),
+        ({"output_quality": 100}, "outputQuality"),
+        ({"ttl": 59}, "ttl"),
+        ({"positive_prompt": ""}, "positivePrompt"),
+        ({"positive_prompt": "a"}, "positivePrompt"),
+        ({"positive_prompt": "    "}, "positivePrompt"),
+        ({"positive_prompt": "a" * 6001}, "positivePrompt"),
+        ({"positive_prompt": "half \ud83c"}, "positivePrompt"),
+        ({"webhook_url": "example.com/hook"}, "webhookURL"),
+        ({"webhook_url": "/hook"}, "webhookURL"),
+        ({"webhook_url": "https://"}, "webhookURL"),
+        ({"webhook_url": "https://example.com:port/"}, "webhookURL"),
+        ({"upload_endpoint": "s3://bucket/key"}, "uploadEndpoint"),
+        ({"upload_endpoint": "https://example.com/a b"}, "uploadEndpoint"),
+        ({"safety": {"mode": "fast", "check_content": False}}, "safety.mode"),
+        ({"safety": {"mode": "none", "check_content": True}}, "safety.mode"),
+        ({"inputs": {}}, "inputs"),
+        ({"extra_parameters": {"resolution": "4K"}}, "resolution"),
+        ({"extra_parameters": {"width": 1}}, "width"),
+    ],
+)
+def test_a_broken_rule_is_told_with_its_field(fields: dict[str, Any], field: str) -> None:
+    assert broken(request(**fields)) == [field]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"positive_prompt": "ab"},
+        {"positive_prompt": "a" * 6000},
+        {"positive_prompt": "🎬" * 6000},
+        {"number_results": 4},
+        {"output_quality": 20},
+        {"output_quality": 99},
+        {"ttl": 60},
+        {"duration": 20},
+        {"webhook_url": "http://127.0.0.1:8080/hook?token=1"},
+        {"safety": {"mode": "none", "check_content": False}},
+    ],
+)
+def test_the_ends_of_each_range_are_accepted(fields: dict[str, Any]) -> None:
+    assert broken(request(**fields)) == []
+
+
+def test_a_missing_height_is_told_to_go_with_the_width() -> None:
+    [problem] = request(height=None).problems(SORA_2_PRO)
+    assert problem.field == "height"
+    assert "together" in problem.message
+
+
+def test_a_size_problem_lists_the_allowed_sizes() -> None:
+    [problem] = request(width=640, height=360).problems(SORA_2_PRO)
+    assert problem.value == "640x360"
+    assert "1792x1024" in problem.allowed
+
+
+def test_all_broken_rules_are_told_at_once() -> None:
+    asked = request(width=1, duration=5, number_results=9, ttl=1, output_quality=1)
+    assert broken(asked) == ["width", "duration", "numberResults", "outputQuality", "ttl"]
+
+
+def test_a_remix_may_ask_for_several_results() -> None:
+    assert broken(remix(number_results=4)) == []
+
+
+def test_a_remix_takes_neither_width_nor_height() -> None:
+    assert broken(remix(width=1280, height=720)) == ["width", "height"]
+
+
+def test_a_remix_takes_no_first_frame() -> None:
+    asked = remix(inputs={"video_id": "video_0", "frame_images": [FIRST]})
+    assert broken(asked) == ["inputs.frameImages"]
+
+
+@pytest.mark.parametrize("video_id", ["", "  ", "video\n0"])
+def test_a_video_id_is_a_printable_text(video_id: str) -> None:
+    assert broken(remix(inputs={"video_id": video_id})) == ["inputs.videoId"]
+
+
+def test_a_first_frame_excludes_width_and_height() -> None:
+    assert broken(with_first_frame(FIRST, width=1280, height=720)) == ["width", "height"]
+
+
+@pytest.mark.parametrize("images", [(), (FIRST, FIRST)])
+def test_exactly_one_first_frame_is_taken(images: tuple[str, ...]) -> None:
+    assert broken(with_first_frame(*images)) == ["inputs.frameImages"]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "aac49721-1964-481a-ae78-8a4e29b91402",
+        "https://example.com/a.png?signature=1",
+        data_uri(picture(640, 360)),
+        base64.b64encode(picture(640, 360)).decode(),
+        data_uri(picture(640, 360, "JPEG"), "image/jpeg"),
+        data_uri(picture(640, 360, "JPEG", progressive=True), "image/jpeg"),
+        data_uri(picture(640, 360, "WEBP"), "image/webp"),
+        data_uri(picture(640, 360, "WEBP", lossless=True), "image/webp"),
+    ],
+)
+@pytest.mark.parametrize("form", [lambda image: image, lambda image: {"image": image}])
+def test_a_first_frame_may_be_any_kind_of_image_in_either_form(image: str, form: Any) -> None:
+    assert broken(with_first_frame(form(image))) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ("frames/harbour.png", "has to be read and given as a data URI"),
+        ("", "not a PNG, JPEG or WebP"),
+        ("data:image/png,rawbytes", "not in base64"),
+        ("data:text/plain;base64,aGk=", "media type is text/plain"),
+        ("data:image/png;base64,###", "not valid base64"),
+        ("data:image/png;base64,aGVsbG8=", "not a PNG, JPEG or WebP"),
+        (data_uri(picture(299, 720)), "too small or too large"),
+        (data_uri(picture(640, 2049)), "too small or too large"),
+        (data_uri(picture(2049, 640, "JPEG")), "too small or too large"),
+        (data_uri(picture(200, 200, "WEBP")), "too small or too large"),
+        (data_uri(picture(200, 200, "WEBP", lossless=True)), "too small or too large"),
+        (data_uri(picture(640, 360)[:20]), "not a PNG, JPEG or WebP"),
+    ],
+)
+def test_a_wrong_first_frame_is_told_with_what_is_wrong(image: str, told: str) -> None:
+    [problem] = with_first_frame({"image": image, "frame": "first"}).problems(SORA_2_PRO)
+    assert problem.field == "inputs.frameImages.0.image"
+    assert told in problem.message
+
+
+def test_a_jpeg_is_measured_by_its_frame_and_not_by_a_table_before_it() -> None:
+    image = picture(640, 360, "JPEG")
+    table = b"\xff\xc4" + (20).to_bytes(2, "big") + b"\x01" * 18
+    assert broken(with_first_frame(data_uri(image[:2] + table + image[2:], "image/jpeg"))) == []
+
+
+@pytest.mark.parametrize("slack_bytes", [-1, 0])
+def test_a_first_frame_may_be_as_large_as_the_entry_says_and_no_larger(slack_bytes: int) -> None:
+    image = picture(640, 360)
+    entry = SORA_2_PRO.model_copy(update={"first_frame_max_bytes": len(image) + slack_bytes})
+    allowed = slack_bytes >= 0
+    assert (broken(with_first_frame(data_uri(image)), entry) == []) is allowed
+
+
+def test_a_far_too_large_first_frame_is_refused() -> None:
+    [problem] = with_first_frame("A" * 28_000_000).problems(SORA_2_PRO)
+    assert "at most 20000000 bytes" in problem.allowed
+
+
+def test_a_model_without_remixes_is_told_so() -> None:
+    entry = SORA_2_PRO.model_copy(update={"accepts_video_id": False})
+    assert broken(remix(), entry) == ["inputs.videoId"]
+
+
+def test_a_model_without_first_frames_is_told_so() -> None:
+    entry = SORA_2_PRO.model_copy(update={"accepts_first_frame": False})
+    assert broken(with_first_frame(FIRST), entry) == ["inputs.frameImages"]
+
+
+def test_a_container_that_the_model_does_not_deliver_is_refused() -> None:
+    entry = SORA_2_PRO.model_copy(update={"output_formats": ("MP4",)})
+    assert broken(request(output_format="MOV"), entry) == ["outputFormat"]
+
+
+def test_extra_parameters_that_the_entry_names_are_accepted() -> None:
+    entry = SORA_2_PRO.model_copy(update={"extra_parameters": {"resolution": "1080p"}})
+    assert broken(request(extra_parameters={"resolution": "4K"}), entry) == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], "\ud800"])
+def test_an_extra_parameter_that_is_no_json_is_refused(value: Any) -> None:
+    entry = SORA_2_PRO.model_copy(update={"extra_parameters": {"strength": 1}})
+    assert broken(request(extra_parameters={"strength": value}), entry) == ["strength"]
+
+
+def test_a_request_is_not_held_against_the_entry_of_another_model() -> None:
+    assert broken(request(model="openai:3@1")) == ["model"]
+
+
+def test_check_raises_all_problems_and_tells_that_nothing_was_sent() -> None:
+    with pytest.raises(InvalidRequestError, match="was not sent") as refusal:
+        request(duration=5, ttl=1).check(Catalogue.builtin())
+    assert [problem.field for problem in refusal.value.problems] == ["duration", "ttl"]
+    assert refusal.value.task_uuid == FIRST
+
+
+def test_check_refuses_a_model_that_the_catalogue_does_not_have() -> None:
+    with pytest.raises(UnknownModelError, match="openai:4@1"):
+        request(model="openai:4@1").check(Catalogue.builtin())

@@ -1,0 +1,351 @@
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+import numpy as np
+import pytest
+from av.audio.stream import AudioStream
+from av.video.stream import VideoStream
+from PIL import Image
+
+from sora_dagster.media import MediaError, inspect, poster, probe
+from sora_dagster.storage import StorageRoot
+
+FPS = 10
+RED, GREEN, BLUE = (220, 30, 30), (30, 190, 40), (40, 60, 210)
+CODECS = {
+    "mp4": ("libx264", "aac"),
+    "mov": ("libx264", "aac"),
+    "webm": ("libvpx-vp9", "libopus"),
+}
+EncodeVideo = Callable[..., bytes]
+
+
+@pytest.fixture(scope="module")
+def encode(tmp_path_factory: pytest.TempPathFactory) -> EncodeVideo:
+    """Makes a video of 2 s: one red, one green and two blue quarters, with noise and a tone."""
+
+    def encode_video(
+        container: str,
+        *,
+        size: tuple[int, int] = (160, 96),
+        picture: bool = True,
+        sound: bool = True,
+        muxer_options: dict[str, str] | None = None,
+    ) -> bytes:
+        path = tmp_path_factory.mktemp("videos") / f"video.{container}"
+        video_codec, audio_codec = CODECS[container]
+        width, height = size
+        with av.open(path, "w", options=muxer_options or {}) as output:
+            video = audio = None
+            if picture:
+                video = cast(VideoStream, output.add_stream(video_codec, rate=FPS))
+            if sound:
+                audio = cast(AudioStream, output.add_stream(audio_codec, 48_000, layout="mono"))
+            if video is not None:
+                video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+                video.gop_size = FPS
+            noise = np.random.default_rng(7).integers(0, 40, (height, width, 3))
+            for index in range(2 * FPS):
+                if video is not None:
+                    color = (RED, GREEN, BLUE, BLUE)[index * 4 // (2 * FPS)]
+                    pixels = np.roll(noise, 5 * index, axis=1) + np.array(color) - 20
+                    frame = av.VideoFrame.from_ndarray(
+                        pixels.clip(0, 255).astype(np.uint8), format="rgb24"
+                    )
+                    output.mux(video.encode(frame))
+                if audio is not None:
+                    samples = 48_000 // FPS
+                    wave = np.sin(np.arange(samples) * 0.06) * 9_000
+                    block = av.AudioFrame.from_ndarray(
+                        wave.astype(np.int16)[None, :], format="s16", layout="mono"
+                    )
+                    block.sample_rate, block.pts = 48_000, index * samples
+                    block.time_base = Fraction(1, 48_000)
+                    output.mux(audio.encode(block))
+            if video is not None:
+                output.mux(video.encode(None))
+            if audio is not None:
+                output.mux(audio.encode(None))
+        return path.read_bytes()
+
+    return encode_video
+
+
+@pytest.fixture(scope="module")
+def videos(encode: EncodeVideo) -> dict[str, bytes]:
+    return {
+        "mp4": encode("mp4"),
+        "mp4 with its index first": encode("mp4", muxer_options={"movflags": "+faststart"}),
+        "mov": encode("mov"),
+        "webm": encode("webm"),
+        "webm of unknown length": encode("webm", muxer_options={"live": "1"}),
+    }
+
+
+WITH_KNOWN_LENGTH = ["mp4", "mp4 with its index first", "mov", "webm"]
+
+
+def color_of(jpeg: bytes) -> list[float]:
+    pixels = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+    return [float(channel) for channel in pixels.reshape(-1, 3).mean(axis=0)]
+
+
+# --- what is found in a whole file
+
+
+@pytest.mark.parametrize(
+    ("name", "container", "video_codec", "audio_codec"),
+    [
+        ("mp4", "mp4", "h264", "aac"),
+        ("mp4 with its index first", "mp4", "h264", "aac"),
+        ("mov", "mov", "h264", "aac"),
+        ("webm", "webm", "vp9", "opus"),
+        ("webm of unknown length", "webm", "vp9", "opus"),
+    ],
+)
+def test_a_whole_video_is_described_by_what_was_decoded(
+    videos: dict[str, bytes], name: str, container: str, video_codec: str, audio_codec: str
+) -> None:
+    info = probe(io.BytesIO(videos[name]))
+    assert (info.container, info.video_codec, info.audio_codec) == (
+        container,
+        video_codec,
+        audio_codec,
+    )
+    assert (info.width, info.height, info.frame_count) == (160, 96, 2 * FPS)
+    assert info.duration_seconds == pytest.approx(2.0, abs=0.01)
+    assert info.fps == pytest.approx(FPS, rel=0.01)
+    assert info.audio_sample_rate == 48_000
+
+
+def test_a_silent_video_has_no_audio_codec_and_no_sample_rate(encode: EncodeVideo) -> None:
+    info = probe(io.BytesIO(encode("mp4", sound=False)))
+    assert (info.audio_codec, info.audio_sample_rate) == (None, None)
+
+
+def test_a_path_is_read_like_an_open_file(videos: dict[str, bytes], tmp_path: Path) -> None:
+    path = tmp_path / "concat:video.mp4"
+    path.write_bytes(videos["mp4"])
+    assert probe(path) == probe(io.BytesIO(videos["mp4"]))
+
+
+def test_a_stored_object_is_read_through_its_seekable_reader(videos: dict[str, bytes]) -> None:
+    root = StorageRoot("memory://")
+    root.create("video.webm", videos["webm"])
+    with root.open("video.webm") as stored:
+        assert probe(stored).frame_count == 2 * FPS
+
+
+def test_an_open_file_is_read_from_its_beginning_and_left_open(videos: dict[str, bytes]) -> None:
+    source = io.BytesIO(videos["mp4"])
+    source.seek(1000)
+    probe(source)
+    assert probe(source).frame_count == 2 * FPS
+
+
+@pytest.mark.parametrize("name", ["mp4", "webm"])
+def test_bytes_after_the_end_of_a_video_do_no_harm(videos: dict[str, bytes], name: str) -> None:
+    assert probe(io.BytesIO(videos[name] + b"\0" * 500)) == probe(io.BytesIO(videos[name]))
+
+
+def test_a_box_that_is_not_known_is_passed_over(videos: dict[str, bytes]) -> None:
+    video = videos["mp4"]
+    after_the_first_box = int.from_bytes(video[:4], "big")
+    unknown_box = (20).to_bytes(4, "big") + b"abcd" + b"\0" * 12
+    # Chunk offsets count from the file's start, so the box goes where nothing moves: the end.
+    assert probe(io.BytesIO(video + unknown_box)).frame_count == 2 * FPS
+    with pytest.raises(MediaError, match="'moov'"):
+        probe(io.BytesIO(video[:after_the_first_box] + unknown_box))
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize("name", WITH_KNOWN_LENGTH)
+@pytest.mark.parametrize("kept", [0.02, 0.3, 0.5, 0.8, 0.95, 0.999])
+def test_a_video_that_was_cut_short_is_refused(
+    videos: dict[str, bytes], name: str, kept: float
+) -> None:
+    video = videos[name]
+    with pytest.raises(MediaError, match="cut short"):
+        probe(io.BytesIO(video[: int(len(video) * kept)]))
+
+
+@pytest.mark.parametrize("name", WITH_KNOWN_LENGTH)
+def test_a_video_that_lacks_only_its_last_byte_is_refused(
+    videos: dict[str, bytes], name: str
+) -> None:
+    with pytest.raises(MediaError, match="cut short"):
+        probe(io.BytesIO(videos[name][:-1]))
+
+
+def test_a_video_that_ends_between_its_index_and_its_pictures_is_refused(
+    videos: dict[str, bytes],
+) -> None:
+    video = videos["mp4 with its index first"]
+    index_end = video.index(b"mdat") - 4
+    with pytest.raises(MediaError):
+        probe(io.BytesIO(video[:index_end]))
+
+
+def test_a_cut_video_that_never_stated_its_length_shows_as_shorter(
+    videos: dict[str, bytes],
+) -> None:
+    video = videos["webm of unknown length"]
+    info = probe(io.BytesIO(video[: len(video) // 2]))
+    assert info.duration_seconds < 1.6
+
+
+@pytest.mark.parametrize("name", ["mp4", "mp4 with its index first", "mov"])
+def test_a_video_with_a_damaged_middle_is_refused(videos: dict[str, bytes], name: str) -> None:
+    video = bytearray(videos[name])
+    middle, length = len(video) // 2, len(video) // 10
+    video[middle : middle + length] = np.random.default_rng(3).bytes(length)
+    with pytest.raises(MediaError, match="damaged"):
+        probe(io.BytesIO(bytes(video)))
+
+
+def test_a_webm_that_loses_its_thread_in_the_middle_is_refused(videos: dict[str, bytes]) -> None:
+    video = bytearray(videos["webm"])
+    middle, end = len(video) // 3, len(video) * 9 // 10
+    video[middle:end] = bytes(end - middle)
+    with pytest.raises(MediaError, match="ends early"):
+        probe(io.BytesIO(bytes(video)))
+
+
+def test_an_empty_file_is_refused_as_empty() -> None:
+    with pytest.raises(MediaError, match="empty"):
+        probe(io.BytesIO(b""))
+
+
+def test_an_error_page_in_place_of_a_video_is_refused_with_its_beginning() -> None:
+    with pytest.raises(MediaError, match="begins with '<Error><Code>NoSuchKey"):
+        probe(io.BytesIO(b"<Error><Code>NoSuchKey</Code></Error>"))
+
+
+def test_a_playlist_is_refused_before_any_address_in_it_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "list.mp4"
+    path.write_text("#EXTM3U\n#EXTINF:2,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n")
+    with pytest.raises(MediaError, match="no MP4, MOV or WebM"):
+        probe(path)
+
+
+def test_a_file_with_sound_only_is_refused(encode: EncodeVideo) -> None:
+    with pytest.raises(MediaError, match="no picture"):
+        probe(io.BytesIO(encode("mp4", picture=False)))
+
+
+def test_a_missing_file_is_no_media_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        probe(tmp_path / "nothing.mp4")
+
+
+class FailingFile(io.BytesIO):
+    """A file on a connection that breaks after some bytes."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell() > 2_000:
+            raise ConnectionResetError("the store hung up")
+        return super().read(size)
+
+
+def test_a_source_that_cannot_be_read_fails_as_itself(videos: dict[str, bytes]) -> None:
+    with pytest.raises(ConnectionResetError, match="the store hung up"):
+        probe(FailingFile(videos["webm"] + b"\0" * 100_000))
+
+
+# --- posters
+
+
+def test_a_poster_shows_the_middle_of_the_video(videos: dict[str, bytes]) -> None:
+    assert color_of(poster(io.BytesIO(videos["mp4"]))) == pytest.approx(BLUE, abs=12)
+
+
+@pytest.mark.parametrize("name", ["mp4", "mov", "webm", "webm of unknown length"])
+@pytest.mark.parametrize(("at_seconds", "color"), [(0.0, RED), (0.75, GREEN), (1.9, BLUE)])
+def test_a_poster_shows_the_moment_that_was_asked_for(
+    videos: dict[str, bytes], name: str, at_seconds: float, color: tuple[int, int, int]
+) -> None:
+    jpeg = poster(io.BytesIO(videos[name]), at_seconds=at_seconds)
+    assert color_of(jpeg) == pytest.approx(color, abs=12)
+
+
+def test_a_moment_after_the_end_shows_the_last_frame(videos: dict[str, bytes]) -> None:
+    assert color_of(poster(io.BytesIO(videos["mp4"]), at_seconds=60.0)) == pytest.approx(
+        BLUE, abs=12
+    )
+
+
+def test_a_poster_of_a_video_of_unknown_length_shows_its_middle(
+    videos: dict[str, bytes],
+) -> None:
+    jpeg = poster(io.BytesIO(videos["webm of unknown length"]))
+    assert color_of(jpeg) == pytest.approx(BLUE, abs=12)
+
+
+def test_a_poster_is_a_jpeg_in_the_size_of_the_video(videos: dict[str, bytes]) -> None:
+    image = Image.open(io.BytesIO(poster(io.BytesIO(videos["webm"]))))
+    assert (image.format, image.size) == ("JPEG", (160, 96))
+
+
+def test_a_wide_video_is_made_smaller_in_its_proportions(encode: EncodeVideo) -> None:
+    video = encode("mp4", size=(640, 360), sound=False)
+    image = Image.open(io.BytesIO(poster(io.BytesIO(video), max_width=320)))
+    assert image.size == (320, 180)
+
+
+def test_a_moment_before_the_start_is_refused(videos: dict[str, bytes]) -> None:
+    with pytest.raises(ValueError, match="at_seconds is -1"):
+        poster(io.BytesIO(videos["mp4"]), at_seconds=-1)
+
+
+def test_a_poster_that_would_be_a_dot_is_refused(videos: dict[str, bytes]) -> None:
+    with pytest.raises(ValueError, match="max_width is 1"):
+        inspect(io.BytesIO(videos["mp4"]), max_width=1)
+
+
+@pytest.mark.parametrize("name", ["mp4", "mov", "webm", "webm of unknown length"])
+def test_inspecting_gives_what_probe_and_poster_give(videos: dict[str, bytes], name: str) -> None:
+    video = videos[name]
+    info, jpeg = inspect(io.BytesIO(video))
+    assert info == probe(io.BytesIO(video))
+    assert color_of(jpeg) == pytest.approx(color_of(poster(io.BytesIO(video))), abs=3)
+
+
+def test_inspecting_a_cut_video_gives_no_poster_but_an_error(videos: dict[str, bytes]) -> None:
+    with pytest.raises(MediaError):
+        inspect(io.BytesIO(videos["webm"][:-5_000]))
+
+
+# --- what is loaded
+
+
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_a_poster_needs_neither_pillow_nor_numpy(videos: dict[str, bytes], tmp_path: Path) -> None:
+    path = tmp_path / "video.mp4"
+    path.write_bytes(videos["mp4"])
+    result = run_python(
+        "import sys; sys.modules['PIL'] = sys.modules['numpy'] = None\n"
+        "from pathlib import Path; from sora_dagster.media import poster\n"
+        "sys.stdout.write(poster(Path(sys.argv[1]))[:2].hex())",
+        str(path),
+    )
+    assert (result.stdout, result.stderr) == ("ffd8", "")
+
+
+def test_importing_the_module_does_not_load_the_decoders() -> None:
+    result = run_python(
+        "import sys, sora_dagster.media; sys.stdout.write(str('av' in sys.modules))"
+    )
+    assert (result.stdout, result.stderr) == ("False", "")
