@@ -109,11 +109,14 @@ def example_prompts() -> Path:
     )
 
 
-def build_definitions(settings: Settings) -> dg.Definitions:
+def build_definitions(
+    settings: Settings, *, runware: RunwareResource | None = None
+) -> dg.Definitions:
     """Everything for one dataset: assets, jobs, sensors and resources.
 
     Arguments:
         settings: where the dataset, the storage root and the API are.
+        runware: the API resource, for settings of it that the environment does not have.
 
     Raises:
         ValueError: where the file of catalogue entries is wrong.
@@ -124,7 +127,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         ['collect_clips', 'request_clips']
     """
     graph = settings.graph()
-    runware, storage = settings.runware(), settings.storage()
+    runware, storage = runware or settings.runware(), settings.storage()
     request_job, collect_job = build_request_job(graph), build_collect_job(graph)
     with without_beta_warnings():
         remix_automation = dg.AutomationConditionSensorDefinition(

@@ -31,12 +31,10 @@ def s3_endpoint() -> Iterator[str]:
 def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     settings = {
         "AWS_ENDPOINT_URL": s3_endpoint,
-        "AWS_ENDPOINT": s3_endpoint,
         "AWS_ALLOW_HTTP": "true",
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)

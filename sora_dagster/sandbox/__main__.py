@@ -1,0 +1,5 @@
+"""`python -m sora_dagster.sandbox`: start a local Runware."""
+
+from sora_dagster.sandbox.command import sandbox_command
+
+sandbox_command(prog_name="sora-dagster sandbox")

@@ -1,0 +1,110 @@
+"""Results on their way out: webhooks, and videos put where the client wants them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+_log = logging.getLogger(__name__)
+
+# Documented: backoff from 250 ms, doubling, capped at 8 s, with jitter.
+_LONGEST_DELAY_SECONDS = 8.0
+_UPLOAD_ATTEMPTS = 3
+_UPLOAD_TIMEOUT_SECONDS = 60.0
+_UPLOAD_CHUNK_BYTES = 1 << 20
+_MOST_AT_A_TIME = 32
+
+
+class Deliverer:
+    """Sends webhooks and uploads, and sends them again where they did not arrive.
+
+    Arguments:
+        client: sends the requests.
+        timeout_seconds: how long a webhook's receiver may take.
+        attempts: how often a webhook is sent at most. How often Runware does is not documented.
+        first_delay_seconds: wait before the second attempt.
+        randomness: makes the jitter.
+        sleep: waits for a number of seconds.
+    """
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        *,
+        timeout_seconds: float,
+        attempts: int,
+        first_delay_seconds: float,
+        randomness: random.Random | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._client = client
+        self._timeout_seconds = timeout_seconds
+        self._attempts = attempts
+        self._first_delay_seconds = first_delay_seconds
+        self._random = randomness or random.Random()
+        self._sleep = sleep
+        self._places = asyncio.Semaphore(_MOST_AT_A_TIME)
+
+    async def post_webhook(self, url: str, body: dict[str, Any]) -> bool:
+        """Send one result to its receiver until it answers 2xx; tell whether it ever did."""
+
+        async def post() -> httpx.Response:
+            return await self._client.post(url, json=body, timeout=None)
+
+        return await self._deliver("webhook", post, self._attempts, self._timeout_seconds)
+
+    async def upload(self, url: str, path: Path, *, media_type: str) -> bool:
+        """Put a file at an address until it is answered with 2xx; tell whether it ever was."""
+        headers = {
+            "Content-Type": media_type,
+            # Object stores take no chunked bodies, which a stream of unknown length would be.
+            "Content-Length": str(path.stat().st_size),
+        }
+
+        async def put() -> httpx.Response:
+            return await self._client.put(
+                url, content=_chunks_of(path), headers=headers, timeout=None
+            )
+
+        return await self._deliver("upload", put, _UPLOAD_ATTEMPTS, _UPLOAD_TIMEOUT_SECONDS)
+
+    async def _deliver(
+        self,
+        what: str,
+        send: Callable[[], Awaitable[httpx.Response]],
+        attempts: int,
+        timeout_seconds: float,
+    ) -> bool:
+        delays = self._delays()
+        for attempt in range(1, attempts + 1):
+            try:
+                async with self._places, asyncio.timeout(timeout_seconds):
+                    response = await send()
+                if response.is_success:
+                    return True
+                problem = f"HTTP {response.status_code}"
+            except (httpx.HTTPError, TimeoutError) as error:
+                problem = type(error).__name__
+            # Without the URL: it holds the receiver's secret, or an upload's signature.
+            _log.warning("%s: attempt %d of %d failed: %s", what, attempt, attempts, problem)
+            if attempt < attempts:
+                await self._sleep(next(delays))
+        return False
+
+    def _delays(self) -> Iterator[float]:
+        delay = self._first_delay_seconds
+        while True:
+            yield min(delay, _LONGEST_DELAY_SECONDS) * self._random.uniform(0.5, 1.0)
+            delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
+
+
+async def _chunks_of(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := await asyncio.to_thread(file.read, _UPLOAD_CHUNK_BYTES):
+            yield chunk

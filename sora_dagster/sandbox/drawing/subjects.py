@@ -1,0 +1,142 @@
+"""What a prompt is about: the scene, the palette and the overlay that its words ask for.
+
+The words only lean: a prompt without any of them gets all three from its hash, and the seed
+decides the rest, so that no two clips look alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from sora_dagster.sandbox.drawing.colour import PALETTES, Palette
+from sora_dagster.sandbox.drawing.heavens import aurora, discs, space
+from sora_dagster.sandbox.drawing.land import city, forest, hills
+from sora_dagster.sandbox.drawing.layers import Layer, Stage
+from sora_dagster.sandbox.drawing.overlays import (
+    Overlay,
+    balloons,
+    birds,
+    lanterns,
+    petals,
+    rain,
+    rays,
+    snow,
+)
+from sora_dagster.sandbox.drawing.water import sea, underwater
+
+_Choice = TypeVar("_Choice")
+
+Scene = Callable[[Stage, Palette, np.random.Generator], list[Layer]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A prompt and the seed of one result."""
+
+    prompt: str
+    seed: int
+
+    def random(self, purpose: str) -> np.random.Generator:
+        """Random numbers that the same subject always gets for the same purpose."""
+        text = f"{purpose}\n{self.seed}\n{self.prompt}".encode()
+        return np.random.default_rng(list(hashlib.sha256(text).digest()))
+
+
+_SCENES: Mapping[Scene, str] = {
+    hills: "hill mountain valley desert dune canyon landscape meadow field volcano cliff horizon "
+    "alpine peak savanna prairie glacier countryside",
+    sea: "sea ocean wave lake river shore beach coast sail boat ship harbor harbour island water "
+    "surf lighthouse skiff lagoon fjord",
+    city: "city street skyline building tower neon urban town rooftop traffic downtown metropolis "
+    "cyberpunk car robot train station market",
+    forest: "forest tree jungle woods mangrove bamboo pine leaf leaves fern garden grove moss "
+    "orchard wolf fox deer",
+    underwater: "underwater fish reef coral whale dolphin jellyfish submarine diver kelp octopus "
+    "turtle deep-sea aquarium",
+    aurora: "aurora arctic polar northern lights night winter ice snow sky cabin",
+    space: "space planet galaxy star stars moon nebula astronaut rocket orbit cosmic comet "
+    "spaceship satellite alien",
+    discs: "abstract bokeh light lights particles dance music party close-up macro portrait "
+    "studio food coffee product logo dream",
+}
+
+_PALETTES: Mapping[tuple[str, ...], str] = {
+    ("sunset", "dawn"): "sunset dusk evening golden warm fire amber",
+    ("dawn", "rose"): "dawn sunrise morning pastel soft blossom cherry spring",
+    ("noon", "lagoon"): "noon day summer bright clear sunny tropical beach",
+    ("night", "neon"): "night midnight dark moonlit moonlight stars",
+    ("neon", "lilac"): "neon cyberpunk futuristic synthwave glowing violet purple",
+    ("autumn", "desert"): "autumn fall october rust desert sand dune canyon savanna",
+    ("arctic", "storm"): "winter snow ice frozen arctic polar glacier frost",
+    ("storm", "emerald"): "storm rain fog mist monsoon grey gray cloudy thunder",
+    ("emerald", "lagoon"): "green emerald moss turquoise teal bioluminescent lush",
+    ("lilac", "rose"): "dream fantasy magic lavender romantic love",
+}
+
+_SCENE_PALETTES: Mapping[Scene, tuple[str, ...]] = {
+    hills: ("dawn", "sunset", "noon", "autumn", "lilac", "arctic", "rose", "desert", "emerald"),
+    sea: ("dawn", "sunset", "noon", "lilac", "rose", "lagoon", "storm", "night"),
+    city: ("neon", "night", "sunset", "dawn", "lilac", "storm"),
+    forest: ("emerald", "autumn", "dawn", "storm", "lilac", "arctic"),
+    underwater: ("lagoon", "noon", "emerald", "arctic", "lilac"),
+    aurora: ("night", "emerald", "neon", "lagoon", "lilac"),
+    space: ("night", "neon", "lilac", "sunset", "lagoon", "autumn"),
+    discs: tuple(PALETTES),
+}
+
+_OVERLAYS: Mapping[Overlay, str] = {
+    snow: "snow winter blizzard ice frost frozen",
+    rain: "rain storm monsoon wet downpour thunder",
+    lanterns: "lantern lanterns firefly fireflies night candle sparks glow embers festival fire",
+    rays: "sun golden light rays beam morning sunrise god heaven bright",
+    birds: "bird birds flock gull crow fly flying wing dragon",
+    balloons: "balloon balloons festival celebration party sky colorful colourful whimsical",
+    petals: "petal petals blossom cherry spring flower romantic wind leaves autumn pink",
+}
+
+
+def scene_of(subject: Subject) -> Scene:
+    """The scene that is painted for a subject."""
+    return _named(subject.prompt, _SCENES) or _any(list(_SCENES), subject.random("scene"))
+
+
+def palette_of(subject: Subject, scene: Scene) -> Palette:
+    """The colours that a subject's scene is painted in."""
+    random = subject.random("palette")
+    names = _named(subject.prompt, _PALETTES) or ()
+    suiting = [name for name in names if name in _SCENE_PALETTES[scene]]
+    name = _any(suiting or list(_SCENE_PALETTES[scene]), random)
+    return PALETTES[name].turned(float(random.uniform(-22, 22)))
+
+
+def remix_palette_of(subject: Subject) -> Palette:
+    """The colours that a remix moves its parent's towards."""
+    random = subject.random("palette")
+    names = _named(subject.prompt, _PALETTES) or tuple(PALETTES)
+    return PALETTES[_any(list(names), random)].turned(float(random.uniform(-22, 22)))
+
+
+def overlay_of(subject: Subject) -> Overlay:
+    """The layer that a remix adds."""
+    return _named(subject.prompt, _OVERLAYS) or _any(list(_OVERLAYS), subject.random("overlay"))
+
+
+def _any(choice: list[_Choice], random: np.random.Generator) -> _Choice:
+    return choice[int(random.integers(len(choice)))]
+
+
+def _named(prompt: str, vocabulary: Mapping[_Choice, str]) -> _Choice | None:
+    found = re.findall(r"[a-z][a-z\-]+", prompt.lower())
+    best, best_hits = None, 0
+    for meaning, words in vocabulary.items():
+        known = set(words.split())
+        hits = sum(1 for word in found if word in known or word.removesuffix("s") in known)
+        if hits > best_hits:
+            best, best_hits = meaning, hits
+    return best

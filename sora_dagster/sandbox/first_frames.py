@@ -1,0 +1,118 @@
+"""First-frame images: fetched, decoded and measured."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import io
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+from PIL import Image, UnidentifiedImageError
+
+from sora_dagster.runware.models import FrameSize, VideoModel
+from sora_dagster.sandbox.refusals import RefusedTaskError, parameter_page
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_LOCAL_HOSTS = ("127.0.0.1", "localhost")
+_FETCH_TIMEOUT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class FirstFrame:
+    """An image that a video starts from.
+
+    Arguments:
+        encoded: the image file.
+        size: the size of the video that it makes: its own, made even.
+    """
+
+    encoded: bytes
+    size: FrameSize
+
+
+async def load_first_frame(image: str, entry: VideoModel, client: httpx.AsyncClient) -> FirstFrame:
+    """Get the image that a request names.
+
+    Arguments:
+        image: UUID, URL, data URI or base64. No image can be uploaded to the sandbox, so every
+            UUID is unknown; a URL is fetched only from this machine.
+        entry: the model, with the limits of the image.
+        client: fetches URLs.
+
+    Raises:
+        RefusedTaskError: where there is no such image, or the model does not take it.
+    """
+    encoded = await _bytes_of(image, entry, client)
+    if len(encoded) > entry.first_frame_max_bytes:
+        raise _refused(
+            entry,
+            f"has {len(encoded)} bytes; at most {entry.first_frame_max_bytes} are allowed",
+        )
+    return await asyncio.to_thread(_measured, encoded, entry)
+
+
+async def _bytes_of(image: str, entry: VideoModel, client: httpx.AsyncClient) -> bytes:
+    if _UUID.fullmatch(image):
+        raise _refused(entry, f"is {image}, a UUID of no known image")
+    if image.startswith(("http://", "https://")):
+        return await _fetched(image, entry, client)
+    encoded = image
+    if image.startswith("data:"):
+        header, _, encoded = image.partition(",")
+        if not header.endswith(";base64"):
+            raise _refused(entry, "is a data URI that is not in base64")
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        raise _refused(
+            entry, "is neither a UUID nor a URL nor a data URI nor valid base64"
+        ) from None
+
+
+async def _fetched(url: str, entry: VideoModel, client: httpx.AsyncClient) -> bytes:
+    if urlsplit(url).hostname not in _LOCAL_HOSTS:
+        raise _refused(
+            entry, "is a URL of another machine; the sandbox fetches from 127.0.0.1 only"
+        )
+    chunks = bytearray()
+    try:
+        async with client.stream("GET", url, timeout=_FETCH_TIMEOUT_SECONDS) as response:
+            if response.status_code != 200:
+                raise _refused(entry, f"could not be fetched: HTTP {response.status_code}")
+            async for chunk in response.aiter_bytes():
+                chunks += chunk
+                if len(chunks) > entry.first_frame_max_bytes:
+                    break
+    except httpx.HTTPError as error:
+        raise _refused(entry, f"could not be fetched: {type(error).__name__}") from error
+    return bytes(chunks)
+
+
+def _measured(encoded: bytes, entry: VideoModel) -> FirstFrame:
+    try:
+        with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG", "WEBP")) as image:
+            width, height = image.size
+            low, high = entry.first_frame_min_pixels, entry.first_frame_max_pixels
+            # Before anything is decoded: a small file can claim to be a huge picture.
+            if not (low <= width <= high and low <= height <= high):
+                raise _refused(
+                    entry, f"is {width}x{height} pixels; each side must be {low} to {high}"
+                )
+            image.load()
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise _refused(entry, "cannot be decoded; PNG, JPEG and WEBP are supported") from error
+    return FirstFrame(encoded, FrameSize(width - width % 2, height - height % 2))
+
+
+def _refused(entry: VideoModel, what: str) -> RefusedTaskError:
+    parameter = "inputs.frameImages"
+    return RefusedTaskError(
+        "invalidFrameImage",
+        f"{parameter} {what}.",
+        parameter=parameter,
+        documentation=parameter_page(entry, parameter),
+    )

@@ -1,0 +1,232 @@
+"""The sandbox as a server: its parts put together, started and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from sora_dagster.runware.models import Catalogue
+from sora_dagster.sandbox.api import RunwareApi
+from sora_dagster.sandbox.delivery import Deliverer
+from sora_dagster.sandbox.hosting import HostedVideos
+from sora_dagster.sandbox.ledger import Ledger
+from sora_dagster.sandbox.render_queue import RenderQueue
+from sora_dagster.sandbox.runner import TaskRunner
+from sora_dagster.sandbox.settings import SandboxSettings
+from sora_dagster.sandbox.tasks import TaskBook
+
+
+class AddressInUseError(OSError):
+    """The sandbox cannot listen where it should; the message says why and what to do."""
+
+
+def announce(url: str) -> None:
+    """Print the line that tells that the sandbox is ready, and where."""
+    print(f"listening on {url}", flush=True)
+
+
+@contextlib.asynccontextmanager
+async def sandbox_app(
+    settings: SandboxSettings,
+    *,
+    catalogue: Catalogue | None = None,
+    clock: Callable[[], float] = time.time,
+    randomness: random.Random | None = None,
+) -> AsyncIterator[Starlette]:
+    """A sandbox as an ASGI application; what is under way is given up at the end of the block.
+
+    Arguments:
+        settings: how it behaves.
+        catalogue: the models that there are; the built-in ones by default.
+        clock: tells the Unix time in seconds.
+        randomness: makes the jitter of webhook retries.
+    """
+    with _data_folder(settings.data_dir) as folder:
+        renders = RenderQueue(
+            folder, workers=settings.render_workers, reuse=settings.reuse_rendered
+        )
+        async with httpx.AsyncClient(trust_env=False) as client:
+            hosting = HostedVideos(clock)
+            book = TaskBook(
+                latency_seconds=settings.latency_seconds,
+                latency_step_seconds=settings.latency_step_seconds,
+            )
+            ledger = Ledger(balance_usd=settings.balance_usd)
+            runner = TaskRunner(
+                renders=renders,
+                hosting=hosting,
+                deliverer=Deliverer(
+                    client,
+                    timeout_seconds=settings.webhook_timeout_seconds,
+                    attempts=settings.webhook_attempts,
+                    first_delay_seconds=settings.webhook_first_delay_seconds,
+                    randomness=randomness,
+                ),
+                clock=clock,
+            )
+            api = RunwareApi(
+                settings,
+                catalogue=catalogue or Catalogue.builtin(),
+                book=book,
+                ledger=ledger,
+                start=runner.start,
+                client=client,
+                clock=clock,
+            )
+
+            async def books(_: Request) -> Response:
+                return JSONResponse(ledger.to_json())
+
+            async def health(_: Request) -> Response:
+                return JSONResponse({"status": "ok", "tasks_running": book.running})
+
+            try:
+                yield Starlette(
+                    routes=[
+                        Route("/v1", api.serve, methods=["POST"]),
+                        Route("/video/{name}", hosting.serve),
+                        Route("/sandbox/ledger", books),
+                        Route("/sandbox/health", health),
+                    ]
+                )
+            finally:
+                renders.close()
+                await runner.close()
+
+
+@contextlib.contextmanager
+def _data_folder(wanted: Path | None) -> Iterator[Path]:
+    if wanted is not None:
+        wanted.mkdir(parents=True, exist_ok=True)
+        yield wanted
+        return
+    with tempfile.TemporaryDirectory(prefix="runware-sandbox-") as folder:
+        yield Path(folder)
+
+
+def serve(settings: SandboxSettings, *, on_ready: Callable[[str], None] = announce) -> None:
+    """Run a sandbox until SIGTERM or SIGINT.
+
+    Arguments:
+        settings: how it behaves.
+        on_ready: called with its base URL (``http://HOST:PORT/v1``) once it answers; prints
+            ``listening on URL`` by default.
+
+    Raises:
+        AddressInUseError: where it cannot listen at the address.
+    """
+    with _listening(settings) as listener:
+        server = _Server(_url_of(listener, settings), on_ready)
+
+        async def run() -> None:
+            loop = asyncio.get_running_loop()
+            for name in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(name, server.stop)
+            await server.run_app(settings, listener)
+
+        asyncio.run(run())
+
+
+@contextlib.contextmanager
+def running_sandbox(settings: SandboxSettings) -> Iterator[str]:
+    """A sandbox in a thread of this process, for tests; the block gets its base URL.
+
+    Example:
+        >>> with running_sandbox(SandboxSettings(latency_seconds=0)) as base_url:
+        ...     print(base_url.rpartition(":")[0])
+        http://127.0.0.1
+    """
+    ready: threading.Event = threading.Event()
+    with _listening(settings) as listener:
+        url = _url_of(listener, settings)
+        server = _Server(url, lambda _: ready.set())
+        thread = threading.Thread(
+            target=lambda: asyncio.run(server.run_app(settings, listener)), daemon=True
+        )
+        thread.start()
+        try:
+            while not ready.wait(0.05):
+                if not thread.is_alive():
+                    raise RuntimeError("the sandbox ended before it was ready")
+            yield url
+        finally:
+            server.stop()
+            thread.join()
+
+
+@contextlib.contextmanager
+def _listening(settings: SandboxSettings) -> Iterator[socket.socket]:
+    """A socket that listens where the settings say."""
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server(
+            (settings.host, settings.port), family=family, backlog=512, reuse_port=False
+        )
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise AddressInUseError(
+            f"cannot listen on {settings.host}:{settings.port}: {reason}; "
+            f"give another --port, or 0 for a free one"
+        ) from error
+    with listener:
+        yield listener
+
+
+def _url_of(listener: socket.socket, settings: SandboxSettings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{listener.getsockname()[1]}/v1"
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that tells when it is ready, and ends at once without a signal's status."""
+
+    def __init__(self, url: str, on_ready: Callable[[str], None]) -> None:
+        self._url = url
+        self._on_ready = on_ready
+
+    async def run_app(self, settings: SandboxSettings, listener: socket.socket) -> None:
+        async with sandbox_app(settings) as app:
+            super().__init__(
+                uvicorn.Config(
+                    app,
+                    lifespan="off",
+                    log_config=None,
+                    access_log=False,
+                    # Downloads that are under way are cut off: the sandbox has to end promptly.
+                    timeout_graceful_shutdown=0,
+                )
+            )
+            await self.serve(sockets=[listener])
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready(self._url)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Uvicorn reports each connection that is cut off as an error; here it is meant.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: uvicorn would raise them again after its end, which is no exit 0."""
+        yield

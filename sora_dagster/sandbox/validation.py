@@ -1,0 +1,319 @@
+"""Reads the raw JSON of a `videoInference` task, by the documented rules and by nothing else.
+
+It shares no code with the client's own checks, so that each of the two finds the other's mistakes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, cast
+from urllib.parse import urlsplit
+
+from sora_dagster.runware.models import Catalogue, FrameSize, OutputFormat, VideoModel
+from sora_dagster.sandbox.refusals import RefusedTaskError, parameter_page
+
+UUID_V4 = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
+)
+
+_FIELDS = frozenset(
+    ["taskType", "taskUUID", "model", "positivePrompt", "width", "height", "duration", "inputs", "numberResults", "outputType", "outputFormat", "outputQuality", "deliveryMethod", "webhookURL", "uploadEndpoint", "ttl", "includeCost", "safety"]
+)
+
+
+@dataclass(frozen=True)
+class VideoRequest:
+    """A `videoInference` task whose form is right.
+
+    Arguments:
+        task_uuid: the client's id of it.
+        entry: the model.
+        prompt: what the video shows.
+        size: width and height in pixels; none where an image or a video decides it.
+        duration_seconds: its length; none where it was not given.
+        image: the first frame as it was given: UUID, URL, data URI or base64.
+        video_id: the video that it is a remix of.
+        number_results: how many videos.
+        output_format: container.
+        output_quality: 20 to 99.
+        webhook_url: where each result is sent.
+        upload_endpoint: where each video is put.
+        ttl_seconds: life of the hosted URL; none where it is not limited.
+        include_cost: whether results tell their cost.
+        checks_content: whether results tell that they were checked.
+        raw: the task as it came, for the archive.
+    """
+
+    task_uuid: str
+    entry: VideoModel
+    prompt: str
+    size: FrameSize | None
+    duration_seconds: float | None
+    image: str | None
+    video_id: str | None
+    number_results: int
+    output_format: OutputFormat
+    output_quality: int
+    webhook_url: str | None
+    upload_endpoint: str | None
+    ttl_seconds: int | None
+    include_cost: bool
+    checks_content: bool
+    raw: Mapping[str, Any]
+
+
+def task_uuid_of(task: Mapping[str, Any]) -> str:
+    """The UUID of a task.
+
+    Raises:
+        RefusedTaskError: where it is missing or no UUID v4.
+    """
+    value = task.get("taskUUID")
+    if value is None:
+        raise RefusedTaskError(
+            "missingTaskUUID", "taskUUID is required: a UUID v4.", parameter="taskUUID"
+        )
+    if not isinstance(value, str) or not UUID_V4.fullmatch(value):
+        raise RefusedTaskError(
+            "invalidTaskUUID", "taskUUID must be a UUID v4.", parameter="taskUUID"
+        )
+    return value
+
+
+def read_video_request(task: Mapping[str, Any], catalogue: Catalogue) -> VideoRequest:
+    """Check a task and read it.
+
+    Raises:
+        RefusedTaskError: for the first rule that it breaks.
+    """
+    task_uuid = task_uuid_of(task)
+    entry = _model(task, catalogue)
+    fields = _Fields(task, entry)
+    fields.refuse_unknown(_FIELDS | set(entry.extra_parameters))
+    prompt = fields.text("positivePrompt", required=True) or ""
+    if not entry.prompt_min_characters <= len(prompt) <= entry.prompt_max_characters:
+        fields.refuse(
+            "invalidPositivePromptLength",
+            "positivePrompt",
+            f"has {len(prompt)} characters; it must have {entry.prompt_min_characters} to "
+            f"{entry.prompt_max_characters}",
+        )
+    image, video_id = _inputs(fields, entry)
+    safety = fields.child("safety", {"checkContent", "mode"})
+    mode = safety.choice("mode", ("none", "fast", "full"))
+    checks_content = safety.boolean("checkContent")
+    fields.choice("outputType", ("URL",))
+    fields.choice("deliveryMethod", ("async",))
+    return VideoRequest(
+        task_uuid=task_uuid,
+        entry=entry,
+        prompt=prompt,
+        size=_size(fields, entry, image=image, video_id=video_id),
+        duration_seconds=_duration(fields, entry),
+        image=image,
+        video_id=video_id,
+        number_results=fields.integer("numberResults", at_least=1, at_most=entry.max_results) or 1,
+        output_format=cast(
+            OutputFormat,
+            fields.choice("outputFormat", entry.output_formats) or entry.output_formats[0],
+        ),
+        output_quality=fields.integer("outputQuality", at_least=20, at_most=99) or 95,
+        webhook_url=fields.url("webhookURL"),
+        upload_endpoint=fields.url("uploadEndpoint"),
+        ttl_seconds=fields.integer("ttl", at_least=60),
+        include_cost=fields.boolean("includeCost"),
+        checks_content=checks_content if mode is None else mode != "none",
+        raw=dict(task),
+    )
+
+
+def _model(task: Mapping[str, Any], catalogue: Catalogue) -> VideoModel:
+    air = task.get("model")
+    if air is None:
+        raise RefusedTaskError("missingModel", "model is required.", parameter="model")
+    for entry in catalogue.entries:
+        if entry.air == air:
+            return entry
+    known = ", ".join(entry.air for entry in catalogue.entries)
+    raise RefusedTaskError(
+        "invalidModel", f"model {air!r} is not available; available: {known}.", parameter="model"
+    )
+
+
+def _inputs(fields: _Fields, entry: VideoModel) -> tuple[str | None, str | None]:
+    inputs = fields.child("inputs", {"frameImages", "videoId"})
+    images = inputs.items("frameImages")
+    video_id = inputs.text("videoId")
+    if images is not None and not entry.accepts_first_frame:
+        inputs.refuse("unsupportedParameter", "frameImages", f"is not supported by {entry.name}")
+    if video_id is not None and not entry.accepts_video_id:
+        inputs.refuse("unsupportedParameter", "videoId", f"is not supported by {entry.name}")
+    if images is not None and video_id is not None:
+        inputs.refuse("incompatibleParameters", "videoId", "cannot be given with frameImages")
+    if images is None:
+        return None, video_id
+    if len(images) != 1:
+        code = "arrayTooLarge" if images else "arrayTooSmall"
+        inputs.refuse(code, "frameImages", f"has {len(images)} items; exactly 1 is allowed")
+    return _image(inputs, images[0]), None
+
+
+def _image(inputs: _Fields, item: object) -> str:
+    if isinstance(item, Mapping):
+        unknown = sorted(set(item) - {"image", "frame"})
+        if unknown:
+            inputs.refuse("unsupportedParameter", f"frameImages.0.{unknown[0]}", "is not supported")
+        if item.get("frame", "first") != "first":
+            inputs.refuse("unsupportedFrame", "frameImages.0.frame", "must be 'first'")
+        item = item.get("image")
+    if not isinstance(item, str) or not item:
+        inputs.refuse(
+            "invalidFrameImage",
+            "frameImages.0",
+            "must be an image (UUID, URL, data URI or base64), or an object with one in 'image'",
+        )
+    return item
+
+
+def _size(
+    fields: _Fields, entry: VideoModel, *, image: str | None, video_id: str | None
+) -> FrameSize | None:
+    width = fields.integer("width", at_least=1)
+    height = fields.integer("height", at_least=1)
+    for decider, value in (("inputs.frameImages", image), ("inputs.videoId", video_id)):
+        if value is None:
+            continue
+        for name, given in (("width", width), ("height", height)):
+            if given is not None:
+                fields.refuse(
+                    "incompatibleParameters",
+                    name,
+                    f"cannot be given with {decider}, which decides the size",
+                )
+        return None
+    sizes = ", ".join(map(str, entry.sizes))
+    if width is None:
+        fields.refuse("missingWidth", "width", f"is required; sizes: {sizes}")
+    if height is None:
+        fields.refuse("missingHeight", "height", f"is required; sizes: {sizes}")
+    size = FrameSize(width, height)
+    if size not in entry.sizes:
+        fields.refuse(
+            "unsupportedDimensions", "width", f"and height are {size}; they must be one of {sizes}"
+        )
+    return size
+
+
+def _duration(fields: _Fields, entry: VideoModel) -> float | None:
+    duration = fields.number("duration")
+    if duration is not None and duration not in entry.durations_seconds:
+        allowed = ", ".join(f"{seconds:g}" for seconds in entry.durations_seconds)
+        fields.refuse(
+            "unsupportedDuration", "duration", f"is {duration:g}; it must be one of {allowed}"
+        )
+    return duration
+
+
+class _Fields:
+    """The fields of one object of a task, read with their type and range."""
+
+    def __init__(self, values: Mapping[str, Any], entry: VideoModel, prefix: str = "") -> None:
+        self._values = values
+        self._entry = entry
+        self._prefix = prefix
+
+    def refuse(self, code: str, name: str, what: str) -> NoReturn:
+        parameter = self._prefix + name
+        raise RefusedTaskError(
+            code,
+            f"{parameter} {what}.",
+            parameter=parameter,
+            documentation=parameter_page(self._entry, parameter),
+        )
+
+    def refuse_unknown(self, known: frozenset[str] | set[str]) -> None:
+        for name in self._values:
+            if name not in known:
+                self.refuse("unsupportedParameter", name, "is not supported by this model")
+
+    def child(self, name: str, known: set[str]) -> _Fields:
+        value = self._values.get(name, {})
+        if not isinstance(value, Mapping):
+            self._wrong(name, "must be an object")
+        fields = _Fields(value, self._entry, prefix=f"{self._prefix}{name}.")
+        fields.refuse_unknown(known)
+        return fields
+
+    def text(self, name: str, *, required: bool = False) -> str | None:
+        if name not in self._values:
+            if required:
+                self.refuse(f"missing{_camel(name)}", name, "is required")
+            return None
+        value = self._values[name]
+        if not isinstance(value, str):
+            self._wrong(name, "must be a string")
+        return value
+
+    def items(self, name: str) -> Sequence[object] | None:
+        if name not in self._values:
+            return None
+        value = self._values[name]
+        if not isinstance(value, list):
+            self._wrong(name, "must be an array")
+        return value
+
+    def number(self, name: str) -> float | None:
+        if name not in self._values:
+            return None
+        value = self._values[name]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self._wrong(name, "must be a number")
+        return float(value)
+
+    def integer(self, name: str, *, at_least: int, at_most: int | None = None) -> int | None:
+        if name not in self._values:
+            return None
+        value = self._values[name]
+        if isinstance(value, bool) or not isinstance(value, int):
+            self._wrong(name, "must be an integer")
+        if value < at_least or (at_most is not None and value > at_most):
+            allowed = f"at least {at_least}" if at_most is None else f"{at_least} to {at_most}"
+            self._wrong(name, f"is {value}; it must be {allowed}")
+        return value
+
+    def boolean(self, name: str) -> bool:
+        value = self._values.get(name, False)
+        if not isinstance(value, bool):
+            self._wrong(name, "must be true or false")
+        return value
+
+    def choice(self, name: str, allowed: Sequence[str]) -> str | None:
+        value = self.text(name)
+        if value is not None and value not in allowed:
+            self.refuse(
+                f"unsupported{_camel(name)}",
+                name,
+                f"is {value!r}; it must be one of {', '.join(allowed)}",
+            )
+        return value
+
+    def url(self, name: str) -> str | None:
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            self._wrong(name, "must be a URI")
+        if parts.scheme not in ("http", "https") or not parts.hostname or " " in value:
+            self._wrong(name, "must be an http or https URI")
+        return value
+
+    def _wrong(self, name: str, what: str) -> NoReturn:
+        self.refuse(f"invalid{_camel(name)}", name, what)
+
+
+def _camel(name: str) -> str:
+    return name[0].upper() + name[1:]

@@ -1,0 +1,173 @@
+"""The definitions of a small dataset on a Dagster instance of their own, against the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.loader import LoadingContextForTest
+
+from sora_dagster.environment import Settings, build_definitions
+from sora_dagster.generation.ledger import Ledger
+from sora_dagster.resources import RunwareResource
+from sora_dagster.run_facts import SUBMISSION_POSTS_TAG
+from sora_dagster.storage import StorageRoot
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+@dataclass
+class Stack:
+    """A dataset, its definitions, and the instance that they run on.
+
+    Arguments:
+        folder: where the dataset and the clips are.
+        base_url: address of the API.
+        instance: the Dagster instance.
+    """
+
+    folder: Path
+    base_url: str
+    instance: dg.DagsterInstance
+    settings_changes: dict[str, Any] = field(default_factory=dict)
+    cursor: str | None = None
+
+    @property
+    def prompts_path(self) -> Path:
+        return self.folder / "prompts.yaml"
+
+    @property
+    def root(self) -> StorageRoot:
+        return StorageRoot(self.folder / "storage")
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.root)
+
+    @property
+    def definitions(self) -> dg.Definitions:
+        settings = Settings(
+            base_url=self.base_url,
+            storage_url=self.root.url,
+            prompts_path=str(self.prompts_path),
+            max_usd="unlimited",
+        )
+        return build_definitions(
+            settings,
+            runware=RunwareResource(
+                base_url=self.base_url,
+                max_usd_per_run="unlimited",
+                poll_first_seconds=0.3,
+                poll_longest_seconds=0.5,
+                **self.settings_changes,
+            ),
+        )
+
+    def write(self, *clips: dict[str, Any], recipes: dict[str, str] | None = None) -> None:
+        """Write the dataset."""
+        dataset = {"clips": [{"prompt": f"a {clip['id']}", **clip} for clip in clips]}
+        if recipes:
+            dataset["recipes"] = recipes  # type: ignore[assignment]
+        self.prompts_path.write_text(yaml.safe_dump(dataset))
+
+    def tick_dataset_sensor(self) -> list[str]:
+        """Evaluate the dataset sensor as the daemon does; gives the rows it logged."""
+        definitions = self.definitions
+        context = dg.build_sensor_context(
+            instance=self.instance, cursor=self.cursor, definitions=definitions
+        )
+        result = definitions.get_sensor_def("dataset_sensor")(context)
+        assert isinstance(result, dg.SensorResult)
+        for request in result.dynamic_partitions_requests or []:
+            assert isinstance(request, dg.AddDynamicPartitionsRequest)
+            self.instance.add_dynamic_partitions(
+                request.partitions_def_name, list(request.partition_keys)
+            )
+        for event in result.asset_events:
+            assert isinstance(event, dg.AssetMaterialization)
+            self.instance.report_runless_asset_event(event)
+        self.cursor = result.cursor
+        return [str(event.partition) for event in result.asset_events]
+
+    def tick_completion_sensor(self) -> list[dg.RunRequest]:
+        """Evaluate the completion sensor; gives the runs it asks for."""
+        definitions = self.definitions
+        context = dg.build_sensor_context(
+            instance=self.instance,
+            definitions=definitions,
+            resources={"clip_storage": definitions.resources["clip_storage"]},  # type: ignore[index]
+        )
+        data = definitions.get_sensor_def("completion_sensor").evaluate_tick(context)
+        return list(data.run_requests or [])
+
+    def materialize(
+        self, assets: Sequence[str], partitions: Sequence[str], **options: Any
+    ) -> dg.ExecuteInProcessResult:
+        """Materialize a range of partitions in one run, as a backfill does."""
+        tags = (
+            {RANGE_START: partitions[0], RANGE_END: partitions[-1]} if len(partitions) > 1 else {}
+        )
+        return self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance,
+            asset_selection=[dg.AssetKey(asset) for asset in assets],
+            tags={**tags, **options.pop("tags", {})},
+            partition_key=partitions[0] if len(partitions) == 1 else None,
+            raise_on_error=False,
+            **options,
+        )
+
+    def run_job(self, name: str, **config: Any) -> dg.ExecuteInProcessResult:
+        """Run one of the two jobs."""
+        op = {"request_clips": "request", "collect_clips": "collect"}[name]
+        return self.definitions.resolve_job_def(name).execute_in_process(
+            instance=self.instance,
+            run_config={"ops": {op: {"config": config}}},
+            raise_on_error=False,
+        )
+
+    def events(self, asset: str, partition: str) -> list[dg.AssetMaterialization]:
+        """Materializations of a partition, newest first."""
+        records = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[partition]),
+            limit=50,
+        ).records
+        return [event for record in records if (event := record.asset_materialization)]
+
+    def stale(self, *assets: str) -> set[str]:
+        """Which partitions of assets Dagster shows as stale, as ``asset/partition``."""
+        graph = self.definitions.resolve_asset_graph()
+        resolver = CachingStaleStatusResolver(
+            self.instance, graph, LoadingContextForTest(self.instance)
+        )
+        return {
+            f"{asset}/{partition}"
+            for asset in assets
+            for partition in self.instance.get_materialized_partitions(dg.AssetKey(asset))
+            if resolver.get_status(dg.AssetKey(asset), partition).value == "STALE"
+        }
+
+    def submission_posts(self, run_id: str) -> int:
+        """How many submissions a run made, by its own account."""
+        run = self.instance.get_run_by_id(run_id)
+        assert run is not None
+        return int(run.tags[SUBMISSION_POSTS_TAG])
+
+
+def failure_text(result: dg.ExecuteInProcessResult) -> str:
+    """What a failed run says of its failure."""
+    failures = [
+        event.step_failure_data
+        for event in result.all_events
+        if event.event_type is dg.DagsterEventType.STEP_FAILURE
+    ]
+    return "\n".join(
+        data.user_failure_data.description or ""
+        if data.user_failure_data
+        else str(data.error and data.error.to_string())
+        for data in failures
+    )

@@ -1,0 +1,305 @@
+"""The assets by hand and by backfill: range runs, single runs, staleness, failures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from sora_dagster.generation.stored import StoredClip
+from tests.dagster_face.stack import Stack, failure_text
+from tests.sandbox_server import Sandbox
+
+METADATA = {
+    "cost_usd",
+    "seed",
+    "model",
+    "prompt",
+    "size",
+    "duration_seconds",
+    "task_uuid",
+    "video_uuid",
+    "video_id",
+    "take",
+    "size_bytes",
+    "sha256",
+    "generation_seconds",
+    "dagster/uri",
+}
+FOX, OWL, BEE = {"id": "fox"}, {"id": "owl"}, {"id": "bee"}
+
+
+def test_a_range_run_goes_the_whole_way_without_webhook_or_sensor(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write(FOX, OWL, BEE)
+    stack.tick_dataset_sensor()
+    before = sandbox.charged()
+    result = stack.materialize(["clip_requests", "clips"], ["fox", "bee"])
+    assert result.success
+    assert len(sandbox.charged() - before) == 3
+    assert stack.submission_posts(result.run_id) == 1
+    for clip in ("fox", "owl", "bee"):
+        event = stack.events("clips", clip)[0]
+        assert set(event.metadata) >= METADATA
+        manifest = stack.ledger.latest_manifest("clips", clip)
+        assert manifest is not None
+        assert event.tags is not None
+        assert event.tags["dagster/data_version"] == manifest.videos[0].sha256
+    assert list(stack.root.list("pending")) == []
+
+
+def test_a_single_run_carries_the_same_metadata_in_one_event(stack: Stack) -> None:
+    stack.write(FOX)
+    stack.tick_dataset_sensor()
+    assert stack.materialize(["clip_requests", "clips"], ["fox"]).success
+    [event] = stack.events("clips", "fox")
+    assert set(event.metadata) >= METADATA
+    assert event.tags is not None
+    assert event.tags["dagster/data_version"] == event.metadata["sha256"].value
+
+
+def test_several_videos_of_a_clip_are_shown_as_a_table(stack: Stack) -> None:
+    stack.write({"id": "fox", "number_results": 2})
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests", "clips"], ["fox"])
+    table = stack.events("clips", "fox")[0].metadata["videos"]
+    assert isinstance(table, dg.TableMetadataValue)
+    assert len(table.records) == 2
+
+
+def test_materializing_again_is_free_and_changes_nothing(stack: Stack, sandbox: Sandbox) -> None:
+    stack.write(FOX, OWL)
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests", "clips"], ["fox", "owl"])
+    before = sandbox.charged()
+    assert stack.materialize(["clip_requests"], ["fox", "owl"]).success
+    assert stack.materialize(["clips"], ["owl"]).success
+    assert sandbox.charged() == before
+    assert stack.stale("clip_requests", "clips") == set()
+    detail = stack.events("clip_requests", "fox")[0].metadata["detail"].value
+    assert "already generated, 0.00 USD" in str(detail)
+
+
+def test_a_changed_row_makes_its_own_clip_stale_and_no_other(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write(FOX, OWL, BEE)
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests", "clips"], ["fox", "bee"])
+    assert stack.stale("clip_requests", "clips") == set()
+    stack.write(FOX, {"id": "owl", "prompt": "a snowy owl"}, BEE)
+    assert stack.tick_dataset_sensor() == ["owl"]
+    assert stack.stale("clip_requests", "clips") == {"clip_requests/owl", "clips/owl"}
+    before = sandbox.charged()
+    stack.materialize(["clip_requests", "clips"], ["owl"])
+    assert len(sandbox.charged() - before) == 1
+    assert stack.stale("clip_requests", "clips") == set()
+
+
+def test_a_changed_tag_makes_nothing_stale(stack: Stack) -> None:
+    stack.write(FOX)
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests", "clips"], ["fox"])
+    stack.write({"id": "fox", "tags": ["hero"]})
+    assert stack.tick_dataset_sensor() == []
+    assert stack.stale("clip_requests", "clips") == set()
+
+
+def test_a_clip_stays_stale_where_its_row_changed_while_it_was_generated(stack: Stack) -> None:
+    stack.write(FOX)
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests"], ["fox"])
+    stack.write({"id": "fox", "prompt": "a red fox"})
+    stack.tick_dataset_sensor()
+    assert stack.materialize(["clips"], ["fox"]).success
+    assert "clips/fox" in stack.stale("clips")
+
+
+def test_rows_can_be_read_anew_by_hand(stack: Stack) -> None:
+    stack.write(FOX, OWL)
+    stack.tick_dataset_sensor()
+    stack.write({"id": "fox", "prompt": "a red fox"}, OWL)
+    assert stack.materialize(["prompts"], ["fox", "owl"]).success
+    assert stack.events("prompts", "fox")[0].metadata["prompt"].value == "a red fox"
+    assert stack.tick_dataset_sensor() == []
+
+
+def test_a_removed_row_fails_alone_and_says_what_to_do(stack: Stack) -> None:
+    stack.write(FOX, OWL, BEE)
+    stack.tick_dataset_sensor()
+    stack.write(FOX, BEE)
+    result = stack.materialize(["clip_requests"], ["fox", "bee"])
+    assert not result.success
+    assert "put the row back" in failure_text(result)
+    assert stack.events("clip_requests", "fox")
+    assert stack.events("clip_requests", "bee")
+    assert not stack.events("clip_requests", "owl")
+
+
+def test_clips_that_were_never_asked_for_fail_alone(stack: Stack) -> None:
+    stack.write(FOX, OWL)
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests"], ["owl"])
+    result = stack.materialize(["clips"], ["fox", "owl"])
+    assert not result.success
+    assert "fox: it was never asked for" in failure_text(result)
+    assert stack.events("clips", "owl")
+    assert not stack.events("clips", "fox")
+
+
+def test_waiting_ends_and_loses_nothing(stack: Stack) -> None:
+    stack.write(FOX)
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests"], ["fox"])
+    result = stack.materialize(
+        ["clips"], ["fox"], run_config={"ops": {"clips": {"config": {"max_wait_minutes": 0}}}}
+    )
+    if not result.success:
+        assert "not lost" in failure_text(result)
+    assert stack.materialize(["clips"], ["fox"]).success
+    assert stack.events("clips", "fox")
+
+
+def test_remixes_are_made_by_hand_from_stored_clips(stack: Stack, sandbox: Sandbox) -> None:
+    stack.write({"id": "fox", "recipes": ["night"]}, OWL, recipes={"night": "at night"})
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests", "clips"], ["fox"])
+    before = sandbox.charged()
+    result = stack.materialize(["remix_requests", "remixes"], ["fox|night"])
+    assert result.success, failure_text(result)
+    assert len(sandbox.charged() - before) == 1
+    event = stack.events("remixes", "fox|night")[0]
+    assert event.metadata["parent_partition"].value == "fox"
+    assert stack.stale("remix_requests", "remixes") == set()
+
+
+def test_a_remix_that_no_row_asks_for_is_refused_and_not_paid(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "fox", "recipes": ["night"]}, OWL, recipes={"night": "at night"})
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests", "clips"], ["owl"])
+    before = sandbox.charged()
+    result = stack.materialize(["remix_requests"], ["owl|night"])
+    assert not result.success
+    assert "asks for no remix" in failure_text(result)
+    assert sandbox.charged() == before
+
+
+def test_a_new_take_of_a_clip_makes_its_remix_stale(stack: Stack) -> None:
+    stack.write({"id": "fox", "recipes": ["night"]}, recipes={"night": "at night"})
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests", "clips"], ["fox"])
+    stack.materialize(["remix_requests", "remixes"], ["fox|night"])
+    stack.write(
+        {"id": "fox", "recipes": ["night"], "prompt": "a red fox"}, recipes={"night": "at night"}
+    )
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests", "clips"], ["fox"])
+    assert "remixes/fox|night" in stack.stale("remixes")
+
+
+def test_nothing_is_bought_anew_because_something_changed_by_itself(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "fox", "recipes": ["night"]}, recipes={"night": "at night"})
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests", "clips"], ["fox"])
+    stack.materialize(["remix_requests", "remixes"], ["fox|night"])
+    stack.write({"id": "fox", "recipes": ["night"], "take": 2}, recipes={"night": "at night"})
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests", "clips"], ["fox"])
+    before = sandbox.charged()
+    result = stack.materialize(
+        ["remix_requests"], ["fox|night"], tags={"dagster/from_automation_condition": "true"}
+    )
+    assert result.success
+    assert sandbox.charged() == before
+
+
+@pytest.mark.parametrize("annotation", [StoredClip, Path, bytes])
+def test_a_downstream_asset_gets_the_clip_as_it_is_annotated(
+    stack: Stack, annotation: type
+) -> None:
+    stack.write(FOX)
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests", "clips"], ["fox"])
+    seen: list[object] = []
+
+    def compute(clips):  # type: ignore[no-untyped-def]
+        seen.append(clips)
+
+    compute.__annotations__["clips"] = annotation
+    definitions = stack.definitions
+    clips = next(
+        asset
+        for asset in definitions.assets or []
+        if isinstance(asset, dg.AssetsDefinition) and asset.key == dg.AssetKey("clips")
+    )
+    downstream = dg.asset(name="crop", partitions_def=clips.partitions_def)(compute)
+    result = dg.materialize(
+        [clips, downstream],
+        selection=["crop"],
+        partition_key="fox",
+        instance=stack.instance,
+        resources=definitions.resources,
+    )
+    assert result.success
+    manifest = stack.ledger.latest_manifest("clips", "fox")
+    assert manifest is not None
+    [value] = seen
+    if isinstance(value, StoredClip):
+        assert value.cost_usd == manifest.cost_usd
+        assert value.seed == manifest.videos[0].seed
+        with value.open() as file:
+            assert len(file.read()) == manifest.videos[0].size_bytes
+    else:
+        content = value.read_bytes() if isinstance(value, Path) else value
+        assert isinstance(content, bytes)
+        assert len(content) == manifest.videos[0].size_bytes
+
+
+def test_a_downstream_asset_gets_many_clips_by_partition(stack: Stack) -> None:
+    stack.write(FOX, OWL)
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests", "clips"], ["fox", "owl"])
+    definitions = stack.definitions
+    clips = next(
+        asset
+        for asset in definitions.assets or []
+        if isinstance(asset, dg.AssetsDefinition) and asset.key == dg.AssetKey("clips")
+    )
+    seen: dict[str, StoredClip] = {}
+
+    @dg.asset
+    def reel(clips: dict[str, StoredClip]) -> None:
+        seen.update(clips)
+
+    result = dg.materialize(
+        [clips, reel], selection=["reel"], instance=stack.instance, resources=definitions.resources
+    )
+    assert result.success
+    assert set(seen) == {"fox", "owl"}
+
+
+def test_the_key_shows_nowhere(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNWARE_API_KEY", "a-key-that-must-not-show")
+    stack.write(FOX)
+    stack.tick_dataset_sensor()
+    result = stack.materialize(["clip_requests"], ["fox"])
+    assert not result.success
+    for event in stack.instance.all_logs(result.run_id):
+        assert "a-key-that-must-not-show" not in repr(event)
+    assert "a-key-that-must-not-show" not in repr(stack.definitions.resources)
+
+
+def test_without_a_key_the_run_says_how_to_get_one(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RUNWARE_API_KEY")
+    stack.write(FOX)
+    stack.tick_dataset_sensor()
+    result = stack.materialize(["clip_requests"], ["fox"])
+    assert "RUNWARE_API_KEY" in failure_text(result)

@@ -1,0 +1,135 @@
+"""The jobs: scattered clips asked for in one run, and everything collected in another."""
+
+from __future__ import annotations
+
+from sora_dagster.generation.lease import Lease
+from tests.dagster_face.stack import Stack, failure_text
+from tests.sandbox_server import Sandbox
+
+RECIPES = {"night": "at night", "snow": "in snow"}
+
+
+def test_scattered_clips_are_asked_for_in_one_run_and_one_post(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write(*[{"id": f"clip-{number:02}"} for number in range(12)])
+    before = sandbox.charged()
+    result = stack.run_job("request_clips", clip_ids=["clip-01", "clip-05", "clip-11"])
+    assert result.success
+    assert stack.submission_posts(result.run_id) == 1
+    assert len(sandbox.charged() - before) == 3
+    assert stack.instance.get_materialized_partitions(
+        asset_key=stack.events("clip_requests", "clip-05")[0].asset_key
+    ) == {"clip-01", "clip-05", "clip-11"}
+
+
+def test_collecting_stores_clips_and_the_remixes_that_rows_ask_for_and_no_others(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write(
+        {"id": "fox", "recipes": ["night", "snow"]},
+        {"id": "owl", "recipes": ["night"]},
+        {"id": "bee"},
+        recipes=RECIPES,
+    )
+    before = sandbox.charged()
+    assert stack.run_job("request_clips").success
+    result = stack.run_job("collect_clips")
+    assert result.success
+    assert stack.submission_posts(result.run_id) == 1
+    assert len(sandbox.charged() - before) == 6
+    for partition in ("fox|night", "fox|snow", "owl|night"):
+        assert stack.events("remixes", partition)[0].metadata["cost_usd"].value == 1.2
+    stack.tick_dataset_sensor()
+    assert (
+        stack.stale(
+            "prompts", "clip_requests", "clips", "remix_prompts", "remix_requests", "remixes"
+        )
+        == set()
+    )
+    assert list(stack.root.list("pending")) == []
+
+
+def test_a_second_pass_over_an_unchanged_dataset_requests_nothing(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "fox", "recipes": ["night"]}, recipes=RECIPES)
+    stack.run_job("request_clips")
+    stack.run_job("collect_clips")
+    before = sandbox.ledger()
+    result = stack.run_job("request_clips")
+    assert result.success
+    assert stack.submission_posts(result.run_id) == 0
+    assert sandbox.ledger()["total_usd"] == before["total_usd"]
+
+
+def test_a_remix_that_a_row_asks_for_later_is_made_of_the_stored_clip(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "fox"}, recipes=RECIPES)
+    stack.run_job("request_clips")
+    stack.run_job("collect_clips")
+    stack.write({"id": "fox", "recipes": ["snow"]}, recipes=RECIPES)
+    before = sandbox.charged()
+    stack.run_job("request_clips")
+    stack.run_job("collect_clips")
+    assert len(sandbox.charged() - before) == 1
+    assert stack.events("remixes", "fox|snow")
+
+
+def test_an_event_that_a_killed_run_did_not_log_is_logged(stack: Stack) -> None:
+    stack.write({"id": "fox"})
+    stack.run_job("request_clips")
+    with stack.definitions.resources["runware"].generator(  # type: ignore[index]
+        stack.definitions.resources["clip_storage"]  # type: ignore[index]
+    ) as generator:
+        collector = generator.collector()
+        while not (ready := collector.look().ready):
+            collector.wait()
+        generator.archive.store(ready[0])
+    assert not stack.events("clips", "fox")
+    assert stack.run_job("collect_clips").success
+    assert len(stack.events("clips", "fox")) == 1
+
+
+def test_two_runs_do_not_collect_at_once(stack: Stack) -> None:
+    stack.write({"id": "fox"})
+    stack.run_job("request_clips")
+    lease = Lease(stack.ledger, "another run")
+    assert lease.take()
+    assert stack.run_job("collect_clips").success
+    assert not stack.events("clips", "fox")
+    lease.release()
+    stack.run_job("collect_clips")
+    assert stack.events("clips", "fox")
+
+
+def test_collecting_goes_on_while_the_dataset_is_broken(stack: Stack) -> None:
+    stack.write({"id": "fox", "recipes": ["night"]}, recipes=RECIPES)
+    stack.run_job("request_clips")
+    stack.prompts_path.write_text("clips: [{id: fox, prompt: 3}]")
+    stack.run_job("collect_clips")
+    assert stack.events("clips", "fox")
+
+
+def test_a_broken_dataset_asks_for_nothing_and_names_its_problems(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "fox", "size": "1x1"}, {"id": "../../etc/x"}, {"id": "a|b"})
+    before = sandbox.ledger()["posts"]
+    result = stack.run_job("request_clips")
+    text = failure_text(result)
+    assert not result.success
+    for problem in ("'1x1'", "'../../etc/x'", "'a|b'"):
+        assert problem in text
+    assert sandbox.ledger()["posts"] == before
+
+
+def test_the_limit_of_a_run_counts_its_remixes_too(stack: Stack, sandbox: Sandbox) -> None:
+    stack.write({"id": "fox", "recipes": ["night", "snow"]}, recipes=RECIPES)
+    before = sandbox.charged()
+    stack.run_job("request_clips", max_usd=2.5)
+    result = stack.run_job("collect_clips")
+    assert not result.success
+    assert "spending limit" in failure_text(result)
+    assert len(sandbox.charged() - before) == 2

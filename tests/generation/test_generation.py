@@ -1,0 +1,399 @@
+"""Request, wait and store against the sandbox: each clip once, whole, and paid for once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sora_dagster.generation.archive import FinishedTask
+from sora_dagster.generation.clips import ClipRequest, ClipSpec, remix_spec
+from sora_dagster.generation.collector import PollSettings
+from sora_dagster.generation.generator import Generator, parent_video
+from sora_dagster.generation.markers import WebhookAddress, drop_marker
+from sora_dagster.generation.requester import Requested, RequestState
+from sora_dagster.media import probe
+from sora_dagster.runware.client import RunwareClient
+from sora_dagster.runware.errors import AuthenticationError, ConnectionFailedError
+from sora_dagster.storage import StorageRoot
+from tests.sandbox_server import KEY, Sandbox
+
+QUICK = PollSettings(first_seconds=0.2, factor=1.2, longest_seconds=0.5, look_seconds=0.05)
+
+
+def clip(clip_id: str = "fox", prompt: str = "a fox in snow", **fields: object) -> ClipRequest:
+    spec = ClipSpec.model_validate(
+        {
+            "clip_id": clip_id,
+            "prompt": prompt,
+            "size": "1280x720",
+            "duration_seconds": 4,
+            **fields,
+        }
+    )
+    return ClipRequest(asset="clips", clip=clip_id, spec=spec)
+
+
+@pytest.fixture
+def generate(sandbox: Sandbox, root: StorageRoot) -> Iterator[Callable[..., Generator]]:
+    made: list[Generator] = []
+
+    def make(storage: StorageRoot = root, key: str = KEY, **settings: object) -> Generator:
+        client = RunwareClient(key, base_url=sandbox.base_url)
+        generator = Generator(client, storage, polls=QUICK, **settings)  # type: ignore[arg-type]
+        made.append(generator)
+        return generator
+
+    yield make
+    for generator in made:
+        generator.close()
+
+
+def ask(generator: Generator, *asked: ClipRequest, **options: object) -> list[Requested]:
+    settings: dict[str, object] = {"root_run": "run", "run_limit_usd": None, **options}
+    return generator.request(asked, **settings)  # type: ignore[arg-type]
+
+
+def collect(generator: Generator, rounds: int = 400) -> list[FinishedTask]:
+    """Collect until nothing is outstanding."""
+    collector = generator.collector()
+    finished: list[FinishedTask] = []
+    for _ in range(rounds):
+        look = collector.look()
+        if look.is_idle:
+            return finished
+        for done in [*look.finished, *map(generator.archive.store, look.ready)]:
+            generator.archive.close(done, collector.marker_keys(done.attempt.task_uuid))
+            finished.append(done)
+        collector.wait()
+    raise AssertionError("something stays outstanding")
+
+
+def test_a_clip_is_stored_whole_with_its_record(generate: Callable[..., Generator]) -> None:
+    generator = generate()
+    ask(generator, clip())
+    [finished] = collect(generator)
+    manifest = finished.manifest
+    assert manifest is not None
+    video = manifest.videos[0]
+    assert (video.width, video.height) == (1280, 720)
+    assert video.duration_seconds == pytest.approx(4, abs=1 / video.frames_per_second)
+    assert video.audio_codec is not None
+    assert manifest.cost_usd == pytest.approx(1.2)
+    assert manifest.content_hash == video.sha256
+    assert manifest.generation_seconds > 0
+    with generator.ledger.root.open(video.key) as file:
+        assert probe(file).frame_count == video.frame_count
+    assert generator.ledger.root.read(manifest.poster_key).startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize(
+    ("fields", "codec", "ending"),
+    [
+        ({"output_format": "MP4"}, "h264", ".mp4"),
+        ({"output_format": "MOV"}, "h264", ".mov"),
+        ({"output_format": "WEBM"}, "vp9", ".webm"),
+    ],
+)
+def test_every_container_is_stored_as_asked(
+    generate: Callable[..., Generator], fields: dict[str, object], codec: str, ending: str
+) -> None:
+    generator = generate()
+    ask(generator, clip(**fields))
+    [finished] = collect(generator)
+    assert finished.manifest is not None
+    assert finished.manifest.videos[0].video_codec == codec
+    assert finished.manifest.videos[0].key.endswith(ending)
+
+
+def test_several_results_are_several_videos_of_one_clip(
+    generate: Callable[..., Generator],
+) -> None:
+    generator = generate()
+    ask(generator, clip(number_results=3))
+    [finished] = collect(generator)
+    assert finished.manifest is not None
+    videos = finished.manifest.videos
+    assert len({video.key for video in videos}) == 3
+    assert [video.video_uuid for video in videos] == sorted(video.video_uuid for video in videos)
+    assert finished.manifest.cost_usd == pytest.approx(3.6)
+
+
+def test_many_clips_go_in_one_post(generate: Callable[..., Generator]) -> None:
+    generator = generate()
+    ask(generator, *[clip(f"clip-{number}") for number in range(8)])
+    assert generator.client.posts.submissions == 1
+
+
+def test_nothing_is_left_outstanding(generate: Callable[..., Generator]) -> None:
+    generator = generate()
+    ask(generator, clip())
+    collect(generator)
+    for folder in ("pending", "inbox"):
+        assert list(generator.ledger.root.list(folder)) == []
+
+
+def test_asking_again_for_what_is_stored_is_free(
+    generate: Callable[..., Generator], sandbox: Sandbox
+) -> None:
+    generator = generate()
+    ask(generator, clip())
+    collect(generator)
+    before = sandbox.ledger()["total_usd"]
+    [again] = ask(generate(), clip())
+    assert again.state is RequestState.STORED
+    assert "0.00 USD" in again.detail
+    assert sandbox.ledger()["total_usd"] == before
+
+
+def test_asking_again_for_what_is_generated_joins_it(generate: Callable[..., Generator]) -> None:
+    [first] = ask(generate(), clip())
+    [second] = ask(generate(), clip())
+    assert second.state is RequestState.OUTSTANDING
+    assert second.task_uuid == first.task_uuid
+
+
+def test_many_who_ask_at_once_pay_once(
+    generate: Callable[..., Generator], sandbox: Sandbox, root: StorageRoot
+) -> None:
+    before = sandbox.charged()
+    start = threading.Barrier(6)
+    generators = [generate(StorageRoot(root.url)) for _ in range(6)]
+
+    def request(generator: Generator) -> str | None:
+        start.wait()
+        return ask(generator, clip())[0].task_uuid
+
+    with ThreadPoolExecutor(6) as pool:
+        tasks = set(pool.map(request, generators))
+    assert len(tasks) == 1
+    assert sandbox.charged() - before == tasks
+    assert len(collect(generators[0])) == 1
+
+
+def test_a_changed_prompt_makes_a_new_take_and_keeps_the_old(
+    generate: Callable[..., Generator],
+) -> None:
+    generator = generate()
+    ask(generator, clip())
+    collect(generator)
+    [changed] = ask(generator, clip(prompt="a fox in rain"))
+    collect(generator)
+    assert changed.take == 2
+    takes = [generator.ledger.manifest("clips", "fox", take) for take in (1, 2)]
+    assert [take.request.spec.prompt for take in takes if take] == [
+        "a fox in snow",
+        "a fox in rain",
+    ]
+
+
+def test_a_changed_tag_generates_nothing(generate: Callable[..., Generator]) -> None:
+    generator = generate()
+    ask(generator, clip())
+    collect(generator)
+    [again] = ask(generator, clip(tags=("hero",)))
+    assert again.state is RequestState.STORED
+
+
+def test_a_higher_take_is_made_once(generate: Callable[..., Generator]) -> None:
+    generator = generate()
+    ask(generator, clip())
+    collect(generator)
+    [second] = ask(generator, clip(take=2))
+    collect(generator)
+    [again] = ask(generator, clip(take=2))
+    assert (second.state, second.take) == (RequestState.SUBMITTED, 2)
+    assert again.state is RequestState.STORED
+
+
+def test_a_stale_clip_may_be_left_as_it_is(generate: Callable[..., Generator]) -> None:
+    generator = generate()
+    ask(generator, clip())
+    collect(generator)
+    [kept] = ask(generator, clip(prompt="a fox in rain"), regenerate_stale=False)
+    assert kept.state is RequestState.STALE
+    assert generator.ledger.pending() == {}
+
+
+def test_a_remix_is_made_from_its_parents_video(
+    generate: Callable[..., Generator], sandbox: Sandbox
+) -> None:
+    generator = generate()
+    ask(generator, clip())
+    [parent] = collect(generator)
+    assert parent.manifest is not None
+    request = ClipRequest(
+        asset="remixes",
+        clip="fox|night",
+        spec=remix_spec(clip().spec, prompt="the same at night"),
+        recipe="night",
+        parent=parent_video(parent.manifest),
+    )
+    ask(generator, request)
+    [remix] = collect(generator)
+    assert remix.manifest is not None
+    video = remix.manifest.videos[0]
+    assert (video.width, video.height) == (1280, 720)
+    assert remix.manifest.wire["inputs"] == {"videoId": parent.manifest.videos[0].video_id}
+    assert not {"width", "height"} & set(remix.manifest.wire)
+
+
+def test_what_passes_the_limit_is_not_sent_and_the_rest_is(
+    generate: Callable[..., Generator], sandbox: Sandbox
+) -> None:
+    before = sandbox.charged()
+    generator = generate()
+    asked = [clip(f"clip-{number}") for number in range(4)]
+    answers = ask(generator, *asked, run_limit_usd=2.5)
+    assert [answer.state for answer in answers] == [
+        RequestState.SUBMITTED,
+        RequestState.SUBMITTED,
+        RequestState.OVER_LIMIT,
+        RequestState.OVER_LIMIT,
+    ]
+    assert "2.50 USD" in answers[2].detail
+    assert len(sandbox.charged() - before) == 2
+    assert len(collect(generator)) == 2
+
+
+def test_what_passed_the_limit_can_be_asked_for_later(generate: Callable[..., Generator]) -> None:
+    generator = generate()
+    ask(generator, clip(), run_limit_usd=1.0)
+    [later] = ask(generator, clip(), run_limit_usd=2.0, root_run="another run")
+    assert later.state is RequestState.SUBMITTED
+    assert len(collect(generator)) == 1
+
+
+def test_a_wrong_key_costs_nothing_and_leaves_nothing(
+    generate: Callable[..., Generator], sandbox: Sandbox, root: StorageRoot
+) -> None:
+    before = sandbox.charged()
+    with pytest.raises(AuthenticationError):
+        ask(generate(key="wrong"), clip())
+    assert sandbox.charged() == before
+    assert list(root.list("")) == []
+
+
+def test_an_unreachable_api_costs_nothing_and_leaves_nothing(root: StorageRoot) -> None:
+    client = RunwareClient(KEY, base_url="http://127.0.0.1:9/v1", retry_attempts=1)
+    with Generator(client, root) as generator, pytest.raises(ConnectionFailedError):
+        ask(generator, clip())
+    assert list(root.list("")) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"prompt": "x"}, "positivePrompt"),
+        ({"prompt": "x" * 6001}, "positivePrompt"),
+        ({"size": "100x100"}, "width"),
+        ({"duration_seconds": 5}, "duration"),
+        ({"model": "openai:9@9"}, "SORA_MODELS"),
+    ],
+)
+def test_a_clip_that_the_api_would_refuse_is_not_sent(
+    generate: Callable[..., Generator], sandbox: Sandbox, fields: dict[str, object], word: str
+) -> None:
+    before = sandbox.charged()
+    generator = generate()
+    [refused] = ask(generator, clip(**fields))  # type: ignore[arg-type]
+    assert refused.state is RequestState.REFUSED
+    assert word in refused.detail
+    assert generator.client.posts.submissions == 0
+    assert generator.ledger.pending() == {}
+    assert sandbox.charged() == before
+
+
+def test_a_marker_brings_the_poll_forward(
+    generate: Callable[..., Generator], sandbox: Sandbox, root: StorageRoot
+) -> None:
+    generator = generate(webhook=WebhookAddress("http://127.0.0.1:9/runware", "secret"))
+    [asked] = ask(generator, clip())
+    assert asked.task_uuid is not None
+    drop_marker(root, asked.task_uuid, b"{}")
+    assert len(collect(generator)) == 1
+    assert list(root.list("inbox")) == []
+
+
+def test_records_hold_no_secret(generate: Callable[..., Generator], root: StorageRoot) -> None:
+    generator = generate(webhook=WebhookAddress("http://127.0.0.1:9/runware", "the-secret"))
+    ask(generator, clip())
+    collect(generator)
+    for info in root.list(""):
+        if info.key.endswith(".json") or info.key.startswith("pending/"):
+            body = root.read(info.key)
+            assert KEY.encode() not in body
+            assert b"the-secret" not in body
+            assert b"signature=" not in body
+
+
+class CrashError(BaseException):
+    """The process ends here."""
+
+
+@contextmanager
+def crashing_at(root: StorageRoot, step: int) -> Iterator[list[int]]:
+    """Crash at the n-th write or delete, half of the time just after it."""
+    count = [0]
+
+    def guarded(operation: Callable[..., object]) -> Callable[..., object]:
+        def run(*arguments: object, **options: object) -> object:
+            count[0] += 1
+            if count[0] == step // 2 + 1:
+                if step % 2 == 0:
+                    raise CrashError
+                operation(*arguments, **options)
+                raise CrashError
+            return operation(*arguments, **options)
+
+        return run
+
+    names = ("create", "write", "delete")
+    originals = {name: getattr(root, name) for name in names}
+    for name in names:
+        setattr(root, name, guarded(originals[name]))
+    try:
+        yield count
+    finally:
+        for name in names:
+            delattr(root, name)
+
+
+@pytest.mark.parametrize("step", range(0, 60, 1))
+def test_a_process_that_ends_at_any_write_never_pays_twice_and_loses_nothing(
+    generate: Callable[..., Generator], sandbox: Sandbox, tmp_path: Path, step: int
+) -> None:
+    """After the crash, a new process asks again and collects.
+
+    Only where it ended between taking the right to send and the POST does the clip stay
+    unconfirmed: nothing can tell it from a POST whose answer was lost, so it is not sent again.
+    """
+    before = sandbox.charged()
+    root = StorageRoot(tmp_path / "crashing")
+    with crashing_at(root, step) as count:
+        try:
+            generator = generate(root)
+            ask(generator, clip())
+            collect(generator)
+            crashed = False
+        except CrashError:
+            crashed = True
+    assert crashed == (count[0] > step // 2)
+    generator = generate(StorageRoot(root.url))
+    [again] = ask(generator, clip())
+    task = again.task_uuid
+    assert task is not None
+    charged = sandbox.charged() - before
+    assert charged <= {task}
+    if not charged:
+        assert generator.ledger.sent(task) is not None
+        assert generator.ledger.seen(task) is None
+        return
+    collect(generator)
+    assert generator.ledger.manifest("clips", "fox", 1) is not None
+    assert sandbox.charged() - before == {task}
+    assert list(root.list("pending")) == []

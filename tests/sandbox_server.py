@@ -1,0 +1,50 @@
+"""A sandbox process for tests, and what it charged."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from sora_dagster.processes import running
+
+KEY = "sandbox-key"
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A running sandbox.
+
+    Arguments:
+        base_url: address of its API.
+    """
+
+    base_url: str
+
+    def ledger(self) -> dict[str, Any]:
+        """What it charged and how often it was asked."""
+        answer: dict[str, Any] = httpx.get(
+            self.base_url.removesuffix("/v1") + "/sandbox/ledger"
+        ).json()
+        return answer
+
+    def charged(self) -> set[str]:
+        """UUIDs of the tasks that were charged."""
+        return {charge["taskUUID"] for charge in self.ledger()["charges"]}
+
+
+@contextmanager
+def sandbox_process(folder: Path, arguments: Sequence[str]) -> Iterator[Sandbox]:
+    """A sandbox of its own, which ends with the block."""
+    with running(
+        "the sandbox",
+        [sys.executable, "-m", "sora_dagster", "sandbox", "--port=0", *arguments],
+        environment={},
+        log_path=folder / "sandbox.log",
+    ) as process:
+        yield Sandbox(process.wait_for_line("listening on "))

@@ -1,0 +1,173 @@
+"""The command line with wrong input: a clear error, nothing paid, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sandbox_server import KEY, Sandbox
+
+PROMPTS = "clips: [{id: fox, prompt: a fox}, {id: owl, prompt: an owl, duration: 8}]"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "prompts.yaml").write_text(PROMPTS)
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder, with nothing of ours in its environment but what is given."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SORA_", "RUNWARE_", "DAGSTER_"))
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "sora_dagster", *arguments],
+        cwd=folder,
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_without_a_key_it_says_how_to_get_one_or_to_run_the_demo(folder: Path) -> None:
+    result = run(folder, "generate", "prompts.yaml")
+    assert result.returncode == 1
+    assert "RUNWARE_API_KEY" in result.stderr
+    assert "make demo" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wrong_key_is_said_and_leaves_an_empty_root(folder: Path, sandbox: Sandbox) -> None:
+    result = run(
+        folder,
+        "generate",
+        "prompts.yaml",
+        "--storage=clips",
+        RUNWARE_API_KEY="wrong-key-0123456789",
+        RUNWARE_BASE_URL=sandbox.base_url,
+    )
+    assert result.returncode == 1
+    assert "key" in result.stderr
+    assert "wrong-key-0123456789" not in result.stderr + result.stdout
+    assert [path for path in (folder / "clips").rglob("*") if path.is_file()] == []
+
+
+def test_an_unreachable_api_is_said(folder: Path) -> None:
+    result = run(
+        folder,
+        "generate",
+        "prompts.yaml",
+        RUNWARE_API_KEY=KEY,
+        RUNWARE_BASE_URL="http://127.0.0.1:9/v1",
+    )
+    assert result.returncode == 1
+    assert "127.0.0.1:9" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_all_mistakes_of_a_dataset_are_said_at_once(folder: Path) -> None:
+    (folder / "bad.jsonl").write_text(
+        '{"id": "../../etc/x", "prompt": "a fox"}\n'
+        '{"id": "a|b", "prompt": "a fox"}\n'
+        '{"id": "short", "prompt": "x"}\n'
+        '{"id": "long", "prompt": "' + "x" * 6001 + '"}\n'
+        '{"id": "size", "prompt": "a fox", "size": "100x100"}\n'
+    )
+    result = run(folder, "generate", "bad.jsonl", RUNWARE_API_KEY=KEY)
+    assert result.returncode == 1
+    for line in range(1, 6):
+        assert f"bad.jsonl:{line}" in result.stderr
+    assert not (folder / ".sora" / "storage").exists()
+
+
+def test_a_missing_dataset_is_said(folder: Path) -> None:
+    result = run(folder, "generate", "absent.yaml", RUNWARE_API_KEY=KEY)
+    assert result.returncode == 1
+    assert "absent.yaml" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_storage_root_that_cannot_be_written_is_said(folder: Path, sandbox: Sandbox) -> None:
+    (folder / "file").write_text("in the way")
+    result = run(
+        folder,
+        "generate",
+        "prompts.yaml",
+        "--storage=file/clips",
+        RUNWARE_API_KEY=KEY,
+        RUNWARE_BASE_URL=sandbox.base_url,
+    )
+    assert result.returncode == 1
+    assert "Choose a folder" in result.stderr
+
+
+def test_a_storage_root_of_somebody_elses_is_left_alone(folder: Path, sandbox: Sandbox) -> None:
+    (folder / "clips").mkdir()
+    (folder / "clips" / "holiday.jpg").write_bytes(b"")
+    before = sandbox.charged()
+    result = run(
+        folder,
+        "generate",
+        "prompts.yaml",
+        "--storage=clips",
+        RUNWARE_API_KEY=KEY,
+        RUNWARE_BASE_URL=sandbox.base_url,
+    )
+    assert result.returncode == 1
+    assert "holiday.jpg" in result.stderr + result.stdout
+    assert sandbox.charged() == before
+
+
+@pytest.mark.parametrize("limit", ["lots", "-3"])
+def test_a_limit_that_is_none_is_said(folder: Path, limit: str) -> None:
+    result = run(folder, "generate", "prompts.yaml", f"--max-usd={limit}", RUNWARE_API_KEY=KEY)
+    assert result.returncode == 1
+    assert "unlimited" in result.stderr
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("command", ["sandbox", "webhook", "dev"])
+def test_a_port_in_use_is_said(folder: Path, taken_port: int, command: str) -> None:
+    result = run(folder, command, f"--port={taken_port}", SORA_WEBHOOK_SECRET="s" * 32)
+    assert result.returncode != 0
+    assert str(taken_port) in result.stderr
+    assert "--port" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_receiver_needs_a_secret(folder: Path) -> None:
+    result = run(folder, "webhook")
+    assert result.returncode == 1
+    assert "SORA_WEBHOOK_SECRET" in result.stderr
+
+
+def test_an_estimate_shows_every_clip_and_the_total(folder: Path) -> None:
+    result = run(folder, "estimate", "prompts.yaml")
+    assert result.returncode == 0
+    assert "3.60 USD" in result.stdout
+    assert "fox" in result.stdout
+
+
+def test_every_command_says_what_it_does(folder: Path) -> None:
+    result = run(folder, "--help")
+    for command in ("sandbox", "webhook", "generate", "estimate", "demo", "dev"):
+        assert command in result.stdout
+        assert run(folder, command, "--help").returncode == 0
