@@ -308,7 +308,8 @@ def _run_pipeline(
     from sora_dagster.report import ProgressBar, print_result
 
     settings.runware().run_limit_usd()
-    console = Console()
+    # Where the output goes to a file or a pipe, nothing needs to be folded.
+    console = Console() if sys.stdout.isatty() else Console(width=160)
     pipeline = Pipeline(
         settings, home, environment=environment, max_quiet_minutes=max_quiet_minutes
     )

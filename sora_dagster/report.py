@@ -73,6 +73,7 @@ def clips_table(manifests: Sequence[ClipManifest]) -> Table:
             justify="right" if is_number else "left",
             overflow="fold",
             no_wrap=name != "stored",
+            min_width=24 if name == "stored" else None,
         )
     for manifest in manifests:
         video = manifest.videos[0]

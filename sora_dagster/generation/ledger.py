@@ -90,12 +90,16 @@ class Ledger:
         """
         record = self._read(layout.ROOT_KEY, RootRecord)
         if record is None:
-            if foreign := next(self._foreign_objects(), None):
+            foreign = next(self._foreign_objects(), None)
+            # Whoever binds the root at the same moment may have written all that was found.
+            record = self._read(layout.ROOT_KEY, RootRecord)
+            if foreign is not None and record is None:
                 raise RootMismatchError(
                     f"{self.root.url} holds {foreign.key} but no {layout.ROOT_KEY}: it is not an "
                     f"empty folder, nor a storage root of sora-dagster. Choose an empty folder or "
                     f"prefix, or restore its {layout.ROOT_KEY}."
                 )
+        if record is None:
             _, record = self._claim(
                 layout.ROOT_KEY,
                 RootRecord(

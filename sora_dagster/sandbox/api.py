@@ -40,9 +40,8 @@ class _Answer:
 
     def response(self) -> Response:
         # That a mixed answer comes with 200 is not documented; assumed.
-        if self.succeeded or not self.failed:
-            status = 200
-        else:
+        status = 200
+        if self.failed and not self.succeeded:
             status = 402 if self.unpaid else 400
         body: dict[str, Any] = {}
         if self.data or not self.errors:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -134,7 +135,10 @@ def _video_stream(
         }
     # One thread: the sandbox shares a small machine with what is tested against it.
     options["threads"] = "1"
-    stream = output.add_stream(container.video_codec, rate=FRAMES_PER_SECOND, options=options)
+    stream = cast(
+        VideoStream,
+        output.add_stream(container.video_codec, rate=FRAMES_PER_SECOND, options=options),
+    )
     stream.width, stream.height = spec.size
     stream.pix_fmt = "yuv420p"
     stream.codec_context.thread_count = 1
@@ -146,8 +150,11 @@ def _video_stream(
 
 def _audio_stream(output: av.container.OutputContainer, container: Container) -> AudioStream:
     options = {"aac_coder": "fast"} if container.audio_codec == "aac" else {}
-    stream = output.add_stream(
-        container.audio_codec, rate=SAMPLE_RATE, layout="stereo", options=options
+    stream = cast(
+        AudioStream,
+        output.add_stream(
+            container.audio_codec, rate=SAMPLE_RATE, layout="stereo", options=options
+        ),
     )
     stream.bit_rate = 96_000
     return stream
@@ -168,5 +175,5 @@ def _planes_of(picture: VideoFrame) -> Planes:
 
 
 def _plane_of(plane: av.video.plane.VideoPlane) -> Plane:
-    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
     return rows[:, : plane.width]

@@ -62,8 +62,7 @@ class TaskRunner:
             path = await self._generate(generation)
         except RenderingStoppedError:
             return
-        except Exception:
-            # Whatever went wrong in a rendering is a failed generation to the client.
+        except Exception:  # noqa: BLE001 - whatever went wrong is a failed generation to the client
             _log.exception("rendering %s failed", generation.video_uuid)
             error = RefusedTaskError("inferenceError", "The video could not be generated.")
             generation.fail(error, at=self._clock())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import queue
 import random
 import signal
 import socket
@@ -41,83 +42,73 @@ def announce(url: str) -> None:
     print(f"listening on {url}", flush=True)
 
 
-@contextlib.asynccontextmanager
-async def sandbox_app(
+def sandbox_app(
     settings: SandboxSettings,
+    folder: Path,
     *,
     catalogue: Catalogue | None = None,
     clock: Callable[[], float] = time.time,
     randomness: random.Random | None = None,
-) -> AsyncIterator[Starlette]:
-    """A sandbox as an ASGI application; what is under way is given up at the end of the block.
+) -> Starlette:
+    """A sandbox as an ASGI application.
 
     Arguments:
         settings: how it behaves.
+        folder: where rendered videos go.
         catalogue: the models that there are; the built-in ones by default.
         clock: tells the Unix time in seconds.
         randomness: makes the jitter of webhook retries.
     """
-    with _data_folder(settings.data_dir) as folder:
-        renders = RenderQueue(
-            folder, workers=settings.render_workers, reuse=settings.reuse_rendered
-        )
-        async with httpx.AsyncClient(trust_env=False) as client:
-            hosting = HostedVideos(clock)
-            book = TaskBook(
-                latency_seconds=settings.latency_seconds,
-                latency_step_seconds=settings.latency_step_seconds,
-            )
-            ledger = Ledger(balance_usd=settings.balance_usd)
-            runner = TaskRunner(
-                renders=renders,
-                hosting=hosting,
-                deliverer=Deliverer(
-                    client,
-                    timeout_seconds=settings.webhook_timeout_seconds,
-                    attempts=settings.webhook_attempts,
-                    first_delay_seconds=settings.webhook_first_delay_seconds,
-                    randomness=randomness,
-                ),
-                clock=clock,
-            )
-            api = RunwareApi(
-                settings,
-                catalogue=catalogue or Catalogue.builtin(),
-                book=book,
-                ledger=ledger,
-                start=runner.start,
-                client=client,
-                clock=clock,
-            )
+    client = httpx.AsyncClient(trust_env=False)
+    renders = RenderQueue(folder, workers=settings.render_workers, reuse=settings.reuse_rendered)
+    hosting = HostedVideos(clock)
+    book = TaskBook(
+        latency_seconds=settings.latency_seconds,
+        latency_step_seconds=settings.latency_step_seconds,
+    )
+    ledger = Ledger(balance_usd=settings.balance_usd)
+    deliverer = Deliverer(
+        client,
+        timeout_seconds=settings.webhook_timeout_seconds,
+        attempts=settings.webhook_attempts,
+        first_delay_seconds=settings.webhook_first_delay_seconds,
+        randomness=randomness,
+    )
+    runner = TaskRunner(renders=renders, hosting=hosting, deliverer=deliverer, clock=clock)
+    api = RunwareApi(
+        settings,
+        catalogue=catalogue or Catalogue.builtin(),
+        book=book,
+        ledger=ledger,
+        start=runner.start,
+        client=client,
+        clock=clock,
+    )
 
-            async def books(_: Request) -> Response:
-                return JSONResponse(ledger.to_json())
+    async def books(_: Request) -> Response:
+        return JSONResponse(ledger.to_json())
 
-            async def health(_: Request) -> Response:
-                return JSONResponse({"status": "ok", "tasks_running": book.running})
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok", "tasks_running": book.running})
 
-            try:
-                yield Starlette(
-                    routes=[
-                        Route("/v1", api.serve, methods=["POST"]),
-                        Route("/video/{name}", hosting.serve),
-                        Route("/sandbox/ledger", books),
-                        Route("/sandbox/health", health),
-                    ]
-                )
-            finally:
-                renders.close()
-                await runner.close()
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            renders.close()
+            await runner.close()
+            await client.aclose()
 
-
-@contextlib.contextmanager
-def _data_folder(wanted: Path | None) -> Iterator[Path]:
-    if wanted is not None:
-        wanted.mkdir(parents=True, exist_ok=True)
-        yield wanted
-        return
-    with tempfile.TemporaryDirectory(prefix="runware-sandbox-") as folder:
-        yield Path(folder)
+    return Starlette(
+        routes=[
+            Route("/v1", api.serve, methods=["POST"]),
+            Route("/video/{name}", hosting.serve),
+            Route("/sandbox/ledger", books),
+            Route("/sandbox/health", health),
+        ],
+        lifespan=lifespan,
+    )
 
 
 def serve(settings: SandboxSettings, *, on_ready: Callable[[str], None] = announce) -> None:
@@ -131,16 +122,15 @@ def serve(settings: SandboxSettings, *, on_ready: Callable[[str], None] = announ
     Raises:
         AddressInUseError: where it cannot listen at the address.
     """
-    with _listening(settings) as listener:
-        server = _Server(_url_of(listener, settings), on_ready)
 
-        async def run() -> None:
-            loop = asyncio.get_running_loop()
-            for name in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(name, server.stop)
-            await server.run_app(settings, listener)
+    async def run(server: _Server, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, server.stop)
+        await server.serve(sockets=[listener])
 
-        asyncio.run(run())
+    with _prepared(settings, on_ready) as (server, listener):
+        asyncio.run(run(server, listener))
 
 
 @contextlib.contextmanager
@@ -151,23 +141,50 @@ def running_sandbox(settings: SandboxSettings) -> Iterator[str]:
         >>> with running_sandbox(SandboxSettings(latency_seconds=0)) as base_url:
         ...     print(base_url.rpartition(":")[0])
         http://127.0.0.1
+
+    Raises:
+        AddressInUseError: where it cannot listen at the address.
     """
-    ready: threading.Event = threading.Event()
-    with _listening(settings) as listener:
-        url = _url_of(listener, settings)
-        server = _Server(url, lambda _: ready.set())
-        thread = threading.Thread(
-            target=lambda: asyncio.run(server.run_app(settings, listener)), daemon=True
-        )
+    urls: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def run(server: _Server, listener: socket.socket) -> None:
+        try:
+            asyncio.run(server.serve(sockets=[listener]))
+        finally:
+            urls.put(None)
+
+    with _prepared(settings, urls.put) as (server, listener):
+        thread = threading.Thread(target=run, args=(server, listener), daemon=True)
         thread.start()
         try:
-            while not ready.wait(0.05):
-                if not thread.is_alive():
-                    raise RuntimeError("the sandbox ended before it was ready")
+            url = urls.get()
+            if url is None:
+                raise RuntimeError("the sandbox ended before it was ready")
             yield url
         finally:
             server.stop()
             thread.join()
+
+
+@contextlib.contextmanager
+def _prepared(
+    settings: SandboxSettings, on_ready: Callable[[str], None]
+) -> Iterator[tuple[_Server, socket.socket]]:
+    """A server that is ready to be run, and the socket that it will listen at."""
+    with _listening(settings) as listener, _data_folder(settings.data_dir) as folder:
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        url = f"http://{host}:{listener.getsockname()[1]}/v1"
+        yield _Server(sandbox_app(settings, folder), lambda: on_ready(url)), listener
+
+
+@contextlib.contextmanager
+def _data_folder(wanted: Path | None) -> Iterator[Path]:
+    if wanted is not None:
+        wanted.mkdir(parents=True, exist_ok=True)
+        yield wanted
+        return
+    with tempfile.TemporaryDirectory(prefix="runware-sandbox-") as folder:
+        yield Path(folder)
 
 
 @contextlib.contextmanager
@@ -188,43 +205,38 @@ def _listening(settings: SandboxSettings) -> Iterator[socket.socket]:
         yield listener
 
 
-def _url_of(listener: socket.socket, settings: SandboxSettings) -> str:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{listener.getsockname()[1]}/v1"
-
-
 class _Server(uvicorn.Server):
     """A uvicorn server that tells when it is ready, and ends at once without a signal's status."""
 
-    def __init__(self, url: str, on_ready: Callable[[str], None]) -> None:
-        self._url = url
-        self._on_ready = on_ready
-
-    async def run_app(self, settings: SandboxSettings, listener: socket.socket) -> None:
-        async with sandbox_app(settings) as app:
-            super().__init__(
-                uvicorn.Config(
-                    app,
-                    lifespan="off",
-                    log_config=None,
-                    access_log=False,
-                    # Downloads that are under way are cut off: the sandbox has to end promptly.
-                    timeout_graceful_shutdown=0,
-                )
+    def __init__(self, app: Starlette, on_ready: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                # Downloads that are under way are cut off: the sandbox has to end promptly.
+                timeout_graceful_shutdown=0,
             )
-            await self.serve(sockets=[listener])
+        )
+        self._on_ready = on_ready
 
     def stop(self) -> None:
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._on_ready(self._url)
+        self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # Uvicorn reports each connection that is cut off as an error; here it is meant.
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-        await super().shutdown(sockets)
+        logger = logging.getLogger("uvicorn.error")
+        level = logger.level
+        logger.setLevel(logging.CRITICAL)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            logger.setLevel(level)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The sound of a clip: a soft chord with breath around it, decided like the picture by its subject."""
+"""The sound of a clip: a soft chord with breath around it, decided by the clip's subject."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def sound_of(spec: PictureSpec, *, samples: int) -> Samples:
 def _sine(seconds: Samples, frequency: float) -> Samples:
     # Whole turns are taken off in double precision: single would rasp after a few seconds.
     turns = seconds.astype(np.float64) * frequency
-    return np.sin((turns - np.floor(turns)).astype(np.float32) * np.float32(2 * math.pi))
+    wave: Samples = np.sin((turns - np.floor(turns)).astype(np.float32) * np.float32(2 * math.pi))
+    return wave
 
 
 def _breath(random: np.random.Generator, samples: int) -> Samples:

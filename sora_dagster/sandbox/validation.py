@@ -18,9 +18,13 @@ UUID_V4 = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
 )
 
-_FIELDS = frozenset(
-    ["taskType", "taskUUID", "model", "positivePrompt", "width", "height", "duration", "inputs", "numberResults", "outputType", "outputFormat", "outputQuality", "deliveryMethod", "webhookURL", "uploadEndpoint", "ttl", "includeCost", "safety"]
-)
+# fmt: off
+_FIELDS = frozenset({
+    "taskType", "taskUUID", "model", "positivePrompt", "width", "height", "duration", "inputs",
+    "numberResults", "outputType", "outputFormat", "outputQuality", "deliveryMethod", "webhookURL",
+    "uploadEndpoint", "ttl", "includeCost", "safety",
+})
+# fmt: on
 
 
 @dataclass(frozen=True)
