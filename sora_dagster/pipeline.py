@@ -25,8 +25,9 @@ from sora_dagster.progress import ClipProgress, ClipState, DatasetProgress, coun
 from sora_dagster.run_facts import OTHER_POSTS_TAG, POLL_POSTS_TAG, SUBMISSION_POSTS_TAG
 
 _LOOK_SECONDS = 1.0
-# Time that the sensors get to start a collecting run for what is outstanding, or to end one.
+# Time that the sensors get to start a run for what is stored and not followed by its remixes.
 _QUIET_SECONDS = 60.0
+_QUIET_SECONDS_AFTER_FAILURE = 5.0
 _FINISHED = (
     dg.DagsterRunStatus.SUCCESS,
     dg.DagsterRunStatus.FAILURE,
@@ -115,13 +116,11 @@ class Pipeline:
             ProcessError: where the daemon does not run.
         """
         dataset = self.load_dataset()
-        root = self._settings.storage().root()
-        root.check_writable()
-        ledger = Ledger(root)
+        ledger = Ledger(self._settings.storage().root())
         os.environ.update(self._environment)
         os.environ["DAGSTER_HOME"] = str(self._home.dagster_home)
-        with self._settings.runware().client() as client:
-            client.account()
+        with self._settings.runware().generator(self._settings.storage()) as generator:
+            generator.bind()
         watch = DatasetProgress(ledger, self._graph, dataset)
         before = watch.look()
         on_look(before)
@@ -135,7 +134,14 @@ class Pipeline:
             _make_tables(instance)
             daemon = stack.enter_context(dagster_daemon(self._home, self._environment))
             problems = self._request(instance)
-            progress = self._wait(instance, ledger, watch, on_look, daemon.check)
+            progress = self._wait(
+                instance,
+                ledger,
+                watch,
+                on_look,
+                daemon.check,
+                quiet_seconds=_QUIET_SECONDS_AFTER_FAILURE if problems else _QUIET_SECONDS,
+            )
             posts = _count_posts(instance, started_at)
         return PipelineResult(progress, stored_before, tuple(problems), posts)
 
@@ -164,6 +170,8 @@ class Pipeline:
         watch: DatasetProgress,
         on_look: Callable[[Sequence[ClipProgress]], None],
         check_processes: Callable[[], None],
+        *,
+        quiet_seconds: float,
     ) -> Sequence[ClipProgress]:
         last_change = quiet_since = time.monotonic()
         last_states: list[ClipState] = []
@@ -181,7 +189,7 @@ class Pipeline:
                 return progress
             if busy or (not ledger.is_empty and is_live(ledger)):
                 quiet_since = now
-            if now - quiet_since > _QUIET_SECONDS or now - last_change > self._max_quiet_seconds:
+            if now - quiet_since > quiet_seconds or now - last_change > self._max_quiet_seconds:
                 return progress
             time.sleep(_LOOK_SECONDS)
 

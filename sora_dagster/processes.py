@@ -109,7 +109,7 @@ class ManagedProcess:
         """Wait until it ends; its exit status."""
         return self._process.wait()
 
-    def end(self, *, grace_seconds: float = 10.0) -> None:
+    def end(self, *, grace_seconds: float = 5.0) -> None:
         """End it and all it started: ask first, insist after a grace."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):

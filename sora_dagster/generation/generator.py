@@ -40,7 +40,7 @@ class Generator:
     ) -> None:
         self.client = client
         self.ledger = Ledger(root)
-        self._webhook = webhook
+        self._is_bound = False
         self._polls = polls or (PollSettings() if webhook is None else WEBHOOK_POLLS)
         self._downloader = Downloader(api_base_url=client.base_url)
         self.archive = ClipArchive(self.ledger, self._downloader)
@@ -63,6 +63,23 @@ class Generator:
         self._downloader.close()
         self.client.close()
 
+    def bind(self) -> None:
+        """Try the key, and bind the storage root to the API and account.
+
+        A wrong key, an unreachable API or a root that cannot be written costs nothing, and leaves
+        nothing behind.
+
+        Raises:
+            RunwareError: where the API refuses the key or cannot be reached.
+            StorageError: where the storage root is another account's or cannot be written.
+        """
+        if self._is_bound:
+            return
+        account = self.client.account().organization_uuid
+        self.ledger.root.check_writable()
+        self.ledger.bind(api_base_url=self.client.base_url, account=account)
+        self._is_bound = True
+
     def request(
         self,
         asked: Sequence[ClipRequest],
@@ -75,8 +92,7 @@ class Generator:
     ) -> list[Requested]:
         """Ask for clips; see :meth:`sora_dagster.generation.requester.Requester.request`.
 
-        The key is tried and the root bound to the API and account first, so that a wrong key, an
-        unreachable API or a storage root that cannot be written costs nothing.
+        The root is bound first; see :meth:`bind`.
 
         Raises:
             RunwareError: where the API refuses the key or cannot be reached.
@@ -84,10 +100,7 @@ class Generator:
         """
         if not asked:
             return []
-        self.ledger.root.check_writable()
-        self.ledger.bind(
-            api_base_url=self.client.base_url, account=self.client.account().organization_uuid
-        )
+        self.bind()
         return self._requester.request(
             asked,
             root_run=root_run,

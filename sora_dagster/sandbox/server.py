@@ -30,6 +30,7 @@ from sora_dagster.sandbox.ledger import Ledger
 from sora_dagster.sandbox.render_queue import RenderQueue
 from sora_dagster.sandbox.runner import TaskRunner
 from sora_dagster.sandbox.settings import SandboxSettings
+from sora_dagster.sandbox.task_handlers import TaskHandlers
 from sora_dagster.sandbox.tasks import TaskBook
 
 
@@ -75,15 +76,16 @@ def sandbox_app(
         randomness=randomness,
     )
     runner = TaskRunner(renders=renders, hosting=hosting, deliverer=deliverer, clock=clock)
-    api = RunwareApi(
-        settings,
+    handlers = TaskHandlers(
         catalogue=catalogue or Catalogue.builtin(),
         book=book,
         ledger=ledger,
         start=runner.start,
         client=client,
         clock=clock,
+        tells_unknown=settings.unknown_polls == "error",
     )
+    api = RunwareApi(settings, handlers=handlers, ledger=ledger)
 
     async def books(_: Request) -> Response:
         return JSONResponse(ledger.to_json())
@@ -134,8 +136,18 @@ def serve(settings: SandboxSettings, *, on_ready: Callable[[str], None] = announ
 
 
 @contextlib.contextmanager
-def running_sandbox(settings: SandboxSettings) -> Iterator[str]:
+def running_sandbox(
+    settings: SandboxSettings,
+    *,
+    catalogue: Catalogue | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Iterator[str]:
     """A sandbox in a thread of this process, for tests; the block gets its base URL.
+
+    Arguments:
+        settings: how it behaves.
+        catalogue: the models that there are; the built-in ones by default.
+        clock: tells the Unix time in seconds: when results are due, and when URLs expire.
 
     Example:
         >>> with running_sandbox(SandboxSettings(latency_seconds=0)) as base_url:
@@ -153,7 +165,7 @@ def running_sandbox(settings: SandboxSettings) -> Iterator[str]:
         finally:
             urls.put(None)
 
-    with _prepared(settings, urls.put) as (server, listener):
+    with _prepared(settings, urls.put, catalogue, clock) as (server, listener):
         thread = threading.Thread(target=run, args=(server, listener), daemon=True)
         thread.start()
         try:
@@ -168,13 +180,17 @@ def running_sandbox(settings: SandboxSettings) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _prepared(
-    settings: SandboxSettings, on_ready: Callable[[str], None]
+    settings: SandboxSettings,
+    on_ready: Callable[[str], None],
+    catalogue: Catalogue | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> Iterator[tuple[_Server, socket.socket]]:
     """A server that is ready to be run, and the socket that it will listen at."""
     with _listening(settings) as listener, _data_folder(settings.data_dir) as folder:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         url = f"http://{host}:{listener.getsockname()[1]}/v1"
-        yield _Server(sandbox_app(settings, folder), lambda: on_ready(url)), listener
+        app = sandbox_app(settings, folder, catalogue=catalogue, clock=clock)
+        yield _Server(app, lambda: on_ready(url)), listener
 
 
 @contextlib.contextmanager

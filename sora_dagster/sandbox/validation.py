@@ -6,13 +6,13 @@ It shares no code with the client's own checks, so that each of the two finds th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, cast
-from urllib.parse import urlsplit
+from typing import Any, cast
 
 from sora_dagster.runware.models import Catalogue, FrameSize, OutputFormat, VideoModel
-from sora_dagster.sandbox.refusals import RefusedTaskError, parameter_page
+from sora_dagster.sandbox.refusals import RefusedTaskError
+from sora_dagster.sandbox.task_fields import TaskFields
 
 UUID_V4 = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
@@ -94,7 +94,7 @@ def read_video_request(task: Mapping[str, Any], catalogue: Catalogue) -> VideoRe
     """
     task_uuid = task_uuid_of(task)
     entry = _model(task, catalogue)
-    fields = _Fields(task, entry)
+    fields = TaskFields(task, entry)
     fields.refuse_unknown(_FIELDS | set(entry.extra_parameters))
     prompt = fields.text("positivePrompt", required=True) or ""
     if not entry.prompt_min_characters <= len(prompt) <= entry.prompt_max_characters:
@@ -146,7 +146,7 @@ def _model(task: Mapping[str, Any], catalogue: Catalogue) -> VideoModel:
     )
 
 
-def _inputs(fields: _Fields, entry: VideoModel) -> tuple[str | None, str | None]:
+def _inputs(fields: TaskFields, entry: VideoModel) -> tuple[str | None, str | None]:
     inputs = fields.child("inputs", {"frameImages", "videoId"})
     images = inputs.items("frameImages")
     video_id = inputs.text("videoId")
@@ -164,7 +164,7 @@ def _inputs(fields: _Fields, entry: VideoModel) -> tuple[str | None, str | None]
     return _image(inputs, images[0]), None
 
 
-def _image(inputs: _Fields, item: object) -> str:
+def _image(inputs: TaskFields, item: object) -> str:
     if isinstance(item, Mapping):
         unknown = sorted(set(item) - {"image", "frame"})
         if unknown:
@@ -182,7 +182,7 @@ def _image(inputs: _Fields, item: object) -> str:
 
 
 def _size(
-    fields: _Fields, entry: VideoModel, *, image: str | None, video_id: str | None
+    fields: TaskFields, entry: VideoModel, *, image: str | None, video_id: str | None
 ) -> FrameSize | None:
     width = fields.integer("width", at_least=1)
     height = fields.integer("height", at_least=1)
@@ -210,7 +210,7 @@ def _size(
     return size
 
 
-def _duration(fields: _Fields, entry: VideoModel) -> float | None:
+def _duration(fields: TaskFields, entry: VideoModel) -> float | None:
     duration = fields.number("duration")
     if duration is not None and duration not in entry.durations_seconds:
         allowed = ", ".join(f"{seconds:g}" for seconds in entry.durations_seconds)
@@ -218,106 +218,3 @@ def _duration(fields: _Fields, entry: VideoModel) -> float | None:
             "unsupportedDuration", "duration", f"is {duration:g}; it must be one of {allowed}"
         )
     return duration
-
-
-class _Fields:
-    """The fields of one object of a task, read with their type and range."""
-
-    def __init__(self, values: Mapping[str, Any], entry: VideoModel, prefix: str = "") -> None:
-        self._values = values
-        self._entry = entry
-        self._prefix = prefix
-
-    def refuse(self, code: str, name: str, what: str) -> NoReturn:
-        parameter = self._prefix + name
-        raise RefusedTaskError(
-            code,
-            f"{parameter} {what}.",
-            parameter=parameter,
-            documentation=parameter_page(self._entry, parameter),
-        )
-
-    def refuse_unknown(self, known: frozenset[str] | set[str]) -> None:
-        for name in self._values:
-            if name not in known:
-                self.refuse("unsupportedParameter", name, "is not supported by this model")
-
-    def child(self, name: str, known: set[str]) -> _Fields:
-        value = self._values.get(name, {})
-        if not isinstance(value, Mapping):
-            self._wrong(name, "must be an object")
-        fields = _Fields(value, self._entry, prefix=f"{self._prefix}{name}.")
-        fields.refuse_unknown(known)
-        return fields
-
-    def text(self, name: str, *, required: bool = False) -> str | None:
-        if name not in self._values:
-            if required:
-                self.refuse(f"missing{_camel(name)}", name, "is required")
-            return None
-        value = self._values[name]
-        if not isinstance(value, str):
-            self._wrong(name, "must be a string")
-        return value
-
-    def items(self, name: str) -> Sequence[object] | None:
-        if name not in self._values:
-            return None
-        value = self._values[name]
-        if not isinstance(value, list):
-            self._wrong(name, "must be an array")
-        return value
-
-    def number(self, name: str) -> float | None:
-        if name not in self._values:
-            return None
-        value = self._values[name]
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            self._wrong(name, "must be a number")
-        return float(value)
-
-    def integer(self, name: str, *, at_least: int, at_most: int | None = None) -> int | None:
-        if name not in self._values:
-            return None
-        value = self._values[name]
-        if isinstance(value, bool) or not isinstance(value, int):
-            self._wrong(name, "must be an integer")
-        if value < at_least or (at_most is not None and value > at_most):
-            allowed = f"at least {at_least}" if at_most is None else f"{at_least} to {at_most}"
-            self._wrong(name, f"is {value}; it must be {allowed}")
-        return value
-
-    def boolean(self, name: str) -> bool:
-        value = self._values.get(name, False)
-        if not isinstance(value, bool):
-            self._wrong(name, "must be true or false")
-        return value
-
-    def choice(self, name: str, allowed: Sequence[str]) -> str | None:
-        value = self.text(name)
-        if value is not None and value not in allowed:
-            self.refuse(
-                f"unsupported{_camel(name)}",
-                name,
-                f"is {value!r}; it must be one of {', '.join(allowed)}",
-            )
-        return value
-
-    def url(self, name: str) -> str | None:
-        value = self.text(name)
-        if value is None:
-            return None
-        try:
-            parts = urlsplit(value)
-        except ValueError:
-            self._wrong(name, "must be a URI")
-        if parts.scheme not in ("http", "https") or not parts.hostname or " " in value:
-            self._wrong(name, "must be an http or https URI")
-        return value
-
-    def _wrong(self, name: str, what: str) -> NoReturn:
-        self.refuse(f"invalid{_camel(name)}", name, what)
-
-
-def _camel(name: str) -> str:
-    return name[0].upper() + name[1:]

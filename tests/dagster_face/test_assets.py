@@ -194,7 +194,7 @@ def test_a_new_take_of_a_clip_makes_its_remix_stale(stack: Stack) -> None:
     stack.materialize(["clip_requests", "clips"], ["fox"])
     stack.materialize(["remix_requests", "remixes"], ["fox|night"])
     stack.write(
-        {"id": "fox", "recipes": ["night"], "prompt": "a red fox"}, recipes={"night": "at night"}
+        {"id": "fox", "recipes": ["night"], "duration": 8}, recipes={"night": "at night"}
     )
     stack.tick_dataset_sensor()
     stack.materialize(["clip_requests", "clips"], ["fox"])

@@ -1,0 +1,84 @@
+"""A plain HTTP client of the sandbox, for tests: raw JSON in, raw JSON out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import httpx
+
+_T = TypeVar("_T")
+
+
+def until(look: Callable[[], _T | None], *, what: str, deadline_seconds: float = 20) -> _T:
+    """Look again and again until there is something, or fail at the deadline."""
+    ends = time.monotonic() + deadline_seconds
+    while (found := look()) is None or found is False:
+        assert time.monotonic() < ends, f"{what} did not happen in {deadline_seconds:g} s"
+        time.sleep(0.02)
+    return found
+
+
+def video_task(**fields: Any) -> dict[str, Any]:
+    """A `videoInference` task that is right; fields replace or, as None, remove its own."""
+    task = {
+        "taskType": "videoInference",
+        "taskUUID": str(uuid4()),
+        "model": "openai:3@2",
+        "positivePrompt": "A paper boat on a stream",
+        "width": 1280,
+        "height": 720,
+        "duration": 4,
+        **fields,
+    }
+    return {name: value for name, value in task.items() if value is not None}
+
+
+class SandboxApi:
+    """Talks to a sandbox at its base URL (``http://HOST:PORT/v1``)."""
+
+    def __init__(self, base_url: str, key: str = "sandbox-key") -> None:
+        self.base_url = base_url
+        self.http = httpx.Client(headers={"Authorization": f"Bearer {key}"}, timeout=30)
+
+    def post(self, *tasks: dict[str, Any], headers: dict[str, str] | None = None) -> httpx.Response:
+        return self.http.post(self.base_url, json=list(tasks), headers=headers)
+
+    def refusal(self, task: dict[str, Any]) -> dict[str, Any]:
+        """The error of a task that is refused."""
+        response = self.post(task)
+        assert response.status_code == 400, response.text
+        errors: list[dict[str, Any]] = response.json()["errors"]
+        assert len(errors) == 1, errors
+        return errors[0]
+
+    def poll(self, task_uuid: str) -> httpx.Response:
+        return self.post({"taskType": "getResponse", "taskUUID": task_uuid})
+
+    def rows(self, task_uuid: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.poll(task_uuid).json()["data"]
+        return rows
+
+    def results(self, task_uuid: str, count: int = 1) -> list[dict[str, Any]]:
+        """The finished rows of a task, once there are that many."""
+
+        def finished() -> list[dict[str, Any]] | None:
+            rows = [row for row in self.rows(task_uuid) if row["status"] == "success"]
+            return rows if len(rows) >= count else None
+
+        return until(finished, what=f"{count} results of {task_uuid}")
+
+    def video(self, **fields: Any) -> dict[str, Any]:
+        """The finished row of a new task with one result."""
+        task = video_task(**fields)
+        response = self.post(task)
+        assert response.status_code == 200, response.text
+        return self.results(task["taskUUID"])[0]
+
+    def ledger(self) -> dict[str, Any]:
+        books: dict[str, Any] = self.http.get(
+            self.base_url.replace("/v1", "/sandbox/ledger")
+        ).json()
+        return books
