@@ -76,7 +76,7 @@ def ledger_of(folder: Path) -> Ledger:
 
 def charges(folder: Path) -> list[dict[str, Any]]:
     """What the sandbox charged in all its lives."""
-    journal = folder / "home" / "sandbox" / "charges.jsonl"
+    journal = folder / "home" / "sandbox" / "tasks.jsonl"
     if not journal.exists():
         return []
     return [json.loads(line) for line in journal.read_text().splitlines()]

@@ -2,4 +2,5 @@
 
 from sora_dagster.sandbox.command import sandbox_command
 
-sandbox_command(prog_name="sora-dagster sandbox")
+if __name__ == "__main__":
+    sandbox_command(prog_name="sora-dagster sandbox")

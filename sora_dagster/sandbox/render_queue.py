@@ -59,5 +59,9 @@ class RenderQueue:
         return loop.run_in_executor(self._threads, self._render, video, path)
 
     def _render(self, video: VideoSpec, path: Path) -> Path:
-        render(video, path, stop=self._stop)
+        # Finished in an earlier life of the sandbox: a name belongs to one video for ever.
+        if not path.exists():
+            unfinished = path.with_name(f"unfinished-{path.name}")
+            render(video, unfinished, stop=self._stop)
+            unfinished.replace(path)
         return path

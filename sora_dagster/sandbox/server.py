@@ -26,6 +26,7 @@ from sora_dagster.runware.models import Catalogue
 from sora_dagster.sandbox.api import RunwareApi
 from sora_dagster.sandbox.delivery import Deliverer
 from sora_dagster.sandbox.hosting import HostedVideos
+from sora_dagster.sandbox.journal import Journal
 from sora_dagster.sandbox.ledger import Ledger
 from sora_dagster.sandbox.render_queue import RenderQueue
 from sora_dagster.sandbox.runner import TaskRunner
@@ -47,6 +48,7 @@ def sandbox_app(
     settings: SandboxSettings,
     folder: Path,
     *,
+    base_url: str = "http://127.0.0.1",
     catalogue: Catalogue | None = None,
     clock: Callable[[], float] = time.time,
     randomness: random.Random | None = None,
@@ -55,7 +57,8 @@ def sandbox_app(
 
     Arguments:
         settings: how it behaves.
-        folder: where rendered videos go.
+        folder: where rendered videos go, and the journal of accepted tasks.
+        base_url: address of its root, for the URLs of videos from an earlier life.
         catalogue: the models that there are; the built-in ones by default.
         clock: tells the Unix time in seconds.
         randomness: makes the jitter of webhook retries.
@@ -76,6 +79,7 @@ def sandbox_app(
         randomness=randomness,
     )
     runner = TaskRunner(renders=renders, hosting=hosting, deliverer=deliverer, clock=clock)
+    journal = Journal(folder)
     handlers = TaskHandlers(
         catalogue=catalogue or Catalogue.builtin(),
         book=book,
@@ -84,6 +88,7 @@ def sandbox_app(
         client=client,
         clock=clock,
         tells_unknown=settings.unknown_polls == "error",
+        note=journal.append,
     )
     api = RunwareApi(settings, handlers=handlers, ledger=ledger)
 
@@ -95,6 +100,7 @@ def sandbox_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await handlers.restore(journal.entries(), base_url=base_url)
         try:
             yield
         finally:
@@ -188,9 +194,9 @@ def _prepared(
     """A server that is ready to be run, and the socket that it will listen at."""
     with _listening(settings) as listener, _data_folder(settings.data_dir) as folder:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        url = f"http://{host}:{listener.getsockname()[1]}/v1"
-        app = sandbox_app(settings, folder, catalogue=catalogue, clock=clock)
-        yield _Server(app, lambda: on_ready(url)), listener
+        base_url = f"http://{host}:{listener.getsockname()[1]}"
+        app = sandbox_app(settings, folder, base_url=base_url, catalogue=catalogue, clock=clock)
+        yield _Server(app, lambda: on_ready(f"{base_url}/v1")), listener
 
 
 @contextlib.contextmanager

@@ -29,8 +29,9 @@ class SandboxSettings(BaseModel):
         webhook_first_delay_seconds: wait before the second attempt; it doubles from then on.
         balance_usd: what the account has at first.
         render_workers: how many videos are rendered at a time, a core each.
-        data_dir: where rendered videos are kept; a temporary folder, removed at the end, where
-            none is given.
+        data_dir: where rendered videos and the journal of accepted tasks are kept, so that a
+            sandbox that is started there again knows them; a temporary folder, removed at the
+            end, where none is given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

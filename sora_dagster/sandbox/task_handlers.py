@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -12,6 +12,7 @@ from sora_dagster.runware.models import Catalogue
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
 from sora_dagster.sandbox.first_frames import load_first_frame
+from sora_dagster.sandbox.journal import JournalEntry
 from sora_dagster.sandbox.ledger import Charge, Ledger
 from sora_dagster.sandbox.refusals import RefusedTaskError, parameter_page
 from sora_dagster.sandbox.rendering import VideoSpec
@@ -46,6 +47,8 @@ class TaskHandlers:
         client: fetches first-frame images.
         clock: tells the Unix time in seconds.
         tells_unknown: whether a poll of an unknown UUID is an error, or answered with no row.
+        note: notes an accepted task for a later life of the sandbox.
+        tells_again_seconds: age of a restored task from which its webhooks are not sent again.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class TaskHandlers:
         client: httpx.AsyncClient,
         clock: Callable[[], float],
         tells_unknown: bool,
+        note: Callable[[Task], None] = lambda _: None,
+        tells_again_seconds: float = 60.0,
     ) -> None:
         self._catalogue = catalogue
         self._book = book
@@ -66,6 +71,8 @@ class TaskHandlers:
         self._client = client
         self._clock = clock
         self._tells_unknown = tells_unknown
+        self._note = note
+        self._tells_again_seconds = tells_again_seconds
 
     async def handle(self, task: Mapping[str, Any], *, base_url: str, is_dry_run: bool) -> Reply:
         """Do one task.
@@ -109,8 +116,29 @@ class TaskHandlers:
             }
             return Reply([row], [])
         self._ledger.refuse_unpayable(order.cost_usd)
-        now = self._clock()
         # Checks the UUID once more: while an image was loaded, another POST may have brought it.
+        task = self._accept(order, now=self._clock())
+        self._note(task)
+        self._start(task)
+        return Reply([task.acknowledgement()], [])
+
+    async def restore(self, entries: Sequence[JournalEntry], *, base_url: str) -> None:
+        """Take in again what was accepted before the sandbox was started anew.
+
+        Arguments:
+            entries: the tasks, in the order of their acceptance.
+            base_url: address under which the sandbox is reached now.
+        """
+        for entry in entries:
+            request = read_video_request(entry.task, self._catalogue)
+            if entry.accepted_at + self._tells_again_seconds < self._clock():
+                # Its webhooks were sent in its earlier life.
+                request = replace(request, webhook_url=None, upload_endpoint=None)
+            order = await self._order(request, base_url, is_restored=True)
+            self._start(self._accept(order, now=entry.accepted_at))
+
+    def _accept(self, order: Order, *, now: float) -> Task:
+        request = order.request
         task = self._book.accept(order, now=now)
         self._ledger.charge(
             Charge(
@@ -123,11 +151,18 @@ class TaskHandlers:
                 at=now,
             )
         )
-        self._start(task)
-        return Reply([task.acknowledgement()], [])
+        return task
 
-    async def _order(self, request: VideoRequest, base_url: str) -> Order:
+    async def _order(
+        self, request: VideoRequest, base_url: str, *, is_restored: bool = False
+    ) -> Order:
         """Find a request's inputs, and price it.
+
+        Arguments:
+            request: the request.
+            base_url: address under which the client reaches the sandbox.
+            is_restored: whether it was accepted before, so that the video it is a remix of was
+                finished then and may be rendered again now.
 
         Raises:
             RefusedTaskError: where the image or the video is not there or does not fit.
@@ -140,7 +175,7 @@ class TaskHandlers:
             frame = await load_first_frame(request.image, request.entry, self._client)
             picture, size = PictureSpec(subject, first_frame=frame.encoded), frame.size
         if request.video_id is not None:
-            parent = self._parent(request, request.video_id)
+            parent = self._parent(request, request.video_id, is_restored=is_restored)
             picture, size = parent.picture.remixed(subject), parent.size
             # Not documented; assumed: without a duration, a remix is as long as its parent.
             duration_seconds = request.duration_seconds or parent.duration_seconds
@@ -163,8 +198,8 @@ class TaskHandlers:
             base_url=base_url,
         )
 
-    def _parent(self, request: VideoRequest, video_id: str) -> VideoSpec:
-        generation = self._book.find_video(video_id)
+    def _parent(self, request: VideoRequest, video_id: str, *, is_restored: bool) -> VideoSpec:
+        generation = self._book.find_video(video_id, only_finished=not is_restored)
         if generation is None:
             parameter = "inputs.videoId"
             raise RefusedTaskError(

@@ -7,10 +7,9 @@ read them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
-from uuid import uuid4
+from uuid import UUID
 
 from sora_dagster.sandbox.refusals import RefusedTaskError
 from sora_dagster.sandbox.rendering import VideoSpec
@@ -148,7 +147,6 @@ class TaskBook:
     """All tasks that were ever accepted.
 
     Arguments:
-        new_uuid: makes the id of a video.
         latency_seconds: from acceptance to the first result.
         latency_step_seconds: further time to each next one.
     """
@@ -158,11 +156,9 @@ class TaskBook:
         *,
         latency_seconds: float,
         latency_step_seconds: float,
-        new_uuid: Callable[[], str] = lambda: str(uuid4()),
     ) -> None:
         self._latency_seconds = latency_seconds
         self._latency_step_seconds = latency_step_seconds
-        self._new_uuid = new_uuid
         self._tasks: dict[str, Task] = {}
         self._videos: dict[str, Generation] = {}
 
@@ -175,10 +171,12 @@ class TaskBook:
         """The task of a UUID."""
         return self._tasks.get(task_uuid.lower())
 
-    def find_video(self, video_id: str) -> Generation | None:
-        """The finished video of an `outputs.videoId`."""
+    def find_video(self, video_id: str, *, only_finished: bool = True) -> Generation | None:
+        """The video of an `outputs.videoId`."""
         generation = self._videos.get(video_id)
-        return generation if generation is not None and generation.state == "success" else None
+        if generation is not None and only_finished and generation.state != "success":
+            return None
+        return generation
 
     def refuse_known(self, task_uuid: str) -> None:
         """Make sure that a UUID was never accepted, be its task running or over.
@@ -205,7 +203,7 @@ class TaskBook:
         task = Task(order=order, accepted_at=now)
         for index in range(request.number_results):
             seed = _seed(request.task_uuid, index)
-            video_uuid = self._new_uuid()
+            video_uuid = _video_uuid(request.task_uuid, index)
             generation = Generation(
                 seed=seed,
                 video_uuid=video_uuid,
@@ -222,6 +220,12 @@ class TaskBook:
 def _seed(task_uuid: str, index: int) -> int:
     digest = hashlib.sha256(f"{task_uuid.lower()}/{index}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
+
+
+def _video_uuid(task_uuid: str, index: int) -> str:
+    """The id of a result: the same when the sandbox is started again."""
+    digest = hashlib.sha256(f"{task_uuid.lower()}/{index}/video".encode()).digest()
+    return str(UUID(bytes=digest[:16], version=4))
 
 
 def _with_seed(video: VideoSpec, seed: int) -> VideoSpec:

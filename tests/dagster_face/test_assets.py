@@ -193,9 +193,7 @@ def test_a_new_take_of_a_clip_makes_its_remix_stale(stack: Stack) -> None:
     stack.tick_dataset_sensor()
     stack.materialize(["clip_requests", "clips"], ["fox"])
     stack.materialize(["remix_requests", "remixes"], ["fox|night"])
-    stack.write(
-        {"id": "fox", "recipes": ["night"], "duration": 8}, recipes={"night": "at night"}
-    )
+    stack.write({"id": "fox", "recipes": ["night"], "duration": 8}, recipes={"night": "at night"})
     stack.tick_dataset_sensor()
     stack.materialize(["clip_requests", "clips"], ["fox"])
     assert "remixes/fox|night" in stack.stale("remixes")

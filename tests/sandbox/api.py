@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 def until(look: Callable[[], _T | None], *, what: str, deadline_seconds: float = 20) -> _T:
     """Look again and again until there is something, or fail at the deadline."""
     ends = time.monotonic() + deadline_seconds
-    while (found := look()) is None or found is False:
+    while not (found := look()):
         assert time.monotonic() < ends, f"{what} did not happen in {deadline_seconds:g} s"
         time.sleep(0.02)
     return found

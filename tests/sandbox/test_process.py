@@ -108,3 +108,28 @@ def test_it_can_be_killed_without_leaving_a_process_behind() -> None:
             pytest.skip("this system does not list a process's children")
         until(lambda: api.rows, what="an answer")
         assert children.read_text() == ""
+
+
+def test_with_a_folder_of_its_own_it_still_knows_its_tasks_when_it_is_started_again(
+    tmp_path: Path,
+) -> None:
+    folder = f"--data-dir={tmp_path / 'data'}"
+    remix = video_task(width=None, height=None)
+    with sandbox_process("--latency=0", folder) as process:
+        api = SandboxApi(base_url_of(process))
+        row = api.video()
+        remix["inputs"] = {"videoId": row["outputs"]["videoId"]}
+        assert api.post(remix).status_code == 200
+        ledger = api.ledger()
+        process.kill()
+        process.communicate(timeout=10)
+    with sandbox_process("--latency=0", folder) as process:
+        api = SandboxApi(base_url_of(process))
+        assert api.ledger()["charges"] == ledger["charges"]
+        again = until(lambda: next(iter(api.rows(row["taskUUID"])), None), what="the video")
+        assert again["videoUUID"] == row["videoUUID"]
+        assert until(
+            lambda: [row for row in api.rows(remix["taskUUID"]) if row["status"] == "success"],
+            what="the remix",
+        )
+        assert api.refusal(remix)["code"] == "conflictTaskUUID"

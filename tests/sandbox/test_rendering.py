@@ -69,7 +69,7 @@ def likeness(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
 
 def first_image(content: bytes) -> Image.Image:
     with av.open(io.BytesIO(content), "r") as container:
-        image: Image.Image = next(container.decode(video=0)).to_image()
+        image = Image.fromarray(next(container.decode(video=0)).to_ndarray(format="rgb24"))
         return image
 
 
@@ -269,7 +269,9 @@ def test_a_video_starts_with_its_first_frame_and_moves_on(
     assert api.post(task).status_code == 200
     (row,) = api.results(task["taskUUID"])
     with av.open(io.BytesIO(api.http.get(row["videoURL"]).content), "r") as container:
-        frames = [frame.to_image() for frame in container.decode(video=0)]
+        frames = [
+            Image.fromarray(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)
+        ]
     assert frames[0].size == (600, 400)
     given = np.asarray(photograph().resize((600, 400)), float)
     shown = [np.asarray(frame, float) for frame in (frames[0], frames[-1])]

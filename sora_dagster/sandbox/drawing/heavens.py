@@ -120,7 +120,7 @@ def _curtain(
         random, stage.period, waves=range(1, 6), roughness=1.2
     )
     above = (hem[None, :] - y) / np.float32(stage.unit)
-    fall = np.where(above > 0, np.exp(-above / 26), np.exp(above / 2.2))
+    fall = np.exp(-np.maximum(above, 0) / 26) * np.exp(np.minimum(above, 0) / 2.2)
     streaks = 0.55 + 0.45 * wave_line(random, stage.period, waves=range(14, 60), roughness=0.5)
     folds = 0.5 + 0.5 * wave_line(random, stage.period, waves=range(2, 6))
     return Glow(
