@@ -21,7 +21,7 @@ from sora_dagster.video_assets import CLIP_IO_MANAGER_KEY
 
 DEFAULT_STORAGE = ".sora/storage"
 _POLL_AFTER_SECONDS = 5.0
-_POLL_AFTER_SECONDS_WITH_WEBHOOK = 60.0
+_POLL_AFTER_SECONDS_WITH_WEBHOOK = 30.0
 
 
 @dataclass(frozen=True)

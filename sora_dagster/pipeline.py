@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +34,7 @@ _FINISHED = (
     dg.DagsterRunStatus.FAILURE,
     dg.DagsterRunStatus.CANCELED,
 )
+_UNFINISHED = [status for status in dg.DagsterRunStatus if status not in _FINISHED]
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ class Pipeline:
         started_at = datetime.now(UTC)
         with dg.DagsterInstance.get() as instance, ExitStack() as stack:
             _make_tables(instance)
+            _end_killed_requests(instance)
             daemon = stack.enter_context(dagster_daemon(self._home, self._environment))
             problems = self._request(instance)
             progress = self._wait(
@@ -140,6 +143,7 @@ class Pipeline:
                 watch,
                 on_look,
                 daemon.check,
+                since=started_at,
                 quiet_seconds=_QUIET_SECONDS_AFTER_FAILURE if problems else _QUIET_SECONDS,
             )
             posts = _count_posts(instance, started_at)
@@ -152,11 +156,15 @@ class Pipeline:
             dg.Definitions.validate_loadable(definitions)
             job = definitions.resolve_job_def(REQUEST_JOB)
         logging.getLogger("dagster").setLevel(logging.CRITICAL)
-        result = job.execute_in_process(
-            instance=instance,
-            raise_on_error=False,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        )
+        # In a thread, since Dagster takes Ctrl-C for itself in the main one. The block waits for
+        # it, so that what is being sent is also recorded.
+        with ThreadPoolExecutor(1, thread_name_prefix="request-clips") as pool:
+            result = pool.submit(
+                job.execute_in_process,
+                instance=instance,
+                raise_on_error=False,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            ).result()
         return [
             _failure_text(event)
             for event in result.all_events
@@ -171,6 +179,7 @@ class Pipeline:
         on_look: Callable[[Sequence[ClipProgress]], None],
         check_processes: Callable[[], None],
         *,
+        since: datetime,
         quiet_seconds: float,
     ) -> Sequence[ClipProgress]:
         last_change = quiet_since = time.monotonic()
@@ -184,7 +193,7 @@ class Pipeline:
             if states != last_states:
                 last_states, last_change = states, now
             settled = not {ClipState.WAITING, ClipState.GENERATING} & set(states)
-            busy = bool(ledger.pending()) or _has_unfinished_runs(instance)
+            busy = bool(ledger.pending()) or _has_unfinished_runs(instance, since)
             if settled and not busy:
                 return progress
             if busy or (not ledger.is_empty and is_live(ledger)):
@@ -201,9 +210,16 @@ def _make_tables(instance: dg.DagsterInstance) -> None:
     instance.all_instigator_state()
 
 
-def _has_unfinished_runs(instance: dg.DagsterInstance) -> bool:
-    unfinished = [status for status in dg.DagsterRunStatus if status not in _FINISHED]
-    return bool(instance.get_runs(dg.RunsFilter(statuses=unfinished), limit=1))
+def _end_killed_requests(instance: dg.DagsterInstance) -> None:
+    """Record that requests of earlier commands, which ran in their processes, ended with them."""
+    for run in instance.get_runs(dg.RunsFilter(job_name=REQUEST_JOB, statuses=_UNFINISHED)):
+        instance.report_run_failed(run, "the command that ran it was killed")
+
+
+def _has_unfinished_runs(instance: dg.DagsterInstance, since: datetime) -> bool:
+    """Whether a run goes on that was launched since a time; older ones may be dead."""
+    runs_filter = dg.RunsFilter(statuses=_UNFINISHED, created_after=since)
+    return bool(instance.get_runs(runs_filter, limit=1))
 
 
 def _failure_text(event: dg.DagsterEvent) -> str:

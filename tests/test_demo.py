@@ -33,7 +33,7 @@ clips:
   - {id: owl, prompt: an owl on a branch}
 recipes: {night: the same at night}
 """
-DEADLINE_SECONDS = 240
+DEADLINE_SECONDS = 150
 
 
 @contextmanager

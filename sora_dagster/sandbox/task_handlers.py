@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,8 @@ from sora_dagster.sandbox.tasks import Order, Task, TaskBook, as_wire_number
 from sora_dagster.sandbox.validation import VideoRequest, read_video_request, task_uuid_of
 
 Row = dict[str, Any]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,12 @@ class TaskHandlers:
             if entry.accepted_at + self._tells_again_seconds < self._clock():
                 # Its webhooks were sent in its earlier life.
                 request = replace(request, webhook_url=None, upload_endpoint=None)
-            order = await self._order(request, base_url, is_restored=True)
+            try:
+                order = await self._order(request, base_url, is_restored=True)
+            except RefusedTaskError as error:
+                # Its first frame came from a local URL that is gone by now.
+                _log.warning("task %s cannot be restored: %s", request.task_uuid, error)
+                continue
             self._start(self._accept(order, now=entry.accepted_at))
 
     def _accept(self, order: Order, *, now: float) -> Task:

@@ -1,0 +1,47 @@
+"""What the README tells people to type works."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import dagster as dg
+import yaml
+
+from sora_dagster.generation.prompts import load_dataset
+from sora_dagster.runware.models import Catalogue
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_definitions_load() -> None:
+    [code] = blocks("python")
+    names: dict[str, object] = {}
+    exec(code, names)
+    definitions = names["defs"]
+    assert isinstance(definitions, dg.Definitions)
+    dg.Definitions.validate_loadable(definitions)
+
+
+def test_the_dataset_is_one(tmp_path: Path) -> None:
+    dataset = next(block for block in blocks("yaml") if "clips:" in block)
+    (tmp_path / "prompts.yaml").write_text(dataset)
+    loaded = load_dataset(tmp_path / "prompts.yaml", catalogue=Catalogue.builtin())
+    assert loaded.remix_cells == (("night-market", "snowfall"),)
+
+
+def test_the_catalogue_entry_is_one(tmp_path: Path) -> None:
+    entry = next(block for block in blocks("yaml") if "air:" in block)
+    (tmp_path / "models.yaml").write_text(entry)
+    [written] = yaml.safe_load(entry)
+    assert Catalogue.from_yaml(tmp_path / "models.yaml").get(written["air"]).name
+
+
+def test_the_pictures_are_there() -> None:
+    for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
+        assert (ROOT / path).exists()
