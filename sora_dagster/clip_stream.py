@@ -74,6 +74,7 @@ class ClipStream:
         self._monotonic = monotonic
         self._failures: dict[str, str] = {}
         self._finished: list[FinishedTask] = []
+        self._retries = generator.retries()
 
     def __iter__(self) -> Iterator[Arrival]:
         awaited: dict[str, AttemptRecord] = {}
@@ -106,7 +107,7 @@ class ClipStream:
     def _stored_now(self, awaited: dict[str, AttemptRecord]) -> Iterator[Arrival]:
         collector = self._generator.collector()
         deadline = self._monotonic() + self._timeout_seconds
-        while awaited:
+        while awaited or self._retries:
             round_ = self._look(collector.look, awaited)
             for finished in round_.finished:
                 awaited.pop(finished.attempt.task_uuid, None)
@@ -121,10 +122,11 @@ class ClipStream:
                         collector.hand_back(task_uuid)
                 if arrival.finished is not None:
                     awaited.pop(task_uuid, None)
+            self._request_again(awaited)
             # Another collector may have stored some of them, and closed their index entries.
             gone = [uuid for uuid in awaited if uuid not in round_.outstanding]
             yield from self._stored_before_of(awaited, gone)
-            if awaited and self._monotonic() >= deadline:
+            if (awaited or self._retries) and self._monotonic() >= deadline:
                 for attempt in awaited.values():
                     self._failures[attempt.clip] = (
                         f"take {attempt.take} was not finished within "
@@ -132,7 +134,7 @@ class ClipStream:
                         f"or materializing this again, collects it, and nothing is paid twice"
                     )
                 return
-            if awaited:
+            if awaited or self._retries:
                 collector.wait()
 
     def _stored_before_of(
@@ -143,6 +145,19 @@ class ClipStream:
         yield from self._stored_before(left)
         for task_uuid in chosen.keys() - left.keys():
             awaited.pop(task_uuid, None)
+
+    def _request_again(self, awaited: dict[str, AttemptRecord]) -> None:
+        """Make the next attempt of clips that failed in a way that may pass, and await it."""
+        for failed in self._retries.due():
+            requested = self._generator.request_again(failed)
+            self._finished.append(failed)
+            if not requested.ok:
+                self._failures[failed.attempt.clip] = (
+                    f"{failed.failure_sentence} Not tried again: {requested.detail}"
+                )
+                continue
+            latest = self._generator.ledger.takes(self._asset, failed.attempt.clip)[-1].latest
+            awaited[latest.task_uuid] = latest
 
     def _look(self, look: Callable[..., Round], awaited: dict[str, AttemptRecord]) -> Round:
         try:
@@ -163,6 +178,9 @@ class ClipStream:
         finished = arrival.finished
         if finished is None:
             self._on_warning(f"{arrival.clip} could not be stored yet and is tried again")
+            return
+        if self._retries.add(finished):
+            self._on_warning(f"{finished.failure_sentence} Another attempt is made.")
             return
         self._finished.append(finished)
         if finished.outcome.errors or finished.manifest is None:

@@ -17,7 +17,8 @@ from sora_dagster.generation.download import DownloadError
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.lease import Lease
 from sora_dagster.generation.prompts import DatasetError
-from sora_dagster.generation.requester import RequestState
+from sora_dagster.generation.requested import RequestState
+from sora_dagster.generation.requester import Asking
 from sora_dagster.graph import VideoGraph
 from sora_dagster.metadata import error_metadata
 from sora_dagster.runware.errors import RunwareError
@@ -89,6 +90,7 @@ class CollectingRun:
         # so that a run that is killed here leaves them to the next.
         self._held: dict[str, FinishedTask] = {}
         self._held_since = 0.0
+        self._retries = generator.retries()
 
     def run(self) -> CollectReport:
         """Collect.
@@ -117,10 +119,16 @@ class CollectingRun:
                 round_ = self._look(collector)
                 arrived = [*round_.finished, *self._store(pool, collector, round_.ready)]
                 for finished in arrived:
+                    if self._retries.add(finished):
+                        self._context.log.warning(
+                            f"{finished.failure_sentence} Another attempt is made."
+                        )
+                        continue
                     self._log(finished)
                     self._hold_or_close(collector, finished)
+                self._request_again(collector)
                 self._request_remixes(collector, outstanding=round_.outstanding)
-                if round_.is_idle and not self._held:
+                if round_.is_idle and not self._held and not self._retries:
                     return
                 if self._monotonic() >= deadline:
                     self._report.left = len(round_.outstanding)
@@ -148,8 +156,9 @@ class CollectingRun:
             try:
                 yield future.result()
             except DownloadError as error:
-                self._context.log.warning(f"{task.attempt.clip}: {error}; it is tried again")
-                collector.hand_back(task.attempt.task_uuid)
+                self._context.log.warning(f"{task.attempt.clip}: {error}")
+                if lost := collector.not_stored(task.attempt, error):
+                    yield lost
 
     def _log(self, finished: FinishedTask) -> None:
         context, attempt = self._context, finished.attempt
@@ -189,6 +198,21 @@ class CollectingRun:
     def _close(self, collector: Collector, finished: FinishedTask) -> None:
         self._generator.archive.close(finished, collector.marker_keys(finished.attempt.task_uuid))
 
+    def _request_again(self, collector: Collector) -> None:
+        """Make the next attempt of clips that failed in a way that may pass."""
+        for failed in self._retries.due():
+            requested = self._generator.request_again(failed)
+            clip = requested.request.clip
+            if requested.ok:
+                self._context.log.info(f"{clip}: attempt {requested.attempt}: {requested.detail}")
+                self._context.log_event(
+                    request_event(self._context.instance, self._graph, requested)
+                )
+            else:
+                self._log(failed)
+                self._report.failures[clip] += f" Not tried again: {requested.detail}"
+            self._close(collector, failed)
+
     def _request_remixes(self, collector: Collector, *, outstanding: Iterable[str]) -> None:
         """Ask for the remixes of the held clips, once no more clips are worth waiting for."""
         if not self._held:
@@ -200,13 +224,9 @@ class CollectingRun:
         if more_to_come and lingered < self._limits.remix_linger_seconds:
             return
         for (root_run, limit), asked in self._remixes_by_run().items():
-            for requested in self._generator.request(
-                asked,
-                root_run=root_run,
-                run_limit_usd=limit,
-                # A new take of a clip makes its remixes stale; buying them anew is the user's word.
-                regenerate_stale=False,
-            ):
+            # A new take of a clip makes its remixes stale; buying them anew is the user's word.
+            asking = Asking(root_run, limit, regenerate_stale=False)
+            for requested in self._generator.request(asked, asking):
                 if requested.state is RequestState.STALE:
                     self._context.log.info(f"{requested.request.clip}: {requested.detail}")
                 elif requested.ok:

@@ -35,6 +35,7 @@ class Settings:
         webhook_url: public address of the webhook receiver (SORA_WEBHOOK_URL); None to poll.
         models_path: YAML file of further catalogue entries (SORA_MODELS).
         max_usd: spending limit of a run in USD, or ``unlimited`` (SORA_MAX_USD); 25 where not set.
+        max_usd_per_day: spending limit of a day (UTC) in USD (SORA_MAX_USD_PER_DAY).
     """
 
     base_url: str = DEFAULT_BASE_URL
@@ -43,6 +44,7 @@ class Settings:
     webhook_url: str | None = None
     models_path: str | None = None
     max_usd: str | None = None
+    max_usd_per_day: str | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -58,6 +60,7 @@ class Settings:
             webhook_url=get("SORA_WEBHOOK_URL"),
             models_path=get("SORA_MODELS"),
             max_usd=get("SORA_MAX_USD"),
+            max_usd_per_day=get("SORA_MAX_USD_PER_DAY"),
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -69,6 +72,7 @@ class Settings:
             "SORA_WEBHOOK_URL": self.webhook_url,
             "SORA_MODELS": self.models_path,
             "SORA_MAX_USD": self.max_usd,
+            "SORA_MAX_USD_PER_DAY": self.max_usd_per_day,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -91,6 +95,7 @@ class Settings:
             models_path=self.models_path,
             webhook_url=self.webhook_url,
             max_usd_per_run=self.max_usd,
+            max_usd_per_day=self.max_usd_per_day,
         )
 
     def storage(self) -> ClipStorageResource:

@@ -15,7 +15,7 @@ import dagster as dg
 
 from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.records import ClipManifest
-from sora_dagster.generation.requester import Requested
+from sora_dagster.generation.requested import Requested
 from sora_dagster.graph import CODE_VERSION, VideoGraph, split_remix_partition
 from sora_dagster.metadata import clip_metadata, request_metadata
 from sora_dagster.storage import StorageRoot

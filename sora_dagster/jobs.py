@@ -11,12 +11,12 @@ from sora_dagster.events import request_event
 from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.prompts import PromptDataset
-from sora_dagster.generation.requester import RequestState
+from sora_dagster.generation.requested import RequestState
 from sora_dagster.graph import VideoGraph, remix_partition
 from sora_dagster.partition_runs import failure_of
-from sora_dagster.request_assets import RequestConfig
+from sora_dagster.request_assets import RequestConfig, asking_of
 from sora_dagster.resources import ClipStorageResource, RunwareResource
-from sora_dagster.run_facts import add_post_counts, root_run_of
+from sora_dagster.run_facts import add_post_counts
 
 REQUEST_JOB = "request_clips"
 COLLECT_JOB = "collect_clips"
@@ -84,12 +84,7 @@ def build_request_job(graph: VideoGraph) -> dg.JobDefinition:
             asked = _clips_and_remixes(graph, dataset, generator, clip_ids, failures)
             requested = generator.request(
                 asked,
-                root_run=root_run_of(context.run),
-                run_limit_usd=config.max_usd
-                if config.max_usd is not None
-                else runware.run_limit_usd(),
-                regenerate_stale=config.regenerate_stale,
-                retry_failed=config.retry_failed,
+                asking_of(config, context.run, runware.run_limit_usd()),
             )
             add_post_counts(context, generator.client.posts)
         for item in requested:

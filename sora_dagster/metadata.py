@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from sora_dagster.generation.records import ClipManifest
-from sora_dagster.generation.requester import Requested
+from sora_dagster.generation.requested import Requested
 from sora_dagster.storage import StorageRoot
 
 

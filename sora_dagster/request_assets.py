@@ -12,6 +12,7 @@ from sora_dagster.generation.archive import content_hash
 from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.prompts import PromptDataset
+from sora_dagster.generation.requester import Asking
 from sora_dagster.graph import CODE_VERSION, VideoGraph
 from sora_dagster.metadata import request_metadata
 from sora_dagster.partition_runs import failure_of, log_exact_events, partitioned_asset
@@ -41,6 +42,17 @@ class RequestConfig(dg.Config):
     )
     retry_failed: bool = Field(
         default=False, description="Whether a clip that failed for good is tried again."
+    )
+
+
+def asking_of(config: RequestConfig, run: dg.DagsterRun, default_limit_usd: float | None) -> Asking:
+    """On whose behalf a run asks for clips."""
+    return Asking(
+        root_run=root_run_of(run),
+        run_limit_usd=default_limit_usd if config.max_usd is None else config.max_usd,
+        # Nothing is bought anew because an upstream asset changed by itself.
+        regenerate_stale=config.regenerate_stale and not is_automatic(run),
+        retry_failed=config.retry_failed,
     )
 
 
@@ -84,13 +96,7 @@ def build_requests_asset(
                     failures[partition] = str(error)
             requested = generator.request(
                 asked,
-                root_run=root_run_of(context.run),
-                run_limit_usd=config.max_usd
-                if config.max_usd is not None
-                else runware.run_limit_usd(),
-                # Nothing is bought anew because an upstream asset changed by itself.
-                regenerate_stale=config.regenerate_stale and not is_automatic(context.run),
-                retry_failed=config.retry_failed,
+                asking_of(config, context.run, runware.run_limit_usd()),
             )
             add_post_counts(context, generator.client.posts)
         failures |= {item.request.clip: item.detail for item in requested if not item.ok}

@@ -7,8 +7,10 @@ from pydantic import Field
 
 from sora_dagster.generation.budget import parse_limit
 from sora_dagster.generation.collector import PollSettings
-from sora_dagster.generation.generator import Generator
+from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.markers import WebhookAddress
+from sora_dagster.generation.overdue import Deadlines
+from sora_dagster.generation.sender import SendSettings
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import MissingKeyError
 from sora_dagster.runware.models import Catalogue
@@ -78,6 +80,30 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=None,
         description="Spending limit of a run in USD, or 'unlimited'; None for 25.",
     )
+    max_usd_per_day: str | None = Field(
+        default=None,
+        description="Spending limit of a day (UTC) over all runs, in USD; None for none.",
+    )
+    retry_wait_seconds: float = Field(
+        default=10.0, description="Wait before a second attempt; doubles with each further one."
+    )
+    replays: bool = Field(
+        default=True,
+        description=(
+            "Whether a submission whose answer was lost is sent again under the same task UUID, "
+            "which Runware refuses where it has the task."
+        ),
+    )
+    confirm_seconds: float = Field(
+        default=3.0, description="Wait before an unclear submission is polled for."
+    )
+    unknown_minutes: float = Field(
+        default=10.0,
+        description="How long Runware must not know a task before it is sent again.",
+    )
+    generation_minutes: float = Field(
+        default=30.0, description="How long a generation may take at the most."
+    )
     max_attempts: int = Field(default=3, description="Most attempts of one take of a clip.")
     poll_first_seconds: float | None = Field(
         default=None,
@@ -142,12 +168,20 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self.webhook_url is not None:
             secret = os.environ.get(self.webhook_secret_variable, "")
             webhook = WebhookAddress(self.webhook_url, secret)
-        root = storage.root()
         return Generator(
             self.client(),
-            root,
-            webhook=webhook,
-            polls=self.polls(),
-            hosted_seconds=self.hosted_seconds,
-            max_attempts=self.max_attempts,
+            storage.root(),
+            GenerationSettings(
+                webhook=webhook,
+                polls=self.polls(),
+                sending=SendSettings(confirm_seconds=self.confirm_seconds, replays=self.replays),
+                deadlines=Deadlines(
+                    unknown_seconds=self.unknown_minutes * 60,
+                    generation_seconds=self.generation_minutes * 60,
+                ),
+                hosted_seconds=self.hosted_seconds,
+                max_attempts=self.max_attempts,
+                retry_wait_seconds=self.retry_wait_seconds,
+                day_limit_usd=parse_limit(self.max_usd_per_day, default_usd=None),
+            ),
         )

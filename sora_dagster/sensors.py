@@ -137,7 +137,8 @@ def build_completion_sensor(
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         ledger = Ledger(clip_storage.root())
         pending = ledger.pending()
-        if not pending:
+        markers = list(list_markers(ledger.root))
+        if not pending and not markers:
             yield dg.SkipReason("no clip is outstanding")
             return
         if is_live(ledger):
@@ -146,16 +147,15 @@ def build_completion_sensor(
         if _is_about_to_collect(context.instance, collect_job.name):
             yield dg.SkipReason("a collecting run is about to start")
             return
-        markers = sum(1 for marker in list_markers(ledger.root) if marker.task_uuid in pending)
-        oldest = min(pending.values())
-        age = (ledger.root.store_time() - oldest).total_seconds()
-        if not markers and age < poll_after_seconds:
-            yield dg.SkipReason(
-                f"{len(pending)} clips are outstanding, the oldest for {age:.0f} s; they are "
-                f"polled for after {poll_after_seconds:.0f} s"
-            )
-            return
-        context.log.info(f"{len(pending)} clips are outstanding, {markers} markers arrived")
+        if not markers:
+            age = (ledger.root.store_time() - min(pending.values())).total_seconds()
+            if age < poll_after_seconds:
+                yield dg.SkipReason(
+                    f"{len(pending)} clips are outstanding, the oldest for {age:.0f} s; they are "
+                    f"polled for after {poll_after_seconds:.0f} s"
+                )
+                return
+        context.log.info(f"{len(pending)} clips are outstanding, {len(markers)} markers arrived")
         yield dg.RunRequest()
 
     return completion_sensor

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sora_dagster.generation import layout
 from sora_dagster.generation.markers import (
+    MAX_MARKER_BYTES,
     SIGNATURE_PARAMETER,
     TASK_PARAMETER,
     drop_marker,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-DEFAULT_MAX_BODY_BYTES = 64 * 1024
 # A task has at most 4 results, each delivered once or, after a lost answer, again with the same
 # body (which is the same marker): more different bodies than this for one task are not Runware's.
 MAX_MARKERS_PER_TASK = 8
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 def create_app(
-    root: StorageRoot, secret: str, *, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES
+    root: StorageRoot, secret: str, *, max_body_bytes: int = MAX_MARKER_BYTES
 ) -> Starlette:
     """The receiver as an ASGI app: ``POST /runware`` for webhooks, ``GET /health``.
 

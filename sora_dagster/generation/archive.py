@@ -7,8 +7,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from sora_dagster.generation import layout
+from sora_dagster.generation.budget import Budget
 from sora_dagster.generation.download import Downloader, DownloadError
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.records import (
@@ -40,11 +42,13 @@ class ReadyTask:
         attempt: what was asked.
         status: what the poll said.
         seen_finished_at: when its last result was first seen finished, by the store's clock.
+        facts_from: who said so; a marker only where polls know the task no more.
     """
 
     attempt: AttemptRecord
     status: TaskStatus
     seen_finished_at: datetime
+    facts_from: Literal["poll", "marker"] = "poll"
 
 
 @dataclass(frozen=True)
@@ -64,20 +68,7 @@ class FinishedTask:
     @property
     def failure_sentence(self) -> str:
         """Why the clip, or a part of it, is missing: enough to act on."""
-        reasons = "; ".join(
-            " ".join(
-                filter(
-                    None,
-                    [
-                        f"{error.kind}: {error.message}",
-                        f"(code {error.code})" if error.code else "",
-                        f"(parameter {error.parameter})" if error.parameter else "",
-                        f"see {error.documentation}" if error.documentation else "",
-                    ],
-                )
-            )
-            for error in self.outcome.errors
-        )
+        reasons = " ".join(error.sentence for error in self.outcome.errors)
         return f"{self.attempt.clip}: take {self.attempt.take} {self.outcome.state}: {reasons}"
 
 
@@ -92,6 +83,7 @@ class ClipArchive:
     def __init__(self, ledger: Ledger, downloader: Downloader) -> None:
         self._ledger = ledger
         self._downloader = downloader
+        self._budget = Budget(ledger)
 
     def store(self, ready: ReadyTask) -> FinishedTask:
         """Store what a task brought, and record its outcome.
@@ -101,7 +93,10 @@ class ClipArchive:
             StorageError: where the storage root fails; the task stays outstanding.
         """
         attempt, status = ready.attempt, ready.status
-        errors = tuple(error.to_record() for error in status.errors)
+        errors = (
+            *(error.to_record() for error in status.errors),
+            *_missing(attempt, status),
+        )
         cost_usd, cost_is_estimate = _cost(attempt, status)
         manifest = None
         if status.results:
@@ -111,6 +106,23 @@ class ClipArchive:
                     self._store_videos(ready, errors, cost_usd, cost_is_estimate)
                 )
         state: OutcomeState = "failed" if not status.results else "partial" if errors else "done"
+        return self._settle(attempt, state, errors, cost_usd, cost_is_estimate, manifest)
+
+    def conclude(
+        self, attempt: AttemptRecord, state: Literal["lost", "unsure"], error: ErrorRecord
+    ) -> FinishedTask:
+        """Record that no video of a task is to be had, and count it at its estimate."""
+        return self._settle(attempt, state, (error,), attempt.estimate_usd, True, None)
+
+    def _settle(
+        self,
+        attempt: AttemptRecord,
+        state: OutcomeState,
+        errors: tuple[ErrorRecord, ...],
+        cost_usd: float,
+        cost_is_estimate: bool,
+        manifest: ClipManifest | None,
+    ) -> FinishedTask:
         outcome = self._ledger.settle(
             attempt.task_uuid,
             OutcomeRecord(
@@ -122,6 +134,7 @@ class ClipArchive:
                 nonce=self._ledger.new_nonce(),
             ),
         )
+        self._budget.settle({attempt.task_uuid: outcome.cost_usd}, root_run=attempt.root_run)
         return FinishedTask(attempt, outcome, manifest)
 
     def _store_videos(
@@ -141,7 +154,8 @@ class ClipArchive:
         poster_key = layout.poster_key(attempt.asset, attempt.clip, attempt.take)
         if poster is not None:
             self._ledger.root.write(poster_key, poster)
-        requested_at = self._ledger.sent_time(attempt.task_uuid) or attempt.created_at
+        sent_times = self._ledger.sent_times(attempt.task_uuid)
+        requested_at = sent_times[0] if sent_times else attempt.created_at
         return ClipManifest(
             asset=attempt.asset,
             clip=attempt.clip,
@@ -165,6 +179,7 @@ class ClipArchive:
             ),
             content_hash=content_hash([video.sha256 for video in videos]),
             root_run=attempt.root_run,
+            facts_from=ready.facts_from,
             nonce=self._ledger.new_nonce(),
         )
 
@@ -228,10 +243,27 @@ def content_hash(video_hashes: Sequence[str]) -> str:
 
 
 def _cost(attempt: AttemptRecord, status: TaskStatus) -> tuple[float, bool]:
-    """What a task cost in USD, and whether that is our estimate."""
-    costs = [result.cost_usd for result in status.results]
-    known = [cost for cost in costs if cost is not None]
-    if len(known) == len(costs):
-        return round(sum(known), 6), False
-    share = attempt.estimate_usd / attempt.request.spec.number_results
-    return round(sum(known) + share * (len(costs) - len(known)), 6), True
+    """What a task cost in USD, and whether a part of that is our estimate.
+
+    A result whose cost the API does not tell counts at its share of the estimate; so does one that
+    failed, since whether those are charged is not documented.
+    """
+    known = [result.cost_usd for result in status.results if result.cost_usd is not None]
+    results = attempt.request.spec.number_results
+    unknown = max(results, len(status.results)) - len(known)
+    return round(sum(known) + attempt.estimate_usd / results * unknown, 6), unknown > 0
+
+
+def _missing(attempt: AttemptRecord, status: TaskStatus) -> tuple[ErrorRecord, ...]:
+    """What to say of results that neither came nor failed, where others came."""
+    results = attempt.request.spec.number_results
+    missing = results - len(status.results) - len(status.errors)
+    if not status.results or missing <= 0:
+        return ()
+    return (
+        ErrorRecord(
+            kind="timeout",
+            message=f"{missing} of {results} results did not come within the deadline",
+            retryable=True,
+        ),
+    )

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sora_dagster.generation.archive import FinishedTask, ReadyTask
+from sora_dagster.generation.download import DownloadError
 from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.markers import Marker, list_markers
+from sora_dagster.generation.markers import (
+    MAX_MARKER_BYTES,
+    Marker,
+    list_markers,
+    quarantine,
+)
+from sora_dagster.generation.overdue import Overdue
 from sora_dagster.generation.records import AttemptRecord, OutcomeRecord, SeenRecord
 from sora_dagster.runware.client import RunwareClient
 
@@ -30,15 +37,12 @@ class PollSettings:
         factor: by how much the wait grows from poll to poll.
         longest_seconds: longest wait between polls.
         look_seconds: how often the inbox and the index are looked at in between.
-        unsent_seconds: age after which an attempt that was claimed but never sent is given up;
-            well beyond the time between a claim and its POST.
     """
 
     first_seconds: float = 2.0
     factor: float = 1.5
     longest_seconds: float = 10.0
     look_seconds: float = 1.0
-    unsent_seconds: float = 300.0
 
 
 # With webhooks, polls are only the net for lost ones.
@@ -82,7 +86,10 @@ class Collector:
     Arguments:
         client: the API client.
         ledger: the ledger of the storage root.
+        overdue: decides about tasks that polls show no end of.
         settings: when to poll.
+        unsent_seconds: age after which an attempt that was claimed but never sent is given up.
+        store_time: the store's clock.
         monotonic: a clock for waits, in seconds.
         sleep: waits so many seconds.
     """
@@ -91,14 +98,20 @@ class Collector:
         self,
         client: RunwareClient,
         ledger: Ledger,
+        overdue: Overdue,
         *,
-        settings: PollSettings | None = None,
+        settings: PollSettings,
+        unsent_seconds: float,
+        store_time: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client = client
         self._ledger = ledger
-        self._settings = settings or PollSettings()
+        self._overdue = overdue
+        self._settings = settings
+        self._unsent_seconds = unsent_seconds
+        self._store_time = store_time
         self._monotonic = monotonic
         self._sleep = sleep
         self._schedule: _Schedule | None = None
@@ -107,7 +120,6 @@ class Collector:
         self._polled_markers: set[str] = set()
         self._handed_out: set[str] = set()
         self._has_polled = False
-        self._clock_offset: timedelta | None = None
 
     def look(self, wanted: Collection[str] | None = None) -> Round:
         """One round.
@@ -122,11 +134,12 @@ class Collector:
             RunwareError: where the API refuses the poll as a whole, such as for a wrong key.
             StorageError: where the storage root fails.
         """
-        self._read_inbox()
+        pending = self._ledger.pending()
+        self._read_inbox(pending, tidy=wanted is None)
         finished: list[FinishedTask] = []
         outstanding: dict[str, AttemptRecord] = {}
         unsent = 0
-        for task_uuid, since in self._ledger.pending().items():
+        for task_uuid, since in pending.items():
             if (wanted is not None and task_uuid not in wanted) or task_uuid in self._handed_out:
                 continue
             attempt = self._attempts.get(task_uuid) or self._ledger.pending_attempt(task_uuid)
@@ -144,10 +157,15 @@ class Collector:
                 outstanding[task_uuid] = attempt
             else:
                 unsent += 1
-        ready = self._poll(outstanding)
-        self._handed_out.update(task.attempt.task_uuid for task in ready)
+        ready: list[ReadyTask] = []
+        for end in self._poll(outstanding):
+            self._handed_out.add(end.attempt.task_uuid)
+            if isinstance(end, ReadyTask):
+                ready.append(end)
+            else:
+                finished.append(end)
         left = tuple(uuid for uuid in outstanding if uuid not in self._handed_out)
-        return Round(ready, tuple(finished), left, unsent)
+        return Round(tuple(ready), tuple(finished), left, unsent)
 
     def wait(self) -> None:
         """Wait until the next look is worth it."""
@@ -155,6 +173,17 @@ class Collector:
         if self._schedule is not None:
             pause = min(pause, max(0.05, self._schedule.due - self._monotonic()))
         self._sleep(pause)
+
+    def not_stored(self, attempt: AttemptRecord, error: DownloadError) -> FinishedTask | None:
+        """Say that a task that was handed out could not be stored.
+
+        Returns:
+            Its end, where it is given up; None where it comes again.
+        """
+        lost = self._overdue.fetch_failed(attempt, str(error), may_pass=error.retryable)
+        if lost is None:
+            self._handed_out.discard(attempt.task_uuid)
+        return lost
 
     def hand_back(self, task_uuid: str) -> None:
         """Say that a task that was handed out is not done with, so that it comes again."""
@@ -169,10 +198,26 @@ class Collector:
         """Objects of the markers that were seen for a task."""
         return tuple(marker.key for marker in self._markers.get(task_uuid, ()))
 
-    def _read_inbox(self) -> None:
+    def _read_inbox(self, pending: Mapping[str, datetime], *, tidy: bool) -> None:
+        """Read the markers; where asked to tidy up, take out those that are of no use."""
         self._markers = {}
         for marker in list_markers(self._ledger.root):
-            self._markers.setdefault(marker.task_uuid, []).append(marker)
+            if marker.task_uuid in pending and marker.size_bytes <= MAX_MARKER_BYTES:
+                self._markers.setdefault(marker.task_uuid, []).append(marker)
+            elif tidy:
+                self._put_away(marker, is_pending=marker.task_uuid in pending)
+
+    def _put_away(self, marker: Marker, *, is_pending: bool) -> None:
+        if is_pending:
+            reason = f"it is longer than {MAX_MARKER_BYTES} bytes"
+        elif self._ledger.sent(marker.task_uuid) is not None:
+            # The task is over, and everything about it kept: a late or repeated delivery.
+            self._ledger.root.delete(marker.key)
+            return
+        else:
+            reason = "no task of this UUID was sent from this storage root"
+        _log.warning("marker %s goes to quarantine: %s", marker.key, reason)
+        quarantine(self._ledger.root, marker, reason)
 
     def _is_awaited(self, task_uuid: str) -> bool:
         """Whether an earlier look found a task sent and not over, so that only polls can tell."""
@@ -194,7 +239,7 @@ class Collector:
         sent = self._ledger.sent(attempt.task_uuid)
         if sent is not None and sent.purpose == "submit":
             return True
-        if sent is None and not self._is_older(since, self._settings.unsent_seconds):
+        if sent is None and not self._is_older(since, self._unsent_seconds):
             return False
         if sent is not None or self._ledger.take_right_to_void(attempt.task_uuid):
             self._ledger.settle(
@@ -210,34 +255,29 @@ class Collector:
 
     def _give_up_unclaimed(self, task_uuid: str, since: datetime) -> None:
         """Drop an index entry whose attempt was never claimed, once nobody can be about to."""
-        if self._is_older(since, self._settings.unsent_seconds):
+        if self._is_older(since, self._unsent_seconds):
             self._ledger.forget_pending(task_uuid)
 
     def _is_older(self, since: datetime, seconds: float) -> bool:
         return self._store_time() - since > timedelta(seconds=seconds)
 
-    def _store_time(self) -> datetime:
-        """The store's clock, read once and carried on by the local one."""
-        if self._clock_offset is None:
-            self._clock_offset = self._ledger.root.store_time() - self._ledger.clock()
-        return self._ledger.clock() + self._clock_offset
-
-    def _poll(self, outstanding: dict[str, AttemptRecord]) -> tuple[ReadyTask, ...]:
+    def _poll(self, outstanding: dict[str, AttemptRecord]) -> list[ReadyTask | FinishedTask]:
         due = self._due(outstanding)
         if not due:
-            return ()
+            return []
         statuses = self._client.poll(due)
-        ready = []
+        ends: list[ReadyTask | FinishedTask] = []
         for task_uuid in due:
-            status = statuses[task_uuid]
-            attempt = outstanding[task_uuid]
+            status, attempt = statuses[task_uuid], outstanding[task_uuid]
             if status.is_known and self._ledger.seen(task_uuid) is None:
                 self._ledger.mark_seen(task_uuid, SeenRecord(how="polled", at=self._ledger.clock()))
             if status.is_over(attempt.request.spec.number_results):
-                ready.append(ReadyTask(attempt, status, self._seen_finished_at(task_uuid)))
-            elif status.not_found is not None:
-                _log.warning("Runware does not know task %s (yet): %s", task_uuid, status.not_found)
-        return tuple(ready)
+                ends.append(ReadyTask(attempt, status, self._seen_finished_at(task_uuid)))
+                continue
+            end = self._overdue.judge(attempt, status, self._markers.get(task_uuid, []))
+            if end is not None:
+                ends.append(end)
+        return ends
 
     def _due(self, outstanding: dict[str, AttemptRecord]) -> list[str]:
         """Whom to poll now: everyone where the time has come, else those with a new marker."""

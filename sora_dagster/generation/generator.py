@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
-from sora_dagster.generation.archive import ClipArchive
+from sora_dagster.generation.archive import ClipArchive, FinishedTask
 from sora_dagster.generation.clips import ClipRequest, ParentVideo
 from sora_dagster.generation.collector import WEBHOOK_POLLS, Collector, PollSettings
 from sora_dagster.generation.download import Downloader
+from sora_dagster.generation.first_frame_store import whole_request
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.markers import WebhookAddress
+from sora_dagster.generation.overdue import Deadlines, Overdue
 from sora_dagster.generation.records import ClipManifest
-from sora_dagster.generation.requester import Requested, Requester
+from sora_dagster.generation.requested import Requested, RequestState
+from sora_dagster.generation.requester import Asking, Requester
+from sora_dagster.generation.retries import RetryQueue
+from sora_dagster.generation.sender import Sender, SendSettings
+from sora_dagster.generation.verification import StoredClipError, Verification
 from sora_dagster.runware.client import RunwareClient
+from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.storage import StorageRoot
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How clips are requested and waited for.
+
+    Arguments:
+        webhook: where Runware shall call back; None where results are polled for.
+        polls: when to poll; None for often, or seldom where there is a webhook.
+        sending: how unclear answers to a submission are cleared up.
+        deadlines: how long things may take.
+        hosted_seconds: how long Runware shall host a result; None for its default.
+        max_attempts: most attempts of one take without the user's asking for another.
+        retry_wait_seconds: wait before a second attempt; it doubles with each further one.
+        day_limit_usd: spending limit of a day (UTC) over all runs, in USD; None for none.
+    """
+
+    webhook: WebhookAddress | None = None
+    polls: PollSettings | None = None
+    sending: SendSettings = field(default_factory=SendSettings)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    hosted_seconds: int | None = None
+    max_attempts: int = 3
+    retry_wait_seconds: float = 10.0
+    day_limit_usd: float | None = None
 
 
 class Generator:
@@ -22,35 +56,33 @@ class Generator:
     Arguments:
         client: the API client; closed with the generator.
         root: the storage root.
-        webhook: where Runware shall call back; None where results are polled for.
-        polls: when to poll; by default often, or seldom where there is a webhook.
-        hosted_seconds: how long Runware shall host a result; None for its default.
-        max_attempts: most attempts of one take without the user's asking for another.
+        settings: how clips are requested and waited for.
     """
 
     def __init__(
         self,
         client: RunwareClient,
         root: StorageRoot,
-        *,
-        webhook: WebhookAddress | None = None,
-        polls: PollSettings | None = None,
-        hosted_seconds: int | None = None,
-        max_attempts: int = 3,
+        settings: GenerationSettings | None = None,
     ) -> None:
         self.client = client
         self.ledger = Ledger(root)
-        self._is_bound = False
-        self._polls = polls or (PollSettings() if webhook is None else WEBHOOK_POLLS)
+        self._settings = settings or GenerationSettings()
         self._downloader = Downloader(api_base_url=client.base_url)
         self.archive = ClipArchive(self.ledger, self._downloader)
+        self._verification = Verification(client, self.ledger, self._downloader)
+        self._is_bound = False
+        self._sender = Sender(client, self.ledger, settings=self._settings.sending)
         self._requester = Requester(
             client,
             self.ledger,
-            webhook=webhook,
-            hosted_seconds=hosted_seconds,
-            max_attempts=max_attempts,
+            self._sender,
+            webhook=self._settings.webhook,
+            hosted_seconds=self._settings.hosted_seconds,
+            max_attempts=self._settings.max_attempts,
+            day_limit_usd=self._settings.day_limit_usd,
         )
+        self._clock_offset: timedelta | None = None
 
     def __enter__(self) -> Generator:
         return self
@@ -83,11 +115,8 @@ class Generator:
     def request(
         self,
         asked: Sequence[ClipRequest],
+        asking: Asking,
         *,
-        root_run: str,
-        run_limit_usd: float | None,
-        regenerate_stale: bool = True,
-        retry_failed: bool = False,
         on_progress: Callable[[Sequence[Requested]], None] = lambda _: None,
     ) -> list[Requested]:
         """Ask for clips; see :meth:`sora_dagster.generation.requester.Requester.request`.
@@ -101,18 +130,82 @@ class Generator:
         if not asked:
             return []
         self.bind()
-        return self._requester.request(
-            asked,
-            root_run=root_run,
-            run_limit_usd=run_limit_usd,
-            regenerate_stale=regenerate_stale,
-            retry_failed=retry_failed,
-            on_progress=on_progress,
+        return [
+            self._verified(requested)
+            for requested in self._requester.request(asked, asking, on_progress=on_progress)
+        ]
+
+    def _verified(self, requested: Requested) -> Requested:
+        """Have a clip that is stored checked, and what is damaged fetched again."""
+        request = requested.request
+        if requested.state is not RequestState.STORED:
+            return requested
+        manifest = self.ledger.manifest(request.asset, request.clip, requested.take)
+        if manifest is None:
+            return requested
+        try:
+            restored = self._verification.restore(manifest)
+        except StoredClipError as error:
+            record = ErrorRecord(kind="gone", message=str(error))
+            return replace(
+                requested, state=RequestState.FAILED, error=record, detail=record.message
+            )
+        if not restored:
+            return requested
+        return replace(
+            requested,
+            detail=f"{requested.detail}; {len(restored)} of its videos were missing or damaged and "
+            f"were fetched again",
         )
+
+    def request_again(self, failed: FinishedTask) -> Requested:
+        """Ask for the next attempt of a clip whose last one failed in a way that may pass.
+
+        Raises:
+            RunwareError: where the API refuses the key or cannot be reached.
+            StorageError: where the storage root fails.
+        """
+        attempt = failed.attempt
+        request = whole_request(self.ledger.root, attempt.request)
+        [requested] = self.request(
+            [request],
+            Asking(attempt.root_run, attempt.run_limit_usd, regenerate_stale=False),
+        )
+        return requested
 
     def collector(self) -> Collector:
         """A collector over the storage root."""
-        return Collector(self.client, self.ledger, settings=self._polls)
+        settings = self._settings
+        polls = settings.polls or (PollSettings() if settings.webhook is None else WEBHOOK_POLLS)
+        return Collector(
+            self.client,
+            self.ledger,
+            Overdue(
+                self.client,
+                self.ledger,
+                self.archive,
+                self._requester,
+                self._sender,
+                deadlines=settings.deadlines,
+                store_time=self.store_time,
+            ),
+            settings=polls,
+            unsent_seconds=settings.deadlines.unsent_seconds,
+            store_time=self.store_time,
+        )
+
+    def retries(self) -> RetryQueue:
+        """A queue for new attempts."""
+        return RetryQueue(
+            max_attempts=self._settings.max_attempts,
+            first_wait_seconds=self._settings.retry_wait_seconds,
+        )
+
+    def store_time(self) -> datetime:
+        """The store's clock, read once and carried on by the local one."""
+        if self._clock_offset is None:
+            self._clock_offset = self.ledger.root.store_time() - self.ledger.clock()
+        return self.ledger.clock() + self._clock_offset
 
 
 def parent_video(manifest: ClipManifest) -> ParentVideo:

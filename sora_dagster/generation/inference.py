@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from pydantic import JsonValue
 
-from sora_dagster.generation.clips import ClipRequest, ClipSpec
+from sora_dagster.generation.clips import ClipRequest
+from sora_dagster.generation.first_frame_store import hash_text
 from sora_dagster.generation.markers import WebhookAddress
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.runware.requests import VideoInference
@@ -82,13 +82,6 @@ def estimate_usd(request: ClipRequest, catalogue: Catalogue) -> float:
     )
 
 
-def kept_spec(spec: ClipSpec) -> ClipSpec:
-    """A spec as records keep it: a first frame's bytes become their hash."""
-    if spec.first_frame is None or not spec.first_frame.startswith("data:"):
-        return spec
-    return spec.model_copy(update={"first_frame": _hash_text(spec.first_frame)})
-
-
 def kept_wire(inference: VideoInference) -> dict[str, JsonValue]:
     """A request as records keep it: no signed address, and image bytes as their hash."""
     wire = {key: value for key, value in inference.to_wire().items() if key not in _NOT_KEPT}
@@ -101,8 +94,4 @@ def _kept_image(image: Any) -> Any:
     if isinstance(image, dict):
         return {**image, "image": _kept_image(image["image"])}
     is_address = len(image) <= 2048 and not image.startswith("data:")
-    return image if is_address else _hash_text(image)
-
-
-def _hash_text(text: str) -> str:
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return image if is_address else hash_text(image)

@@ -42,9 +42,14 @@ def attempt_key(asset: str, clip: str, take: int, attempt: int) -> str:
     return f"{slot_folder(asset, clip)}/take-{take}/attempt-{attempt}.json"
 
 
+def task_folder(task_uuid: str) -> str:
+    """Folder of all facts about one task."""
+    return f"tasks/{task_uuid}"
+
+
 def task_key(task_uuid: str, name: str) -> str:
     """Key of a fact about one task: ``sent-1``, ``seen`` or ``outcome``."""
-    return f"tasks/{task_uuid}/{name}.json"
+    return f"{task_folder(task_uuid)}/{name}.json"
 
 
 def pending_key(task_uuid: str) -> str:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 from sora_dagster.generation import layout
@@ -29,6 +29,7 @@ from sora_dagster.generation.records import (
 )
 from sora_dagster.storage import ObjectInfo, StorageError, StorageRoot
 
+_SENT_KEY = re.compile(r".*/sent-(\d+)\.json")
 _ATTEMPT_KEY = re.compile(r".*/take-(\d+)/attempt-(\d+)\.json")
 
 NonceRecord = TypeVar(
@@ -174,46 +175,40 @@ class Ledger:
         Returns:
             Whether this call won the claim, and the record that stands.
         """
-        self.root.write(
-            layout.pending_key(attempt.task_uuid),
-            PendingRecord(
-                asset=attempt.asset,
-                clip=attempt.clip,
-                take=attempt.take,
-                attempt=attempt.attempt,
-                task_uuid=attempt.task_uuid,
-            ).to_json(),
-        )
+        self.root.write(layout.pending_key(attempt.task_uuid), _pending_record(attempt).to_json())
         return self._claim(
             layout.attempt_key(attempt.asset, attempt.clip, attempt.take, attempt.attempt), attempt
         )
 
     # Tasks
 
-    def take_right_to_send(self, task_uuid: str) -> bool:
-        """Take the one right to POST a task; False where another has it."""
-        return self._take_right(
-            task_uuid, SentRecord(purpose="submit", at=self.clock(), nonce=self.new_nonce())
-        )
+    def take_right_to_send(self, task_uuid: str, token: int = 1) -> bool:
+        """Take a token: the right to POST a task once; False where another has it."""
+        return self._take_token(task_uuid, token, "submit")
 
     def take_right_to_void(self, task_uuid: str) -> bool:
-        """Take the one right to POST a task, never to use it; False where another has it."""
-        return self._take_right(
-            task_uuid, SentRecord(purpose="void", at=self.clock(), nonce=self.new_nonce())
-        )
+        """Take the first token, never to use it; False where another has it."""
+        return self._take_token(task_uuid, 1, "void")
 
-    def _take_right(self, task_uuid: str, sent: SentRecord) -> bool:
-        won, _ = self._claim(layout.task_key(task_uuid, "sent-1"), sent)
+    def _take_token(self, task_uuid: str, token: int, purpose: Literal["submit", "void"]) -> bool:
+        won, _ = self._claim(
+            layout.task_key(task_uuid, f"sent-{token}"),
+            SentRecord(purpose=purpose, at=self.clock(), nonce=self.new_nonce()),
+        )
         return won
 
     def sent(self, task_uuid: str) -> SentRecord | None:
-        """Who took the right to POST a task, if anyone did."""
+        """Who took the first right to POST a task, if anyone did."""
         return self._read(layout.task_key(task_uuid, "sent-1"), SentRecord)
 
-    def sent_time(self, task_uuid: str) -> datetime | None:
-        """When the right to POST a task was taken, by the store's clock."""
-        info = self.root.info(layout.task_key(task_uuid, "sent-1"))
-        return None if info is None else info.last_modified
+    def sent_times(self, task_uuid: str) -> tuple[datetime, ...]:
+        """When each token of a task was taken, by the store's clock, in their order."""
+        times = {
+            int(match[1]): info.last_modified
+            for info in self.root.list(layout.task_folder(task_uuid))
+            if (match := _SENT_KEY.fullmatch(info.key))
+        }
+        return tuple(times[token] for token in sorted(times))
 
     def mark_seen(self, task_uuid: str, seen: SeenRecord) -> None:
         """Record the proof that Runware has a task; the first proof stands."""
@@ -225,12 +220,31 @@ class Ledger:
 
     def settle(self, task_uuid: str, outcome: OutcomeRecord) -> OutcomeRecord:
         """Record how a task ended; the first record stands and is returned."""
-        _, standing = self._claim(layout.task_key(task_uuid, "outcome"), outcome)
+        name = "late-outcome" if self._is_reopened(task_uuid) else "outcome"
+        _, standing = self._claim(layout.task_key(task_uuid, name), outcome)
         return standing
 
     def outcome(self, task_uuid: str) -> OutcomeRecord | None:
         """How a task ended, if it did."""
-        return self._read(layout.task_key(task_uuid, "outcome"), OutcomeRecord)
+        outcome = self._read(layout.task_key(task_uuid, "outcome"), OutcomeRecord)
+        # Only a task that brought nothing, though it was accepted, can have been reopened.
+        if outcome is None or outcome.has_videos or not outcome.was_accepted:
+            return outcome
+        if not self._is_reopened(task_uuid):
+            return outcome
+        return self._read(layout.task_key(task_uuid, "late-outcome"), OutcomeRecord)
+
+    def reopen(self, attempt: AttemptRecord) -> None:
+        """Take a task up again that had ended without a video: Runware has one after all."""
+        self.root.create(layout.task_key(attempt.task_uuid, "reopened"), b"{}")
+        self.ensure_pending(attempt)
+
+    def ensure_pending(self, attempt: AttemptRecord) -> None:
+        """Put a task into the index, unless it is there."""
+        self.root.create(layout.pending_key(attempt.task_uuid), _pending_record(attempt).to_json())
+
+    def _is_reopened(self, task_uuid: str) -> bool:
+        return self.root.exists(layout.task_key(task_uuid, "reopened"))
 
     # What is outstanding
 
@@ -301,3 +315,13 @@ def _same_api(base_url: str) -> str:
     if parts.hostname in ("127.0.0.1", "localhost", "::1"):
         return "this machine"
     return base_url.rstrip("/").lower()
+
+
+def _pending_record(attempt: AttemptRecord) -> PendingRecord:
+    return PendingRecord(
+        asset=attempt.asset,
+        clip=attempt.clip,
+        take=attempt.take,
+        attempt=attempt.attempt,
+        task_uuid=attempt.task_uuid,
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ from sora_dagster.storage import StorageRoot
 TASK_PARAMETER = "task"
 SIGNATURE_PARAMETER = "signature"
 _UUID_LENGTH = 36
+MAX_MARKER_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,13 @@ class Marker:
         key: its object.
         task_uuid: the task it is about.
         received_at: when it was written, by the store's clock.
+        size_bytes: its length.
     """
 
     key: str
     task_uuid: str
     received_at: datetime
+    size_bytes: int
 
 
 def drop_marker(root: StorageRoot, task_uuid: str, body: bytes) -> str:
@@ -101,5 +105,23 @@ def list_markers(root: StorageRoot) -> Iterator[Marker]:
     for info in root.list(layout.INBOX_FOLDER):
         name = info.key.removeprefix(f"{layout.INBOX_FOLDER}/")
         yield Marker(
-            key=info.key, task_uuid=name[:_UUID_LENGTH].lower(), received_at=info.last_modified
+            key=info.key,
+            task_uuid=name[:_UUID_LENGTH].lower(),
+            received_at=info.last_modified,
+            size_bytes=info.size_bytes,
         )
+
+
+def quarantine(root: StorageRoot, marker: Marker, reason: str) -> None:
+    """Move a marker that is none out of the inbox, and say why."""
+    name = marker.key.removeprefix(f"{layout.INBOX_FOLDER}/")
+    body = b"" if marker.size_bytes > MAX_MARKER_BYTES else root.read_if_present(marker.key) or b""
+    report = {
+        "reason": reason,
+        "size_bytes": marker.size_bytes,
+        "body": body.decode(errors="replace"),
+    }
+    root.write(
+        f"{layout.QUARANTINE_FOLDER}/{layout.segment(name)}.json", json.dumps(report).encode()
+    )
+    root.delete(marker.key)

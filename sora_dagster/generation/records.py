@@ -120,13 +120,15 @@ class OutcomeRecord(Record):
             accepted.
         cost_is_estimate: whether the API did not tell the cost.
         errors: what failed, and why.
-        charged: whether the task was accepted, and so may have been charged.
+        was_accepted: whether Runware had the task, or may have had it, so that it may have been
+            charged.
     """
 
     state: OutcomeState
     cost_usd: float
     cost_is_estimate: bool = False
     errors: tuple[ErrorRecord, ...] = ()
+    was_accepted: bool = True
     at: datetime
     nonce: str
 
@@ -174,6 +176,8 @@ class ClipManifest(Record):
         generation_seconds: from the submission to the moment its last result was first seen
             finished, by the store's clock.
         content_hash: SHA-256 over the videos' hashes: the clip's data version.
+        facts_from: whether the API said what it holds, or only a webhook, the API having
+            forgotten the task.
     """
 
     format_version: int = FORMAT_VERSION
@@ -197,4 +201,5 @@ class ClipManifest(Record):
     generation_seconds: float
     content_hash: str
     root_run: str
+    facts_from: Literal["poll", "marker"] = "poll"
     nonce: str

@@ -47,6 +47,21 @@ class ErrorRecord(BaseModel):
     documentation: str | None = None
     retryable: bool = False
 
+    @property
+    def sentence(self) -> str:
+        """The error for people: class, message, and what the API says of it."""
+        facts = [
+            f"{label} {value}"
+            for label, value in (
+                ("parameter", self.parameter),
+                ("code", self.code),
+                ("see", self.documentation),
+            )
+            if value is not None
+        ]
+        text = f"{self.kind}: {self.message.rstrip().rstrip('.')}"
+        return f"{text} ({', '.join(facts)})." if facts else f"{text}."
+
 
 class RunwareError(Exception):
     """The API refused a request, failed at it, or could not be reached.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sora_dagster.generation.budget import Budget, parse_limit
+from sora_dagster.generation.budget import Budget, SpendingLimits, parse_limit
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.storage import StorageError, StorageRoot
 from tests.conftest import ManualClock
@@ -17,40 +17,49 @@ from tests.conftest import ManualClock
 
 def test_what_fits_is_granted_in_the_order_asked(ledger: Ledger) -> None:
     reservation = Budget(ledger).reserve(
-        {"a": 2.0, "b": 2.0, "c": 2.0, "d": 0.5}, root_run="run", run_limit_usd=5.0
+        {"a": 2.0, "b": 2.0, "c": 2.0, "d": 0.5}, root_run="run", limits=SpendingLimits(run_usd=5.0)
     )
     assert reservation.granted == ("a", "b", "d")
-    assert reservation.refused == ("c",)
+    assert list(reservation.refused) == ["c"]
 
 
 def test_what_was_reserved_before_counts(ledger: Ledger) -> None:
-    Budget(ledger).reserve({"a": 4.0}, root_run="run", run_limit_usd=5.0)
-    reservation = Budget(Ledger(ledger.root)).reserve({"b": 2.0}, root_run="run", run_limit_usd=5.0)
-    assert reservation.refused == ("b",)
-    assert reservation.spent_usd == 4.0
+    Budget(ledger).reserve({"a": 4.0}, root_run="run", limits=SpendingLimits(run_usd=5.0))
+    reservation = Budget(Ledger(ledger.root)).reserve(
+        {"b": 2.0}, root_run="run", limits=SpendingLimits(run_usd=5.0)
+    )
+    assert "4.00 are taken" in reservation.refused["b"]
 
 
 def test_a_task_that_is_reserved_again_counts_once(ledger: Ledger) -> None:
     budget = Budget(ledger)
-    budget.reserve({"a": 4.0}, root_run="run", run_limit_usd=5.0)
-    assert budget.reserve({"a": 4.0}, root_run="run", run_limit_usd=5.0).granted == ("a",)
+    budget.reserve({"a": 4.0}, root_run="run", limits=SpendingLimits(run_usd=5.0))
+    assert budget.reserve(
+        {"a": 4.0}, root_run="run", limits=SpendingLimits(run_usd=5.0)
+    ).granted == ("a",)
 
 
 def test_another_run_has_a_limit_of_its_own(ledger: Ledger) -> None:
     budget = Budget(ledger)
-    budget.reserve({"a": 4.0}, root_run="run", run_limit_usd=5.0)
-    assert budget.reserve({"b": 4.0}, root_run="other", run_limit_usd=5.0).granted == ("b",)
+    budget.reserve({"a": 4.0}, root_run="run", limits=SpendingLimits(run_usd=5.0))
+    assert budget.reserve(
+        {"b": 4.0}, root_run="other", limits=SpendingLimits(run_usd=5.0)
+    ).granted == ("b",)
 
 
 def test_a_run_over_midnight_has_one_limit(root: StorageRoot, clock: ManualClock) -> None:
     ledger = Ledger(root, clock=clock)
-    Budget(ledger).reserve({"a": 4.0}, root_run="run", run_limit_usd=5.0)
+    Budget(ledger).reserve({"a": 4.0}, root_run="run", limits=SpendingLimits(run_usd=5.0))
     clock.move(13 * 3600)
-    assert Budget(ledger).reserve({"b": 4.0}, root_run="run", run_limit_usd=5.0).refused == ("b",)
+    assert Budget(ledger).reserve(
+        {"b": 4.0}, root_run="run", limits=SpendingLimits(run_usd=5.0)
+    ).refused.keys() == {"b"}
 
 
 def test_without_a_limit_everything_is_granted(ledger: Ledger) -> None:
-    assert Budget(ledger).reserve({"a": 1e6}, root_run="r", run_limit_usd=None).granted == ("a",)
+    assert Budget(ledger).reserve(
+        {"a": 1e6}, root_run="r", limits=SpendingLimits(run_usd=None)
+    ).granted == ("a",)
 
 
 def test_runs_that_reserve_at_once_never_pass_the_limit_together(root: StorageRoot) -> None:
@@ -60,7 +69,11 @@ def test_runs_that_reserve_at_once_never_pass_the_limit_together(root: StorageRo
         budget = Budget(Ledger(root))
         start.wait()
         return sum(
-            len(budget.reserve({f"{number}-{i}": 1.0}, root_run="run", run_limit_usd=5.0).granted)
+            len(
+                budget.reserve(
+                    {f"{number}-{i}": 1.0}, root_run="run", limits=SpendingLimits(run_usd=5.0)
+                ).granted
+            )
             for i in range(3)
         )
 
@@ -70,18 +83,18 @@ def test_runs_that_reserve_at_once_never_pass_the_limit_together(root: StorageRo
 
 def test_a_log_with_a_gap_is_not_trusted(ledger: Ledger) -> None:
     for task in ("a", "b"):
-        Budget(ledger).reserve({task: 1.0}, root_run="run", run_limit_usd=None)
+        Budget(ledger).reserve({task: 1.0}, root_run="run", limits=SpendingLimits(run_usd=None))
     first = min(info.key for info in ledger.root.list("budget"))
     ledger.root.delete(first)
     with pytest.raises(StorageError, match="gap"):
-        Budget(ledger).reserve({"c": 1.0}, root_run="run", run_limit_usd=5.0)
+        Budget(ledger).reserve({"c": 1.0}, root_run="run", limits=SpendingLimits(run_usd=5.0))
 
 
 @given(st.lists(st.floats(0.01, 20), max_size=12), st.floats(0, 60))
 def test_the_limit_is_never_passed(prices: list[float], limit: float) -> None:
     estimates = {str(number): price for number, price in enumerate(prices)}
     reservation = Budget(Ledger(StorageRoot("memory://"))).reserve(
-        estimates, root_run="run", run_limit_usd=limit
+        estimates, root_run="run", limits=SpendingLimits(run_usd=limit)
     )
     assert sum(estimates[task] for task in reservation.granted) <= limit + 0.001
     assert set(reservation.granted) | set(reservation.refused) == set(estimates)
@@ -99,3 +112,22 @@ def test_limits_are_read(text: str | None, limit: float | None) -> None:
 def test_what_is_no_limit_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="unlimited"):
         parse_limit(text)
+
+
+def test_what_a_task_cost_in_the_end_replaces_what_was_set_aside(ledger: Ledger) -> None:
+    budget = Budget(ledger)
+    limits = SpendingLimits(run_usd=5.0)
+    budget.reserve({"a": 4.0}, root_run="run", limits=limits)
+    budget.settle({"a": 1.0}, root_run="run")
+    assert budget.reserve({"b": 4.0}, root_run="run", limits=limits).granted == ("b",)
+    assert budget.spent_usd() == 5.0
+
+
+def test_a_day_has_one_limit_over_all_runs(root: StorageRoot, clock: ManualClock) -> None:
+    ledger = Ledger(root, clock=clock)
+    limits = SpendingLimits(day_usd=5.0)
+    Budget(ledger).reserve({"a": 4.0}, root_run="run", limits=limits)
+    refused = Budget(ledger).reserve({"b": 2.0}, root_run="other", limits=limits).refused
+    assert "SORA_MAX_USD_PER_DAY" in refused["b"]
+    clock.move(13 * 3600)
+    assert Budget(ledger).reserve({"b": 2.0}, root_run="other", limits=limits).granted == ("b",)
