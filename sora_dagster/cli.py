@@ -193,10 +193,64 @@ def generate(
             _run_pipeline(settings, home, {}, max_quiet_minutes)
 
 
+@cli.command("resolve")
+@click.argument("clip")
+@click.option("--storage", "storage_url", help="Storage root; SORA_STORAGE where not given.")
+@click.option("--asset", help="Asset of the clip; clips, or remixes for CLIP|RECIPE, by default.")
+@click.option("--resend", "decision", flag_value="resend", help="Ask for another attempt.")
+@click.option("--give-up", "decision", flag_value="give-up", help="Leave it as it is, on record.")
+@click.option("--max-usd", help="Spending limit in USD; SORA_MAX_USD, or 25, where not given.")
+def resolve(
+    clip: str,
+    storage_url: str | None,
+    asset: str | None,
+    decision: str | None,
+    max_usd: str | None,
+) -> None:
+    """Decide about CLIP, whose last attempt brought no video and may have been paid for.
+
+    --resend polls that attempt once more; where Runware has its video after all, it is collected,
+    and nothing is sent. Otherwise a new attempt is made, which costs again.
+    """
+    from sora_dagster.environment import Settings
+    from sora_dagster.generation.ledger import Ledger
+    from sora_dagster.generation.resolving import ResolutionError, give_up, resend
+
+    if decision is None:
+        raise click.UsageError("say what to do: --resend or --give-up")
+    asset = asset or ("remixes" if "|" in clip else "clips")
+    with _clear_errors():
+        settings = Settings.from_environment()
+        settings = replace(
+            settings,
+            storage_url=storage_url or settings.storage_url,
+            max_usd=max_usd or settings.max_usd,
+        )
+        try:
+            if decision == "give-up":
+                outcome = give_up(Ledger(settings.storage().root()), asset, clip)
+                click.echo(
+                    f"{clip}: left as it is ({outcome.state}); {outcome.cost_usd:.2f} USD stay "
+                    f"counted for it"
+                )
+                return
+            runware = settings.runware()
+            with runware.generator(settings.storage()) as generator:
+                requested = resend(generator, asset, clip, run_limit_usd=runware.run_limit_usd())
+        except ResolutionError as error:
+            raise click.ClickException(str(error)) from error
+    click.echo(f"{clip}: {requested.detail}")
+    if not requested.ok:
+        sys.exit(1)
+
+
 @cli.command("estimate")
 @click.argument("prompts", type=click.Path(path_type=Path))
 def estimate(prompts: Path) -> None:
-    """Print what every clip of the dataset PROMPTS would cost by the catalogue; sends nothing."""
+    """Print what every clip of the dataset PROMPTS would cost; generates and pays nothing.
+
+    With RUNWARE_API_KEY set, prices are those of the API's dry run, where it tells them.
+    """
     from rich.console import Console
 
     from sora_dagster.environment import Settings
@@ -204,10 +258,10 @@ def estimate(prompts: Path) -> None:
 
     with _clear_errors():
         settings = Settings.from_environment({**os.environ, "SORA_PROMPTS": str(prompts)})
-        table, total = estimate_table(settings.graph())
+        table, total = estimate_table(settings)
     console = Console()
     console.print(table)
-    console.print(f"[bold]{total:.2f} USD in all, by the catalogue's prices[/bold]")
+    console.print(f"[bold]{total:.2f} USD in all[/bold]; nothing was sent to be generated")
 
 
 @cli.command("demo")

@@ -14,7 +14,7 @@ from sora_dagster.generation.prompts import PromptDataset
 from sora_dagster.generation.requested import RequestState
 from sora_dagster.graph import VideoGraph, remix_partition
 from sora_dagster.partition_runs import failure_of
-from sora_dagster.request_assets import RequestConfig, asking_of
+from sora_dagster.request_assets import RequestConfig, asking_of, log_estimates
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.run_facts import add_post_counts
 
@@ -82,10 +82,11 @@ def build_request_job(graph: VideoGraph) -> dg.JobDefinition:
         failures: dict[str, str] = {}
         with runware.generator(clip_storage) as generator:
             asked = _clips_and_remixes(graph, dataset, generator, clip_ids, failures)
-            requested = generator.request(
-                asked,
-                asking_of(config, context.run, runware.run_limit_usd()),
-            )
+            asking = asking_of(config, context.run, runware.run_limit_usd())
+            if config.dry_run:
+                log_estimates(context, graph, generator.estimate(asked, asking))
+                return
+            requested = generator.request(asked, asking)
             add_post_counts(context, generator.client.posts)
         for item in requested:
             context.log.info(f"{item.request.clip}: {item.detail}")

@@ -10,6 +10,7 @@ from sora_dagster.dataset_sync import sync_rows
 from sora_dagster.events import request_data_version, request_event
 from sora_dagster.generation.archive import content_hash
 from sora_dagster.generation.clips import ClipRequest
+from sora_dagster.generation.estimating import Estimate
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.prompts import PromptDataset
 from sora_dagster.generation.requester import Asking
@@ -32,6 +33,7 @@ class RequestConfig(dg.Config):
         max_usd: the run's spending limit in USD; None for the resource's.
         regenerate_stale: whether a clip whose spec changed gets a new take, which is paid for.
         retry_failed: whether a clip that failed for good is tried again.
+        dry_run: show what it would cost, send nothing, and materialize nothing.
     """
 
     max_usd: float | None = Field(
@@ -42,6 +44,10 @@ class RequestConfig(dg.Config):
     )
     retry_failed: bool = Field(
         default=False, description="Whether a clip that failed for good is tried again."
+    )
+    dry_run: bool = Field(
+        default=False,
+        description="Show what it would cost; send nothing, pay nothing, materialize nothing.",
     )
 
 
@@ -54,6 +60,30 @@ def asking_of(config: RequestConfig, run: dg.DagsterRun, default_limit_usd: floa
         regenerate_stale=config.regenerate_stale and not is_automatic(run),
         retry_failed=config.retry_failed,
     )
+
+
+def log_estimates(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    graph: VideoGraph,
+    estimates: Sequence[Estimate],
+) -> None:
+    """Show what a request would cost: an observation for each clip, and the total in the log."""
+    for item in estimates:
+        context.log.info(f"{item.request.clip}: {item.usd:.2f} USD {item.detail}".rstrip())
+        context.log_event(
+            dg.AssetObservation(
+                asset_key=graph.request_key(item.request.asset),
+                partition=item.request.clip,
+                metadata={
+                    "dry_run": True,
+                    "estimate_usd": item.usd,
+                    "priced_by": item.priced_by,
+                    "detail": item.detail,
+                },
+            )
+        )
+    total = sum(item.usd for item in estimates)
+    context.log.info(f"dry run: {total:.2f} USD in all; nothing was sent, nothing is paid")
 
 
 def build_requests_asset(
@@ -77,6 +107,8 @@ def build_requests_asset(
         kinds={"runware"},
         description=description,
         dagster_type=dg.Nothing,
+        # A dry run has no output.
+        output_required=False,
     )
     def requests(
         context: dg.AssetExecutionContext,
@@ -94,10 +126,11 @@ def build_requests_asset(
                     asked.append(ask(dataset, partition, generator.ledger))
                 except (LookupError, ValueError) as error:
                     failures[partition] = str(error)
-            requested = generator.request(
-                asked,
-                asking_of(config, context.run, runware.run_limit_usd()),
-            )
+            asking = asking_of(config, context.run, runware.run_limit_usd())
+            if config.dry_run:
+                log_estimates(context, graph, generator.estimate(asked, asking))
+                return
+            requested = generator.request(asked, asking)
             add_post_counts(context, generator.client.posts)
         failures |= {item.request.clip: item.detail for item in requested if not item.ok}
         for item in requested:

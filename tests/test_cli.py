@@ -168,6 +168,18 @@ def test_an_estimate_shows_every_clip_and_the_total(folder: Path) -> None:
 
 def test_every_command_says_what_it_does(folder: Path) -> None:
     result = run(folder, "--help")
-    for command in ("sandbox", "webhook", "generate", "estimate", "demo", "dev"):
+    for command in ("sandbox", "webhook", "generate", "estimate", "resolve", "demo", "dev"):
         assert command in result.stdout
         assert run(folder, command, "--help").returncode == 0
+
+
+def test_resolving_needs_a_decision(folder: Path) -> None:
+    result = run(folder, "resolve", "fox")
+    assert result.returncode == 2
+    assert "--resend or --give-up" in result.stderr
+
+
+def test_resolving_a_clip_that_was_never_asked_for_is_said(folder: Path) -> None:
+    result = run(folder, "resolve", "fox", "--give-up", "--storage=clips")
+    assert result.returncode == 1
+    assert "never asked for" in result.stderr

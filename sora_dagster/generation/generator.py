@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 from sora_dagster.generation.archive import ClipArchive, FinishedTask
 from sora_dagster.generation.clips import ClipRequest, ParentVideo
 from sora_dagster.generation.collector import WEBHOOK_POLLS, Collector, PollSettings
+from sora_dagster.generation.deciding import Decider
 from sora_dagster.generation.download import Downloader
+from sora_dagster.generation.estimating import Estimate, estimate
 from sora_dagster.generation.first_frame_store import whole_request
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.markers import WebhookAddress
@@ -134,6 +136,22 @@ class Generator:
             self._verified(requested)
             for requested in self._requester.request(asked, asking, on_progress=on_progress)
         ]
+
+    def estimate(self, asked: Sequence[ClipRequest], asking: Asking) -> list[Estimate]:
+        """What asking would cost now; sends nothing, pays nothing.
+
+        Raises:
+            InvalidRequestError: where the API would refuse a clip.
+            UnknownModelError: where a model has no catalogue entry.
+            StorageError: where the storage root cannot be read.
+        """
+        return estimate(
+            self.client,
+            Decider(self.client, self.ledger, max_attempts=self._settings.max_attempts),
+            asked,
+            regenerate_stale=asking.regenerate_stale,
+            retry_failed=asking.retry_failed,
+        )
 
     def _verified(self, requested: Requested) -> Requested:
         """Have a clip that is stored checked, and what is damaged fetched again."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dagster as dg
+
 from sora_dagster.generation.lease import Lease
 from tests.dagster_face.stack import Stack, failure_text
 from tests.sandbox_server import Sandbox
@@ -133,3 +135,41 @@ def test_the_limit_of_a_run_counts_its_remixes_too(stack: Stack, sandbox: Sandbo
     assert not result.success
     assert "spending limit" in failure_text(result)
     assert len(sandbox.charged() - before) == 2
+
+
+def test_a_dry_run_shows_what_it_would_cost_and_pays_nothing(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "fox"}, {"id": "owl", "duration": 8})
+    before = sandbox.charged()
+    result = stack.run_job("request_clips", dry_run=True)
+    assert result.success
+    costs = {
+        record.asset_observation.partition: record.asset_observation.metadata["estimate_usd"].value
+        for record in stack.instance.fetch_observations(
+            dg.AssetKey("clip_requests"), limit=10
+        ).records
+        if record.asset_observation is not None
+    }
+    assert costs == {"fox": 1.2, "owl": 2.4}
+    assert sandbox.charged() == before
+    assert not stack.events("clip_requests", "fox")
+    assert list(stack.root.list("")) == []
+
+
+def test_a_clip_that_was_lost_from_storage_is_fetched_again_for_free(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "fox"})
+    stack.run_job("request_clips")
+    stack.run_job("collect_clips")
+    manifest = stack.ledger.latest_manifest("clips", "fox")
+    assert manifest is not None
+    stack.root.delete(manifest.videos[0].key)
+    before = sandbox.charged()
+    assert stack.run_job("request_clips").success
+    info = stack.root.info(manifest.videos[0].key)
+    assert info is not None
+    assert info.size_bytes == manifest.videos[0].size_bytes
+    assert sandbox.charged() == before
+    assert "fetched again" in str(stack.events("clip_requests", "fox")[0].metadata["detail"].value)
