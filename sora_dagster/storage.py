@@ -205,14 +205,22 @@ class StorageRoot:
             self.delete(key)
 
     def check_writable(self) -> None:
-        """Write and remove one object.
+        """Write and remove one object, and see that it cannot be created twice.
 
         Raises:
             StorageError: where that fails; the message says what to check.
         """
         key = f"clock/{secrets.token_hex(8)}"
-        self.write(key, b"")
-        self.delete(key)
+        self.create(key, b"")
+        try:
+            if self.create(key, b""):
+                raise StorageError(
+                    f"{self.url} lets an object be created twice, so that two processes could pay "
+                    f"for the same clip. Use a store with create-only puts: a local folder, S3, or "
+                    f"a server that honours If-None-Match."
+                )
+        finally:
+            self.delete(key)
 
     def _failure(self, action: str, key: str, error: Exception) -> StorageError:
         if isinstance(error, StorageError):

@@ -80,6 +80,12 @@ def build_videos_asset(
                 if failures:
                     for manifest in stored:
                         context.log_event(clip_event(context.instance, graph, manifest, root))
+                    for partition, reason in failures.items():
+                        context.log_event(
+                            dg.AssetObservation(
+                                asset_key=key, partition=partition, metadata={"failure": reason}
+                            )
+                        )
                     stream.close()
                     raise failure_of(failures, done=len(stored), verb="stored")
 

@@ -173,3 +173,17 @@ def test_any_name_makes_one_plain_folder(name: str) -> None:
 def test_different_names_make_different_folders_on_any_disk(first: str, second: str) -> None:
     if first != second:
         assert segment(first).lower() != segment(second).lower()
+
+
+def test_a_store_that_creates_twice_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = StorageRoot(tmp_path)
+
+    def create_always(key: str, body: bytes) -> bool:
+        root.write(key, body)
+        return True
+
+    monkeypatch.setattr(root, "create", create_always)
+    with pytest.raises(StorageError, match="created twice"):
+        root.check_writable()
