@@ -132,23 +132,34 @@ def webhook(host: str, port: int, storage_url: str | None) -> None:
             ) from error
 
 
+def _demo_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option(
+        "--latency",
+        default=_DEMO_LATENCY_SECONDS,
+        show_default=True,
+        help="Seconds that the local Runware takes for a video.",
+    )(command)
+    return click.option(
+        "--home",
+        "home_folder",
+        default=DEFAULT_HOME / "demo",
+        show_default=True,
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Folder of the demo: clips, Dagster instance and logs.",
+    )(command)
+
+
 def _pipeline_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(
-        [
-            click.option(
-                "--max-usd",
-                help="Spending limit in USD, or 'unlimited'; SORA_MAX_USD, or 25, where not given.",
-            ),
-            click.option(
-                "--max-quiet-minutes",
-                default=45.0,
-                show_default=True,
-                help="Give up waiting when nothing has changed for so long.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+    command = click.option(
+        "--max-quiet-minutes",
+        default=45.0,
+        show_default=True,
+        help="Give up waiting when nothing has changed for so long.",
+    )(command)
+    return click.option(
+        "--max-usd",
+        help="Spending limit in USD, or 'unlimited'; SORA_MAX_USD, or 25, where not given.",
+    )(command)
 
 
 @cli.command("generate")
@@ -265,20 +276,7 @@ def estimate(prompts: Path) -> None:
 
 
 @cli.command("demo")
-@click.option(
-    "--home",
-    "home_folder",
-    default=DEFAULT_HOME / "demo",
-    show_default=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the demo: clips, Dagster instance and logs.",
-)
-@click.option(
-    "--latency",
-    default=_DEMO_LATENCY_SECONDS,
-    show_default=True,
-    help="Seconds that the local Runware takes for a video.",
-)
+@_demo_options
 @_pipeline_options
 def demo(home_folder: Path, latency: float, max_usd: str | None, max_quiet_minutes: float) -> None:
     """Generate the example dataset against a local Runware: no key, no cloud, no cost."""
@@ -306,20 +304,7 @@ def demo(home_folder: Path, latency: float, max_usd: str | None, max_quiet_minut
 @cli.command("dev")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of the UI.")
 @click.option("--port", default=3000, show_default=True, help="Port of the UI.")
-@click.option(
-    "--home",
-    "home_folder",
-    default=DEFAULT_HOME / "demo",
-    show_default=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the demo.",
-)
-@click.option(
-    "--latency",
-    default=_DEMO_LATENCY_SECONDS,
-    show_default=True,
-    help="Seconds that the local Runware takes for a video.",
-)
+@_demo_options
 def dev(host: str, port: int, home_folder: Path, latency: float) -> None:
     """Start a local Runware, the webhook receiver and the Dagster UI on the demo's data."""
     from sora_dagster.environment import Settings, example_prompts

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from sora_dagster.generation.archive import ClipArchive, FinishedTask, ReadyTask
-from sora_dagster.generation.collector import Round
+from sora_dagster.generation.collector import Collector, Round
 from sora_dagster.generation.download import DownloadError
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.records import AttemptRecord, ClipManifest
@@ -22,21 +22,29 @@ class Arrival:
         clip: partition key of the clip.
         ready: the task that is over at Runware; None where the clip is stored already.
         finished: the stored clip; set by :meth:`store`.
+        error: why it could not be stored now; set by :meth:`store`.
     """
 
     clip: str
     ready: ReadyTask | None
     finished: FinishedTask | None = None
+    error: DownloadError | None = None
 
     def store(self, archive: ClipArchive) -> None:
         """Store the clip, unless it is stored.
 
         Raises:
-            DownloadError: where its video cannot be fetched.
+            DownloadError: where its video cannot be fetched; a consumer may go on with the next,
+                and the stream gives the clip again later.
             StorageError: where the storage root fails.
         """
-        if self.finished is None and self.ready is not None:
+        if self.finished is not None or self.ready is None:
+            return
+        try:
             self.finished = archive.store(self.ready)
+        except DownloadError as error:
+            self.error = error
+            raise
 
 
 class ClipStream:
@@ -80,12 +88,12 @@ class ClipStream:
         awaited: dict[str, AttemptRecord] = {}
         for clip in self._clips:
             takes = self._generator.ledger.takes(self._asset, clip)
-            if not takes:
+            if takes:
+                awaited[takes[-1].latest.task_uuid] = takes[-1].latest
+            else:
                 self._failures[clip] = "it was never asked for; materialize its request first"
-                continue
-            awaited[takes[-1].latest.task_uuid] = takes[-1].latest
-        yield from self._stored_before(awaited)
-        yield from self._stored_now(awaited)
+        yield from self._settled(awaited, list(awaited))
+        yield from self._awaited(awaited)
         self._on_end(self._failures)
 
     def close(self) -> None:
@@ -93,58 +101,85 @@ class ClipStream:
         for finished in self._finished:
             self._generator.archive.close(finished, ())
 
-    def _stored_before(self, awaited: dict[str, AttemptRecord]) -> Iterator[Arrival]:
-        for task_uuid, attempt in list(awaited.items()):
+    def _settled(
+        self, awaited: dict[str, AttemptRecord], task_uuids: Collection[str]
+    ) -> Iterator[Arrival]:
+        """Those of some tasks that have an outcome, from an earlier run or another one."""
+        for task_uuid in task_uuids:
             outcome = self._generator.ledger.outcome(task_uuid)
             if outcome is None:
                 continue
-            del awaited[task_uuid]
+            attempt = awaited.pop(task_uuid)
             manifest = self._generator.ledger.manifest(attempt.asset, attempt.clip, attempt.take)
-            yield from self._handle(
-                Arrival(attempt.clip, None, FinishedTask(attempt, outcome, manifest))
-            )
+            yield from self._give(FinishedTask(attempt, outcome, manifest))
 
-    def _stored_now(self, awaited: dict[str, AttemptRecord]) -> Iterator[Arrival]:
+    def _awaited(self, awaited: dict[str, AttemptRecord]) -> Iterator[Arrival]:
+        """The others, as they are finished, until all are or the time is over."""
         collector = self._generator.collector()
         deadline = self._monotonic() + self._timeout_seconds
         while awaited or self._retries:
-            round_ = self._look(collector.look, awaited)
-            for finished in round_.finished:
+            look = self._look(collector, awaited)
+            for finished in look.finished:
                 awaited.pop(finished.attempt.task_uuid, None)
-                yield from self._handle(Arrival(finished.attempt.clip, None, finished))
-            for ready in round_.ready:
-                task_uuid = ready.attempt.task_uuid
-                arrival = Arrival(ready.attempt.clip, ready)
-                try:
-                    yield from self._handle(arrival)
-                finally:
-                    if arrival.finished is None:
-                        collector.hand_back(task_uuid)
-                if arrival.finished is not None:
-                    awaited.pop(task_uuid, None)
+                yield from self._give(finished)
+            for ready in look.ready:
+                yield from self._store(collector, awaited, ready)
             self._request_again(awaited)
             # Another collector may have stored some of them, and closed their index entries.
-            gone = [uuid for uuid in awaited if uuid not in round_.outstanding]
-            yield from self._stored_before_of(awaited, gone)
-            if (awaited or self._retries) and self._monotonic() >= deadline:
-                for attempt in awaited.values():
-                    self._failures[attempt.clip] = (
-                        f"take {attempt.take} was not finished within "
-                        f"{self._timeout_seconds:.0f} s; it is not lost: the completion sensor, "
-                        f"or materializing this again, collects it, and nothing is paid twice"
-                    )
+            yield from self._settled(awaited, awaited.keys() - set(look.outstanding))
+            if not awaited and not self._retries:
                 return
-            if awaited or self._retries:
-                collector.wait()
+            if self._monotonic() >= deadline:
+                self._give_up_waiting(awaited)
+                return
+            collector.wait()
 
-    def _stored_before_of(
-        self, awaited: dict[str, AttemptRecord], task_uuids: list[str]
+    def _store(
+        self, collector: Collector, awaited: dict[str, AttemptRecord], ready: ReadyTask
     ) -> Iterator[Arrival]:
-        chosen = {uuid: awaited[uuid] for uuid in task_uuids if uuid in awaited}
-        left = dict(chosen)
-        yield from self._stored_before(left)
-        for task_uuid in chosen.keys() - left.keys():
-            awaited.pop(task_uuid, None)
+        """Have the consumer store a task's clip; one without a video is recorded right here."""
+        arrival = Arrival(ready.attempt.clip, ready)
+        try:
+            if ready.status.results:
+                yield arrival
+            else:
+                arrival.store(self._generator.archive)
+        finally:
+            # Also where the consumer gives up: the clip stays to be collected.
+            if arrival.finished is None and arrival.error is None:
+                collector.hand_back(ready.attempt.task_uuid)
+        if arrival.finished is None and arrival.error is not None:
+            arrival.finished = collector.not_stored(ready.attempt, arrival.error)
+        if arrival.finished is None:
+            self._on_warning(f"{arrival.clip} could not be stored yet and is tried again")
+            return
+        awaited.pop(ready.attempt.task_uuid, None)
+        self._note(arrival.finished)
+
+    def _give(self, finished: FinishedTask) -> Iterator[Arrival]:
+        """Give a clip that is stored already; one without a video is only noted."""
+        if finished.manifest is not None:
+            yield Arrival(finished.attempt.clip, None, finished)
+        self._note(finished)
+
+    def _note(self, finished: FinishedTask) -> None:
+        if self._retries.add(finished):
+            self._on_warning(f"{finished.failure_sentence} Another attempt is made.")
+            return
+        self._finished.append(finished)
+        if finished.outcome.errors or finished.manifest is None:
+            self._failures[finished.attempt.clip] = finished.failure_sentence
+        if finished.manifest is not None:
+            self._on_stored(finished.manifest)
+
+    def _give_up_waiting(self, awaited: dict[str, AttemptRecord]) -> None:
+        waiting = [*awaited.values(), *(failed.attempt for failed in self._retries.waiting)]
+        for attempt in waiting:
+            self._failures[attempt.clip] = (
+                f"take {attempt.take} was not finished within {self._timeout_seconds:.0f} s; it is "
+                f"not lost: the completion sensor, or materializing this again, collects it, and "
+                f"nothing is paid twice"
+            )
 
     def _request_again(self, awaited: dict[str, AttemptRecord]) -> None:
         """Make the next attempt of clips that failed in a way that may pass, and await it."""
@@ -159,34 +194,12 @@ class ClipStream:
             latest = self._generator.ledger.takes(self._asset, failed.attempt.clip)[-1].latest
             awaited[latest.task_uuid] = latest
 
-    def _look(self, look: Callable[..., Round], awaited: dict[str, AttemptRecord]) -> Round:
+    def _look(self, collector: Collector, awaited: dict[str, AttemptRecord]) -> Round:
         try:
-            return look(awaited.keys())
+            return collector.look(awaited.keys())
         except RunwareError as error:
             if not error.retryable:
                 raise
             # The next look asks again; what is generated goes on meanwhile.
             self._on_warning(f"polling failed and is tried again: {error}")
             return Round((), (), tuple(awaited))
-
-    def _handle(self, arrival: Arrival) -> Iterator[Arrival]:
-        has_video = arrival.ready is None or bool(arrival.ready.status.results)
-        if not has_video or (arrival.finished is not None and arrival.finished.manifest is None):
-            arrival.store(self._generator.archive)
-        else:
-            yield arrival
-        finished = arrival.finished
-        if finished is None:
-            self._on_warning(f"{arrival.clip} could not be stored yet and is tried again")
-            return
-        if self._retries.add(finished):
-            self._on_warning(f"{finished.failure_sentence} Another attempt is made.")
-            return
-        self._finished.append(finished)
-        if finished.outcome.errors or finished.manifest is None:
-            self._failures[arrival.clip] = finished.failure_sentence
-        if finished.manifest is not None:
-            self._on_stored(finished.manifest)
-
-
-__all__ = ["Arrival", "ClipStream", "DownloadError"]

@@ -84,6 +84,7 @@ class ClipArchive:
         self._ledger = ledger
         self._downloader = downloader
         self._budget = Budget(ledger)
+        self._settled: set[str] = set()
 
     def store(self, ready: ReadyTask) -> FinishedTask:
         """Store what a task brought, and record its outcome.
@@ -134,8 +135,16 @@ class ClipArchive:
                 nonce=self._ledger.new_nonce(),
             ),
         )
-        self._budget.settle({attempt.task_uuid: outcome.cost_usd}, root_run=attempt.root_run)
-        return FinishedTask(attempt, outcome, manifest)
+        finished = FinishedTask(attempt, outcome, manifest)
+        self._settle_cost(finished)
+        return finished
+
+    def _settle_cost(self, finished: FinishedTask) -> None:
+        attempt = finished.attempt
+        self._budget.settle(
+            {attempt.task_uuid: finished.outcome.cost_usd}, root_run=attempt.root_run
+        )
+        self._settled.add(attempt.task_uuid)
 
     def _store_videos(
         self,
@@ -230,6 +239,9 @@ class ClipArchive:
 
     def close(self, finished: FinishedTask, marker_keys: Sequence[str]) -> None:
         """Remove what only pointed at the task: its markers, and its index entry last."""
+        if finished.attempt.task_uuid not in self._settled:
+            # Whoever recorded the outcome may have been killed before the spending log had it.
+            self._settle_cost(finished)
         for key in marker_keys:
             self._ledger.root.delete(key)
         self._ledger.forget_pending(finished.attempt.task_uuid)

@@ -214,6 +214,7 @@ class Requester:
         error = ErrorRecord(kind="spending_limit", message=reason, retryable=False)
         if self._ledger.take_right_to_void(item.record.task_uuid):
             self._sender.end_unaccepted(item.record.task_uuid, error, is_void=True)
+            self._ledger.forget_pending(item.record.task_uuid)
         return replace(
             item.requested,
             state=RequestState.OVER_LIMIT,
@@ -244,6 +245,8 @@ class Requester:
                 detail="sent, but without a clear answer; the collecting run clears it up",
             )
         self._budget.settle({item.record.task_uuid: 0.0}, root_run=item.record.root_run)
+        # Last, so that a process that is killed before leaves it to be found.
+        self._ledger.forget_pending(item.record.task_uuid)
         reason = sent.error.sentence if sent.error is not None else "not accepted"
         return replace(
             requested,

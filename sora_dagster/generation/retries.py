@@ -44,6 +44,11 @@ class RetryQueue:
         self._waiting.append((self._monotonic() + wait, finished))
         return True
 
+    @property
+    def waiting(self) -> list[FinishedTask]:
+        """The tasks that wait."""
+        return [finished for _, finished in self._waiting]
+
     def due(self) -> list[FinishedTask]:
         """Take out the tasks whose wait is over."""
         now = self._monotonic()

@@ -194,7 +194,7 @@ class Sender:
         return [task_uuid for task_uuid in task_uuids if statuses[task_uuid].is_known]
 
     def end_unaccepted(self, task_uuid: str, error: ErrorRecord, *, is_void: bool) -> None:
-        """Record that a task was not accepted and cost nothing, and take it out of the index."""
+        """Record that a task was not accepted and cost nothing."""
         self._ledger.settle(
             task_uuid,
             OutcomeRecord(
@@ -206,4 +206,3 @@ class Sender:
                 nonce=self._ledger.new_nonce(),
             ),
         )
-        self._ledger.forget_pending(task_uuid)
