@@ -1,8 +1,10 @@
 """Dagster resources: settings of the API client and of the storage root, and nothing more."""
 
 import os
+from typing import Any
 
 import dagster as dg
+from dagster_aws.s3 import S3Resource
 from pydantic import Field
 
 from sora_dagster.generation.budget import parse_limit
@@ -16,15 +18,26 @@ from sora_dagster.runware.errors import MissingKeyError
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.runware.transport import DEFAULT_BASE_URL
 from sora_dagster.storage import StorageRoot
+from sora_dagster.storage_s3 import S3Settings
 
 
 class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Where clips are stored.
 
+    For S3, region, endpoint, profile, keys and certificate checks come from dagster-aws's
+    `S3Resource`; what it does not say comes from the ordinary AWS chain (environment variables,
+    profile, container and instance roles), and credentials are refreshed in long runs.
+
     Example:
+        >>> from dagster_aws.s3 import S3Resource
+        >>> storage = ClipStorageResource(
+        ...     url="s3://bucket/clips", s3=S3Resource(region_name="eu-central-1")
+        ... )
         >>> ClipStorageResource(url="memory://").root().url
         'memory://'
     """
+
+    s3: dg.ResourceDependency[S3Resource]
 
     url: str = Field(
         description=(
@@ -33,13 +46,30 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
     )
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"s3": S3Resource(), **settings})
+
     def root(self) -> StorageRoot:
         """The storage root.
 
         Raises:
             StorageError: where it cannot be opened.
         """
-        return StorageRoot(self.url)
+        return StorageRoot(
+            self.url,
+            s3=S3Settings(
+                region_name=self.s3.region_name,
+                endpoint_url=self.s3.endpoint_url,
+                profile_name=self.s3.profile_name,
+                aws_access_key_id=self.s3.aws_access_key_id,
+                aws_secret_access_key=self.s3.aws_secret_access_key,
+                aws_session_token=self.s3.aws_session_token,
+                use_ssl=self.s3.use_ssl,
+                verify=self.s3.verify,
+                use_unsigned_session=self.s3.use_unsigned_session,
+                max_attempts=self.s3.max_attempts,
+            ),
+        )
 
 
 class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 from urllib.parse import quote, unquote, urlsplit
 
+from sora_dagster.storage_s3 import S3Settings, open_s3
+
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Store
 
@@ -56,8 +58,9 @@ class StorageRoot:
     """All objects of one storage root, addressed by keys relative to it.
 
     Arguments:
-        url: ``file:///folder`` or a plain folder path, ``s3://bucket/prefix`` (settings from the
-            ordinary AWS environment variables), or ``memory://`` (this process only, for tests).
+        url: ``file:///folder`` or a plain folder path, ``s3://bucket/prefix``, or ``memory://``
+            (this process only, for tests).
+        s3: settings of S3; by default those of the ordinary AWS chain.
 
     Raises:
         StorageError: where the URL names no store that can be opened.
@@ -70,10 +73,10 @@ class StorageRoot:
         b'hello'
     """
 
-    def __init__(self, url: str | Path) -> None:
+    def __init__(self, url: str | Path, *, s3: S3Settings | None = None) -> None:
         self.url = normalized_url(url)
         self._folder = _folder_of(self.url)
-        self._store = _open_store(self.url, self._folder)
+        self._store = _open_store(self.url, self._folder, s3 or S3Settings())
 
     def __repr__(self) -> str:
         return f"StorageRoot({self.url!r})"
@@ -284,8 +287,8 @@ def _folder_of(url: str) -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
-def _open_store(url: str, folder: Path | None) -> Store:
-    from obstore.store import LocalStore, MemoryStore, from_url
+def _open_store(url: str, folder: Path | None, s3: S3Settings) -> Store:
+    from obstore.store import LocalStore, MemoryStore
 
     if folder is not None:
         try:
@@ -299,7 +302,7 @@ def _open_store(url: str, folder: Path | None) -> Store:
     if url.startswith("memory:"):
         return MemoryStore()
     try:
-        return from_url(url)
+        return open_s3(url, s3)
     except Exception as error:
         raise StorageError(f"cannot open storage root {url}: {_first_line(error)}") from error
 

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import boto3
 import pytest
+from dagster_aws.s3 import S3Resource
 from hypothesis import given
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
 from sora_dagster.generation.layout import segment
+from sora_dagster.resources import ClipStorageResource
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
+from sora_dagster.storage_s3 import S3Settings
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +190,72 @@ def test_a_store_that_creates_twice_is_refused(
     monkeypatch.setattr(root, "create", create_always)
     with pytest.raises(StorageError, match="created twice"):
         root.check_writable()
+
+
+def s3_resource_root(endpoint: str, bucket: str, **settings: object) -> StorageRoot:
+    """A root by dagster-aws's resource alone, as a team has it."""
+    s3 = S3Resource(
+        endpoint_url=endpoint,
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+        **settings,  # type: ignore[arg-type]
+    )
+    return ClipStorageResource(url=f"s3://{bucket}/clips", s3=s3).root()
+
+
+def test_s3_settings_come_from_dagsters_resource(
+    s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1", **keys)  # type: ignore[call-overload]
+    client.create_bucket(Bucket="by-resource")
+    root = s3_resource_root(s3_endpoint, "by-resource", region_name="us-east-1")
+    root.create("a.json", b"1")
+    body = client.get_object(Bucket="by-resource", Key="clips/a.json")["Body"].read()
+    assert body == b"1"
+
+
+def test_a_profile_is_used(
+    s3_endpoint: str, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    (tmp_path / "credentials").write_text(
+        "[team]\naws_access_key_id = testing\naws_secret_access_key = testing\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    storage = ClipStorageResource(url=s3_url, s3=S3Resource(profile_name="team"))
+    assert storage.root().create("a", b"1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"profile_name": "nobody"}, "nobody"),
+        ({"aws_access_key_id": "half"}, "belong together"),
+        ({"endpoint_url": "no-url"}, "no-url"),
+    ],
+)
+def test_s3_settings_that_cannot_be_used_are_a_clear_error(
+    s3_url: str, settings: dict[str, str], message: str
+) -> None:
+    with pytest.raises(StorageError, match=message):
+        ClipStorageResource(url=s3_url, s3=S3Resource(**settings)).root()  # type: ignore[arg-type]
+
+
+def test_without_credentials_it_says_where_they_may_come_from(
+    s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(StorageError, match="AWS_ACCESS_KEY_ID"):
+        StorageRoot(s3_url)
+
+
+def test_s3_secrets_do_not_show() -> None:
+    assert "hidden" not in repr(S3Settings(aws_secret_access_key="hidden"))
