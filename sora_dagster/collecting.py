@@ -126,9 +126,9 @@ class CollectingRun:
                         continue
                     self._log(finished)
                     self._hold_or_close(collector, finished)
-                self._request_again(collector)
+                asked_again = self._request_again(collector)
                 self._request_remixes(collector, outstanding=round_.outstanding)
-                if round_.is_idle and not self._held and not self._retries:
+                if round_.is_idle and not (asked_again or self._held or self._retries):
                     return
                 if self._monotonic() >= deadline:
                     self._report.left = len(round_.outstanding)
@@ -198,9 +198,10 @@ class CollectingRun:
     def _close(self, collector: Collector, finished: FinishedTask) -> None:
         self._generator.archive.close(finished, collector.marker_keys(finished.attempt.task_uuid))
 
-    def _request_again(self, collector: Collector) -> None:
-        """Make the next attempt of clips that failed in a way that may pass."""
-        for failed in self._retries.due():
+    def _request_again(self, collector: Collector) -> bool:
+        """Make the next attempt of clips whose failure may pass; whether any was due."""
+        due = self._retries.due()
+        for failed in due:
             requested = self._generator.request_again(failed)
             clip = requested.request.clip
             if requested.ok:
@@ -212,6 +213,7 @@ class CollectingRun:
                 self._log(failed)
                 self._report.failures[clip] += f" Not tried again: {requested.detail}"
             self._close(collector, failed)
+        return bool(due)
 
     def _request_remixes(self, collector: Collector, *, outstanding: Iterable[str]) -> None:
         """Ask for the remixes of the held clips, once no more clips are worth waiting for."""
