@@ -8,23 +8,23 @@ from functools import cached_property
 from pathlib import Path
 
 from sora_dagster.generation.clips import ClipSpec, check_recipe_name
-from sora_dagster.generation.dataset_files import (
+from sora_dagster.generation.dataset.files import (
     DatasetTable,
     RecipeEntry,
     decode_text,
     read_csv,
     read_jsonl,
 )
-from sora_dagster.generation.dataset_parquet import read_parquet
-from sora_dagster.generation.dataset_problems import (
+from sora_dagster.generation.dataset.first_frames import FirstFrames
+from sora_dagster.generation.dataset.parquet import read_parquet
+from sora_dagster.generation.dataset.problems import (
     DatasetError,
     DatasetProblem,
     ProblemList,
     did_you_mean,
 )
-from sora_dagster.generation.dataset_rows import RowReader, prompt_problem
-from sora_dagster.generation.dataset_yaml import read_yaml, read_yaml_recipes
-from sora_dagster.generation.first_frames import FirstFrames
+from sora_dagster.generation.dataset.rows import RowReader, prompt_problem
+from sora_dagster.generation.dataset.yaml_files import read_yaml, read_yaml_recipes
 from sora_dagster.runware.models import DEFAULT_MODEL, Catalogue, VideoModel
 
 __all__ = ["DatasetError", "DatasetProblem", "PromptDataset", "Recipe", "load_dataset"]

@@ -8,10 +8,10 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from sora_dagster.generation.clips import ClipSpec, check_clip_id
-from sora_dagster.generation.dataset_cells import RowCells
-from sora_dagster.generation.dataset_files import REQUIRED_COLUMNS, RecipeEntry, Row
-from sora_dagster.generation.dataset_problems import ProblemList, did_you_mean
-from sora_dagster.generation.first_frames import FirstFrames
+from sora_dagster.generation.dataset.cells import RowCells
+from sora_dagster.generation.dataset.files import REQUIRED_COLUMNS, RecipeEntry, Row
+from sora_dagster.generation.dataset.first_frames import FirstFrames
+from sora_dagster.generation.dataset.problems import ProblemList, did_you_mean
 from sora_dagster.runware.errors import UnknownModelError
 from sora_dagster.runware.models import (
     DEFAULT_MODEL,

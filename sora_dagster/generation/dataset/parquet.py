@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, BinaryIO
 
-from sora_dagster.generation.dataset_files import COLUMNS, Cell, DatasetTable, Row, check_header
-from sora_dagster.generation.dataset_problems import ProblemList
+from sora_dagster.generation.dataset.files import COLUMNS, Cell, DatasetTable, Row, check_header
+from sora_dagster.generation.dataset.problems import ProblemList
 
 
 def read_parquet(file: BinaryIO, problems: ProblemList) -> DatasetTable:

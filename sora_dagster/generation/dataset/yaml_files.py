@@ -8,14 +8,14 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from sora_dagster.generation.dataset_files import (
+from sora_dagster.generation.dataset.files import (
     Cell,
     DatasetTable,
     RecipeEntry,
     Row,
     known_columns_only,
 )
-from sora_dagster.generation.dataset_problems import ProblemList, did_you_mean
+from sora_dagster.generation.dataset.problems import ProblemList, did_you_mean
 from sora_dagster.runware.redaction import shown
 
 # libyaml's, where PyYAML was built with it, is about ten times as fast.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sora_dagster.generation.dataset_problems import ProblemList, did_you_mean
+from sora_dagster.generation.dataset.problems import ProblemList, did_you_mean
 from sora_dagster.runware.redaction import shown
 
 COLUMNS = (

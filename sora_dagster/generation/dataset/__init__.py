@@ -1,0 +1,1 @@
+"""Reading prompt datasets: files, cells, rows, and all their problems at once."""
