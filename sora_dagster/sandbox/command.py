@@ -28,6 +28,13 @@ _DEFAULTS = SandboxSettings()
     help="The API key that is accepted.",
 )
 @click.option(
+    "--extra-key",
+    "extra_keys",
+    multiple=True,
+    metavar="KEY=ORGANIZATION",
+    help="A further key, and the UUID of the organization that it belongs to; may be repeated.",
+)
+@click.option(
     "--latency",
     type=click.FloatRange(min=0),
     default=_DEFAULTS.latency_seconds,
@@ -57,7 +64,7 @@ _DEFAULTS = SandboxSettings()
 )
 @click.option(
     "--unknown-polls",
-    type=click.Choice(["error", "silent"]),
+    type=click.Choice(["error", "silent", "silent_running"]),
     default=_DEFAULTS.unknown_polls,
     show_default=True,
     help="How a poll of an unknown task is answered.",
@@ -107,10 +114,21 @@ _DEFAULTS = SandboxSettings()
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the rendered videos; a temporary one by default.",
 )
+@click.option(
+    "--render-cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder where reused videos are kept for other sandboxes; with --reuse-rendered.",
+)
+@click.option(
+    "--faults",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="YAML or JSON file with a fault plan: what goes wrong, when, and how often.",
+)
 def sandbox_command(
     host: str,
     port: int,
     key: str,
+    extra_keys: tuple[str, ...],
     latency: float,
     latency_step: float,
     max_tasks: int,
@@ -123,12 +141,15 @@ def sandbox_command(
     balance: float,
     render_workers: int,
     data_dir: Path | None,
+    render_cache: Path | None,
+    faults: Path | None,
 ) -> None:
     """Start a local Runware that renders real videos and costs nothing.
 
     Prints "listening on http://HOST:PORT/v1" when it is ready, and ends on Ctrl-C.
     """
     # Loaded only now: the server brings the encoders along, which --help does not need.
+    from sora_dagster.sandbox.faults.plan import FaultPlanError
     from sora_dagster.sandbox.server import AddressInUseError, serve
 
     settings = SandboxSettings.model_validate(
@@ -136,6 +157,7 @@ def sandbox_command(
             "host": host,
             "port": port,
             "api_key": key,
+            "extra_keys": _organizations(extra_keys),
             "latency_seconds": latency,
             "latency_step_seconds": latency_step,
             "max_tasks_per_request": max_tasks,
@@ -148,10 +170,25 @@ def sandbox_command(
             "balance_usd": balance,
             "render_workers": render_workers,
             "data_dir": data_dir,
+            "render_cache_dir": render_cache,
+            "faults_path": faults,
         }
     )
     try:
         serve(settings)
-    except AddressInUseError as error:
+    except (AddressInUseError, FaultPlanError) as error:
         click.echo(f"sandbox: {error}", err=True)
         sys.exit(2)
+
+
+def _organizations(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Keys and their organizations, from ``KEY=ORGANIZATION``."""
+    organizations = {}
+    for pair in pairs:
+        key, _, organization = pair.partition("=")
+        if not key or not organization:
+            raise click.BadParameter(
+                f"{pair!r} is not of the form KEY=ORGANIZATION", param_hint="--extra-key"
+            )
+        organizations[key] = organization
+    return organizations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -51,25 +52,42 @@ class Deliverer:
         self._sleep = sleep
         self._places = asyncio.Semaphore(_MOST_AT_A_TIME)
 
-    async def post_webhook(self, url: str, body: dict[str, Any]) -> bool:
-        """Send one result to its receiver until it answers 2xx; tell whether it ever did."""
+    async def post_webhook(self, url: str, body: dict[str, Any] | str) -> bool:
+        """Send one result to its receiver until it answers 2xx; tell whether it ever did.
+
+        Arguments:
+            url: the receiver.
+            body: the result; a text is sent as it is.
+        """
+        content = body if isinstance(body, str) else json.dumps(body, separators=(",", ":"))
+        headers = {"Content-Type": "application/json"}
 
         async def post() -> httpx.Response:
-            return await self._client.post(url, json=body, timeout=None)
+            return await self._client.post(url, content=content, headers=headers, timeout=None)
 
         return await self._deliver("webhook", post, self._attempts, self._timeout_seconds)
 
-    async def upload(self, url: str, path: Path, *, media_type: str) -> bool:
-        """Put a file at an address until it is answered with 2xx; tell whether it ever was."""
+    async def upload(
+        self, url: str, path: Path, *, media_type: str, size_bytes: int | None = None
+    ) -> bool:
+        """Put a file at an address until it is answered with 2xx; tell whether it ever was.
+
+        Arguments:
+            url: the address.
+            path: the file.
+            media_type: what it is.
+            size_bytes: how much of its beginning is put; all by default.
+        """
+        size = path.stat().st_size if size_bytes is None else size_bytes
         headers = {
             "Content-Type": media_type,
             # Object stores take no chunked bodies, which a stream of unknown length would be.
-            "Content-Length": str(path.stat().st_size),
+            "Content-Length": str(size),
         }
 
         async def put() -> httpx.Response:
             return await self._client.put(
-                url, content=_chunks_of(path), headers=headers, timeout=None
+                url, content=_chunks_of(path, size), headers=headers, timeout=None
             )
 
         return await self._deliver("upload", put, _UPLOAD_ATTEMPTS, _UPLOAD_TIMEOUT_SECONDS)
@@ -104,7 +122,9 @@ class Deliverer:
             delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
 
 
-async def _chunks_of(path: Path) -> AsyncIterator[bytes]:
+async def _chunks_of(path: Path, size_bytes: int) -> AsyncIterator[bytes]:
     with path.open("rb") as file:
-        while chunk := await asyncio.to_thread(file.read, _UPLOAD_CHUNK_BYTES):
+        left = size_bytes
+        while chunk := await asyncio.to_thread(file.read, min(left, _UPLOAD_CHUNK_BYTES)):
+            left -= len(chunk)
             yield chunk

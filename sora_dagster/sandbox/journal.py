@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sora_dagster.sandbox.tasks import Task, as_wire_number
+from sora_dagster.sandbox.tasks import MAIN_ACCOUNT, Task, as_wire_number
 
 JOURNAL_NAME = "tasks.jsonl"
 
@@ -21,10 +21,12 @@ class JournalEntry:
     Arguments:
         task: the task as it came.
         accepted_at: Unix time in seconds.
+        account: UUID of the organization that pays for it.
     """
 
     task: Mapping[str, Any]
     accepted_at: float
+    account: str
 
 
 class Journal:
@@ -43,6 +45,7 @@ class Journal:
             {
                 "taskUUID": task.task_uuid,
                 "accepted_at": task.accepted_at,
+                "account": task.order.account,
                 "cost": as_wire_number(task.order.cost_usd),
                 "task": dict(task.order.request.raw),
             }
@@ -62,5 +65,12 @@ class Journal:
                 # The sandbox was killed in the middle of writing it, so that the task was never
                 # acknowledged.
                 continue
-            found.append(JournalEntry(entry["task"], float(entry["accepted_at"])))
+            found.append(
+                JournalEntry(
+                    entry["task"],
+                    float(entry["accepted_at"]),
+                    # Journals of before there were several accounts do not tell it.
+                    entry.get("account", MAIN_ACCOUNT),
+                )
+            )
         return found

@@ -3,68 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sora_dagster.runware.models import FrameSize
 from sora_dagster.sandbox.refusals import RefusedTaskError
-from sora_dagster.sandbox.tasks import as_wire_number
+from sora_dagster.sandbox.tasks import MAIN_ACCOUNT, Generation, Task, as_wire_number
 
 PostKind = Literal["submissions", "polls", "other"]
-
-
-@dataclass(frozen=True)
-class Charge:
-    """What one accepted task was billed.
-
-    Arguments:
-        task_uuid: the task.
-        model: its model's AIR id.
-        seconds: length of each of its videos.
-        size: size of its videos.
-        results: how many videos.
-        cost_usd: price of all of them together.
-        at: Unix time in seconds.
-    """
-
-    task_uuid: str
-    model: str
-    seconds: float
-    size: FrameSize
-    results: int
-    cost_usd: float
-    at: float
 
 
 class Ledger:
     """Charges and counts since the start.
 
     Arguments:
-        balance_usd: what the account had at first.
+        balance_usd: what each account had at first.
     """
 
     def __init__(self, *, balance_usd: float) -> None:
         self._balance_usd = balance_usd
-        self._charges: list[Charge] = []
-        self._total_usd = 0.0
+        self._charged: list[Task] = []
+        self._totals_usd: dict[str, float] = {}
         self._posts: Counter[PostKind] = Counter()
         self._tasks: Counter[Literal["accepted", "refused"]] = Counter()
-
-    @property
-    def total_usd(self) -> float:
-        """The sum of all charges."""
-        return self._total_usd
-
-    @property
-    def balance_usd(self) -> float:
-        """What the account has left."""
-        return round(self._balance_usd - self.total_usd, 6)
 
     @property
     def posts(self) -> int:
         """How many POSTs were received."""
         return self._posts.total()
+
+    def total_usd(self, account: str = MAIN_ACCOUNT) -> float:
+        """The sum of an account's charges."""
+        return self._totals_usd.get(account, 0.0)
+
+    def balance_usd(self, account: str = MAIN_ACCOUNT) -> float:
+        """What an account has left."""
+        return round(self._balance_usd - self.total_usd(account), 6)
 
     def count_post(self, kind: PostKind) -> None:
         """Note a POST: one with a `videoInference` that is no dry run is a submission."""
@@ -74,44 +47,46 @@ class Ledger:
         """Note a `videoInference` that was refused."""
         self._tasks["refused"] += 1
 
-    def refuse_unpayable(self, cost_usd: float) -> None:
-        """Make sure that the balance covers a price.
+    def refuse_unpayable(self, cost_usd: float, *, account: str = MAIN_ACCOUNT) -> None:
+        """Make sure that an account's balance covers a price.
 
         Raises:
             RefusedTaskError: `insufficientCredits`, where it does not.
         """
-        if cost_usd > self.balance_usd:
+        balance_usd = self.balance_usd(account)
+        if cost_usd > balance_usd:
             raise RefusedTaskError(
                 "insufficientCredits",
-                f"The task costs {cost_usd:g} USD and the balance is {self.balance_usd:g} USD; "
+                f"The task costs {cost_usd:g} USD and the balance is {balance_usd:g} USD; "
                 f"add credits to the account.",
             )
 
-    def charge(self, charge: Charge) -> None:
-        """Bill an accepted task."""
+    def charge(self, task: Task) -> None:
+        """Bill an accepted task: all its results, whatever becomes of them."""
         self._tasks["accepted"] += 1
-        self._charges.append(charge)
-        # Rounded each time, so that ten charges of 0.1 are 1.
-        self._total_usd = round(self._total_usd + charge.cost_usd, 6)
+        self._charged.append(task)
+        self._add(task.order.account, task.order.cost_usd)
 
-    def to_json(self) -> dict[str, Any]:
-        """The books as they are told over HTTP."""
+    def refund(self, task: Task, generation: Generation) -> None:
+        """Give back the price of a result that failed."""
+        generation.is_charged = False
+        self._add(task.order.account, -task.order.result_cost_usd)
+
+    def _add(self, account: str, usd: float) -> None:
+        # Rounded each time, so that ten charges of 0.1 are 1.
+        self._totals_usd[account] = round(self.total_usd(account) + usd, 6)
+
+    def to_json(self, *, clock_shift_seconds: float = 0.0) -> dict[str, Any]:
+        """The books as they are told over HTTP.
+
+        Arguments:
+            clock_shift_seconds: by how much its times are wrong.
+        """
         accepted, refused = self._tasks["accepted"], self._tasks["refused"]
         return {
-            "charges": [
-                {
-                    "taskUUID": charge.task_uuid,
-                    "model": charge.model,
-                    "seconds": as_wire_number(charge.seconds),
-                    "size": str(charge.size),
-                    "results": charge.results,
-                    "cost": as_wire_number(charge.cost_usd),
-                    "at": datetime.fromtimestamp(charge.at, UTC).isoformat(),
-                }
-                for charge in self._charges
-            ],
-            "total_usd": as_wire_number(self.total_usd),
-            "balance_usd": as_wire_number(self.balance_usd),
+            "charges": [_charge(task, clock_shift_seconds) for task in self._charged],
+            "total_usd": as_wire_number(sum(self._totals_usd.values())),
+            "balance_usd": as_wire_number(self.balance_usd()),
             "posts": {kind: self._posts[kind] for kind in ("submissions", "polls", "other")},
             "tasks": {
                 "submitted": accepted + refused,
@@ -119,3 +94,30 @@ class Ledger:
                 "refused": refused,
             },
         }
+
+
+def _charge(task: Task, clock_shift_seconds: float) -> dict[str, Any]:
+    """What one accepted task was billed, and what came of it."""
+    order = task.order
+    videos = [
+        {
+            "videoUUID": generation.video_uuid,
+            "state": generation.state,
+            "cost": as_wire_number(order.result_cost_usd if generation.is_charged else 0.0),
+        }
+        for generation in task.generations
+    ]
+    refunded = sum(not generation.is_charged for generation in task.generations)
+    return {
+        "taskUUID": task.task_uuid,
+        "account": order.account,
+        "attempt": task.attempt,
+        "outcome": task.outcome,
+        "model": order.request.entry.air,
+        "seconds": as_wire_number(order.video.duration_seconds),
+        "size": str(order.video.size),
+        "results": order.request.number_results,
+        "cost": as_wire_number(order.cost_usd - refunded * order.result_cost_usd),
+        "at": datetime.fromtimestamp(task.accepted_at + clock_shift_seconds, UTC).isoformat(),
+        "videos": videos,
+    }

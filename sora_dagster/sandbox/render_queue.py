@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import uuid4
 
 from sora_dagster.sandbox.rendering import CONTAINERS, VideoSpec, render
 
@@ -21,11 +24,15 @@ class RenderQueue:
         folder: where the files go.
         workers: how many videos are rendered at a time.
         reuse: give all videos of one size, length, format and quality the same file.
+        cache: folder where reused files are kept for other queues, also of other processes.
     """
 
-    def __init__(self, folder: Path, *, workers: int, reuse: bool) -> None:
+    def __init__(
+        self, folder: Path, *, workers: int, reuse: bool, cache: Path | None = None
+    ) -> None:
         self._folder = folder
         self._reuse = reuse
+        self._cache = cache
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="render")
         self._reused: dict[Hashable, asyncio.Future[Path]] = {}
@@ -42,10 +49,11 @@ class RenderQueue:
         """
         path = self._folder / f"{name}.{CONTAINERS[video.output_format].extension}"
         if not self._reuse:
-            return await self._start(video, path)
+            return await self._start(self._render, video, path)
         key = (video.size, video.duration_seconds, video.output_format, video.output_quality)
         if key not in self._reused:
-            self._reused[key] = self._start(video, path)
+            render = self._render if self._cache is None else self._render_cached
+            self._reused[key] = self._start(render, video, path)
         # One of those who wait may be cancelled; the rendering goes on for the others.
         return await asyncio.shield(self._reused[key])
 
@@ -54,9 +62,11 @@ class RenderQueue:
         self._stop.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _start(self, video: VideoSpec, path: Path) -> asyncio.Future[Path]:
+    def _start(
+        self, render: Callable[[VideoSpec, Path], Path], video: VideoSpec, path: Path
+    ) -> asyncio.Future[Path]:
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._threads, self._render, video, path)
+        return loop.run_in_executor(self._threads, render, video, path)
 
     def _render(self, video: VideoSpec, path: Path) -> Path:
         # Finished in an earlier life of the sandbox: a name belongs to one video for ever.
@@ -64,4 +74,28 @@ class RenderQueue:
             unfinished = path.with_name(f"unfinished-{path.name}")
             render(video, unfinished, stop=self._stop)
             unfinished.replace(path)
+        return path
+
+    def _render_cached(self, video: VideoSpec, path: Path) -> Path:
+        """A file of the queue's own with the bytes that the cache has, or has from now on."""
+        if path.exists():
+            return path
+        if self._cache is None:
+            raise AssertionError("there is no cache")
+        self._cache.mkdir(parents=True, exist_ok=True)
+        name = f"{video.size}-{video.duration_seconds:g}s-q{video.output_quality}{path.suffix}"
+        cached = self._cache / name
+        if not cached.exists():
+            # Of this rendering alone: another process may be at the same video.
+            unfinished = self._cache / f"unfinished-{uuid4()}{path.suffix}"
+            try:
+                render(video, unfinished, stop=self._stop)
+                unfinished.replace(cached)
+            finally:
+                unfinished.unlink(missing_ok=True)
+        try:
+            os.link(cached, path)
+        except OSError:
+            # The cache is on another disk, or the disk knows no links.
+            shutil.copyfile(cached, path)
         return path

@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from sora_dagster.sandbox.delivery import Deliverer
-from sora_dagster.sandbox.hosting import HostedVideos
+from sora_dagster.sandbox.faults.active import ActiveFaults
+from sora_dagster.sandbox.faults.events import Event
+from sora_dagster.sandbox.faults.failures import failure_of
+from sora_dagster.sandbox.faults.fates import fate_of
+from sora_dagster.sandbox.faults.result_faults import GenerationFault
+from sora_dagster.sandbox.faults.transfer_faults import UploadFault, UploadLost, UploadTruncated
+from sora_dagster.sandbox.hosting import HostedVideo, HostedVideos
 from sora_dagster.sandbox.refusals import RefusedTaskError
 from sora_dagster.sandbox.render_queue import RenderQueue
 from sora_dagster.sandbox.rendering import CONTAINERS, RenderingStoppedError
 from sora_dagster.sandbox.tasks import Generation, Task
+from sora_dagster.sandbox.webhooks import Webhooks
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +31,10 @@ class TaskRunner:
     Arguments:
         renders: makes the files.
         hosting: gives them URLs.
-        deliverer: sends webhooks and uploads.
+        deliverer: sends uploads.
+        webhooks: tells what ended.
+        faults: tells which results go wrong.
+        refund: gives back the price of a result that failed.
         clock: tells the Unix time in seconds.
         sleep: waits for a number of seconds.
     """
@@ -35,20 +45,30 @@ class TaskRunner:
         renders: RenderQueue,
         hosting: HostedVideos,
         deliverer: Deliverer,
+        webhooks: Webhooks,
+        faults: ActiveFaults,
+        refund: Callable[[Task, Generation], None],
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._renders = renders
         self._hosting = hosting
         self._deliverer = deliverer
+        self._webhooks = webhooks
+        self._faults = faults
+        self._refund = refund
         self._clock = clock
         self._sleep = sleep
         self._background: set[asyncio.Task[None]] = set()
 
     def start(self, task: Task) -> None:
         """Begin the generations of a task, and return at once."""
-        for generation in task.generations:
-            self._spawn(self._run(task, generation))
+        for index, generation in enumerate(task.generations):
+            event = Event("generation", (task.facts,), result=index)
+            generation.fate = fate_of(self._faults.strikes(GenerationFault, event))
+            generation.due_at += generation.fate.delay_seconds
+            if generation.fate.ends:
+                self._spawn(self._run(task, index))
 
     async def close(self) -> None:
         """Give up everything that is under way."""
@@ -56,54 +76,76 @@ class TaskRunner:
             running.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
 
-    async def _run(self, task: Task, generation: Generation) -> None:
-        request = task.order.request
+    async def _run(self, task: Task, index: int) -> None:
+        request, generation = task.order.request, task.generations[index]
         try:
             path = await self._generate(generation)
         except RenderingStoppedError:
             return
+        except RefusedTaskError as error:
+            self._fail(task, generation, error)
         except Exception:  # noqa: BLE001 - whatever went wrong is a failed generation to the client
             _log.exception("rendering %s failed", generation.video_uuid)
-            error = RefusedTaskError("inferenceError", "The video could not be generated.")
-            generation.fail(error, at=self._clock())
+            self._fail(task, generation, failure_of("provider"))
         else:
-            await self._publish(task, generation, path)
+            await self._publish(task, index, path)
         if request.webhook_url is not None:
-            self._spawn(self._tell(request.webhook_url, task, generation))
+            self._spawn(self._webhooks.tell(request.webhook_url, task, index))
 
     async def _generate(self, generation: Generation) -> Path:
-        path = await self._renders.render(generation.video, name=generation.video_uuid)
-        await self._sleep(max(0.0, generation.due_at - self._clock()))
+        """The file of a generation, once it is due.
+
+        Raises:
+            RefusedTaskError: where the fault plan has it fail.
+        """
+        failure = generation.fate.failure
+        path = None
+        if failure is None:
+            path = await self._renders.render(generation.video, name=generation.video_uuid)
+        if (wait_seconds := generation.due_at - self._clock()) > 0:
+            await self._sleep(wait_seconds)
+        if path is None:
+            raise failure or AssertionError("a generation without failure has no file")
         return path
 
-    async def _publish(self, task: Task, generation: Generation, path: Path) -> None:
-        request = task.order.request
+    def _fail(self, task: Task, generation: Generation, error: RefusedTaskError) -> None:
+        generation.fail(error, at=self._clock())
+        if not self._faults.plan.failed_are_charged:
+            self._refund(task, generation)
+
+    async def _publish(self, task: Task, index: int, path: Path) -> None:
+        request, generation = task.order.request, task.generations[index]
         container = CONTAINERS[generation.video.output_format]
         if request.upload_endpoint is not None:
             # Before the result is told, so that who reads it finds the upload done. A failed
             # upload does not fail the result: the video is hosted all the same (not documented).
-            await self._deliverer.upload(
-                request.upload_endpoint, path, media_type=container.media_type
-            )
+            await self._upload(request.upload_endpoint, task, index, path)
         video_url = self._hosting.host(
-            path,
+            HostedVideo(
+                path,
+                media_type=container.media_type,
+                expires_at=None
+                if request.ttl_seconds is None
+                else self._clock() + request.ttl_seconds,
+                task=task.facts,
+                result=index,
+            ),
             name=f"{generation.video_uuid}.{container.extension}",
-            media_type=container.media_type,
-            ttl_seconds=request.ttl_seconds,
             base_url=task.order.base_url,
         )
         generation.succeed(video_url=video_url, at=self._clock())
 
-    async def _tell(self, url: str, task: Task, generation: Generation) -> None:
-        # The flat result, with nothing around it (documented). What a failure looks like is not
-        # documented; assumed to be the flat error.
-        if generation.error is not None:
-            body: dict[str, Any] = generation.error.to_wire(
-                task_type="videoInference", task_uuid=task.task_uuid
-            )
-        else:
-            body = task.result(generation)
-        await self._deliverer.post_webhook(url, body)
+    async def _upload(self, url: str, task: Task, index: int, path: Path) -> None:
+        media_type = CONTAINERS[task.generations[index].video.output_format].media_type
+        size_bytes = path.stat().st_size
+        event = Event("upload", (task.facts,), result=index)
+        for fault in self._faults.strikes(UploadFault, event):
+            match fault:
+                case UploadLost():
+                    return
+                case UploadTruncated():
+                    size_bytes = int(size_bytes * fault.share)
+        await self._deliverer.upload(url, path, media_type=media_type, size_bytes=size_bytes)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         running = asyncio.create_task(work)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+import functools
 import queue
 import random
 import signal
 import socket
+import ssl
 import tempfile
 import threading
 import time
@@ -16,23 +17,37 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import httpx
-import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.sandbox.api import RunwareApi
+from sora_dagster.sandbox.asgi_server import AsgiServer
 from sora_dagster.sandbox.delivery import Deliverer
+from sora_dagster.sandbox.faults.active import ActiveFaults
+from sora_dagster.sandbox.faults.routes import fault_routes
+from sora_dagster.sandbox.faults.told_time import ToldTime
 from sora_dagster.sandbox.hosting import HostedVideos
 from sora_dagster.sandbox.journal import Journal
 from sora_dagster.sandbox.ledger import Ledger
+from sora_dagster.sandbox.lookups import Lookups
+from sora_dagster.sandbox.orders import Orders
 from sora_dagster.sandbox.render_queue import RenderQueue
 from sora_dagster.sandbox.runner import TaskRunner
 from sora_dagster.sandbox.settings import SandboxSettings
+from sora_dagster.sandbox.task_book import TaskBook
 from sora_dagster.sandbox.task_handlers import TaskHandlers
-from sora_dagster.sandbox.tasks import TaskBook
+from sora_dagster.sandbox.webhooks import Webhooks
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """The certificates for calls to others; read once, which takes longer than all else at the
+    start of a sandbox."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 class AddressInUseError(OSError):
@@ -63,9 +78,15 @@ def sandbox_app(
         clock: tells the Unix time in seconds.
         randomness: makes the jitter of webhook retries.
     """
-    client = httpx.AsyncClient(trust_env=False)
-    renders = RenderQueue(folder, workers=settings.render_workers, reuse=settings.reuse_rendered)
-    hosting = HostedVideos(clock)
+    client = httpx.AsyncClient(trust_env=False, verify=_tls())
+    faults = ActiveFaults(settings.fault_plan(), clock=clock)
+    renders = RenderQueue(
+        folder,
+        workers=settings.render_workers,
+        reuse=settings.reuse_rendered,
+        cache=settings.render_cache_dir,
+    )
+    hosting = HostedVideos(clock, faults)
     book = TaskBook(
         latency_seconds=settings.latency_seconds,
         latency_step_seconds=settings.latency_step_seconds,
@@ -78,22 +99,34 @@ def sandbox_app(
         first_delay_seconds=settings.webhook_first_delay_seconds,
         randomness=randomness,
     )
-    runner = TaskRunner(renders=renders, hosting=hosting, deliverer=deliverer, clock=clock)
+    runner = TaskRunner(
+        renders=renders,
+        hosting=hosting,
+        deliverer=deliverer,
+        webhooks=Webhooks(deliverer=deliverer, faults=faults),
+        faults=faults,
+        refund=ledger.refund,
+        clock=clock,
+    )
     journal = Journal(folder)
     handlers = TaskHandlers(
         catalogue=catalogue or Catalogue.builtin(),
         book=book,
         ledger=ledger,
+        orders=Orders(book=book, client=client),
+        lookups=Lookups(
+            book=book, faults=faults, clock=clock, unknown_polls=settings.unknown_polls
+        ),
+        faults=faults,
         start=runner.start,
-        client=client,
         clock=clock,
-        tells_unknown=settings.unknown_polls == "error",
         note=journal.append,
     )
-    api = RunwareApi(settings, handlers=handlers, ledger=ledger)
+    api = RunwareApi(settings, book=book, faults=faults, handlers=handlers, ledger=ledger)
 
     async def books(_: Request) -> Response:
-        return JSONResponse(ledger.to_json())
+        shift_seconds = faults.plan.clock_shift_seconds
+        return JSONResponse(ledger.to_json(clock_shift_seconds=shift_seconds))
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok", "tasks_running": book.running})
@@ -114,7 +147,9 @@ def sandbox_app(
             Route("/video/{name}", hosting.serve),
             Route("/sandbox/ledger", books),
             Route("/sandbox/health", health),
+            *fault_routes(faults),
         ],
+        middleware=[Middleware(ToldTime, clock=clock, faults=faults)],
         lifespan=lifespan,
     )
 
@@ -131,7 +166,7 @@ def serve(settings: SandboxSettings, *, on_ready: Callable[[str], None] = announ
         AddressInUseError: where it cannot listen at the address.
     """
 
-    async def run(server: _Server, listener: socket.socket) -> None:
+    async def run(server: AsgiServer, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, server.stop)
@@ -165,7 +200,7 @@ def running_sandbox(
     """
     urls: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
-    def run(server: _Server, listener: socket.socket) -> None:
+    def run(server: AsgiServer, listener: socket.socket) -> None:
         try:
             asyncio.run(server.serve(sockets=[listener]))
         finally:
@@ -190,13 +225,13 @@ def _prepared(
     on_ready: Callable[[str], None],
     catalogue: Catalogue | None = None,
     clock: Callable[[], float] = time.time,
-) -> Iterator[tuple[_Server, socket.socket]]:
+) -> Iterator[tuple[AsgiServer, socket.socket]]:
     """A server that is ready to be run, and the socket that it will listen at."""
     with _listening(settings) as listener, _data_folder(settings.data_dir) as folder:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         base_url = f"http://{host}:{listener.getsockname()[1]}"
         app = sandbox_app(settings, folder, base_url=base_url, catalogue=catalogue, clock=clock)
-        yield _Server(app, lambda: on_ready(f"{base_url}/v1")), listener
+        yield AsgiServer(app, lambda: on_ready(f"{base_url}/v1")), listener
 
 
 @contextlib.contextmanager
@@ -223,44 +258,8 @@ def _listening(settings: SandboxSettings) -> Iterator[socket.socket]:
             f"cannot listen on {settings.host}:{settings.port}: {reason}; "
             f"give another --port, or 0 for a free one"
         ) from error
+    # Inherited by each connection. asyncio sets it only on sockets that tell their protocol, which
+    # those of `create_server` do not; without it every answer waits 40 ms for an acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
     with listener:
         yield listener
-
-
-class _Server(uvicorn.Server):
-    """A uvicorn server that tells when it is ready, and ends at once without a signal's status."""
-
-    def __init__(self, app: Starlette, on_ready: Callable[[], None]) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                # Downloads that are under way are cut off: the sandbox has to end promptly.
-                timeout_graceful_shutdown=0,
-            )
-        )
-        self._on_ready = on_ready
-
-    def stop(self) -> None:
-        self.should_exit = True
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_ready()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Uvicorn reports each connection that is cut off as an error; here it is meant.
-        logger = logging.getLogger("uvicorn.error")
-        level = logger.level
-        logger.setLevel(logging.CRITICAL)
-        try:
-            await super().shutdown(sockets)
-        finally:
-            logger.setLevel(level)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone: uvicorn would raise them again after its end, which is no exit 0."""
-        yield

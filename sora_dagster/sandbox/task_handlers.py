@@ -4,39 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import httpx
-
 from sora_dagster.runware.models import Catalogue
-from sora_dagster.sandbox.drawing.picture import PictureSpec
-from sora_dagster.sandbox.drawing.subjects import Subject
-from sora_dagster.sandbox.first_frames import load_first_frame
+from sora_dagster.sandbox.calls import Caller, Reply
+from sora_dagster.sandbox.faults.active import ActiveFaults
+from sora_dagster.sandbox.faults.events import Event, TaskFacts
+from sora_dagster.sandbox.faults.failures import failure_of
+from sora_dagster.sandbox.faults.plan import KnownUuids
+from sora_dagster.sandbox.faults.task_faults import Refuse
 from sora_dagster.sandbox.journal import JournalEntry
-from sora_dagster.sandbox.ledger import Charge, Ledger
-from sora_dagster.sandbox.refusals import RefusedTaskError, parameter_page
-from sora_dagster.sandbox.rendering import VideoSpec
-from sora_dagster.sandbox.tasks import Order, Task, TaskBook, as_wire_number
-from sora_dagster.sandbox.validation import VideoRequest, read_video_request, task_uuid_of
-
-Row = dict[str, Any]
+from sora_dagster.sandbox.ledger import Ledger
+from sora_dagster.sandbox.lookups import Lookups
+from sora_dagster.sandbox.orders import Orders
+from sora_dagster.sandbox.refusals import RefusedTaskError
+from sora_dagster.sandbox.task_book import TaskBook
+from sora_dagster.sandbox.tasks import Order, Task, as_wire_number
+from sora_dagster.sandbox.validation import read_video_request, task_uuid_of
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What one task adds to the answer.
-
-    Arguments:
-        data: rows of the answer's `data`.
-        errors: entries of its `errors`. The task itself succeeded all the same: a poll that tells
-            of a failed generation is a good poll.
-    """
-
-    data: list[Row]
-    errors: list[Row]
 
 
 class TaskHandlers:
@@ -46,10 +33,11 @@ class TaskHandlers:
         catalogue: the models that there are.
         book: the tasks that were accepted.
         ledger: the books.
+        orders: finds the inputs of a submission, and prices it.
+        lookups: finds accepted tasks again.
+        faults: tells which submissions are refused.
         start: begins the generations of a task that was accepted.
-        client: fetches first-frame images.
         clock: tells the Unix time in seconds.
-        tells_unknown: whether a poll of an unknown UUID is an error, or answered with no row.
         note: notes an accepted task for a later life of the sandbox.
         tells_again_seconds: age of a restored task from which its webhooks are not sent again.
     """
@@ -60,43 +48,45 @@ class TaskHandlers:
         catalogue: Catalogue,
         book: TaskBook,
         ledger: Ledger,
+        orders: Orders,
+        lookups: Lookups,
+        faults: ActiveFaults,
         start: Callable[[Task], None],
-        client: httpx.AsyncClient,
         clock: Callable[[], float],
-        tells_unknown: bool,
         note: Callable[[Task], None] = lambda _: None,
         tells_again_seconds: float = 60.0,
     ) -> None:
         self._catalogue = catalogue
         self._book = book
         self._ledger = ledger
+        self._orders = orders
+        self._lookups = lookups
+        self._faults = faults
         self._start = start
-        self._client = client
         self._clock = clock
-        self._tells_unknown = tells_unknown
         self._note = note
         self._tells_again_seconds = tells_again_seconds
 
-    async def handle(self, task: Mapping[str, Any], *, base_url: str, is_dry_run: bool) -> Reply:
+    async def handle(self, task: Mapping[str, Any], *, position: int, caller: Caller) -> Reply:
         """Do one task.
 
         Arguments:
             task: the task as it came.
-            base_url: address under which the client reached the sandbox.
-            is_dry_run: whether a generation is only checked and priced.
+            position: its index in the POST.
+            caller: who asks, and how.
 
         Raises:
             RefusedTaskError: where it is not done.
         """
         match task.get("taskType"):
             case "videoInference":
-                return await self._submit(task, base_url=base_url, is_dry_run=is_dry_run)
+                return await self._submit(task, position, caller)
             case "getResponse":
-                return self._poll(task)
+                return self._lookups.poll(task, caller)
             case "getTaskDetails":
-                return self._details(task)
+                return self._lookups.details(task, caller)
             case "accountManagement":
-                return self._account(task)
+                return self._account(task, caller)
             case "ping":
                 return Reply([{"taskType": "ping", "pong": True}], [])
             case None:
@@ -105,12 +95,13 @@ class TaskHandlers:
                 code, what = "unsupportedTaskType", f"taskType {unknown!r} is not supported."
         raise RefusedTaskError(code, what, parameter="taskType")
 
-    async def _submit(self, raw: Mapping[str, Any], *, base_url: str, is_dry_run: bool) -> Reply:
+    async def _submit(self, raw: Mapping[str, Any], position: int, caller: Caller) -> Reply:
+        known_uuids = self._faults.plan.known_uuids
         # First, as a replay is refused whatever else it holds.
-        self._book.refuse_known(task_uuid_of(raw))
-        order = await self._order(read_video_request(raw, self._catalogue), base_url)
+        self._book.refuse_known(task_uuid_of(raw), account=caller.account, known_uuids=known_uuids)
+        order = await self._orders.make(read_video_request(raw, self._catalogue), caller)
         request = order.request
-        if is_dry_run:
+        if caller.is_dry_run:
             # Where a priced answer has its price is not documented; assumed.
             row = {
                 "taskType": "videoInference",
@@ -118,12 +109,18 @@ class TaskHandlers:
                 "cost": as_wire_number(order.cost_usd),
             }
             return Reply([row], [])
-        self._ledger.refuse_unpayable(order.cost_usd)
+        self._refuse_by_plan(TaskFacts(request.task_uuid, request.prompt), position)
+        self._ledger.refuse_unpayable(order.cost_usd, account=caller.account)
         # Checks the UUID once more: while an image was loaded, another POST may have brought it.
-        task = self._accept(order, now=self._clock())
+        task = self._accept(order, now=self._clock(), known_uuids=known_uuids)
         self._note(task)
         self._start(task)
         return Reply([task.acknowledgement()], [])
+
+    def _refuse_by_plan(self, facts: TaskFacts, position: int) -> None:
+        event = Event("submission", (facts,), position=position)
+        for fault in self._faults.strikes(Refuse, event):
+            raise failure_of(fault.error, code=fault.code, message=fault.message)
 
     async def restore(self, entries: Sequence[JournalEntry], *, base_url: str) -> None:
         """Take in again what was accepted before the sandbox was started anew.
@@ -137,118 +134,22 @@ class TaskHandlers:
             if entry.accepted_at + self._tells_again_seconds < self._clock():
                 # Its webhooks were sent in its earlier life.
                 request = replace(request, webhook_url=None, upload_endpoint=None)
+            caller = Caller(base_url=base_url, account=entry.account)
             try:
-                order = await self._order(request, base_url, is_restored=True)
+                order = await self._orders.make(request, caller, is_restored=True)
             except RefusedTaskError as error:
                 # Its first frame came from a local URL that is gone by now.
                 _log.warning("task %s cannot be restored: %s", request.task_uuid, error)
                 continue
-            self._start(self._accept(order, now=entry.accepted_at))
+            # A UUID that is noted twice was accepted twice.
+            self._start(self._accept(order, now=entry.accepted_at, known_uuids="charged_again"))
 
-    def _accept(self, order: Order, *, now: float) -> Task:
-        request = order.request
-        task = self._book.accept(order, now=now)
-        self._ledger.charge(
-            Charge(
-                task_uuid=task.task_uuid,
-                model=request.entry.air,
-                seconds=order.video.duration_seconds,
-                size=order.video.size,
-                results=request.number_results,
-                cost_usd=order.cost_usd,
-                at=now,
-            )
-        )
+    def _accept(self, order: Order, *, now: float, known_uuids: KnownUuids) -> Task:
+        task = self._book.accept(order, now=now, known_uuids=known_uuids)
+        self._ledger.charge(task)
         return task
 
-    async def _order(
-        self, request: VideoRequest, base_url: str, *, is_restored: bool = False
-    ) -> Order:
-        """Find a request's inputs, and price it.
-
-        Arguments:
-            request: the request.
-            base_url: address under which the client reaches the sandbox.
-            is_restored: whether it was accepted before, so that the video it is a remix of was
-                finished then and may be rendered again now.
-
-        Raises:
-            RefusedTaskError: where the image or the video is not there or does not fit.
-        """
-        subject = Subject(request.prompt, seed=0)
-        duration_seconds = request.duration_seconds or request.entry.default_duration_seconds
-        size = request.size
-        picture = PictureSpec(subject)
-        if request.image is not None:
-            frame = await load_first_frame(request.image, request.entry, self._client)
-            picture, size = PictureSpec(subject, first_frame=frame.encoded), frame.size
-        if request.video_id is not None:
-            parent = self._parent(request, request.video_id, is_restored=is_restored)
-            picture, size = parent.picture.remixed(subject), parent.size
-            # Not documented; assumed: without a duration, a remix is as long as its parent.
-            duration_seconds = request.duration_seconds or parent.duration_seconds
-        if size is None:
-            raise AssertionError("a request without size, image and video was let through")
-        return Order(
-            request=request,
-            video=VideoSpec(
-                picture=picture,
-                size=size,
-                duration_seconds=duration_seconds,
-                output_format=request.output_format,
-                output_quality=request.output_quality,
-            ),
-            cost_usd=request.entry.price_usd(
-                size=size,
-                duration_seconds=duration_seconds,
-                number_results=request.number_results,
-            ),
-            base_url=base_url,
-        )
-
-    def _parent(self, request: VideoRequest, video_id: str, *, is_restored: bool) -> VideoSpec:
-        generation = self._book.find_video(video_id, only_finished=not is_restored)
-        if generation is None:
-            parameter = "inputs.videoId"
-            raise RefusedTaskError(
-                "invalidVideoId",
-                f"{parameter} is {video_id!r}, which is no finished video.",
-                parameter=parameter,
-                documentation=parameter_page(request.entry, parameter),
-            )
-        return generation.video
-
-    def _poll(self, raw: Mapping[str, Any]) -> Reply:
-        task_uuid = task_uuid_of(raw)
-        task = self._book.find(task_uuid)
-        if task is not None:
-            return Reply(task.rows(self._clock()), task.errors())
-        if self._tells_unknown:
-            raise _unknown(task_uuid)
-        return Reply([], [])
-
-    def _details(self, raw: Mapping[str, Any]) -> Reply:
-        task_uuid = task_uuid_of(raw)
-        task = self._book.find(task_uuid)
-        if task is None:
-            raise _unknown(task_uuid)
-        # `request` and `response` are documented; what they hold for a task that was delivered
-        # asynchronously is not. Assumed: the last answer given, so that of a task which is still
-        # running is its acknowledgement.
-        response: Row = {"data": [task.acknowledgement()]}
-        if task.is_over:
-            response = {"data": task.rows(self._clock())}
-            if errors := task.errors():
-                response["errors"] = errors
-        row = {
-            "taskType": "getTaskDetails",
-            "taskUUID": task.task_uuid,
-            "request": [dict(task.order.request.raw)],
-            "response": response,
-        }
-        return Reply([row], [])
-
-    def _account(self, raw: Mapping[str, Any]) -> Reply:
+    def _account(self, raw: Mapping[str, Any], caller: Caller) -> Reply:
         task_uuid = task_uuid_of(raw)
         operation = raw.get("operation")
         if operation != "getDetails":
@@ -257,6 +158,7 @@ class TaskHandlers:
                 f"operation {operation!r} is not supported; supported: getDetails.",
                 parameter="operation",
             )
+        balance_usd = self._ledger.balance_usd(caller.account)
         # The names of the fields are the official SDK's; what `balance` and `usage` hold is not
         # documented there, and assumed.
         row = {
@@ -264,23 +166,15 @@ class TaskHandlers:
             "taskUUID": task_uuid,
             "operation": operation,
             "organizationName": "Sandbox",
-            "organizationUUID": "00000000-0000-4000-8000-000000000000",
-            "balance": {"amount": as_wire_number(self._ledger.balance_usd), "currency": "USD"},
+            "organizationUUID": caller.account,
+            "balance": {"amount": as_wire_number(balance_usd), "currency": "USD"},
             "team": [],
             "apiKeys": [],
             "usage": {
                 "total": {
-                    "credits": as_wire_number(self._ledger.total_usd),
+                    "credits": as_wire_number(self._ledger.total_usd(caller.account)),
                     "requests": self._ledger.posts,
                 }
             },
         }
         return Reply([row], [])
-
-
-def _unknown(task_uuid: str) -> RefusedTaskError:
-    return RefusedTaskError(
-        "taskFailedOrNotFound",
-        f"There is no task with the taskUUID {task_uuid}.",
-        parameter="taskUUID",
-    )

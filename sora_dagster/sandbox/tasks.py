@@ -6,16 +6,20 @@ read them.
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
-from uuid import UUID
 
+from sora_dagster.sandbox.faults.events import TaskFacts
+from sora_dagster.sandbox.faults.fates import Fate
 from sora_dagster.sandbox.refusals import RefusedTaskError
 from sora_dagster.sandbox.rendering import VideoSpec
 from sora_dagster.sandbox.validation import VideoRequest
 
 State = Literal["processing", "success", "error"]
+Outcome = Literal["running", "done", "partial", "failed"]
+
+# The organization that the sandbox's usual key belongs to.
+MAIN_ACCOUNT = "00000000-0000-4000-8000-000000000000"
 
 
 @dataclass(frozen=True)
@@ -27,15 +31,22 @@ class Order:
         video: what its first result would be; each result has a seed of its own.
         cost_usd: price of all results together.
         base_url: address under which the client reached the sandbox.
+        account: UUID of the organization that pays.
     """
 
     request: VideoRequest
     video: VideoSpec
     cost_usd: float
     base_url: str
+    account: str = MAIN_ACCOUNT
+
+    @property
+    def result_cost_usd(self) -> float:
+        """Price of one result."""
+        return self.cost_usd / self.request.number_results
 
 
-@dataclass
+@dataclass(eq=False)
 class Generation:
     """One result of a task, from its start to its end.
 
@@ -49,6 +60,8 @@ class Generation:
         ended_at: Unix time in seconds of its end.
         video_url: where the finished video is hosted.
         error: why it failed.
+        is_charged: whether it is paid for.
+        fate: what the fault plan decided about it.
     """
 
     seed: int
@@ -60,6 +73,8 @@ class Generation:
     ended_at: float | None = None
     video_url: str | None = None
     error: RefusedTaskError | None = None
+    is_charged: bool = True
+    fate: Fate = field(default_factory=Fate)
 
     def succeed(self, *, video_url: str, at: float) -> None:
         """Note that the video is finished and hosted."""
@@ -70,19 +85,27 @@ class Generation:
         self.state, self.error, self.ended_at = "error", error, at
 
 
-@dataclass
+@dataclass(eq=False)
 class Task:
     """A task that was accepted.
 
     Arguments:
         order: what was asked for.
         accepted_at: Unix time in seconds.
+        attempt: 1, or more where a task of the same UUID had been accepted before.
         generations: its results, one for each that was asked for.
+        polls: how often it was polled.
+        polls_since_end: how often it was polled when it was over.
+        refused_replay: the refusal of the latest submission of its UUID that was refused.
     """
 
     order: Order
     accepted_at: float
+    attempt: int = 1
     generations: list[Generation] = field(default_factory=list)
+    polls: int = 0
+    polls_since_end: int = 0
+    refused_replay: RefusedTaskError | None = None
 
     @property
     def task_uuid(self) -> str:
@@ -94,27 +117,65 @@ class Task:
         """Whether every generation has ended."""
         return all(generation.state != "processing" for generation in self.generations)
 
+    @property
+    def ended_at(self) -> float | None:
+        """Unix time in seconds of the end of its last generation; none while one runs."""
+        ends = [generation.ended_at for generation in self.generations]
+        return None if None in ends else max(end for end in ends if end is not None)
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it stands as a whole."""
+        if not self.is_over:
+            return "running"
+        finished = sum(generation.state == "success" for generation in self.generations)
+        if finished == len(self.generations):
+            return "done"
+        return "partial" if finished else "failed"
+
+    @property
+    def facts(self) -> TaskFacts:
+        """What the fault plan chooses it by."""
+        return TaskFacts(self.task_uuid, self.order.request.prompt)
+
+    def count_poll(self) -> None:
+        """Note that it was polled."""
+        self.polls += 1
+        self.polls_since_end += self.is_over
+
     def acknowledgement(self) -> dict[str, Any]:
         """The row that answers its submission."""
         return {"taskType": "videoInference", "taskUUID": self.task_uuid}
 
-    def rows(self, now: float) -> list[dict[str, Any]]:
-        """The rows of its finished and running generations, as a poll tells them."""
-        return [
-            self._running_row(generation, now)
-            if generation.state == "processing"
-            else {"status": "success", **self.result(generation)}
-            for generation in self.generations
-            if generation.state != "error"
-        ]
+    def rows(self, now: float, *, tells_running: bool = True) -> list[dict[str, Any]]:
+        """The rows of its finished and running generations, as a poll tells them.
+
+        Arguments:
+            now: Unix time in seconds.
+            tells_running: whether the running ones have a row.
+        """
+        rows = []
+        for generation in self.generations:
+            if generation.state == "success":
+                rows.append({"status": "success", **self.result(generation)})
+            elif generation.state == "processing" and tells_running:
+                rows.append(self._running_row(generation, now))
+            elif generation.error is not None and generation.fate.failure_told_in == "data":
+                error = self.failure(generation.error)
+                rows.append({**self.acknowledgement(), "status": "error", "error": error})
+        return rows
 
     def errors(self) -> list[dict[str, Any]]:
-        """The errors of its failed generations."""
+        """The errors of its failed generations, but for those that are told as rows."""
         return [
-            generation.error.to_wire(task_type="videoInference", task_uuid=self.task_uuid)
+            self.failure(generation.error)
             for generation in self.generations
-            if generation.error is not None
+            if generation.error is not None and generation.fate.failure_told_in == "errors"
         ]
+
+    def failure(self, error: RefusedTaskError) -> dict[str, Any]:
+        """An error of the task as it is told."""
+        return dict(error.to_wire(task_type="videoInference", task_uuid=self.task_uuid))
 
     def result(self, generation: Generation) -> dict[str, Any]:
         """A finished generation as the reference page shows it."""
@@ -126,10 +187,12 @@ class Task:
             "seed": generation.seed,
             "outputs": {"videoId": generation.video_id},
         }
-        if request.include_cost:
-            row["cost"] = as_wire_number(self.order.cost_usd / request.number_results)
-        if request.checks_content:
-            row["NSFWContent"] = False
+        fate = generation.fate
+        if request.include_cost and fate.told_cost != "missing":
+            told_usd = 0.0 if fate.told_cost == "zero" else self.order.result_cost_usd
+            row["cost"] = as_wire_number(told_usd)
+        if request.checks_content or fate.is_nsfw:
+            row["NSFWContent"] = fate.is_nsfw
         return row
 
     def _running_row(self, generation: Generation, now: float) -> dict[str, Any]:
@@ -141,101 +204,6 @@ class Task:
             "status": "processing",
             "progress": min(99, int(100 * share)),
         }
-
-
-class TaskBook:
-    """All tasks that were ever accepted.
-
-    Arguments:
-        latency_seconds: from acceptance to the first result.
-        latency_step_seconds: further time to each next one.
-    """
-
-    def __init__(
-        self,
-        *,
-        latency_seconds: float,
-        latency_step_seconds: float,
-    ) -> None:
-        self._latency_seconds = latency_seconds
-        self._latency_step_seconds = latency_step_seconds
-        self._tasks: dict[str, Task] = {}
-        self._videos: dict[str, Generation] = {}
-
-    @property
-    def running(self) -> int:
-        """How many tasks are not over."""
-        return sum(not task.is_over for task in self._tasks.values())
-
-    def find(self, task_uuid: str) -> Task | None:
-        """The task of a UUID."""
-        return self._tasks.get(task_uuid.lower())
-
-    def find_video(self, video_id: str, *, only_finished: bool = True) -> Generation | None:
-        """The video of an `outputs.videoId`."""
-        generation = self._videos.get(video_id)
-        if generation is not None and only_finished and generation.state != "success":
-            return None
-        return generation
-
-    def refuse_known(self, task_uuid: str) -> None:
-        """Make sure that a UUID was never accepted, be its task running or over.
-
-        Raises:
-            RefusedTaskError: `conflictTaskUUID`, where it was.
-        """
-        if self.find(task_uuid) is not None:
-            raise RefusedTaskError(
-                "conflictTaskUUID",
-                f"A task with the taskUUID {task_uuid} was accepted already; every task needs a "
-                f"taskUUID of its own.",
-                parameter="taskUUID",
-            )
-
-    def accept(self, order: Order, *, now: float) -> Task:
-        """Take a task in.
-
-        Raises:
-            RefusedTaskError: `conflictTaskUUID`, where its UUID was accepted before.
-        """
-        request = order.request
-        self.refuse_known(request.task_uuid)
-        task = Task(order=order, accepted_at=now)
-        for index in range(request.number_results):
-            seed = _seed(request.task_uuid, index)
-            video_uuid = _video_uuid(request.task_uuid, index)
-            generation = Generation(
-                seed=seed,
-                video_uuid=video_uuid,
-                video_id="video_" + hashlib.sha256(video_uuid.encode()).hexdigest()[:48],
-                video=_with_seed(order.video, seed),
-                due_at=now + self._latency_seconds + index * self._latency_step_seconds,
-            )
-            task.generations.append(generation)
-            self._videos[generation.video_id] = generation
-        self._tasks[request.task_uuid.lower()] = task
-        return task
-
-
-def _seed(task_uuid: str, index: int) -> int:
-    digest = hashlib.sha256(f"{task_uuid.lower()}/{index}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
-
-
-def _video_uuid(task_uuid: str, index: int) -> str:
-    """The id of a result: the same when the sandbox is started again."""
-    digest = hashlib.sha256(f"{task_uuid.lower()}/{index}/video".encode()).digest()
-    return str(UUID(bytes=digest[:16], version=4))
-
-
-def _with_seed(video: VideoSpec, seed: int) -> VideoSpec:
-    picture = video.picture
-    if picture.remixes:
-        *older, newest = picture.remixes
-        picture = replace(picture, remixes=(*older, replace(newest, seed=seed)))
-    else:
-        picture = replace(picture, subject=replace(picture.subject, seed=seed))
-    return replace(video, picture=picture)
 
 
 def as_wire_number(value: float) -> int | float:

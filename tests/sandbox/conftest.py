@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,15 +16,26 @@ from tests.sandbox.receiver import Receiver, running_receiver
 
 
 @pytest.fixture(scope="session")
-def api() -> Iterator[SandboxApi]:
+def render_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the sandboxes of all tests keep the videos that they reuse."""
+    return tmp_path_factory.mktemp("renders")
+
+
+@pytest.fixture(scope="session")
+def api(render_cache: Path) -> Iterator[SandboxApi]:
     """A sandbox shared by all tests that do not look at its books or its pictures."""
-    settings = SandboxSettings(latency_seconds=0, latency_step_seconds=0, reuse_rendered=True)
+    settings = SandboxSettings(
+        latency_seconds=0,
+        latency_step_seconds=0,
+        reuse_rendered=True,
+        render_cache_dir=render_cache,
+    )
     with running_sandbox(settings) as base_url:
         yield SandboxApi(base_url)
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., SandboxApi]]:
+def start(render_cache: Path) -> Iterator[Callable[..., SandboxApi]]:
     """Starts a sandbox of a test's own, with settings of its own."""
     with ExitStack() as stack:
 
@@ -33,6 +45,7 @@ def start() -> Iterator[Callable[..., SandboxApi]]:
                     "latency_seconds": 0,
                     "latency_step_seconds": 0,
                     "reuse_rendered": True,
+                    "render_cache_dir": render_cache,
                     **settings,
                 }
             )

@@ -110,6 +110,20 @@ def test_it_can_be_killed_without_leaving_a_process_behind() -> None:
         assert children.read_text() == ""
 
 
+def test_it_takes_further_keys_of_other_organizations() -> None:
+    with sandbox_process("--extra-key=other=11111111-1111-4111-8111-111111111111") as process:
+        url = base_url_of(process)
+        assert SandboxApi(url, key="other").post({"taskType": "ping"}).status_code == 200
+
+
+def test_the_fault_plan_of_a_file_is_in_force_from_the_start(tmp_path: Path) -> None:
+    plan = tmp_path / "faults.yaml"
+    plan.write_text("rules:\n- {fault: status, event: submission, status: 503, nth: [1]}\n")
+    with sandbox_process("--latency=0", f"--faults={plan}") as process:
+        api = SandboxApi(base_url_of(process))
+        assert [api.post(video_task()).status_code for _ in range(2)] == [503, 200]
+
+
 def test_with_a_folder_of_its_own_it_still_knows_its_tasks_when_it_is_started_again(
     tmp_path: Path,
 ) -> None:
@@ -120,12 +134,13 @@ def test_with_a_folder_of_its_own_it_still_knows_its_tasks_when_it_is_started_ag
         row = api.video()
         remix["inputs"] = {"videoId": row["outputs"]["videoId"]}
         assert api.post(remix).status_code == 200
+        api.results(remix["taskUUID"])
         ledger = api.ledger()
         process.kill()
         process.communicate(timeout=10)
     with sandbox_process("--latency=0", folder) as process:
         api = SandboxApi(base_url_of(process))
-        assert api.ledger()["charges"] == ledger["charges"]
+        assert until(lambda: api.ledger()["charges"] == ledger["charges"], what="the same books")
         again = until(lambda: next(iter(api.rows(row["taskUUID"])), None), what="the video")
         assert again["videoUUID"] == row["videoUUID"]
         assert until(

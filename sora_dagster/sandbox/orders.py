@@ -1,0 +1,90 @@
+"""Turns a request whose form is right into an order: its inputs found, its price known."""
+
+from __future__ import annotations
+
+import httpx
+
+from sora_dagster.sandbox.calls import Caller
+from sora_dagster.sandbox.drawing.picture import PictureSpec
+from sora_dagster.sandbox.drawing.subjects import Subject
+from sora_dagster.sandbox.first_frames import load_first_frame
+from sora_dagster.sandbox.refusals import RefusedTaskError, parameter_page
+from sora_dagster.sandbox.rendering import VideoSpec
+from sora_dagster.sandbox.task_book import TaskBook
+from sora_dagster.sandbox.tasks import Order
+from sora_dagster.sandbox.validation import VideoRequest
+
+
+class Orders:
+    """Makes orders.
+
+    Arguments:
+        book: the tasks that were accepted, for the videos that remixes are made from.
+        client: fetches first-frame images.
+    """
+
+    def __init__(self, *, book: TaskBook, client: httpx.AsyncClient) -> None:
+        self._book = book
+        self._client = client
+
+    async def make(
+        self, request: VideoRequest, caller: Caller, *, is_restored: bool = False
+    ) -> Order:
+        """Find a request's inputs, and price it.
+
+        Arguments:
+            request: the request.
+            caller: who asks for it.
+            is_restored: whether it was accepted before, so that the video it is a remix of was
+                finished then and may be rendered again now.
+
+        Raises:
+            RefusedTaskError: where the image or the video is not there or does not fit.
+        """
+        subject = Subject(request.prompt, seed=0)
+        duration_seconds = request.duration_seconds or request.entry.default_duration_seconds
+        size = request.size
+        picture = PictureSpec(subject)
+        if request.image is not None:
+            frame = await load_first_frame(request.image, request.entry, self._client)
+            picture, size = PictureSpec(subject, first_frame=frame.encoded), frame.size
+        if request.video_id is not None:
+            parent = self._parent(
+                request, request.video_id, account=caller.account, is_restored=is_restored
+            )
+            picture, size = parent.picture.remixed(subject), parent.size
+            # Not documented; assumed: without a duration, a remix is as long as its parent.
+            duration_seconds = request.duration_seconds or parent.duration_seconds
+        if size is None:
+            raise AssertionError("a request without size, image and video was let through")
+        return Order(
+            request=request,
+            video=VideoSpec(
+                picture=picture,
+                size=size,
+                duration_seconds=duration_seconds,
+                output_format=request.output_format,
+                output_quality=request.output_quality,
+            ),
+            cost_usd=request.entry.price_usd(
+                size=size,
+                duration_seconds=duration_seconds,
+                number_results=request.number_results,
+            ),
+            base_url=caller.base_url,
+            account=caller.account,
+        )
+
+    def _parent(
+        self, request: VideoRequest, video_id: str, *, account: str, is_restored: bool
+    ) -> VideoSpec:
+        generation = self._book.find_video(video_id, account=account, only_finished=not is_restored)
+        if generation is None:
+            parameter = "inputs.videoId"
+            raise RefusedTaskError(
+                "invalidVideoId",
+                f"{parameter} is {video_id!r}, which is no finished video.",
+                parameter=parameter,
+                documentation=parameter_page(request.entry, parameter),
+            )
+        return generation.video

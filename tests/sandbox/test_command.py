@@ -1,0 +1,30 @@
+"""What the command refuses before it starts anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from sora_dagster.sandbox.command import sandbox_command
+
+
+def test_a_further_key_without_organization_is_refused() -> None:
+    result = CliRunner().invoke(sandbox_command, ["--extra-key=other"])
+    assert result.exit_code == 2
+    assert "KEY=ORGANIZATION" in result.output
+
+
+def test_a_wrong_fault_plan_is_told_with_all_its_problems(tmp_path: Path) -> None:
+    plan = tmp_path / "faults.yaml"
+    plan.write_text("rules:\n- {fault: reset, nth: [0]}\n- {fault: nothing}\n")
+    result = CliRunner().invoke(sandbox_command, [f"--faults={plan}"])
+    assert result.exit_code == 2
+    assert "rules[0].nth[0]" in result.output
+    assert "rules[1]" in result.output
+
+
+def test_a_fault_plan_that_is_not_there_is_named(tmp_path: Path) -> None:
+    result = CliRunner().invoke(sandbox_command, [f"--faults={tmp_path / 'nowhere.yaml'}"])
+    assert result.exit_code == 2
+    assert "nowhere.yaml" in result.output
