@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +16,27 @@ import click
 
 if TYPE_CHECKING:
     from sora_dagster.environment import Settings
+    from sora_dagster.progress import ClipProgress
 
 DEFAULT_HOME = Path(".sora")
 _DEMO_LATENCY_SECONDS = 4.0
 
 
-class _Terminated(BaseException):
-    """SIGTERM, as an exception, so that everything that was started is ended."""
+class _AskedToEnd(BaseException):
+    """SIGINT or SIGTERM, as an exception, so that everything that was started is ended.
+
+    Arguments:
+        number: the signal.
+    """
+
+    # An exception that is raised in a finalizer is dropped by Python, so that loops look here too.
+    number: int | None = None
+
+    @classmethod
+    def check(cls) -> None:
+        """Raise it where a signal came, also where its exception was dropped."""
+        if cls.number is not None:
+            raise cls
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -33,22 +47,23 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command; its exit status is 0 only when it did all it was asked."""
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _on_signal)
     try:
         cli.main(prog_name="sora-dagster", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, _AskedToEnd):
         click.echo("\nstopped; run the same command again to carry on", err=True)
-        sys.exit(130)
-    except _Terminated:
-        sys.exit(143)
+        # As shells report a process that a signal ended.
+        sys.exit(128 + (_AskedToEnd.number or signal.SIGINT))
     sys.exit(0)
 
 
-def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
-    raise _Terminated
+def _on_signal(number: int, _frame: FrameType | None) -> None:
+    _AskedToEnd.number = number
+    raise _AskedToEnd
 
 
 @contextmanager
@@ -353,7 +368,12 @@ def _run_pipeline(
         settings, home, environment=environment, max_quiet_minutes=max_quiet_minutes
     )
     with ProgressBar(console) as bar:
-        result = pipeline.run(bar.show)
+
+        def show(progress: Sequence[ClipProgress]) -> None:
+            _AskedToEnd.check()
+            bar.show(progress)
+
+        result = pipeline.run(show)
     print_result(console, result, storage_url=settings.storage_url)
     if after is not None:
         console.print(after)

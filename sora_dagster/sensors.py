@@ -18,14 +18,14 @@ from sora_dagster.resources import ClipStorageResource
 
 # A tick must end within 60 s; an event costs about 13 ms.
 _EVENTS_PER_TICK = 500
-# A run that is queued or starting counts as alive only while it is young: one that died without
-# saying so must not keep the next from starting.
-_YOUNG_RUN = timedelta(minutes=3)
-_WAITING_STATUSES = [
+# A run that has not taken the lease yet counts as alive only while it is young: one that died
+# without saying so must not keep the next from starting. It takes the lease soon after its start.
+_YOUNG_BEFORE_START = timedelta(minutes=3)
+_YOUNG_AFTER_START = timedelta(minutes=1)
+_BEFORE_START = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
 ]
 
 
@@ -163,14 +163,14 @@ def build_completion_sensor(
 
 def _is_about_to_collect(instance: dg.DagsterInstance, job_name: str) -> bool:
     """Whether a collecting run was launched that has not taken the lease yet."""
-    return bool(
+    now = datetime.now(UTC)
+    return any(
         instance.get_run_records(
-            dg.RunsFilter(
-                job_name=job_name,
-                statuses=_WAITING_STATUSES,
-                created_after=datetime.now(UTC) - _YOUNG_RUN,
-            ),
-            limit=1,
+            dg.RunsFilter(job_name=job_name, statuses=statuses, created_after=now - young), limit=1
+        )
+        for statuses, young in (
+            (_BEFORE_START, _YOUNG_BEFORE_START),
+            ([dg.DagsterRunStatus.STARTED], _YOUNG_AFTER_START),
         )
     )
 

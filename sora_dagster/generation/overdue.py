@@ -8,9 +8,10 @@ task be sent again. What was seen is never sent again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from sora_dagster.generation.archive import ClipArchive, FinishedTask, ReadyTask
 from sora_dagster.generation.ledger import Ledger
@@ -31,8 +32,9 @@ from sora_dagster.storage import ObjectMissingError
 
 _log = logging.getLogger(__name__)
 
-# A task that was sent so often, and that Runware still says it does not know, is left to a person.
-_MOST_TOKENS = 5
+# A task that was sent again so often, each time after Runware had not known it for long, and that
+# Runware still does not know, is left to a person.
+_MOST_LATE_REPLAYS = 4
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class Overdue:
         sent_times = self._times(task_uuid)
         if not (
             self._sender.replays
-            and len(sent_times) < _MOST_TOKENS
+            and self._late_replays(sent_times) < _MOST_LATE_REPLAYS
             and self._is_older(sent_times[-1], self._deadlines.unknown_seconds)
         ):
             return
@@ -195,6 +197,14 @@ class Overdue:
             return
         self._sender.replay(inference, token=len(sent_times) + 1)
         del self._sent_times[task_uuid]
+
+    def _late_replays(self, sent_times: Sequence[datetime]) -> int:
+        """How often a task was sent again long after it was sent before.
+
+        Replays within the window are many where an outage outlasts it, and count for nothing here.
+        """
+        wait = timedelta(seconds=self._deadlines.unknown_seconds)
+        return sum(later - earlier >= wait for earlier, later in pairwise(sent_times))
 
     def _is_past_deadline(self, task_uuid: str) -> bool:
         times = self._times(task_uuid)

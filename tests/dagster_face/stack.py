@@ -97,12 +97,12 @@ class Stack:
     def tick_completion_sensor(self) -> list[dg.RunRequest]:
         """Evaluate the completion sensor; gives the runs it asks for."""
         definitions = self.definitions
-        context = dg.build_sensor_context(
+        with dg.build_sensor_context(
             instance=self.instance,
             definitions=definitions,
             resources={"clip_storage": definitions.resources["clip_storage"]},  # type: ignore[index]
-        )
-        data = definitions.get_sensor_def("completion_sensor").evaluate_tick(context)
+        ) as context:
+            data = definitions.get_sensor_def("completion_sensor").evaluate_tick(context)
         return list(data.run_requests or [])
 
     def materialize(

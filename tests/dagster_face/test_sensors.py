@@ -7,6 +7,7 @@ import pytest
 
 from sora_dagster.generation.lease import Lease
 from sora_dagster.generation.markers import drop_marker
+from sora_dagster.graph import VideoGraph
 from sora_dagster.sensors import build_completion_sensor
 from tests.dagster_face.stack import Stack
 
@@ -62,24 +63,19 @@ def test_a_broken_dataset_fails_the_tick_and_names_the_problem(stack: Stack) -> 
         stack.tick_dataset_sensor()
 
 
-def tick(stack: Stack, **settings: float) -> list[dg.RunRequest]:
+def tick(stack: Stack, *, poll_after_seconds: float = 0.0) -> list[dg.RunRequest]:
+    """Evaluate the completion sensor; gives the runs it asks for."""
     definitions = stack.definitions
     sensor = build_completion_sensor(
-        definitions_graph(stack),
+        VideoGraph(stack.prompts_path),
         definitions.resolve_job_def("collect_clips"),
-        poll_after_seconds=settings.get("poll_after_seconds", 0.0),
+        poll_after_seconds=poll_after_seconds,
     )
-    context = dg.build_sensor_context(
+    with dg.build_sensor_context(
         instance=stack.instance,
         resources={"clip_storage": definitions.resources["clip_storage"]},  # type: ignore[index]
-    )
-    return list(sensor.evaluate_tick(context).run_requests or [])
-
-
-def definitions_graph(stack: Stack):  # type: ignore[no-untyped-def]
-    from sora_dagster.graph import VideoGraph
-
-    return VideoGraph(stack.prompts_path)
+    ) as context:
+        return list(sensor.evaluate_tick(context).run_requests or [])
 
 
 def test_nothing_outstanding_starts_nothing(stack: Stack) -> None:
@@ -116,12 +112,21 @@ def test_while_a_run_collects_no_other_is_started(stack: Stack) -> None:
     assert len(tick(stack)) == 1
 
 
-def test_a_run_that_was_killed_keeps_the_next_from_starting_only_while_it_is_young(
-    stack: Stack,
-) -> None:
+def test_while_a_young_run_is_starting_no_other_is_started(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
     stack.instance.add_run(
         dg.DagsterRun(job_name="collect_clips", status=dg.DagsterRunStatus.STARTED)
     )
     assert tick(stack) == []
+
+
+def test_a_marker_of_a_task_that_is_not_outstanding_is_put_away(stack: Stack) -> None:
+    stack.write({"id": "fox"})
+    stack.run_job("request_clips")
+    stack.run_job("collect_clips")
+    drop_marker(stack.root, "00000000-0000-4000-8000-000000000000", b"{}")
+    assert len(tick(stack)) == 1
+    stack.run_job("collect_clips")
+    assert list(stack.root.list("inbox")) == []
+    assert len(list(stack.root.list("quarantine"))) == 1
