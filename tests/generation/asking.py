@@ -1,0 +1,70 @@
+"""Asking for clips and collecting them without Dagster, quickly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sora_dagster.generation.archive import FinishedTask
+from sora_dagster.generation.clips import ClipRequest, ClipSpec
+from sora_dagster.generation.collector import PollSettings
+from sora_dagster.generation.generator import GenerationSettings, Generator
+from sora_dagster.generation.overdue import Deadlines
+from sora_dagster.generation.requested import Requested
+from sora_dagster.generation.requester import Asking
+from sora_dagster.generation.sender import SendSettings
+from sora_dagster.runware.client import RunwareClient
+from sora_dagster.storage import StorageRoot
+from tests.sandbox_server import KEY
+
+QUICK = PollSettings(first_seconds=0.2, factor=1.2, longest_seconds=0.5, look_seconds=0.05)
+
+
+def clip(clip_id: str = "fox", prompt: str = "a fox in snow", **fields: object) -> ClipRequest:
+    spec = ClipSpec.model_validate(
+        {
+            "clip_id": clip_id,
+            "prompt": prompt,
+            "size": "1280x720",
+            "duration_seconds": 4,
+            **fields,
+        }
+    )
+    return ClipRequest(asset="clips", clip=clip_id, spec=spec)
+
+
+def quick_generator(
+    base_url: str, root: StorageRoot, *, key: str = KEY, **settings: Any
+) -> Generator:
+    """A generator that waits for tenths of seconds where others wait for minutes."""
+    return Generator(
+        RunwareClient(key, base_url=base_url),
+        root,
+        GenerationSettings(
+            **{
+                "polls": QUICK,
+                "sending": SendSettings(confirm_seconds=0.1, replay_window_seconds=1.0),
+                "deadlines": Deadlines(unknown_seconds=0.3, unsent_seconds=0.3),
+                **settings,
+            }
+        ),
+    )
+
+
+def ask(generator: Generator, *asked: ClipRequest, **options: Any) -> list[Requested]:
+    settings: dict[str, Any] = {"root_run": "run", "run_limit_usd": None, **options}
+    return generator.request(asked, Asking(**settings))
+
+
+def collect(generator: Generator, rounds: int = 400) -> list[FinishedTask]:
+    """Collect until nothing is outstanding."""
+    collector = generator.collector()
+    finished: list[FinishedTask] = []
+    for _ in range(rounds):
+        look = collector.look()
+        if look.is_idle:
+            return finished
+        for done in [*look.finished, *map(generator.archive.store, look.ready)]:
+            generator.archive.close(done, collector.marker_keys(done.attempt.task_uuid))
+            finished.append(done)
+        collector.wait()
+    raise AssertionError("something stays outstanding")
