@@ -143,11 +143,15 @@ class Overdue:
         self, attempt: AttemptRecord, status: TaskStatus, markers: list[Marker]
     ) -> FinishedTask | ReadyTask | None:
         """A task that Runware had, and shows no more (or not yet)."""
+        is_past_deadline = self._is_past_deadline(attempt.task_uuid)
         if status.not_found is not None:
             told = self._told_by_markers(attempt.task_uuid, markers)
-            if told is not None:
+            # What is stored is final: a webhook of some of the results does not speak for the rest.
+            if told is not None and (
+                is_past_deadline or told.is_over(attempt.request.spec.number_results)
+            ):
                 return told_ready(attempt, told, markers)
-        if self._is_past_deadline(attempt.task_uuid):
+        if is_past_deadline:
             return self._archive.conclude(
                 attempt, "lost", self._lost("Runware had it, and does not know it any more")
             )

@@ -1,0 +1,315 @@
+"""A process that asks for two clips and collects them, and is killed at a named step of it.
+
+The test starts it with ``python -m tests.protocol.crash_child``. The steps are found by what is
+written, sent or read, from outside: the code that is tested knows nothing of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sora_dagster.generation.clips import ClipRequest, ClipSpec
+from sora_dagster.generation.collector import Collector, PollSettings, Round
+from sora_dagster.generation.download import DownloadError
+from sora_dagster.generation.generator import GenerationSettings, Generator
+from sora_dagster.generation.markers import WebhookAddress, drop_marker
+from sora_dagster.generation.overdue import Deadlines
+from sora_dagster.generation.requester import Asking
+from sora_dagster.generation.sender import SendSettings
+from sora_dagster.runware.client import RunwareClient
+from sora_dagster.runware.errors import RunwareError
+from sora_dagster.storage import ByteSink, StorageRoot
+from tests.sandbox_server import KEY
+
+CLIPS = ("fox", "owl")
+ROOT_RUN = "the run"
+# Room for two clips of 1.20 USD, and not for a third.
+RUN_LIMIT_USD = 2.5
+LONGEST_SECONDS = 40.0
+WEBHOOK_SECRET = "the secret of the crash tests"
+
+Operation = Literal["create", "write", "delete", "stream", "submit", "poll"]
+
+_TASK = r"tasks/[^/]+"
+_TAKE = r"clips/clips/[^/]+/take-1"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the protocol, by what it does.
+
+    Arguments:
+        operation: a write of the storage root, or a question to the API.
+        key: pattern of the object's key; not for questions.
+        says: text that the object has, where the key is not enough.
+        occurrence: which of them, counted from 1.
+    """
+
+    operation: Operation
+    key: str = ""
+    says: str = ""
+    occurrence: int = 1
+
+
+# In the order in which two clips that are asked for together go through them.
+STEPS = {
+    "root bound": Step("create", r"root\.json"),
+    "pending written": Step("write", r"pending/.+"),
+    "attempt claimed": Step("create", r"slots/.+/attempt-1\.json"),
+    "second pending written": Step("write", r"pending/.+", occurrence=2),
+    "second attempt claimed": Step("create", r"slots/.+/attempt-1\.json", occurrence=2),
+    "budget reserved": Step("create", r"budget/.+", says='"estimates_usd": {\n'),
+    "sent-1 taken": Step("create", rf"{_TASK}/sent-1\.json", says='"submit"'),
+    "second sent-1 taken": Step("create", rf"{_TASK}/sent-1\.json", '"submit"', occurrence=2),
+    "POST": Step("submit"),
+    "seen": Step("create", rf"{_TASK}/seen\.json"),
+    "second seen": Step("create", rf"{_TASK}/seen\.json", occurrence=2),
+    "poll": Step("poll"),
+    "video written": Step("stream", rf"{_TAKE}/.+\.mp4"),
+    "poster written": Step("write", rf"{_TAKE}/poster\.jpg"),
+    "manifest written": Step("create", rf"{_TAKE}/clip\.json"),
+    "outcome written": Step("create", rf"{_TASK}/outcome\.json"),
+    "budget settled": Step("create", r"budget/.+", says='"costs_usd": {\n'),
+    "marker removed": Step("delete", r"inbox/.+"),
+    "pending removed": Step("delete", r"pending/.+"),
+    "second manifest written": Step("create", rf"{_TAKE}/clip\.json", occurrence=2),
+    # Only where an earlier process was killed.
+    "sent-2 taken": Step("create", rf"{_TASK}/sent-2\.json"),
+    "second POST": Step("submit"),
+    "sent-1 voided": Step("create", rf"{_TASK}/sent-1\.json", says='"void"'),
+    "void outcome written": Step("create", rf"{_TASK}/outcome\.json", says='"void"'),
+}
+
+
+class CrashPoint:
+    """Kills this process when it comes to a step.
+
+    Arguments:
+        text: the step's name and the moment, such as ``"seen, before"``.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        name, _, self._moment = text.rpartition(", ")
+        self._step = STEPS[name]
+        self._count = 0
+
+    def install(self) -> None:
+        """Have every write of every storage root and every question to the API pass by here."""
+        for name in ("create", "write", "delete"):
+            self._wrap(StorageRoot, name)
+        for name in ("submit", "poll"):
+            self._wrap(RunwareClient, name)
+        self._wrap_writer()
+
+    def _wrap(self, owner: type, name: str) -> None:
+        act = getattr(owner, name)
+
+        def passing(itself: Any, target: Any, *body: bytes) -> Any:
+            key = target if isinstance(target, str) else ""
+            if not self._comes(name, key, b"".join(body)):
+                return act(itself, target, *body)
+            self.at("before")
+            result = act(itself, target, *body)
+            self.at("after")
+            return result
+
+        setattr(owner, name, passing)
+
+    def _wrap_writer(self) -> None:
+        write = StorageRoot.writer
+
+        @contextmanager
+        def passing(root: StorageRoot, key: str) -> Iterator[ByteSink]:
+            if not self._comes("stream", key):
+                with write(root, key) as sink:
+                    yield sink
+                return
+            self.at("before")
+            with write(root, key) as sink:
+                yield _HalfSink(sink, self)
+            self.at("after")
+
+        StorageRoot.writer = passing  # type: ignore[method-assign, assignment]
+
+    def _comes(self, operation: str, key: str, body: bytes = b"") -> bool:
+        """Whether what is about to be done is the step."""
+        step = self._step
+        if not (
+            operation == step.operation
+            and re.fullmatch(step.key, key)
+            and step.says.encode() in body
+        ):
+            return False
+        self._count += 1
+        return self._count == step.occurrence
+
+    def at(self, moment: str) -> None:
+        """Kill this process, if this is the moment."""
+        if moment == self._moment:
+            os.write(1, f"killed at {self._text}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class _HalfSink:
+    """Writes half of what it gets before the process may be killed."""
+
+    def __init__(self, sink: ByteSink, point: CrashPoint) -> None:
+        self._sink = sink
+        self._point = point
+
+    def write(self, chunk: bytes, /) -> object:
+        half = len(chunk) // 2
+        self._sink.write(chunk[:half])
+        self._point.at("middle")
+        return self._sink.write(chunk[half:])
+
+
+def clip_requests() -> list[ClipRequest]:
+    """The two clips."""
+    return [
+        ClipRequest(
+            asset="clips",
+            clip=clip_id,
+            spec=ClipSpec.model_validate(
+                {
+                    "clip_id": clip_id,
+                    "prompt": f"a {clip_id} in snow",
+                    "size": "1280x720",
+                    "duration_seconds": 4,
+                }
+            ),
+        )
+        for clip_id in CLIPS
+    ]
+
+
+def build_generator(base_url: str, storage: str, webhook_url: str | None) -> Generator:
+    """A generator that waits for little."""
+    return Generator(
+        RunwareClient(KEY, base_url=base_url),
+        StorageRoot(storage),
+        GenerationSettings(
+            webhook=WebhookAddress(webhook_url, WEBHOOK_SECRET) if webhook_url else None,
+            polls=PollSettings(
+                first_seconds=0.05, factor=1.2, longest_seconds=0.2, look_seconds=0.05
+            ),
+            sending=SendSettings(confirm_seconds=0.1, replay_window_seconds=1.0),
+            deadlines=Deadlines(unknown_seconds=0.1, unsent_seconds=0.1),
+        ),
+    )
+
+
+def ask(generator: Generator, *, drops_markers: bool) -> None:
+    """Ask for the clips; where wanted, do what the webhook receiver does when they are finished."""
+    for requested in generator.request(clip_requests(), Asking(ROOT_RUN, RUN_LIMIT_USD)):
+        print(
+            json.dumps({"clip": requested.request.clip, "state": requested.state.name}), flush=True
+        )
+        if drops_markers and requested.task_uuid is not None:
+            drop_marker(generator.ledger.root, requested.task_uuid, b"{}")
+
+
+def collect(generator: Generator) -> None:
+    """Collect until nothing is outstanding."""
+    if generator.ledger.is_empty:
+        return
+    collector = generator.collector()
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while not (look := _look(collector, generator)).is_idle:
+        finished = list(look.finished)
+        for ready in look.ready:
+            try:
+                finished.append(generator.archive.store(ready))
+            except DownloadError as error:
+                if lost := collector.not_stored(ready.attempt, error):
+                    finished.append(lost)
+        for done in finished:
+            generator.archive.close(done, collector.marker_keys(done.attempt.task_uuid))
+        if time.monotonic() > deadline:
+            raise AssertionError(f"something stays outstanding: {look}")
+        collector.wait()
+
+
+def _look(collector: Collector, generator: Generator) -> Round:
+    try:
+        return collector.look()
+    except RunwareError as error:
+        if not error.retryable:
+            raise
+        # As a collecting run does: what is generated goes on meanwhile.
+        return Round((), (), tuple(generator.ledger.pending()))
+
+
+def run_collect_job(folder: Path, base_url: str) -> None:
+    """Run the job `collect_clips` on a Dagster instance of the test's."""
+    import dagster as dg
+
+    from tests.dagster_face.stack import Stack
+
+    with dg.DagsterInstance.from_config(str(folder / "dagster")) as instance:
+        Stack(folder, base_url, instance).run_job("collect_clips")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--base-url")
+    parser.add_argument("--storage")
+    parser.add_argument("--ask", action="store_true", help="ask for the clips before collecting")
+    parser.add_argument("--drop-markers", action="store_true")
+    parser.add_argument("--webhook-url")
+    parser.add_argument("--crash-at")
+    parser.add_argument("--collect-job", type=Path, help="folder of a Dagster stack")
+    parser.add_argument("--serve", action="store_true", help="fork for each line of stdin")
+    options = parser.parse_args(arguments)
+    if options.serve:
+        serve()
+        return
+    if options.crash_at is not None:
+        CrashPoint(options.crash_at).install()
+    if options.collect_job is not None:
+        run_collect_job(options.collect_job, options.base_url)
+        return
+    with build_generator(options.base_url, options.storage, options.webhook_url) as generator:
+        if options.ask:
+            ask(generator, drops_markers=options.drop_markers)
+        collect(generator)
+
+
+def serve() -> None:
+    """Fork a process for each line of stdin, with its arguments; tell how it ended.
+
+    Most of a process's time would be its imports. A fork has them, and nothing else: it opens the
+    storage root and its connections for itself, and a SIGKILL ends it alone.
+    """
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            try:
+                main(json.loads(line))
+            except BaseException:  # noqa: BLE001
+                # Whatever it is, it is told, and the fork must not go on in the server's loop.
+                traceback.print_exc(file=sys.stdout)
+                sys.stdout.flush()
+                os._exit(1)
+            sys.stdout.flush()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        print(f"ended with {os.waitstatus_to_exitcode(status)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

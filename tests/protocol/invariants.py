@@ -1,0 +1,242 @@
+"""What must be true at the end of every scenario, checked against the sandbox's own books."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sora_dagster.generation.budget import BudgetEntry
+from sora_dagster.generation.records import AttemptRecord, OutcomeRecord
+from sora_dagster.media import MediaError, probe
+from sora_dagster.runware.client import RunwareClient
+from sora_dagster.runware.results import TaskStatus
+from tests.protocol.faulty_sandbox import CATALOGUE, KEY
+from tests.protocol.scenario import Scenario
+
+Violations = dict[int, list[str]]
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """Both sides' books at the end of a scenario.
+
+    Arguments:
+        attempts: every attempt of the root, each clip's in their order.
+        outcomes: how they ended, by task UUID.
+        charged_usd: what the sandbox charged for each task.
+        charge_counts: how often it charged each task.
+        told: how each task stands at the sandbox, now that no fault strikes.
+    """
+
+    attempts: list[AttemptRecord]
+    outcomes: dict[str, OutcomeRecord | None]
+    charged_usd: dict[str, float]
+    charge_counts: Counter[str]
+    told: dict[str, TaskStatus]
+
+    def is_exempt(self, task_uuid: str) -> bool:
+        """Whether an attempt may cost more in our books than was charged.
+
+        Only where Runware never said whether it has the task: it counts at its estimate then.
+        """
+        outcome = self.outcomes[task_uuid]
+        return outcome is not None and outcome.state == "unsure" and task_uuid not in self.charged
+
+    @property
+    def charged(self) -> Collection[str]:
+        """The tasks that were charged."""
+        return self.charge_counts.keys()
+
+
+def check_invariants(
+    scenario: Scenario, *, may_be_lost: Collection[str] = (), may_cost_more: bool = False
+) -> Violations:
+    """The violations of each of the four invariants; all lists are empty where all is well.
+
+    Arguments:
+        scenario: a scenario at its end; no fault may be in force any more.
+        may_be_lost: states (`lost`, `unsure`) that the scenario's assumption lets a video that was
+            charged and finished end in: reported, and not stored.
+        may_cost_more: whether its assumption lets our books hold more than was charged.
+    """
+    facts = _facts(scenario)
+    return {
+        1: _charged_once(facts),
+        2: _stored_or_reported(scenario, facts, may_be_lost),
+        3: _nothing_left(scenario, facts, may_cost_more=may_cost_more),
+        4: _within_limits(scenario, facts),
+    }
+
+
+def _facts(scenario: Scenario) -> _Facts:
+    attempts = scenario.attempts()
+    ledger = scenario.ledger()
+    charged_usd: dict[str, float] = {}
+    counts: Counter[str] = Counter()
+    for charge in scenario.charges():
+        uuid = charge["taskUUID"]
+        counts[uuid] += 1
+        charged_usd[uuid] = round(charged_usd.get(uuid, 0.0) + charge["cost"], 6)
+    uuids = list({record.task_uuid for record in attempts} | counts.keys())
+    told: dict[str, TaskStatus] = {}
+    if uuids:
+        with RunwareClient(KEY, base_url=scenario.sandbox.base_url, catalogue=CATALOGUE) as client:
+            told = client.poll(uuids)
+    return _Facts(
+        attempts=attempts,
+        outcomes={record.task_uuid: ledger.outcome(record.task_uuid) for record in attempts},
+        charged_usd=charged_usd,
+        charge_counts=counts,
+        told=told,
+    )
+
+
+def _charged_once(facts: _Facts) -> list[str]:
+    """Each attempt at most once, and no further one while an earlier may still succeed."""
+    violations = [
+        f"task {uuid} was charged {count} times"
+        for uuid, count in facts.charge_counts.items()
+        if count > 1
+    ]
+    known = {record.task_uuid for record in facts.attempts}
+    violations += [f"task {uuid} is no attempt" for uuid in facts.charged if uuid not in known]
+    for earlier, later in zip(facts.attempts, facts.attempts[1:], strict=False):
+        if (earlier.clip, earlier.take) != (later.clip, later.take):
+            continue
+        outcome, told = facts.outcomes[earlier.task_uuid], facts.told[earlier.task_uuid]
+        if outcome is None or outcome.state not in ("failed", "void"):
+            state = outcome.state if outcome else "open"
+            violations.append(f"{later.clip}: attempt {later.attempt} follows one that is {state}")
+        if told.results or told.processing:
+            violations.append(f"{later.clip}: attempt {earlier.attempt} succeeds, and is followed")
+    return violations
+
+
+def _stored_or_reported(
+    scenario: Scenario, facts: _Facts, may_be_lost: Collection[str]
+) -> list[str]:
+    """Every charged and finished video stored whole, with its cost; every failure with a reason."""
+    violations: list[str] = []
+    for record in facts.attempts:
+        uuid, who = record.task_uuid, f"{record.clip} attempt {record.attempt}"
+        outcome, told = facts.outcomes[uuid], facts.told[uuid]
+        if outcome is None:
+            violations.append(f"{who} has no outcome")
+            continue
+        reasons = [error.message for error in outcome.errors]
+        if outcome.state not in ("done", "void") and not (reasons and all(reasons)):
+            violations.append(f"{who} is {outcome.state} without a reason")
+        if uuid not in facts.charged:
+            continue
+        if not told.results:
+            if outcome.state not in ("failed", *may_be_lost):
+                violations.append(f"{who} failed at Runware and is {outcome.state} here")
+            continue
+        if outcome.state in may_be_lost:
+            continue
+        if not outcome.has_videos:
+            violations.append(f"{who} has videos at Runware and is {outcome.state} here")
+            continue
+        violations += _stored_whole(scenario, record, told, facts.charged_usd[uuid])
+    return violations
+
+
+def _stored_whole(
+    scenario: Scenario, record: AttemptRecord, told: TaskStatus, charged_usd: float
+) -> list[str]:
+    manifest = scenario.ledger().manifest(record.asset, record.clip, record.take)
+    if manifest is None:
+        return [f"{record.clip} take {record.take} has no manifest"]
+    violations = []
+    if manifest.task_uuid != record.task_uuid:
+        violations.append(f"{record.clip}: the manifest is of task {manifest.task_uuid}")
+    if abs(manifest.cost_usd - charged_usd) > 1e-6:
+        violations.append(
+            f"{record.clip}: {manifest.cost_usd} USD in the manifest, {charged_usd} USD charged"
+        )
+    stored = {video.video_uuid: video for video in manifest.videos}
+    if stored.keys() != {result.video_uuid for result in told.results}:
+        violations.append(
+            f"{record.clip}: {len(stored)} videos are stored, {len(told.results)} finished"
+        )
+    root = scenario.root()
+    for result in told.results:
+        video = stored.get(result.video_uuid)
+        if video is None or result.video_url is None:
+            continue
+        body = root.read_if_present(video.key)
+        if body != scenario.sandbox.http.get(result.video_url).content:
+            violations.append(f"{record.clip}: {video.key} is not the video that was generated")
+        elif hashlib.sha256(body).hexdigest() != video.sha256:
+            violations.append(f"{record.clip}: {video.key} has another hash than its manifest says")
+        else:
+            try:
+                with root.open(video.key) as file:
+                    probe(file)
+            except MediaError as error:
+                violations.append(f"{record.clip}: {video.key} cannot be decoded: {error}")
+    return violations
+
+
+def _nothing_left(scenario: Scenario, facts: _Facts, *, may_cost_more: bool) -> list[str]:
+    """No index entry, marker or upload is left, every slot has an outcome, and the sums agree."""
+    violations = [
+        f"{key} is left"
+        for folder in ("pending", "inbox", "incoming")
+        for key in scenario.keys(folder)
+    ]
+    violations += [
+        f"{record.clip} attempt {record.attempt} has no outcome"
+        for record in facts.attempts
+        if facts.outcomes[record.task_uuid] is None
+    ]
+    ours = round(
+        sum(
+            outcome.cost_usd
+            for uuid, outcome in facts.outcomes.items()
+            if outcome is not None and not facts.is_exempt(uuid)
+        ),
+        6,
+    )
+    theirs = round(sum(facts.charged_usd.values()), 6)
+    if ours < theirs or (ours > theirs and not may_cost_more):
+        violations.append(f"the outcomes cost {ours} USD together, and {theirs} USD were charged")
+    return violations
+
+
+def _within_limits(scenario: Scenario, facts: _Facts) -> list[str]:
+    """No run's limit is passed, neither by the log at any time nor by what was charged."""
+    violations: list[str] = []
+    log = [
+        BudgetEntry.model_validate_json(scenario.root().read(key))
+        for key in scenario.keys("budget")
+    ]
+    reserved_at_all = {task for entry in log for task in entry.estimates_usd}
+    violations += [
+        f"task {task} was charged, and no money was set aside for it"
+        for task in facts.charged
+        if task not in reserved_at_all
+    ]
+    for root_run, limit_usd in scenario.asked.items():
+        tasks: set[str] = set()
+        estimates: dict[str, float] = {}
+        costs: dict[str, float] = {}
+        for number, entry in enumerate(log, start=1):
+            if entry.root_run == root_run:
+                tasks |= entry.estimates_usd.keys()
+            estimates |= entry.estimates_usd
+            # What a task cost stands, whoever sets money aside for it afterwards.
+            costs |= entry.costs_usd
+            reserved = sum(costs.get(task, estimates[task]) for task in tasks)
+            if reserved > limit_usd + 1e-6:
+                violations.append(
+                    f"entry {number} of the log takes {root_run} to {reserved:.2f} USD of "
+                    f"{limit_usd:.2f}"
+                )
+        # An attempt that one run claimed and another sent is paid for by the other.
+        charged = sum(facts.charged_usd.get(task, 0.0) for task in tasks)
+        if charged > limit_usd + 1e-6:
+            violations.append(f"{root_run} was charged {charged:.2f} USD of {limit_usd:.2f}")
+    return violations

@@ -1,0 +1,279 @@
+"""One story of the generation protocol against a sandbox with faults, from the asking to the end.
+
+A scenario has a storage root of its own and as many processes (generators) on it as it takes. All
+its waits are tens of milliseconds, so that a story that takes an hour at Runware takes a moment.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import httpx
+
+from sora_dagster.generation.archive import FinishedTask
+from sora_dagster.generation.clips import ClipRequest, ClipSpec
+from sora_dagster.generation.collector import Collector, PollSettings, Round
+from sora_dagster.generation.download import DownloadError
+from sora_dagster.generation.generator import GenerationSettings, Generator
+from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.overdue import Deadlines
+from sora_dagster.generation.records import AttemptRecord, OutcomeRecord
+from sora_dagster.generation.requested import Requested
+from sora_dagster.generation.requester import Asking
+from sora_dagster.generation.retries import RetryQueue
+from sora_dagster.generation.sender import SendSettings
+from sora_dagster.runware.client import RunwareClient
+from sora_dagster.runware.errors import RunwareError
+from sora_dagster.storage import StorageRoot
+from tests.protocol.ending_early import CrashError
+from tests.protocol.faulty_sandbox import CATALOGUE, KEY, TINY, FaultySandbox
+
+QUICK = GenerationSettings(
+    polls=PollSettings(first_seconds=0.02, factor=1.2, longest_seconds=0.1, look_seconds=0.02),
+    sending=SendSettings(confirm_seconds=0.02, replay_window_seconds=0.2),
+    deadlines=Deadlines(
+        unknown_seconds=0.2, generation_seconds=60.0, unsent_seconds=0.3, fetch_seconds=60.0
+    ),
+    retry_wait_seconds=0.02,
+)
+_QUIET_SECONDS = 30.0
+
+
+class StaysOutstandingError(AssertionError):
+    """The collecting loop did not come to its end."""
+
+
+def clip(clip_id: str = "fox", **fields: Any) -> ClipRequest:
+    """A clip of the tiny model; its prompt holds its id, so that faults can be aimed at it."""
+    told: dict[str, Any] = {"prompt": f"a {clip_id} in snow", "size": "160x90", **fields}
+    spec = ClipSpec.model_validate({"clip_id": clip_id, "model": TINY.air, **told})
+    return ClipRequest(asset="clips", clip=clip_id, spec=spec)
+
+
+@dataclass
+class Scenario:
+    """One story: a storage root, the processes that work on it, and what the sandbox charged.
+
+    Arguments:
+        sandbox: the sandbox.
+        root_url: the storage root's URL.
+        settings: how the generators work.
+    """
+
+    sandbox: FaultySandbox
+    root_url: str
+    settings: GenerationSettings = QUICK
+    asked: dict[str, float] = field(default_factory=dict)
+    finished: list[FinishedTask] = field(default_factory=list)
+    _made: list[Generator] = field(default_factory=list)
+    _charges_before: int = 0
+
+    def __post_init__(self) -> None:
+        self._charges_before = len(self.sandbox.books()["charges"])
+        self._submissions_before = self.submissions_in_all()
+
+    # The processes
+
+    def root(self) -> StorageRoot:
+        """The storage root, as a process that starts now opens it."""
+        return StorageRoot(self.root_url)
+
+    def generator(
+        self,
+        root: StorageRoot | None = None,
+        *,
+        clock_is_wrong_by: timedelta = timedelta(),
+        transport: httpx.BaseTransport | None = None,
+        key: str = KEY,
+        **settings: Any,
+    ) -> Generator:
+        """A process that starts now.
+
+        Arguments:
+            root: the storage root as it sees it.
+            clock_is_wrong_by: how far its local clock is ahead.
+            transport: what carries its requests.
+            key: its API key.
+            settings: settings that differ from the scenario's.
+        """
+        client = RunwareClient(
+            key,
+            base_url=self.sandbox.base_url,
+            catalogue=CATALOGUE,
+            timeout_seconds=1.0,
+            retry_attempts=3,
+            retry_timeout_seconds=5.0,
+            transport=transport,
+        )
+        generator = Generator(client, root or self.root(), replace(self.settings, **settings))
+        if clock_is_wrong_by:
+            right = generator.ledger.clock
+            generator.ledger.clock = lambda: right() + clock_is_wrong_by
+        self._made.append(generator)
+        return generator
+
+    def close(self) -> None:
+        """End all processes."""
+        for generator in self._made:
+            generator.close()
+
+    def ask(
+        self,
+        generator: Generator,
+        *asked: ClipRequest,
+        root_run: str = "run",
+        limit_usd: float = 10.0,
+        **options: Any,
+    ) -> list[Requested]:
+        """Ask for clips on behalf of a run with a spending limit."""
+        self.asked[root_run] = limit_usd
+        return generator.request(asked, Asking(root_run, limit_usd, **options))
+
+    def ask_at_once(
+        self, generators: Sequence[Generator], *asked: ClipRequest, **options: Any
+    ) -> list[list[Requested] | BaseException]:
+        """Have several processes ask for the same clips at the same moment."""
+        start = threading.Barrier(len(generators))
+
+        def ask(generator: Generator) -> list[Requested] | BaseException:
+            start.wait()
+            try:
+                return self.ask(generator, *asked, **options)
+            except (RunwareError, CrashError) as error:
+                return error
+
+        with ThreadPoolExecutor(len(generators)) as pool:
+            return list(pool.map(ask, generators))
+
+    # Collecting
+
+    def collect(self, generator: Generator, *, rounds: int) -> None:
+        """Have a collecting process make some rounds, and then end."""
+        collector, retries = generator.collector(), generator.retries()
+        for _ in range(rounds):
+            self._round(generator, collector, retries)
+            collector.wait()
+
+    def run_until_quiet(
+        self,
+        generator: Generator | None = None,
+        *,
+        within_seconds: float = _QUIET_SECONDS,
+    ) -> None:
+        """Do what the sensor and the collecting run do, until there is nothing to do.
+
+        Arguments:
+            generator: the process; a new one by default.
+            within_seconds: when to give up.
+
+        Raises:
+            StaysOutstandingError: where there still is after that time.
+        """
+        deadline = time.monotonic() + within_seconds
+        generator = generator or self.generator()
+        while True:
+            collector, retries = generator.collector(), generator.retries()
+            try:
+                while self._round(generator, collector, retries) or not self._is_quiet():
+                    if time.monotonic() >= deadline:
+                        raise StaysOutstandingError(self.left())
+                    collector.wait()
+                return
+            except RunwareError as error:
+                # This run has failed; the sensor starts the next.
+                if time.monotonic() >= deadline:
+                    raise StaysOutstandingError(self.left()) from error
+                collector.wait()
+
+    def _is_quiet(self) -> bool:
+        # A marker in the inbox makes the sensor start a run, too.
+        return not list(self.root().list("inbox"))
+
+    def _round(self, generator: Generator, collector: Collector, retries: RetryQueue) -> bool:
+        """One round; whether there is more to do."""
+        try:
+            look = collector.look()
+        except RunwareError as error:
+            if not error.retryable:
+                raise
+            look = Round((), (), tuple(generator.ledger.pending()))
+        arrived = list(look.finished)
+        for ready in look.ready:
+            try:
+                arrived.append(generator.archive.store(ready))
+            except DownloadError as error:
+                if lost := collector.not_stored(ready.attempt, error):
+                    arrived.append(lost)
+        for finished in arrived:
+            if not retries.add(finished):
+                self.finished.append(finished)
+                self._close(generator, collector, finished)
+        due = retries.due()
+        for failed in due:
+            generator.request_again(failed)
+            self._close(generator, collector, failed)
+        return not look.is_idle or bool(due) or len(retries) > 0
+
+    def _close(self, generator: Generator, collector: Collector, finished: FinishedTask) -> None:
+        generator.archive.close(finished, collector.marker_keys(finished.attempt.task_uuid))
+
+    # What there is in the end
+
+    def ledger(self) -> Ledger:
+        """The records of the root."""
+        return Ledger(self.root())
+
+    def attempts(self) -> list[AttemptRecord]:
+        """Every attempt that was ever claimed, each clip's in their order."""
+        records = [
+            AttemptRecord.model_validate_json(self.root().read(info.key))
+            for info in self.root().list("slots")
+        ]
+        return sorted(records, key=lambda record: (record.clip, record.take, record.attempt))
+
+    def attempts_of(self, clip_id: str) -> list[AttemptRecord]:
+        """The attempts of one clip, in their order."""
+        return [record for record in self.attempts() if record.clip == clip_id]
+
+    def outcomes_of(self, clip_id: str) -> list[OutcomeRecord | None]:
+        """How each attempt of a clip ended, in their order."""
+        ledger = self.ledger()
+        return [ledger.outcome(record.task_uuid) for record in self.attempts_of(clip_id)]
+
+    def charges(self) -> list[Mapping[str, Any]]:
+        """What the sandbox charged since the scenario began."""
+        charges: list[Mapping[str, Any]] = self.sandbox.books()["charges"][self._charges_before :]
+        return charges
+
+    def charges_of(self, clip_id: str) -> int:
+        """How many charges there were for a clip."""
+        tasks = {record.task_uuid for record in self.attempts_of(clip_id)}
+        return sum(charge["taskUUID"] in tasks for charge in self.charges())
+
+    def submissions_in_all(self) -> int:
+        """POSTs of submissions that reached the sandbox since it started."""
+        return int(self.sandbox.books()["posts"]["submissions"])
+
+    @property
+    def submissions(self) -> int:
+        """POSTs of submissions that reached the sandbox since the scenario began."""
+        return self.submissions_in_all() - self._submissions_before
+
+    def keys(self, folder: str) -> list[str]:
+        """Keys of all objects in a folder of the root."""
+        return sorted(info.key for info in self.root().list(folder))
+
+    def left(self) -> str:
+        """What is still outstanding, for a failure's message."""
+        ledger = self.ledger()
+        tasks = [
+            f"{uuid}: files {[key.rpartition('/')[2] for key in self.keys(f'tasks/{uuid}')]}"
+            for uuid in ledger.pending()
+        ]
+        return "\n".join(["something stays outstanding:", *tasks, *self.keys("inbox")])

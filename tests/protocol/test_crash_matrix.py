@@ -1,0 +1,422 @@
+"""Processes killed with SIGKILL at every step: nothing is paid twice, nothing paid for is lost.
+
+Each row kills a real process at one step, or at two in a row, has a fresh process collect, and then
+another one ask again and collect. What happened is checked against the sandbox's own books.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import itertools
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from sora_dagster.generation.budget import BudgetEntry
+from sora_dagster.generation.layout import BUDGET_FOLDER
+from sora_dagster.generation.lease import DEFAULT_LEASE_SECONDS, is_live
+from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.records import AttemptRecord, ClipManifest
+from sora_dagster.media import probe
+from sora_dagster.processes import ManagedProcess, free_port, running, wait_until
+from sora_dagster.storage import StorageRoot
+from tests.dagster_face.stack import Stack
+from tests.protocol.crash_child import CLIPS, RUN_LIMIT_USD, STEPS, WEBHOOK_SECRET
+from tests.protocol.matrix import INVARIANTS, Matrix
+from tests.sandbox_server import KEY, Sandbox, sandbox_process
+
+REPOSITORY = Path(__file__).parents[2]
+UNFINISHED = {number: ["the story did not come to its end"] for number in INVARIANTS}
+
+
+def in_every_moment(name: str) -> list[str]:
+    moments = ("before", "middle", "after") if STEPS[name].operation == "stream" else None
+    return [f"{name}, {moment}" for moment in moments or ("before", "after")]
+
+
+AFTER_AN_EARLIER_CRASH = ("sent-2 taken", "second POST", "sent-1 voided", "void outcome written")
+SINGLE = [
+    (point,)
+    for name in STEPS
+    if name not in AFTER_AN_EARLIER_CRASH
+    for point in in_every_moment(name)
+]
+# A collecting process that makes good an earlier crash is killed too.
+DOUBLE = [
+    *[("POST, before", point) for point in in_every_moment("sent-2 taken")],
+    ("POST, before", "second POST, after"),
+    *[("budget reserved, after", point) for point in in_every_moment("sent-1 voided")],
+    *[("budget reserved, after", point) for point in in_every_moment("void outcome written")],
+    ("outcome written, after", "pending removed, before"),
+]
+
+
+@pytest.fixture(scope="module")
+def crash_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    with sandbox_process(
+        tmp_path_factory.mktemp("crash-sandbox"), ["--latency=0.05", "--reuse-rendered"]
+    ) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Processes]:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.protocol.crash_child", "--serve"],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        try:
+            yield Processes(server)
+        finally:
+            assert server.stdin is not None
+            server.stdin.close()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended.
+
+    Arguments:
+        status: its exit status, negative for the signal that killed it.
+        said: the lines it printed.
+    """
+
+    status: int
+    said: list[str]
+
+
+class Processes:
+    """Starts processes by forking, each with nothing but the imports of the one before.
+
+    Arguments:
+        server: the process that forks.
+    """
+
+    def __init__(self, server: subprocess.Popen[str]) -> None:
+        self._server = server
+
+    def run(self, sandbox: Sandbox, storage: Path, *options: str) -> Ended:
+        """Run one to its end."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        arguments = ["--base-url", sandbox.base_url, "--storage", str(storage), *options]
+        self._server.stdin.write(json.dumps(arguments) + "\n")
+        self._server.stdin.flush()
+        said: list[str] = []
+        for line in self._server.stdout:
+            if line.startswith("ended with "):
+                return Ended(int(line.removeprefix("ended with ")), said)
+            said.append(line.rstrip("\n"))
+        raise AssertionError("the process that forks has ended")
+
+
+def command(sandbox: Sandbox, storage: Path, *options: str) -> list[str]:
+    return [
+        sys.executable,
+        *("-m", "tests.protocol.crash_child"),
+        *("--base-url", sandbox.base_url),
+        *("--storage", str(storage)),
+        *options,
+    ]
+
+
+@dataclass
+class Books:
+    """What stands in a storage root, next to what the sandbox charged for it."""
+
+    sandbox: Sandbox
+    storage: Path
+    charged_before: Counter[str] = field(default_factory=Counter)
+    ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(StorageRoot(self.storage))
+        self.charged_before = self._charges()
+
+    def _charges(self) -> Counter[str]:
+        return Counter(charge["taskUUID"] for charge in self.sandbox.ledger()["charges"])
+
+    def _costs(self) -> dict[str, float]:
+        return {charge["taskUUID"]: charge["cost"] for charge in self.sandbox.ledger()["charges"]}
+
+    @property
+    def charges(self) -> Counter[str]:
+        """How often each task of this root was charged."""
+        return self._charges() - self.charged_before
+
+    @property
+    def charged_usd(self) -> float:
+        costs = self._costs()
+        return round(sum(costs[task] * times for task, times in self.charges.items()), 6)
+
+    @property
+    def attempts(self) -> list[AttemptRecord]:
+        return [
+            attempt
+            for clip in CLIPS
+            for take in self.ledger.takes("clips", clip)
+            for attempt in take.attempts
+        ]
+
+    def manifest(self, clip: str) -> ClipManifest | None:
+        return self.ledger.manifest("clips", clip, 1)
+
+    def is_whole(self, manifest: ClipManifest | None) -> bool:
+        """Whether a clip's objects are there, as the manifest describes them."""
+        if manifest is None or not self.ledger.root.exists(manifest.poster_key):
+            return False
+        bodies = [self.ledger.root.read_if_present(video.key) for video in manifest.videos]
+        return bool(bodies) and all(
+            body is not None
+            and hashlib.sha256(body).hexdigest() == video.sha256
+            and frame_count(body) == video.frame_count
+            for body, video in zip(bodies, manifest.videos, strict=True)
+        )
+
+    def violations(self) -> dict[int, list[str]]:
+        """What is wrong at the end, by the number of the invariant."""
+        charged = [f"{self.charged_usd} USD were charged"]
+        return {
+            1: self._charged_otherwise_than_once(),
+            2: [f"{clip} is not whole" for clip in CLIPS if not self.is_whole(self.manifest(clip))],
+            3: [*self._left(), *self._differences()],
+            4: charged if self.charged_usd > RUN_LIMIT_USD else [],
+        }
+
+    def _charged_otherwise_than_once(self) -> list[str]:
+        charges = self.charges
+        by_clip: Counter[str] = Counter()
+        for attempt in self.attempts:
+            by_clip[attempt.clip] += charges.pop(attempt.task_uuid, 0)
+        return [
+            *(f"task {task} is no attempt" for task in charges),
+            *(f"{clip} was charged {by_clip[clip]} times" for clip in CLIPS if by_clip[clip] != 1),
+        ]
+
+    def _left(self) -> list[str]:
+        folders = ("pending", "inbox", "incoming")
+        return [info.key for folder in folders for info in self.ledger.root.list(folder)]
+
+    def _differences(self) -> list[str]:
+        """Where outcomes, the spending log and the sandbox do not say the same."""
+        outcomes = {
+            attempt.task_uuid: outcome.cost_usd if outcome is not None else None
+            for attempt in self.attempts
+            for outcome in [self.ledger.outcome(attempt.task_uuid)]
+        }
+        log = [
+            BudgetEntry.model_validate_json(self.ledger.root.read(info.key))
+            for info in self.ledger.root.list(BUDGET_FOLDER)
+        ]
+        settled = {task: cost for entry in log for task, cost in entry.costs_usd.items()}
+        reserved = {task for entry in log for task in entry.estimates_usd}
+        total = round(sum(cost or 0.0 for cost in outcomes.values()), 6)
+        return [
+            *(f"task {task} has no outcome" for task, cost in outcomes.items() if cost is None),
+            *(
+                f"{task} is settled at {settled.get(task)} USD, its outcome says {outcomes[task]}"
+                for task in reserved
+                if settled.get(task) != outcomes[task]
+            ),
+            *([f"the outcomes come to {total} USD"] if total != self.charged_usd else []),
+        ]
+
+    def check_what_was_paid_is_stored(self) -> None:
+        """Everything that is charged has a whole clip, though nobody asked again."""
+        stored = {
+            manifest.task_uuid
+            for clip in CLIPS
+            if (manifest := self.manifest(clip)) and self.is_whole(manifest)
+        }
+        assert set(self.charges) == stored
+        assert self.ledger.is_empty or self.ledger.pending() == {}
+
+
+@functools.cache
+def frame_count(body: bytes) -> int:
+    """How many frames can be decoded; the sandbox gives all clips the same bytes."""
+    return probe(io.BytesIO(body)).frame_count
+
+
+def row_of(matrix: Matrix, what_is_killed: str) -> Callable[[Books], None]:
+    """Begin a row of the table of faults; gives what checks the invariants and ends it."""
+    name = f"killed: {what_is_killed}"
+    matrix.record(name, UNFINISHED)
+
+    def check(books: Books) -> None:
+        violations = books.violations()
+        matrix.record(name, violations)
+        assert violations == {number: [] for number in INVARIANTS}
+
+    return check
+
+
+@pytest.mark.parametrize("points", [*SINGLE, *DOUBLE], ids=" then ".join)
+def test_a_killed_process_never_pays_twice_and_loses_nothing(
+    processes: Processes,
+    crash_sandbox: Sandbox,
+    matrix: Matrix,
+    tmp_path: Path,
+    points: Sequence[str],
+) -> None:
+    check = row_of(matrix, " then ".join(points))
+    books = Books(crash_sandbox, tmp_path / "storage")
+    asking: tuple[str, ...] = ("--ask", "--drop-markers")
+    for point in points:
+        killed = processes.run(crash_sandbox, books.storage, *asking, "--crash-at", point)
+        assert (killed.status, killed.said[-1:]) == (-signal.SIGKILL, [f"killed at {point}"])
+        asking = ()
+    assert processes.run(crash_sandbox, books.storage) == Ended(0, [])
+    books.check_what_was_paid_is_stored()
+    again = processes.run(crash_sandbox, books.storage, "--ask")
+    assert again.status == 0, "\n".join(again.said)
+    check(books)
+
+
+def test_a_runware_that_is_killed_and_comes_back_costs_no_clip(
+    matrix: Matrix, tmp_path: Path
+) -> None:
+    check = row_of(matrix, "the sandbox, while clips are outstanding")
+    port, data = free_port(), tmp_path / "data"
+    arguments = [f"--port={port}", f"--data-dir={data}", "--latency=3", "--reuse-rendered"]
+    sandboxes = itertools.count(1)
+
+    def start() -> ManagedProcess:
+        return ManagedProcess(
+            "the sandbox",
+            [sys.executable, "-m", "sora_dagster", "sandbox", *arguments],
+            environment={},
+            log_path=tmp_path / f"sandbox-{next(sandboxes)}.log",
+        )
+
+    first = start()
+    try:
+        sandbox = Sandbox(first.wait_for_line("listening on "))
+        books = Books(sandbox, tmp_path / "storage")
+        with running(
+            "the collecting process",
+            command(sandbox, books.storage, "--ask"),
+            environment={"PYTHONPATH": str(REPOSITORY)},
+            log_path=tmp_path / "child.log",
+        ) as child:
+            wait_for(lambda: len(list(books.ledger.root.list("tasks"))) >= 4, child)
+            os.kill(first.pid, signal.SIGKILL)
+            first.wait()
+            assert len(books.ledger.pending()) == 2
+            second = start()
+            try:
+                second.wait_for_line("listening on ")
+                wait_for(lambda: child.has_ended)
+                assert child.wait() == 0, child.last_output()
+                check(books)
+            finally:
+                second.end()
+    finally:
+        first.end()
+
+
+def test_webhooks_that_a_killed_receiver_does_not_get_are_made_good_by_polls(
+    matrix: Matrix, tmp_path: Path
+) -> None:
+    check = row_of(matrix, "the webhook receiver, before the webhooks")
+    with sandbox_process(tmp_path, ["--latency=3", "--reuse-rendered"]) as sandbox:
+        books = Books(sandbox, tmp_path / "storage")
+        with running(
+            "the webhook receiver",
+            [
+                *(sys.executable, "-m", "sora_dagster", "webhook", "--port=0"),
+                *("--storage", str(books.storage)),
+            ],
+            environment={"SORA_WEBHOOK_SECRET": WEBHOOK_SECRET},
+            log_path=tmp_path / "receiver.log",
+        ) as receiver:
+            url = receiver.wait_for_line("listening on ")
+            with running(
+                "the collecting process",
+                command(sandbox, books.storage, "--ask", "--webhook-url", url),
+                environment={"PYTHONPATH": str(REPOSITORY)},
+                log_path=tmp_path / "child.log",
+            ) as child:
+                wait_for(lambda: len(list(books.ledger.root.list("tasks"))) >= 4, child)
+                os.kill(receiver.pid, signal.SIGKILL)
+                receiver.wait()
+                assert list(books.ledger.root.list("inbox")) == []
+                wait_for(lambda: child.has_ended)
+                assert child.wait() == 0, child.last_output()
+        check(books)
+
+
+def test_a_collecting_run_that_was_killed_and_stays_started_is_followed_by_another(
+    crash_sandbox: Sandbox, matrix: Matrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = row_of(matrix, "a collect_clips run, while it waits")
+    monkeypatch.setenv("RUNWARE_API_KEY", KEY)
+    monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
+    (tmp_path / "dagster").mkdir()
+    (tmp_path / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(tmp_path / "dagster")) as instance:
+        stack = Stack(tmp_path, crash_sandbox.base_url, instance)
+        stack.write(*[{"id": clip, "size": "1280x720", "duration": 4} for clip in CLIPS])
+        books = Books(crash_sandbox, tmp_path / "storage")
+        assert stack.run_job("request_clips").success
+        dies_waiting = ("--collect-job", str(tmp_path), "--crash-at", "poll, after")
+        run = subprocess.run(
+            command(crash_sandbox, books.storage, *dies_waiting), cwd=REPOSITORY, check=False
+        )
+        assert run.returncode == -signal.SIGKILL
+        [killed] = instance.get_runs(dg.RunsFilter(job_name="collect_clips"))
+        assert killed.status is dg.DagsterRunStatus.STARTED
+        assert is_live(books.ledger)
+        assert stack.tick_completion_sensor() == []
+        let_time_pass(stack, DEFAULT_LEASE_SECONDS)
+        assert not is_live(books.ledger)
+        let_time_pass(stack, 200)
+        assert len(stack.tick_completion_sensor()) == 1
+        assert stack.run_job("collect_clips").success
+        assert stack.tick_completion_sensor() == []
+        assert [len(stack.events("clips", clip)) for clip in CLIPS] == [1, 1]
+        still = instance.get_run_by_id(killed.run_id)
+        assert still is not None
+        assert still.status is dg.DagsterRunStatus.STARTED
+        check(books)
+
+
+def let_time_pass(stack: Stack, seconds: float) -> None:
+    """Make everything that the stores hold older, as their own clocks would."""
+    for path in (stack.folder / "storage").rglob("*"):
+        if path.is_file():
+            status = path.stat()
+            os.utime(path, (status.st_atime - seconds, status.st_mtime - seconds))
+    with sqlite3.connect(stack.folder / "dagster" / "history" / "runs.db") as database:
+        database.execute(
+            "UPDATE runs SET create_timestamp = datetime(create_timestamp, ?)",
+            [f"-{seconds} seconds"],
+        )
+
+
+def wait_for(condition: Callable[[], bool], process: ManagedProcess | None = None) -> None:
+    """Wait until a condition holds, while a process must go on."""
+
+    def holds() -> bool:
+        if condition():
+            return True
+        if process is not None:
+            process.check()
+        return False
+
+    assert wait_until(holds, timeout_seconds=60)

@@ -1,0 +1,115 @@
+"""Under each fault: paid once, nothing lost, nothing left, no limit passed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from sora_dagster.generation.ledger import RootMismatchError
+from tests.protocol import delivery_rows, result_rows, submission_rows
+from tests.protocol.conftest import OTHER_ACCOUNT_KEY
+from tests.protocol.faulty_sandbox import FaultySandbox, Receiver
+from tests.protocol.invariants import check_invariants
+from tests.protocol.matrix import INVARIANTS, Matrix
+from tests.protocol.row import Row, Story, play, stored
+from tests.protocol.scenario import QUICK, Scenario, clip
+
+NewScenario = Callable[..., Scenario]
+
+ROWS = [*submission_rows.ROWS, *result_rows.ROWS, *delivery_rows.ROWS]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.fault.replace(" ", "-") for row in ROWS])
+def test_a_fault_costs_nothing_twice_and_loses_nothing(
+    row: Row, new_scenario: NewScenario, receiver: Receiver, matrix: Matrix
+) -> None:
+    scenario = new_scenario(settings=row.settings)
+    if row.webhook:
+        address = receiver.over(scenario.root())
+        scenario.settings = replace(row.settings, webhook=address)
+    try:
+        story = play(row, scenario)
+    except BaseException:
+        matrix.record(
+            row.fault, {number: ["did not end"] for number in INVARIANTS}, needs=row.needs
+        )
+        raise
+    violations = check_invariants(
+        scenario, may_be_lost=row.may_be_lost, may_cost_more=row.may_cost_more
+    )
+    matrix.record(row.fault, violations, needs=row.needs)
+    assert violations == {1: [], 2: [], 3: [], 4: []}
+    row.expect(story)
+
+
+def test_another_accounts_key_stops_and_sends_nothing(
+    new_scenario: NewScenario, matrix: Matrix
+) -> None:
+    scenario = new_scenario()
+    scenario.ask(scenario.generator(), clip())
+    before = scenario.submissions
+    with pytest.raises(RootMismatchError, match="belongs to Runware account"):
+        scenario.ask(scenario.generator(key=OTHER_ACCOUNT_KEY), clip("owl"))
+    assert scenario.submissions == before
+    assert scenario.attempts_of("owl") == []
+    scenario.run_until_quiet()
+    violations = check_invariants(scenario)
+    matrix.record("another account's key", violations)
+    assert violations == {1: [], 2: [], 3: [], 4: []}
+
+
+def test_wrong_clocks_change_nothing(
+    faulty: FaultySandbox, new_scenario: NewScenario, matrix: Matrix
+) -> None:
+    """Runware's clock is three days ahead, the asker's two hours behind, the collector's ahead."""
+    scenario = new_scenario()
+    faulty.set_faults(
+        clock_shift_seconds=3 * 86_400, rules=[{"fault": "late_result", "delay_seconds": 0.5}]
+    )
+    scenario.ask(scenario.generator(clock_is_wrong_by=timedelta(hours=-2)), clip())
+    scenario.run_until_quiet(scenario.generator(clock_is_wrong_by=timedelta(hours=3)))
+    faulty.clear_faults()
+    violations = check_invariants(scenario)
+    matrix.record("clocks wrong", violations)
+    assert violations == {1: [], 2: [], 3: [], 4: []}
+    stored()(Story(scenario))
+
+
+def test_the_check_notices_a_task_that_is_charged_twice(
+    faulty: FaultySandbox, new_scenario: NewScenario
+) -> None:
+    """Replays against an API that charges them again: what the setting is there to prevent."""
+    scenario = new_scenario()
+    faulty.set_faults(
+        known_uuids="charged_again",
+        rules=[{"fault": "lose_answer", "nth": 1}, {"fault": "not_yet_known", "polls": 2}],
+    )
+    scenario.ask(scenario.generator(), clip())
+    faulty.clear_faults()
+    scenario.run_until_quiet()
+    violations = check_invariants(scenario)
+    assert "charged 2 times" in violations[1][0]
+    assert violations[3]
+
+
+def test_the_check_notices_a_stored_video_that_is_not_whole(
+    faulty: FaultySandbox, new_scenario: NewScenario
+) -> None:
+    scenario = new_scenario()
+    scenario.ask(scenario.generator(), clip())
+    scenario.run_until_quiet()
+    video = Story(scenario).manifest().videos[0]
+    whole = scenario.root().read(video.key)
+    scenario.root().write(video.key, whole[:-100])
+    assert check_invariants(scenario)[2]
+
+
+def test_the_check_notices_what_is_left(new_scenario: NewScenario) -> None:
+    scenario = new_scenario(settings=QUICK)
+    scenario.ask(scenario.generator(), clip())
+    violations = check_invariants(scenario)
+    assert violations[2]
+    assert violations[3]

@@ -1,0 +1,279 @@
+"""Random sequences of faults, askings, collections and crashes, each from one seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sora_dagster.generation.clips import ClipRequest
+from sora_dagster.generation.markers import drop_marker
+from sora_dagster.runware.errors import RunwareError
+from sora_dagster.storage import StorageRoot
+from tests.protocol.ending_early import CrashError, crashing_at
+from tests.protocol.faulty_sandbox import PRICE_USD, Receiver
+from tests.protocol.scenario import QUICK, Scenario, clip
+
+_NAMES = ("fox", "owl", "crab")
+# How long a generation takes where a known UUID is refused only while it runs: much longer than
+# the time in which a task is replayed, which is what that API needs of us.
+_LONG_GENERATION = {"fault": "late_result", "delay_seconds": 1.0}
+NEEDS = (
+    "where a known UUID is charged again, replays turned off, and a task that Runware says neither "
+    "yes nor no to may end `unsure`; where it is refused only while it runs, generations (failing "
+    "ones too) longer than the replay window, and no accepted task called unknown"
+)
+
+
+@dataclass
+class Walk:
+    """One random sequence.
+
+    Arguments:
+        seed: decides all of it.
+        scenario: where it is played.
+        told: what was done, for a failure's message.
+    """
+
+    seed: int
+    scenario: Scenario
+    told: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+        # States that a video may end in by what the sequence assumes of Runware.
+        self.may_be_lost: tuple[str, ...] = ()
+
+    def run(self, receiver: Receiver) -> None:
+        """Ask, collect partly and crash under faults, then collect without them until quiet."""
+        rng, scenario = self._random, self.scenario
+        self._prepare(receiver)
+        steps: list[Callable[[], None]] = [self._ask]
+        steps += rng.choices(
+            [self._ask, self._ask_at_once, self._collect, self._crash, self._forge],
+            weights=[3, 2, 4, 4, 1],
+            k=rng.randint(2, 5),
+        )
+        for step in steps:
+            step()
+        scenario.sandbox.clear_faults()
+        self.told.append("the faults end; collected until quiet")
+        scenario.run_until_quiet()
+
+    def _prepare(self, receiver: Receiver) -> None:
+        rng = self._random
+        known_uuids = rng.choices(
+            ["refused_always", "refused_while_running", "charged_again"], weights=[5, 1, 3]
+        )[0]
+        settings = QUICK
+        if known_uuids == "charged_again":
+            # Without replays, only the deadline ends a task of which no word ever comes.
+            settings = replace(
+                settings,
+                sending=replace(settings.sending, replays=False),
+                deadlines=replace(settings.deadlines, generation_seconds=2.0),
+            )
+            self.may_be_lost = ("unsure",)
+        if rng.random() < 0.3:
+            settings = replace(settings, webhook=receiver.over(self.scenario.root()))
+        self.scenario.settings = settings
+        plan = self._plan(known_uuids)
+        self.scenario.sandbox.set_faults(**plan)
+        self._clips = [
+            clip(name, number_results=rng.choice([1, 1, 2])) for name in _NAMES[: rng.randint(1, 3)]
+        ]
+        self._limits = {
+            f"run {number}": PRICE_USD * rng.choice([1.5, 3.5, 30]) for number in range(2)
+        }
+        self.told += [
+            f"plan: {plan}",
+            f"clips: { {it.clip: it.spec.number_results for it in self._clips} }, "
+            f"limits: {self._limits}, webhook: {settings.webhook is not None}",
+        ]
+
+    def _plan(self, known_uuids: str) -> dict[str, Any]:
+        rng = self._random
+        drawn = [self._rule() for _ in range(rng.randint(1, 4))]
+        if rng.random() < 0.4:
+            # What tempts a client most to pay twice: no answer, and then no sign of the task.
+            drawn[:2] = [
+                {**rng.choice(_ACCEPTED_UNHEARD), "nth": rng.sample(range(1, 4), 2)},
+                {"fault": "not_yet_known", "polls": rng.randint(1, 8)},
+            ]
+        if known_uuids == "refused_while_running":
+            # It would make and charge again what was finished, while nobody could know of it.
+            drawn = [rule for rule in drawn if rule["fault"] not in _HIDING]
+            # First, since a failure that strikes decides how its generation ends.
+            drawn.insert(0, _LONG_GENERATION)
+        plan = {"known_uuids": known_uuids, "rules": drawn}
+        if rng.random() < 0.3:
+            plan["unknown_polls"] = rng.choice(["silent", "silent_running"])
+        return plan
+
+    def _rule(self) -> dict[str, Any]:
+        rng = self._random
+        rule: dict[str, Any] = dict(rng.choice(_RULES))
+        if rule["fault"] in ("late_result", "refuse_batch", "webhook_late"):
+            return rule
+        match rng.randint(0, 2):
+            case 0:
+                rule["nth"] = sorted(rng.sample(range(1, 7), rng.randint(1, 3)))
+            case 1:
+                rule["times"] = rng.randint(1, 6)
+            case _:
+                rule["prompt_contains"] = rng.choice(_NAMES)
+        return rule
+
+    # Steps
+
+    def _asked(self) -> tuple[list[ClipRequest], str, float]:
+        rng = self._random
+        some = rng.sample(self._clips, rng.randint(1, len(self._clips)))
+        root_run = rng.choice(list(self._limits))
+        return some, root_run, self._limits[root_run]
+
+    def _ask(self) -> None:
+        some, root_run, limit = self._asked()
+        retry_failed = self._random.random() < 0.2
+        try:
+            answers = self.scenario.ask(
+                self.scenario.generator(),
+                *some,
+                root_run=root_run,
+                limit_usd=limit,
+                retry_failed=retry_failed,
+            )
+            came_of_it = str([answer.state.value for answer in answers])
+        except RunwareError as error:
+            came_of_it = type(error).__name__
+        self.told.append(
+            f"{root_run} asks for {[it.clip for it in some]} (retry_failed {retry_failed}): "
+            f"{came_of_it}"
+        )
+
+    def _ask_at_once(self) -> None:
+        some, root_run, limit = self._asked()
+        answers = self.scenario.ask_at_once(
+            [self.scenario.generator() for _ in range(2)],
+            *some,
+            root_run=root_run,
+            limit_usd=limit,
+        )
+        self.told.append(
+            f"{root_run} asks twice at once for {[it.clip for it in some]}: "
+            + " and ".join(
+                type(came).__name__
+                if isinstance(came, BaseException)
+                else str([answer.state.value for answer in came])
+                for came in answers
+            )
+        )
+
+    def _collect(self) -> None:
+        rounds = self._random.randint(1, 4)
+        self.told.append(f"collected for {rounds} rounds")
+        self._collect_rounds(rounds, self.scenario.root())
+
+    def _collect_rounds(self, rounds: int, root: StorageRoot) -> None:
+        try:
+            self.scenario.collect(self.scenario.generator(root), rounds=rounds)
+        except RunwareError as error:
+            self.told.append(f"  it failed: {type(error).__name__}")
+
+    def _crash(self) -> None:
+        step, asks = self._random.randrange(0, 50), self._random.random() < 0.6
+        some, root_run, limit = self._asked()
+        self.told.append(
+            f"crash at step {step} of {'asking and ' if asks else ''}collecting "
+            f"({root_run}, {[it.clip for it in some]})"
+        )
+        root = self.scenario.root()
+        with crashing_at(root, step):
+            try:
+                if asks:
+                    self.scenario.ask(
+                        self.scenario.generator(root), *some, root_run=root_run, limit_usd=limit
+                    )
+                self._collect_rounds(4, root)
+                self.told.append("  it did not come to that")
+            except CrashError:
+                pass
+            except RunwareError as error:
+                self.told.append(f"  it failed: {type(error).__name__}")
+
+    def _forge(self) -> None:
+        """Markers that are none of Runware's, for a task that was sent or for none."""
+        attempts = self.scenario.attempts()
+        if not attempts:
+            # The receiver writes nothing into a root from which nothing was sent.
+            return
+        known = self._random.random() < 0.5
+        uuid = (
+            self._random.choice(attempts).task_uuid
+            if known
+            else "11111111-2222-4333-8444-555555555555"
+        )
+        self.told.append(f"a forged marker for {uuid}")
+        body = b'{"error": {"code": "inferenceError", "message": "forged", "taskUUID": "%s"}}'
+        drop_marker(self.scenario.root(), uuid, body % uuid.encode())
+
+    def __str__(self) -> str:
+        return "\n".join([f"seed {self.seed}:", *self.told])
+
+
+_ACCEPTED_UNHEARD: tuple[dict[str, Any], ...] = (
+    {"fault": "lose_answer"},
+    {"fault": "reset"},
+    {"fault": "empty_data"},
+    {"fault": "garbage"},
+    {"fault": "status", "status": 500, "moment": "after"},
+    {"fault": "status", "status": 504, "moment": "after"},
+)
+
+_HIDING = frozenset({"unknown", "not_yet_known", "forgotten"})
+
+_RULES: tuple[dict[str, Any], ...] = (
+    {"fault": "lose_answer"},
+    {"fault": "lose_answer"},
+    {"fault": "lose_answer", "moment": "before"},
+    {"fault": "lose_answer", "event": ["poll", "details", "account"]},
+    {"fault": "reset"},
+    {"fault": "reset", "event": ["submission", "poll", "download"]},
+    {"fault": "garbage", "event": ["submission", "poll", "details"]},
+    {"fault": "empty_data"},
+    {"fault": "empty_data", "moment": "before"},
+    {"fault": "status", "status": 429, "retry_after_seconds": 1},
+    {"fault": "status", "status": 429, "event": ["poll", "details", "account"]},
+    {"fault": "status", "status": 402},
+    {"fault": "status", "status": 500, "event": ["submission", "poll"]},
+    {"fault": "status", "status": 500, "moment": "after"},
+    {"fault": "status", "status": 503, "body": "html", "moment": "after"},
+    {"fault": "status", "status": 504, "event": ["submission", "details"]},
+    {"fault": "refuse_batch"},
+    {"fault": "refuse", "error": "validation", "positions": 1},
+    {"fault": "refuse", "error": "safety"},
+    {"fault": "unknown"},
+    {"fault": "not_yet_known", "polls": 3},
+    {"fault": "not_yet_known", "seconds": 0.3},
+    {"fault": "forgotten", "polls": 0},
+    {"fault": "archived_refusal"},
+    {"fault": "fail", "error": "provider"},
+    {"fault": "fail", "error": "provider", "results": 1},
+    {"fault": "fail", "error": "timeout", "told_in": "data"},
+    {"fault": "fail", "error": "safety"},
+    {"fault": "late_result", "delay_seconds": 0.2},
+    {"fault": "nsfw"},
+    {"fault": "wrong_cost", "told": "missing"},
+    {"fault": "wrong_cost", "told": "zero"},
+    {"fault": "webhook_lost"},
+    {"fault": "webhook_late", "delay_seconds": 0.2},
+    {"fault": "webhook_repeated", "copies": 3},
+    {"fault": "webhook_failure", "of": "all"},
+    {"fault": "webhook_malformed"},
+    {"fault": "download_gone"},
+    {"fault": "download_truncated"},
+    {"fault": "download_wrong_length"},
+    {"fault": "download_corrupt"},
+    {"fault": "download_redirected"},
+)
