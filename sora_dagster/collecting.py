@@ -126,9 +126,9 @@ class CollectingRun:
                         continue
                     self._log(finished)
                     self._hold_or_close(collector, finished)
-                asked_again = self._request_again(collector)
-                self._request_remixes(collector, outstanding=round_.outstanding)
-                if round_.is_idle and not (asked_again or self._held or self._retries):
+                asked = self._request_again(collector)
+                asked |= self._request_remixes(collector, outstanding=round_.outstanding)
+                if round_.is_idle and not (asked or self._held or self._retries):
                     return
                 if self._monotonic() >= deadline:
                     self._report.left = len(round_.outstanding)
@@ -215,16 +215,20 @@ class CollectingRun:
             self._close(collector, failed)
         return bool(due)
 
-    def _request_remixes(self, collector: Collector, *, outstanding: Iterable[str]) -> None:
-        """Ask for the remixes of the held clips, once no more clips are worth waiting for."""
+    def _request_remixes(self, collector: Collector, *, outstanding: Iterable[str]) -> bool:
+        """Ask for the remixes of the held clips, once no more clips are worth waiting for.
+
+        Returns:
+            Whether they were asked for.
+        """
         if not self._held:
-            return
+            return False
         more_to_come = any(
             collector.asset_of(uuid) == self._graph.clips.to_user_string() for uuid in outstanding
         )
         lingered = self._monotonic() - self._held_since
         if more_to_come and lingered < self._limits.remix_linger_seconds:
-            return
+            return False
         for (root_run, limit), asked in self._remixes_by_run().items():
             # A new take of a clip makes its remixes stale; buying them anew is the user's word.
             asking = Asking(root_run, limit, regenerate_stale=False)
@@ -242,6 +246,7 @@ class CollectingRun:
         for finished in self._held.values():
             self._close(collector, finished)
         self._held.clear()
+        return True
 
     def _remixes_by_run(self) -> dict[tuple[str, float | None], list[ClipRequest]]:
         """The remixes that the dataset asks for of the held clips, by who pays for them."""

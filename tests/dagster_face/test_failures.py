@@ -143,3 +143,12 @@ def test_a_lost_answer_is_cleared_up_within_the_request(faulty: FaultyStack) -> 
     assert stack.run_job("collect_clips").success
     charged = [charge["taskUUID"] for charge in sandbox.ledger()["charges"]]
     assert len(charged) == len(set(charged)) == 2
+
+
+def test_remixes_of_a_clip_that_came_late_are_made_in_the_same_run(faulty: FaultyStack) -> None:
+    stack, sandbox = faulty({"fault": "download_gone", "times": 1, "status": 404})
+    stack.write({"id": "fox", "recipes": ["night"]}, recipes={"night": "at night"})
+    stack.run_job("request_clips")
+    assert stack.run_job("collect_clips").success
+    assert stack.events("remixes", "fox|night")
+    assert len(sandbox.ledger()["charges"]) == 2
