@@ -6,6 +6,7 @@ import asyncio
 import functools
 import socket
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -66,7 +67,7 @@ async def hang_up(scope: Scope, receive: Receive) -> None:
     await _until_gone(receive)
 
 
-class _WithoutAnswer(Response):
+class _WithoutAnswer(Response, ABC):
     """An answer that is none: something is done to the connection, and that is all."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -74,8 +75,9 @@ class _WithoutAnswer(Response):
             self._end(transport)
         await _until_gone(receive)
 
+    @abstractmethod
     def _end(self, transport: asyncio.Transport) -> None:
-        raise NotImplementedError
+        """End the connection in its way."""
 
 
 class HungUp(_WithoutAnswer):
