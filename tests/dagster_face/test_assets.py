@@ -301,3 +301,25 @@ def test_without_a_key_the_run_says_how_to_get_one(
     stack.tick_dataset_sensor()
     result = stack.materialize(["clip_requests"], ["fox"])
     assert "RUNWARE_API_KEY" in failure_text(result)
+
+
+def test_a_dry_run_of_the_asset_materializes_nothing_and_pays_nothing(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write(FOX, OWL)
+    stack.tick_dataset_sensor()
+    before = sandbox.charged()
+    result = stack.materialize(
+        ["clip_requests"],
+        ["fox", "owl"],
+        run_config={"ops": {"clip_requests": {"config": {"dry_run": True}}}},
+    )
+    assert result.success
+    assert not stack.events("clip_requests", "fox")
+    assert sandbox.charged() == before
+    observations = stack.instance.fetch_observations(dg.AssetKey("clip_requests"), limit=5).records
+    assert [
+        record.asset_observation.metadata["priced_by"].value
+        for record in observations
+        if record.asset_observation is not None
+    ] == ["api", "api"]
