@@ -19,7 +19,7 @@ from sora_dagster.generation.lease import Lease
 from sora_dagster.generation.prompts import DatasetError
 from sora_dagster.generation.requested import RequestState
 from sora_dagster.generation.requester import Asking
-from sora_dagster.graph import VideoGraph
+from sora_dagster.graph import VideoGraph, remix_partition
 from sora_dagster.metadata import error_metadata
 from sora_dagster.runware.errors import RunwareError
 
@@ -260,13 +260,11 @@ class CollectingRun:
         asked: dict[tuple[str, float | None], list[ClipRequest]] = {}
         for finished in self._held.values():
             attempt, manifest = finished.attempt, finished.manifest
-            for clip_id, recipe in dataset.remix_cells:
-                if clip_id != attempt.clip:
-                    continue
+            for recipe in dataset.recipes_of(attempt.clip):
                 try:
-                    request = self._graph.remix_request(dataset, clip_id, recipe, manifest)
+                    request = self._graph.remix_request(dataset, attempt.clip, recipe, manifest)
                 except ValueError as error:
-                    self._report.failures[f"{clip_id}|{recipe}"] = str(error)
+                    self._report.failures[remix_partition(attempt.clip, recipe)] = str(error)
                     continue
                 asked.setdefault((attempt.root_run, attempt.run_limit_usd), []).append(request)
         return asked

@@ -112,14 +112,14 @@ class VideoGraph:
         Raises:
             LookupError: where the dataset has no such clip.
         """
-        if clip_id not in dataset.clip_ids:
+        try:
+            spec = dataset.clip(clip_id)
+        except LookupError:
             raise LookupError(
                 f"clip {clip_id!r} is not in {self.prompts_path}; it was removed or renamed. What "
                 f"was generated stays; put the row back to generate it anew"
-            )
-        return ClipRequest(
-            asset=self.clips.to_user_string(), clip=clip_id, spec=dataset.clip(clip_id)
-        )
+            ) from None
+        return ClipRequest(asset=self.clips.to_user_string(), clip=clip_id, spec=spec)
 
     def remix_request(
         self, dataset: PromptDataset, clip_id: str, recipe: str, parent: ClipManifest | None
@@ -130,7 +130,7 @@ class VideoGraph:
             LookupError: where the dataset does not ask for this remix, or its clip is not stored.
             ValueError: where its clip cannot be remixed.
         """
-        if (clip_id, recipe) not in dataset.remix_cells:
+        if recipe not in dataset.recipes_of(clip_id):
             raise LookupError(
                 f"{self.prompts_path} asks for no remix {recipe!r} of clip {clip_id!r}; add "
                 f"{recipe!r} to the row's recipes to have it made"

@@ -77,7 +77,11 @@ def build_request_job(graph: VideoGraph) -> dg.JobDefinition:
     ) -> None:
         dataset = graph.load_dataset()
         clip_ids = config.clip_ids or list(dataset.clip_ids)
-        cells = {remix_partition(*cell) for cell in dataset.remix_cells if cell[0] in clip_ids}
+        cells = {
+            remix_partition(clip_id, recipe)
+            for clip_id in clip_ids
+            for recipe in dataset.recipes_of(clip_id)
+        }
         sync_rows(context, graph, dataset, {*clip_ids, *cells})
         failures: dict[str, str] = {}
         with runware.generator(clip_storage) as generator:
@@ -133,11 +137,11 @@ def _clips_and_remixes(
         manifest = generator.ledger.latest_manifest(request.asset, request.clip)
         if manifest is None or manifest.fingerprint != request.spec.fingerprint:
             continue
-        for recipe in dataset.clip(clip_id).recipes:
+        for recipe in dataset.recipes_of(clip_id):
             try:
                 remixes.append(graph.remix_request(dataset, clip_id, recipe, manifest))
             except ValueError as error:
-                failures[f"{clip_id}|{recipe}"] = str(error)
+                failures[remix_partition(clip_id, recipe)] = str(error)
     return [*asked, *remixes]
 
 

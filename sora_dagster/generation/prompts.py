@@ -69,15 +69,20 @@ class PromptDataset:
     def _clip_by_id(self) -> Mapping[str, ClipSpec]:
         return {clip.clip_id: clip for clip in self.clips}
 
-    @property
+    @cached_property
     def clip_ids(self) -> tuple[str, ...]:
         """The ids of all clips, in the order of the file."""
         return tuple(clip.clip_id for clip in self.clips)
 
-    @property
+    @cached_property
     def remix_cells(self) -> tuple[tuple[str, str], ...]:
         """Each remix that is asked for, as (clip id, recipe name), in the order of the file."""
         return tuple((clip.clip_id, recipe) for clip in self.clips for recipe in clip.recipes)
+
+    def recipes_of(self, clip_id: str) -> tuple[str, ...]:
+        """Names of the remixes that are asked for of a clip; none where there is no such clip."""
+        clip = self._clip_by_id.get(clip_id)
+        return () if clip is None else clip.recipes
 
     def clip(self, clip_id: str) -> ClipSpec:
         """The clip of an id.
