@@ -12,6 +12,10 @@ INBOX_FOLDER = "inbox"
 QUARANTINE_FOLDER = "quarantine"
 LEASE_FOLDER = "lease"
 BUDGET_FOLDER = "budget"
+INCOMING_FOLDER = "incoming"
+CLIPS_FOLDER = "clips"
+SLOTS_FOLDER = "slots"
+TASKS_FOLDER = "tasks"
 
 _PLAIN = re.compile(r"[a-z0-9_]+")
 _NOT_SLUG = re.compile(r"[^A-Za-z0-9_.]+")
@@ -70,6 +74,16 @@ def manifest_key(asset: str, clip: str, take: int) -> str:
 def poster_key(asset: str, clip: str, take: int) -> str:
     """Key of a take's poster image."""
     return f"{take_folder(asset, clip, take)}/poster.jpg"
+
+
+def sheet_key(asset: str, clip: str, take: int) -> str:
+    """Key of a take's contact sheet."""
+    return f"{take_folder(asset, clip, take)}/sheet.jpg"
+
+
+def thumbnail_key(asset: str, clip: str, take: int) -> str:
+    """Key of a take's thumbnail."""
+    return f"{take_folder(asset, clip, take)}/thumbnail.jpg"
 
 
 def video_key(asset: str, clip: str, take: int, video_uuid: str, extension: str) -> str:

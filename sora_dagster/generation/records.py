@@ -8,9 +8,15 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from sora_dagster.generation.clips import ClipRequest, ParentVideo
+from sora_dagster.media_measures import VideoMeasures
 from sora_dagster.runware.errors import ErrorRecord
 
 FORMAT_VERSION = 1
+# Version 2 added the contact sheet, the thumbnail, the measures and the way of delivery; what is
+# missing in an older manifest reads as none.
+MANIFEST_VERSION = 2
+
+Delivery = Literal["download", "direct"]
 
 
 class Record(BaseModel):
@@ -148,6 +154,7 @@ class StoredVideo(Record):
         cost_usd: what this video cost, None where the API did not say.
         sha256: hash of the object's bytes, in hex.
         nsfw: the content flag, where content was checked.
+        measures: brightness, movement and loudness, measured while it was decoded.
     """
 
     key: str
@@ -167,12 +174,17 @@ class StoredVideo(Record):
     frames_per_second: float
     video_codec: str
     audio_codec: str | None
+    measures: VideoMeasures | None = None
 
 
 class ClipManifest(Record):
     """`clips/…/clip.json`: the full record of a stored clip; it exists only for a whole one.
 
     Arguments:
+        poster_key: a frame of the first video, as JPEG.
+        sheet_key: its first, middle and last frame side by side, as JPEG.
+        thumbnail_key: the same, small enough for an event's metadata.
+        delivery: whether the video was downloaded, or put into the store by Runware.
         generation_seconds: from the submission to the moment its last result was first seen
             finished, by the store's clock.
         content_hash: SHA-256 over the videos' hashes: the clip's data version.
@@ -180,7 +192,7 @@ class ClipManifest(Record):
             forgotten the task.
     """
 
-    format_version: int = FORMAT_VERSION
+    format_version: int = MANIFEST_VERSION
     asset: str
     clip: str
     take: int
@@ -192,6 +204,9 @@ class ClipManifest(Record):
     wire: dict[str, JsonValue]
     videos: tuple[StoredVideo, ...]
     poster_key: str
+    sheet_key: str | None = None
+    thumbnail_key: str | None = None
+    delivery: Delivery = "download"
     errors: tuple[ErrorRecord, ...]
     cost_usd: float
     cost_is_estimate: bool
