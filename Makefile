@@ -2,13 +2,14 @@
 # make test   run all tests
 # make dev    the Dagster UI on the demo's data
 # make check  lint, types and import contracts
+# make schema write the JSON schema of manifests into docs/schemas
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo dev test check clean
+.PHONY: demo dev test check schema clean
 
 demo: $(INSTALLED)
 	@$(BIN)/sora-dagster demo
@@ -17,13 +18,16 @@ dev: $(INSTALLED)
 	@$(BIN)/sora-dagster dev
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(INSTALLED)
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+schema: $(INSTALLED)
+	@$(BIN)/python -m sora_dagster.generation.manifest_schema docs/schemas
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and was not found" >&2; exit 1; }

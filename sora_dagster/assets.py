@@ -69,7 +69,7 @@ def build_remix_assets(graph: VideoGraph) -> list[dg.AssetsDefinition]:
     def ask(dataset: PromptDataset, partition: str, ledger: Ledger) -> ClipRequest:
         clip_id, recipe = split_remix_partition(partition)
         parent = ledger.latest_manifest(graph.clips.to_user_string(), clip_id)
-        return graph.remix_request(dataset, clip_id, recipe, parent)
+        return graph.remix_request(dataset, clip_id, recipe, parent, ledger.root)
 
     follow_clips = (
         dg.AutomationCondition.any_deps_match(

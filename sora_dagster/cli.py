@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from sora_dagster.cli_storage import prune_command, verify_command
+from sora_dagster.cli_viewer import link_command, viewer_command
+
 if TYPE_CHECKING:
     from sora_dagster.environment import Settings
     from sora_dagster.progress import ClipProgress
@@ -43,6 +46,12 @@ class _AskedToEnd(BaseException):
 @click.version_option(package_name="sora-dagster")
 def cli() -> None:
     """Generative video as Dagster assets."""
+
+
+cli.add_command(verify_command)
+cli.add_command(prune_command)
+cli.add_command(viewer_command)
+cli.add_command(link_command)
 
 
 def main() -> NoReturn:
@@ -171,6 +180,12 @@ def _pipeline_options(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="Give up waiting when nothing has changed for so long.",
     )(command)
+    command = click.option(
+        "--delivery",
+        type=click.Choice(["auto", "direct", "download"]),
+        help="Whether Runware puts videos into the bucket, or they are downloaded; SORA_DELIVERY, "
+        "or auto, where not given.",
+    )(command)
     return click.option(
         "--max-usd",
         help="Spending limit in USD, or 'unlimited'; SORA_MAX_USD, or 25, where not given.",
@@ -192,6 +207,7 @@ def generate(
     storage_url: str | None,
     home_folder: Path | None,
     max_usd: str | None,
+    delivery: str | None,
     max_quiet_minutes: float,
 ) -> None:
     """Generate every clip of the dataset PROMPTS, and its remixes, and wait until all are stored.
@@ -200,6 +216,7 @@ def generate(
     SORA_WEBHOOK_URL names a receiver. May be killed and run again: nothing is paid twice.
     """
     from sora_dagster.environment import Settings
+    from sora_dagster.generation.delivery import parse_delivery
     from sora_dagster.generation.layout import segment
     from sora_dagster.local_home import LocalHome
     from sora_dagster.storage import normalized_url
@@ -212,6 +229,7 @@ def generate(
             settings,
             storage_url=normalized_url(storage_url or settings.storage_url),
             max_usd=max_usd or settings.max_usd,
+            delivery=parse_delivery(delivery or settings.delivery),
         )
         folder = home_folder or DEFAULT_HOME / "generate" / segment(settings.storage_url)
         home = LocalHome(folder)
@@ -292,21 +310,39 @@ def estimate(prompts: Path) -> None:
 
 @cli.command("demo")
 @_demo_options
+@click.option(
+    "--storage", "storage_url", help="Storage root of the clips; in the home where not given."
+)
 @_pipeline_options
-def demo(home_folder: Path, latency: float, max_usd: str | None, max_quiet_minutes: float) -> None:
+def demo(
+    home_folder: Path,
+    latency: float,
+    storage_url: str | None,
+    max_usd: str | None,
+    delivery: str | None,
+    max_quiet_minutes: float,
+) -> None:
     """Generate the example dataset against a local Runware: no key, no cloud, no cost."""
     from sora_dagster.environment import Settings, example_prompts
+    from sora_dagster.generation.delivery import parse_delivery
     from sora_dagster.local_home import LocalHome
     from sora_dagster.local_stack import local_runware
+    from sora_dagster.storage import normalized_url
 
     home = LocalHome(home_folder)
     with _clear_errors(), home.in_use():
         settings = Settings(
             prompts_path=os.environ.get("SORA_PROMPTS") or str(example_prompts()),
             max_usd=max_usd or "unlimited",
+            delivery=parse_delivery(delivery or os.environ.get("SORA_DELIVERY")),
         )
         click.echo("Starting a local Runware and a webhook receiver …")
-        with local_runware(home, settings, latency_seconds=latency) as (local, environment):
+        with local_runware(
+            home,
+            settings,
+            latency_seconds=latency,
+            storage_url=storage_url and normalized_url(storage_url),
+        ) as (local, environment):
             _run_pipeline(
                 local,
                 home,
@@ -332,6 +368,7 @@ def dev(host: str, port: int, home_folder: Path, latency: float) -> None:
         check_port_is_free(host, port)
         settings = Settings(
             prompts_path=os.environ.get("SORA_PROMPTS") or str(example_prompts()),
+            boards=Settings.from_environment().boards,
             max_usd=os.environ.get("SORA_MAX_USD"),
         )
         click.echo("Starting a local Runware, a webhook receiver and the Dagster UI …")
@@ -343,7 +380,7 @@ def dev(host: str, port: int, home_folder: Path, latency: float) -> None:
         )
         url = f"http://{host}:{port}"
         wait_for_http(f"{url}/server_info", ui)
-        click.echo(f"Dagster UI: {url}")
+        click.echo(f"Dagster UI: {url}   gallery: {local.viewer_url}")
         click.echo(f"Local Runware: {local.base_url}   clips: {home.storage}")
         click.echo("Ctrl-C ends everything.")
         ui.wait()

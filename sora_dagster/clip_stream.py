@@ -3,52 +3,49 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
-from sora_dagster.generation.archive import ClipArchive, FinishedTask, ReadyTask
+from sora_dagster.generation.archive import FinishedTask, ReadyTask
 from sora_dagster.generation.collector import Collector, Round
 from sora_dagster.generation.download import DownloadError
-from sora_dagster.generation.generator import Generator
+from sora_dagster.generation.generator import Generator as ClipGenerator
 from sora_dagster.generation.records import AttemptRecord, ClipManifest
 from sora_dagster.runware.errors import RunwareError
 
 
-@dataclass
+@dataclass(frozen=True)
 class Arrival:
-    """One clip in the stream; whoever consumes the stream stores it before taking the next.
+    """A clip of the stream whose generation is over.
 
     Arguments:
-        clip: partition key of the clip.
-        ready: the task that is over at Runware; None where the clip is stored already.
-        finished: the stored clip; set by :meth:`store`.
-        error: why it could not be stored now; set by :meth:`store`.
+        clip: its partition key.
+        error: why its video could not be fetched; the clip comes again, unless that was the last
+            try. None where it is stored, or its failure recorded.
     """
 
     clip: str
-    ready: ReadyTask | None
-    finished: FinishedTask | None = None
     error: DownloadError | None = None
 
-    def store(self, archive: ClipArchive) -> None:
-        """Store the clip, unless it is stored.
 
-        Raises:
-            DownloadError: where its video cannot be fetched; a consumer may go on with the next,
-                and the stream gives the clip again later.
-            StorageError: where the storage root fails.
-        """
-        if self.finished is not None or self.ready is None:
-            return
-        try:
-            self.finished = archive.store(self.ready)
-        except DownloadError as error:
-            self.error = error
-            raise
+@dataclass(frozen=True)
+class ClipFailure:
+    """Why a clip, or a part of it, is not stored.
+
+    Arguments:
+        reason: a sentence.
+        finished: the task that ended so; None where none did.
+    """
+
+    reason: str
+    finished: FinishedTask | None = None
 
 
 class ClipStream:
-    """Finished clips of chosen partitions, as they are finished; waits in between.
+    """Finished clips of chosen partitions, stored as they are finished; waits in between.
+
+    Nothing happens until somebody iterates over :meth:`store`.
 
     Arguments:
         generator: the generator.
@@ -56,19 +53,19 @@ class ClipStream:
         clips: their partition keys.
         timeout_seconds: longest wait for all of them.
         on_stored: called with each clip once it is stored.
-        on_end: called when the stream ends, with what failed: reasons by partition key.
+        on_end: called when the stream ends, with what failed by partition key.
         on_warning: called with what went wrong and is tried again.
     """
 
     def __init__(
         self,
-        generator: Generator,
+        generator: ClipGenerator,
         *,
         asset: str,
         clips: list[str],
         timeout_seconds: float,
         on_stored: Callable[[ClipManifest], None],
-        on_end: Callable[[Mapping[str, str]], None],
+        on_end: Callable[[Mapping[str, ClipFailure]], None],
         on_warning: Callable[[str], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -80,20 +77,34 @@ class ClipStream:
         self._on_end = on_end
         self._on_warning = on_warning
         self._monotonic = monotonic
-        self._failures: dict[str, str] = {}
+        self._failures: dict[str, ClipFailure] = {}
         self._finished: list[FinishedTask] = []
         self._retries = generator.retries()
 
-    def __iter__(self) -> Iterator[Arrival]:
+    def store(self, *, parallel_clips: int) -> Generator[Arrival, None, None]:
+        """Store the clips, several at once, and give each when that is done.
+
+        Arguments:
+            parallel_clips: how many are fetched and stored at once.
+
+        Whoever stops iterating leaves the others outstanding; the next collection has them.
+
+        Raises:
+            RunwareError: where the API refuses to be polled.
+            StorageError: where the storage root fails.
+        """
         awaited: dict[str, AttemptRecord] = {}
         for clip in self._clips:
             takes = self._generator.ledger.takes(self._asset, clip)
             if takes:
                 awaited[takes[-1].latest.task_uuid] = takes[-1].latest
             else:
-                self._failures[clip] = "it was never asked for; materialize its request first"
+                self._failures[clip] = ClipFailure(
+                    "it was never asked for; materialize its request first"
+                )
         yield from self._settled(awaited, list(awaited))
-        yield from self._awaited(awaited)
+        with ThreadPoolExecutor(parallel_clips, thread_name_prefix="store-clip") as pool:
+            yield from self._awaited(awaited, pool)
         self._on_end(self._failures)
 
     def close(self) -> None:
@@ -111,9 +122,11 @@ class ClipStream:
                 continue
             attempt = awaited.pop(task_uuid)
             manifest = self._generator.ledger.manifest(attempt.asset, attempt.clip, attempt.take)
-            yield from self._give(FinishedTask(attempt, outcome, manifest))
+            yield self._give(FinishedTask(attempt, outcome, manifest))
 
-    def _awaited(self, awaited: dict[str, AttemptRecord]) -> Iterator[Arrival]:
+    def _awaited(
+        self, awaited: dict[str, AttemptRecord], pool: ThreadPoolExecutor
+    ) -> Iterator[Arrival]:
         """The others, as they are finished, until all are or the time is over."""
         collector = self._generator.collector()
         deadline = self._monotonic() + self._timeout_seconds
@@ -121,9 +134,8 @@ class ClipStream:
             look = self._look(collector, awaited)
             for finished in look.finished:
                 awaited.pop(finished.attempt.task_uuid, None)
-                yield from self._give(finished)
-            for ready in look.ready:
-                yield from self._store(collector, awaited, ready)
+                yield self._give(finished)
+            yield from self._store(pool, collector, awaited, look.ready)
             self._request_again(awaited)
             # Another collector may have stored some of them, and closed their index entries.
             yield from self._settled(awaited, awaited.keys() - set(look.outstanding))
@@ -135,32 +147,41 @@ class ClipStream:
             collector.wait()
 
     def _store(
-        self, collector: Collector, awaited: dict[str, AttemptRecord], ready: ReadyTask
+        self,
+        pool: ThreadPoolExecutor,
+        collector: Collector,
+        awaited: dict[str, AttemptRecord],
+        ready: Sequence[ReadyTask],
     ) -> Iterator[Arrival]:
-        """Have the consumer store a task's clip; one without a video is recorded right here."""
-        arrival = Arrival(ready.attempt.clip, ready)
+        """Store what is over at Runware; a task without a video is only recorded."""
+        archive = self._generator.archive
+        storing = {pool.submit(archive.store, task): task.attempt for task in ready}
         try:
-            if ready.status.results:
-                yield arrival
-            else:
-                arrival.store(self._generator.archive)
+            for future in as_completed(storing):
+                attempt, error = storing[future], None
+                try:
+                    finished: FinishedTask | None = future.result()
+                except DownloadError as failure:
+                    error, finished = failure, collector.not_stored(attempt, failure)
+                del storing[future]
+                if finished is None:
+                    self._on_warning(
+                        f"{attempt.clip} could not be stored yet and is tried again: {error}"
+                    )
+                else:
+                    awaited.pop(attempt.task_uuid, None)
+                    self._note(finished)
+                yield Arrival(attempt.clip, error)
         finally:
-            # Also where the consumer gives up: the clip stays to be collected.
-            if arrival.finished is None and arrival.error is None:
-                collector.hand_back(ready.attempt.task_uuid)
-        if arrival.finished is None and arrival.error is not None:
-            arrival.finished = collector.not_stored(ready.attempt, arrival.error)
-        if arrival.finished is None:
-            self._on_warning(f"{arrival.clip} could not be stored yet and is tried again")
-            return
-        awaited.pop(ready.attempt.task_uuid, None)
-        self._note(arrival.finished)
+            # Only where something went wrong, or the consumer gave up, is anything left here.
+            for future, attempt in storing.items():
+                future.cancel()
+                collector.hand_back(attempt.task_uuid)
 
-    def _give(self, finished: FinishedTask) -> Iterator[Arrival]:
-        """Give a clip that is stored already; one without a video is only noted."""
-        if finished.manifest is not None:
-            yield Arrival(finished.attempt.clip, None, finished)
+    def _give(self, finished: FinishedTask) -> Arrival:
+        """Give what another run brought to its end."""
         self._note(finished)
+        return Arrival(finished.attempt.clip)
 
     def _note(self, finished: FinishedTask) -> None:
         if self._retries.add(finished):
@@ -168,14 +189,14 @@ class ClipStream:
             return
         self._finished.append(finished)
         if finished.outcome.errors or finished.manifest is None:
-            self._failures[finished.attempt.clip] = finished.failure_sentence
+            self._failures[finished.attempt.clip] = ClipFailure(finished.failure_sentence, finished)
         if finished.manifest is not None:
             self._on_stored(finished.manifest)
 
     def _give_up_waiting(self, awaited: dict[str, AttemptRecord]) -> None:
         waiting = [*awaited.values(), *(failed.attempt for failed in self._retries.waiting)]
         for attempt in waiting:
-            self._failures[attempt.clip] = (
+            self._failures[attempt.clip] = ClipFailure(
                 f"take {attempt.take} was not finished within {self._timeout_seconds:.0f} s; it is "
                 f"not lost: the completion sensor, or materializing this again, collects it, and "
                 f"nothing is paid twice"
@@ -187,8 +208,8 @@ class ClipStream:
             requested = self._generator.request_again(failed)
             self._finished.append(failed)
             if not requested.ok:
-                self._failures[failed.attempt.clip] = (
-                    f"{failed.failure_sentence} Not tried again: {requested.detail}"
+                self._failures[failed.attempt.clip] = ClipFailure(
+                    f"{failed.failure_sentence} Not tried again: {requested.detail}", failed
                 )
                 continue
             latest = self._generator.ledger.takes(self._asset, failed.attempt.clip)[-1].latest

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from sora_dagster.events import clip_event, clip_event_is_logged, request_event
+from sora_dagster.checks import RunChecks
+from sora_dagster.events import (
+    asset_key_of,
+    clip_event,
+    clip_event_is_logged,
+    failure_event,
+    has_request_asset,
+    request_event,
+)
 from sora_dagster.generation.archive import FinishedTask, ReadyTask
 from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.collector import Collector, Round
@@ -17,10 +25,9 @@ from sora_dagster.generation.download import DownloadError
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.lease import Lease
 from sora_dagster.generation.prompts import DatasetError
-from sora_dagster.generation.requested import RequestState
+from sora_dagster.generation.requested import Requested, RequestState
 from sora_dagster.generation.requester import Asking
 from sora_dagster.graph import VideoGraph, remix_partition
-from sora_dagster.metadata import error_metadata
 from sora_dagster.runware.errors import RunwareError
 
 
@@ -45,10 +52,10 @@ class CollectReport:
     """What a collecting run did.
 
     Arguments:
-        stored: partition keys of the clips stored.
+        stored: names of the clips stored: partition keys, and ``board/shot`` for shots.
         cost_usd: what they cost.
         remixes_requested: partition keys of the remixes asked for.
-        failures: reasons by partition key.
+        failures: reasons by name.
         left: how many tasks were outstanding at its end.
     """
 
@@ -61,6 +68,10 @@ class CollectReport:
 
 class CollectingRun:
     """Collects until nothing is outstanding, or its time is over.
+
+    It stores whatever is outstanding in the storage root, storyboards' shots and the clips of other
+    datasets too, and asks for the remixes of its own dataset alone: a board's run asks for the
+    shots of the board, and the remixes of another dataset follow its clips' events.
 
     Arguments:
         context: the op's context, for its instance and log.
@@ -91,6 +102,7 @@ class CollectingRun:
         self._held: dict[str, FinishedTask] = {}
         self._held_since = 0.0
         self._retries = generator.retries()
+        self._checks = RunChecks(context, graph.checks, graph.catalogue)
 
     def run(self) -> CollectReport:
         """Collect.
@@ -108,6 +120,7 @@ class CollectingRun:
             self._loop(self._generator.collector())
         finally:
             self._lease.release()
+            self._checks.sum_up()
         return self._report
 
     def _loop(self, collector: Collector) -> None:
@@ -156,34 +169,31 @@ class CollectingRun:
             try:
                 yield future.result()
             except DownloadError as error:
-                self._context.log.warning(f"{task.attempt.clip}: {error}")
+                self._context.log.warning(f"{task.attempt.request.name}: {error}")
                 if lost := collector.not_stored(task.attempt, error):
                     yield lost
 
     def _log(self, finished: FinishedTask) -> None:
         context, attempt = self._context, finished.attempt
         if finished.outcome.errors and finished.outcome.state != "void":
-            self._report.failures[attempt.clip] = finished.failure_sentence
-            context.log.error(finished.failure_sentence)
+            request, sentence = attempt.request, finished.failure_sentence
+            self._report.failures[request.name] = sentence
+            context.log.error(sentence)
             context.log_event(
-                dg.AssetObservation(
-                    asset_key=dg.AssetKey(attempt.asset.split("/")),
-                    partition=attempt.clip,
-                    metadata={
-                        "state": finished.outcome.state,
-                        "task_uuid": attempt.task_uuid,
-                        "take": attempt.take,
-                        **error_metadata(finished.outcome.errors[0].model_dump(exclude_none=True)),
-                    },
-                )
+                failure_event(asset_key_of(attempt.asset), request.partition, sentence, finished)
             )
         manifest = finished.manifest
-        if manifest is None or clip_event_is_logged(context.instance, manifest):
+        if manifest is None:
             return
-        context.log_event(
-            clip_event(context.instance, self._graph, manifest, self._generator.ledger.root)
-        )
-        self._report.stored.append(manifest.clip)
+        root = self._generator.ledger.root
+        if clip_event_is_logged(context.instance, manifest):
+            # A run that was killed here leaves its checks to the next.
+            if not self._checks.has_judged(manifest):
+                self._checks.judge(manifest, root)
+            return
+        context.log_event(clip_event(context.instance, self._graph, manifest, root))
+        self._checks.judge(manifest, root)
+        self._report.stored.append(manifest.request.name)
         self._report.cost_usd += manifest.cost_usd
 
     def _hold_or_close(self, collector: Collector, finished: FinishedTask) -> None:
@@ -203,17 +213,19 @@ class CollectingRun:
         due = self._retries.due()
         for failed in due:
             requested = self._generator.request_again(failed)
-            clip = requested.request.clip
+            name = requested.request.name
             if requested.ok:
-                self._context.log.info(f"{clip}: attempt {requested.attempt}: {requested.detail}")
-                self._context.log_event(
-                    request_event(self._context.instance, self._graph, requested)
-                )
+                self._context.log.info(f"{name}: attempt {requested.attempt}: {requested.detail}")
+                self._log_request(requested)
             else:
                 self._log(failed)
-                self._report.failures[clip] += f" Not tried again: {requested.detail}"
+                self._report.failures[name] += f" Not tried again: {requested.detail}"
             self._close(collector, failed)
         return bool(due)
+
+    def _log_request(self, requested: Requested) -> None:
+        if has_request_asset(self._graph, requested.request):
+            self._context.log_event(request_event(self._context.instance, self._graph, requested))
 
     def _request_remixes(self, collector: Collector, *, outstanding: Iterable[str]) -> bool:
         """Ask for the remixes of the held clips, once no more clips are worth waiting for.
@@ -237,9 +249,7 @@ class CollectingRun:
                     self._context.log.info(f"{requested.request.clip}: {requested.detail}")
                 elif requested.ok:
                     self._report.remixes_requested.append(requested.request.clip)
-                    self._context.log_event(
-                        request_event(self._context.instance, self._graph, requested)
-                    )
+                    self._log_request(requested)
                 else:
                     self._report.failures[requested.request.clip] = requested.detail
                     self._context.log.error(f"{requested.request.clip}: {requested.detail}")
@@ -262,7 +272,9 @@ class CollectingRun:
             attempt, manifest = finished.attempt, finished.manifest
             for recipe in dataset.recipes_of(attempt.clip):
                 try:
-                    request = self._graph.remix_request(dataset, attempt.clip, recipe, manifest)
+                    request = self._graph.remix_request(
+                        dataset, attempt.clip, recipe, manifest, self._generator.ledger.root
+                    )
                 except ValueError as error:
                     self._report.failures[remix_partition(attempt.clip, recipe)] = str(error)
                     continue

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dagster as dg
 
 from sora_dagster.assets import build_clip_assets, build_remix_assets
+from sora_dagster.board_assets import build_board_or_problem
+from sora_dagster.cost_assets import build_cost_assets
+from sora_dagster.gallery_asset import build_gallery_asset
+from sora_dagster.generation.clip_checks import ClipChecks
+from sora_dagster.generation.delivery import DeliverySetting, parse_delivery
 from sora_dagster.graph import VideoGraph, without_beta_warnings
+from sora_dagster.housekeeping_jobs import build_prune_job, build_verify_job
 from sora_dagster.io_manager import ClipIOManager
 from sora_dagster.jobs import build_collect_job, build_request_job
 from sora_dagster.resources import ClipStorageResource, RunwareResource
@@ -33,22 +39,33 @@ class Settings:
         storage_url: storage root (SORA_STORAGE); a folder in the project where not set.
         prompts_path: the prompt dataset (SORA_PROMPTS); the example dataset where not set.
         webhook_url: public address of the webhook receiver (SORA_WEBHOOK_URL); None to poll.
+        viewer_url: address of the viewer in browsers (SORA_VIEWER_URL); None where there is none.
         models_path: YAML file of further catalogue entries (SORA_MODELS).
         max_usd: spending limit of a run in USD, or ``unlimited`` (SORA_MAX_USD); 25 where not set.
         max_usd_per_day: spending limit of a day (UTC) in USD (SORA_MAX_USD_PER_DAY).
+        boards: the storyboards (SORA_BOARDS, with commas between); the example board where neither
+            this nor a dataset is set.
+        delivery: how videos come into the storage root (SORA_DELIVERY).
     """
 
     base_url: str = DEFAULT_BASE_URL
     storage_url: str = DEFAULT_STORAGE
     prompts_path: str = ""
     webhook_url: str | None = None
+    viewer_url: str | None = None
     models_path: str | None = None
     max_usd: str | None = None
     max_usd_per_day: str | None = None
+    boards: tuple[str, ...] = ()
+    delivery: DeliverySetting = "auto"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Read the environment; what is empty counts as not set."""
+        """Read the environment; what is empty counts as not set.
+
+        Raises:
+            ValueError: where SORA_DELIVERY is none of its values.
+        """
 
         def get(name: str) -> str | None:
             return environ.get(name, "").strip() or None
@@ -57,10 +74,13 @@ class Settings:
             base_url=get("RUNWARE_BASE_URL") or DEFAULT_BASE_URL,
             storage_url=get("SORA_STORAGE") or DEFAULT_STORAGE,
             prompts_path=get("SORA_PROMPTS") or str(example_prompts()),
+            boards=_boards(get("SORA_BOARDS"), is_example=get("SORA_PROMPTS") is None),
             webhook_url=get("SORA_WEBHOOK_URL"),
+            viewer_url=get("SORA_VIEWER_URL"),
             models_path=get("SORA_MODELS"),
             max_usd=get("SORA_MAX_USD"),
             max_usd_per_day=get("SORA_MAX_USD_PER_DAY"),
+            delivery=parse_delivery(get("SORA_DELIVERY")),
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -69,10 +89,13 @@ class Settings:
             "RUNWARE_BASE_URL": self.base_url,
             "SORA_STORAGE": self.storage_url,
             "SORA_PROMPTS": self.prompts_path,
+            "SORA_BOARDS": ",".join(self.boards) or None,
             "SORA_WEBHOOK_URL": self.webhook_url,
+            "SORA_VIEWER_URL": self.viewer_url,
             "SORA_MODELS": self.models_path,
             "SORA_MAX_USD": self.max_usd,
             "SORA_MAX_USD_PER_DAY": self.max_usd_per_day,
+            "SORA_DELIVERY": self.delivery,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -96,11 +119,12 @@ class Settings:
             webhook_url=self.webhook_url,
             max_usd_per_run=self.max_usd,
             max_usd_per_day=self.max_usd_per_day,
+            delivery=self.delivery,
         )
 
     def storage(self) -> ClipStorageResource:
         """The storage resource."""
-        return ClipStorageResource(url=self.storage_url)
+        return ClipStorageResource(url=self.storage_url, viewer_url=self.viewer_url)
 
 
 def example_prompts() -> Path:
@@ -114,14 +138,32 @@ def example_prompts() -> Path:
     )
 
 
+def example_boards() -> tuple[str, ...]:
+    """The storyboard that comes with the example dataset."""
+    return (str(example_prompts().parent / "boards" / "mangrove.yaml"),)
+
+
+def _boards(value: str | None, *, is_example: bool) -> tuple[str, ...]:
+    if value is None:
+        return example_boards() if is_example else ()
+    return tuple(path for part in value.split(",") if (path := part.strip()))
+
+
 def build_definitions(
-    settings: Settings, *, runware: RunwareResource | None = None
+    settings: Settings,
+    *,
+    runware: RunwareResource | None = None,
+    checks: ClipChecks | None = None,
 ) -> dg.Definitions:
     """Everything for one dataset: assets, jobs, sensors and resources.
 
     Arguments:
         settings: where the dataset, the storage root and the API are.
         runware: the API resource, for settings of it that the environment does not have.
+        checks: what stored clips are held to; our checks with their defaults where None.
+
+    A storyboard that cannot be read takes no other asset with it: one asset that says what is wrong
+    stands in its place, and everything paid for is still collected.
 
     Raises:
         ValueError: where the file of catalogue entries is wrong.
@@ -129,9 +171,9 @@ def build_definitions(
     Example:
         >>> defs = build_definitions(Settings(prompts_path="prompts.yaml"))
         >>> sorted(job.name for job in defs.jobs)
-        ['collect_clips', 'request_clips']
+        ['collect_clips', 'prune_storage', 'request_clips', 'verify_storage']
     """
-    graph = settings.graph()
+    graph = replace(settings.graph(), checks=checks or ClipChecks())
     runware, storage = runware or settings.runware(), settings.storage()
     request_job, collect_job = build_request_job(graph), build_collect_job(graph)
     with without_beta_warnings():
@@ -141,9 +183,22 @@ def build_definitions(
             default_status=dg.DefaultSensorStatus.RUNNING,
             description="Asks for the remixes of clips that were materialized by hand.",
         )
+    boards = [
+        build_board_or_problem(board, graph.catalogue, graph.checks) for board in settings.boards
+    ]
+    shots = [key for board in boards for key in board.keys]
+    reports = [*build_cost_assets(graph, watched=shots), build_gallery_asset(graph, watched=shots)]
+    with without_beta_warnings():
+        report_automation = dg.AutomationConditionSensorDefinition(
+            "report_automation",
+            target=dg.AssetSelection.assets(*(report.key for report in reports)),
+            default_status=dg.DefaultSensorStatus.RUNNING,
+            minimum_interval_seconds=60,
+            description="Makes the gallery and the cost report anew when there is something new.",
+        )
     return dg.Definitions(
-        assets=[*build_clip_assets(graph), *build_remix_assets(graph)],
-        jobs=[request_job, collect_job],
+        assets=[*build_clip_assets(graph), *build_remix_assets(graph), *boards, *reports],
+        jobs=[request_job, collect_job, build_prune_job(graph), build_verify_job(graph)],
         sensors=[
             build_dataset_sensor(graph),
             build_completion_sensor(
@@ -155,10 +210,11 @@ def build_definitions(
                 minimum_interval_seconds=5,
             ),
             remix_automation,
+            report_automation,
         ],
         resources={
             "runware": runware,
             "clip_storage": storage,
-            CLIP_IO_MANAGER_KEY: ClipIOManager(storage=storage, runware=runware),
+            CLIP_IO_MANAGER_KEY: ClipIOManager(storage=storage),
         },
     )

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import dagster as dg
 
+from sora_dagster.generation.clip_checks import ClipChecks
 from sora_dagster.generation.clips import ClipRequest, remix_spec
 from sora_dagster.generation.generator import parent_video
 from sora_dagster.generation.prompts import PromptDataset, load_dataset
 from sora_dagster.generation.records import ClipManifest
 from sora_dagster.runware.models import Catalogue
+from sora_dagster.storage import StorageRoot
 
 CODE_VERSION = "1"
 
@@ -30,6 +32,7 @@ class VideoGraph:
         prompts_path: the dataset file (JSONL, CSV, YAML or Parquet).
         catalogue: the models that clips may use.
         group_name: asset group of all assets.
+        checks: what stored clips are held to; see :func:`build_clip_checks`.
         name_prefix: put before the names of assets, partitions, jobs and sensors, so that one
             code location can hold several datasets; such as ``trailers_``.
 
@@ -42,6 +45,7 @@ class VideoGraph:
     prompts_path: str | Path
     catalogue: Catalogue = field(default_factory=Catalogue.builtin)
     group_name: str = "generative_video"
+    checks: ClipChecks = field(default_factory=ClipChecks)
     name_prefix: str = ""
 
     def name(self, base: str) -> str:
@@ -122,13 +126,25 @@ class VideoGraph:
         return ClipRequest(asset=self.clips.to_user_string(), clip=clip_id, spec=spec)
 
     def remix_request(
-        self, dataset: PromptDataset, clip_id: str, recipe: str, parent: ClipManifest | None
+        self,
+        dataset: PromptDataset,
+        clip_id: str,
+        recipe: str,
+        parent: ClipManifest | None,
+        root: StorageRoot,
     ) -> ClipRequest:
         """What the dataset asks for under a cell of the grid.
 
+        Arguments:
+            dataset: the dataset.
+            clip_id: the clip that is remixed.
+            recipe: name of the recipe.
+            parent: the clip's newest stored take.
+            root: the storage root that it is stored in.
+
         Raises:
             LookupError: where the dataset does not ask for this remix, or its clip is not stored.
-            ValueError: where its clip cannot be remixed.
+            ValueError: where its clip cannot be remixed, or failed a blocking check.
         """
         if recipe not in dataset.recipes_of(clip_id):
             raise LookupError(
@@ -140,6 +156,8 @@ class VideoGraph:
                 f"clip {clip_id!r} is not stored yet, and a remix is made from its video; "
                 f"materialize {self.clips.to_user_string()} first"
             )
+        if reason := self.checks.reason_to_block(parent, self.catalogue, root):
+            raise ValueError(f"clip {clip_id!r}: {reason}")
         return ClipRequest(
             asset=self.remixes.to_user_string(),
             clip=remix_partition(clip_id, recipe),
@@ -147,6 +165,14 @@ class VideoGraph:
             recipe=recipe,
             parent=parent_video(parent),
         )
+
+    def dataset_of(self, request: ClipRequest) -> str:
+        """What a clip belongs to: this dataset, a storyboard, or else an asset of its own."""
+        if request.board is not None:
+            return request.board
+        if request.asset in (self.clips.to_user_string(), self.remixes.to_user_string()):
+            return Path(self.prompts_path).stem
+        return request.asset
 
     def row_key(self, asset: str) -> dg.AssetKey:
         """The asset of rows that belongs to an asset of videos."""

@@ -1,43 +1,47 @@
 """The IO manager of clips: stores the stream of finished clips, and reads stored ones."""
 
-from pathlib import Path
+from contextlib import closing
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from sora_dagster.clip_inputs import ClipInput, DownloadFolders
 from sora_dagster.clip_stream import ClipStream
-from sora_dagster.generation.archive import ClipArchive
-from sora_dagster.generation.download import Downloader, DownloadError
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.stored import StoredClip, load_clip
-from sora_dagster.resources import ClipStorageResource, RunwareResource
-from sora_dagster.storage import StorageError
-
-_LOADABLE = "StoredClip, pathlib.Path (where the storage root is a folder), or bytes"
+from sora_dagster.resources import ClipStorageResource
 
 
 class ClipIOManager(dg.ConfigurableIOManager):
-    """Stores clips in the storage root as they are finished, with cost, seed and provenance.
+    """Stores clips in the storage root as they are finished, and gives them to other assets.
 
-    A clip asset gives it a :class:`~sora_dagster.clip_stream.ClipStream`; a downstream asset gets
-    a :class:`~sora_dagster.generation.stored.StoredClip` for one partition, and a dict of them by
-    partition key for several.
+    A clip asset gives it a :class:`~sora_dagster.clip_stream.ClipStream`. An asset downstream gets
+    what its input is annotated with:
+
+    - `StoredClip`: the video, cost, seed and provenance; nothing is fetched before it is read;
+    - `pathlib.Path`: a file; on a bucket it is fetched, checked, and removed when the run's process
+      ends, and in a local storage root it is the stored file itself, not to be changed;
+    - `bytes`: the video in memory;
+    - `dict[str, …]` of any of these: all partitions that the input maps to, by partition key.
+
+    Partitions that are not stored are an error, unless the input's metadata has
+    `allow_missing_partitions: True`, as with Dagster's own IO managers.
 
     Example:
-        >>> manager = ClipIOManager(
-        ...     storage=ClipStorageResource(url="memory://"), runware=RunwareResource()
-        ... )
-        >>> manager.max_fetch_failures
-        3
+        >>> manager = ClipIOManager(storage=ClipStorageResource(url="memory://"))
+        >>> manager.parallel_clips
+        4
     """
 
     storage: dg.ResourceDependency[ClipStorageResource]
-    runware: dg.ResourceDependency[RunwareResource]
+    parallel_clips: int = Field(
+        default=4, ge=1, description="How many clips are fetched and stored at once."
+    )
     max_fetch_failures: int = Field(
         default=3,
         description="How often fetching clips may fail in one run before the run fails.",
     )
+
+    _folders: DownloadFolders = PrivateAttr(default_factory=DownloadFolders)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Store each clip of the stream as it comes.
@@ -52,48 +56,29 @@ class ClipIOManager(dg.ConfigurableIOManager):
                 f"{context.asset_key.to_user_string()} gave a {type(obj).__name__}; this IO "
                 f"manager stores a ClipStream. Use another IO manager for other assets."
             )
-        downloader = Downloader(api_base_url=self.runware.base_url)
-        archive = ClipArchive(Ledger(self.storage.root()), downloader)
         failures = 0
-        try:
-            for arrival in obj:
-                try:
-                    arrival.store(archive)
-                except DownloadError as error:
-                    failures += 1
-                    context.log.warning(f"{arrival.clip}: {error}")
-                    if failures >= self.max_fetch_failures:
-                        raise
-        finally:
-            downloader.close()
+        with closing(obj.store(parallel_clips=self.parallel_clips)) as arrivals:
+            for arrival in arrivals:
+                if arrival.error is None:
+                    continue
+                failures += 1
+                if failures >= self.max_fetch_failures:
+                    raise arrival.error
 
     def load_input(self, context: dg.InputContext) -> Any:
         """The newest stored take: of one partition, or a dict of those of several.
 
         Raises:
-            StorageError: where a clip is not stored.
+            StorageError: where clips are not stored, or cannot be read.
             TypeError: where the input is annotated with something that clips cannot be read as.
         """
-        ledger = Ledger(self.storage.root())
-        asset = context.asset_key.to_user_string()
-        if not context.has_asset_partitions:
-            raise StorageError(f"{asset} is partitioned by clip; name the partitions to load")
-        partitions = list(context.asset_partition_keys)
-        annotation = context.dagster_type.typing_type
-        if len(partitions) == 1 and not _is_mapping(annotation):
-            return _as_annotated(load_clip(ledger, asset, partitions[0]), annotation)
-        return {partition: load_clip(ledger, asset, partition) for partition in partitions}
+        return ClipInput(
+            context,
+            self.storage.root(),
+            folders=self._folders,
+            parallel_clips=self.parallel_clips,
+        ).load()
 
-
-def _is_mapping(annotation: Any) -> bool:
-    return getattr(annotation, "__origin__", annotation) is dict
-
-
-def _as_annotated(clip: StoredClip, annotation: Any) -> Any:
-    if annotation is StoredClip or annotation is Any:
-        return clip
-    if annotation is bytes:
-        return clip.read()
-    if isinstance(annotation, type) and issubclass(annotation, Path) and clip.path is not None:
-        return clip.path
-    raise TypeError(f"a stored clip cannot be read as {annotation}; annotate with {_LOADABLE}")
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
+        """Remove the files that were fetched for steps."""
+        self._folders.remove()

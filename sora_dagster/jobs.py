@@ -139,7 +139,9 @@ def _clips_and_remixes(
             continue
         for recipe in dataset.recipes_of(clip_id):
             try:
-                remixes.append(graph.remix_request(dataset, clip_id, recipe, manifest))
+                remixes.append(
+                    graph.remix_request(dataset, clip_id, recipe, manifest, generator.ledger.root)
+                )
             except ValueError as error:
                 failures[remix_partition(clip_id, recipe)] = str(error)
     return [*asked, *remixes]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +53,19 @@ class LocalHome:
     def log_path(self, name: str) -> Path:
         """Where a process's output goes."""
         return self.folder / "logs" / f"{name}.log"
+
+    def viewer_port(self, host: str) -> int:
+        """The port of the viewer, the same each time where it is free: events link to it."""
+        kept = self.folder / "viewer-port"
+        before = int(kept.read_text()) if kept.exists() else 0
+        for wanted in (before, 0):
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, wanted))
+                port = int(probe.getsockname()[1])
+                kept.write_text(str(port))
+                return port
+        raise OSError(f"no port of {host} is free")
 
     def prepare(self) -> None:
         """Make the folder and its `dagster.yaml`; one that is there is left as it is.

@@ -21,14 +21,19 @@ _SANDBOX_KEY = "sandbox-key"
 
 @contextmanager
 def local_runware(
-    home: LocalHome, settings: Settings, *, latency_seconds: float
+    home: LocalHome,
+    settings: Settings,
+    *,
+    latency_seconds: float,
+    storage_url: str | None = None,
 ) -> Iterator[tuple[Settings, Mapping[str, str]]]:
-    """A sandbox and a webhook receiver, on free ports, that end with the block.
+    """A sandbox, a webhook receiver and a viewer, which end with the block.
 
     Arguments:
         home: where logs, the sandbox's files and the clips go.
         settings: dataset and limits; its API, storage root and webhook are replaced.
         latency_seconds: how long the sandbox takes for a video.
+        storage_url: storage root of the clips; a folder of the home where not given.
 
     Yields:
         The settings that use them, and the secrets that belong to them as environment variables.
@@ -59,7 +64,9 @@ def local_runware(
             )
         )
         base_url = sandbox.wait_for_line("listening on ")
-        settings = replace(settings, base_url=base_url, storage_url=home.storage.as_uri())
+        settings = replace(
+            settings, base_url=base_url, storage_url=storage_url or home.storage.as_uri()
+        )
         receiver = stack.enter_context(
             running(
                 "the webhook receiver",
@@ -68,8 +75,22 @@ def local_runware(
                 log_path=home.log_path("webhook"),
             )
         )
-        webhook_url = receiver.wait_for_line("listening on ")
-        yield replace(settings, webhook_url=webhook_url), environment
+        viewer = stack.enter_context(
+            running(
+                "the viewer",
+                [*command, "viewer", f"--host={_HOST}", f"--port={home.viewer_port(_HOST)}"],
+                environment={**environment, **settings.to_environment()},
+                log_path=home.log_path("viewer"),
+            )
+        )
+        yield (
+            replace(
+                settings,
+                webhook_url=receiver.wait_for_line("listening on "),
+                viewer_url=viewer.wait_for_line("listening on "),
+            ),
+            environment,
+        )
 
 
 @contextmanager

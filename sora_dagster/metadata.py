@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import dagster as dg
 
-from sora_dagster.generation.records import ClipManifest
+from sora_dagster.generation.records import ClipManifest, StoredVideo
 from sora_dagster.generation.requested import Requested
 from sora_dagster.storage import StorageRoot
+
+# Dagster keeps each event twice and loads a run's events whole, so that pictures must stay small.
+_MOST_THUMBNAIL_BYTES = 4500
 
 
 def request_metadata(requested: Requested) -> dict[str, Any]:
@@ -48,32 +52,31 @@ def error_metadata(error: dict[str, Any]) -> dict[str, Any]:
 def clip_metadata(manifest: ClipManifest, root: StorageRoot) -> dict[str, Any]:
     """Metadata of a stored clip; figures are numbers, so that the UI plots them over time."""
     spec, first = manifest.request.spec, manifest.videos[0]
-    metadata: dict[str, Any] = {
-        "dagster/uri": root.uri(first.key),
-        "cost_usd": manifest.cost_usd,
-        "model": spec.model,
+    metadata: dict[str, Any] = {}
+    if picture := _thumbnail(manifest, root):
+        metadata["thumbnail"] = picture
+    metadata |= {
+        "play": link_metadata(root, first.key),
         "prompt": spec.prompt,
-        "size": f"{first.width}x{first.height}",
-        "duration_seconds": first.duration_seconds,
-        "task_uuid": manifest.task_uuid,
-        "video_uuid": first.video_uuid,
-        "take": manifest.take,
-        "size_bytes": sum(video.size_bytes for video in manifest.videos),
-        "sha256": manifest.content_hash,
+        "cost_usd": manifest.cost_usd,
         "generation_seconds": manifest.generation_seconds,
-        "poster": _location(root, manifest.poster_key),
+        "duration_seconds": first.duration_seconds,
+        "size": f"{first.width}x{first.height}",
+        "model": spec.model,
+        "take": manifest.take,
     }
+    if spec.tags:
+        metadata["tags"] = ", ".join(spec.tags)
     if first.seed is not None:
         metadata["seed"] = first.seed
-    if first.video_id is not None:
-        metadata["video_id"] = first.video_id
     if manifest.cost_is_estimate:
         metadata["cost_is_estimate"] = True
     if first.nsfw is not None:
         metadata["nsfw"] = any(video.nsfw for video in manifest.videos)
     if parent := manifest.request.parent:
         metadata["parent"] = dg.MetadataValue.asset(dg.AssetKey(parent.asset.split("/")))
-        metadata["parent_partition"] = parent.clip
+        if manifest.request.partition is not None:
+            metadata["parent_partition"] = parent.clip
         metadata["parent_take"] = parent.take
         metadata["parent_video_id"] = parent.video_id
     if len(manifest.videos) > 1:
@@ -81,7 +84,60 @@ def clip_metadata(manifest: ClipManifest, root: StorageRoot) -> dict[str, Any]:
     if manifest.errors:
         metadata["missing_videos"] = len(manifest.errors)
         metadata |= error_metadata(manifest.errors[0].model_dump(exclude_none=True))
+    metadata["poster"] = link_metadata(root, manifest.poster_key)
+    if manifest.sheet_key is not None:
+        metadata["contact_sheet"] = link_metadata(root, manifest.sheet_key)
+    metadata |= {
+        "request": dg.MetadataValue.json(manifest.wire),
+        "response": dg.MetadataValue.json(
+            {
+                "taskUUID": manifest.task_uuid,
+                "cost": manifest.cost_usd,
+                "videos": [_response(video) for video in manifest.videos],
+            }
+        ),
+        "task_uuid": manifest.task_uuid,
+        "video_uuid": first.video_uuid,
+        "size_bytes": sum(video.size_bytes for video in manifest.videos),
+        "sha256": manifest.content_hash,
+        "delivery": manifest.delivery,
+        "dagster/uri": root.uri(first.key),
+    }
+    if first.video_id is not None:
+        metadata["video_id"] = first.video_id
     return metadata
+
+
+def link_metadata(root: StorageRoot, key: str) -> dg.MetadataValue[Any]:
+    """Where people look at an object: a link that opens it, its file, or its address in the store.
+
+    A link is the viewer's, and stays good: a signed one would be a secret, and end.
+    """
+    if link := root.link(key):
+        return dg.MetadataValue.url(link)
+    path = root.local_path(key)
+    return dg.MetadataValue.path(path) if path else dg.MetadataValue.text(root.uri(key))
+
+
+def _thumbnail(manifest: ClipManifest, root: StorageRoot) -> dg.MetadataValue[Any] | None:
+    """The first, middle and last frame as a picture inside the metadata, small enough for it."""
+    body = root.read_if_present(manifest.thumbnail_key) if manifest.thumbnail_key else None
+    if body is None or len(body) > _MOST_THUMBNAIL_BYTES:
+        return None
+    data = base64.b64encode(body).decode()
+    return dg.MetadataValue.md(f"![first, middle and last frame](data:image/jpeg;base64,{data})")
+
+
+def _response(video: StoredVideo) -> dict[str, Any]:
+    """What the API said of a video, by its own names; without the address, which ends."""
+    response: dict[str, Any] = {"videoUUID": video.video_uuid, "seed": video.seed}
+    if video.cost_usd is not None:
+        response["cost"] = video.cost_usd
+    if video.video_id is not None:
+        response["outputs"] = {"videoId": video.video_id}
+    if video.nsfw is not None:
+        response["NSFWContent"] = video.nsfw
+    return response
 
 
 def _videos_table(manifest: ClipManifest, root: StorageRoot) -> dg.TableMetadataValue:
@@ -112,8 +168,3 @@ def _videos_table(manifest: ClipManifest, root: StorageRoot) -> dg.TableMetadata
             ]
         ),
     )
-
-
-def _location(root: StorageRoot, key: str) -> dg.MetadataValue[Any]:
-    path = root.local_path(key)
-    return dg.MetadataValue.path(path) if path else dg.MetadataValue.text(root.uri(key))

@@ -15,6 +15,13 @@ def partitioned_asset(**settings: Any) -> Callable[[Callable[..., Any]], dg.Asse
         return decorator
 
 
+def partitioned_multi_asset(**settings: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """`dg.multi_asset`, without its warning that backfill policies are in beta."""
+    with without_beta_warnings():
+        decorator: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.multi_asset(**settings)
+        return decorator
+
+
 def log_exact_events(
     context: dg.AssetExecutionContext, events: Sequence[dg.AssetMaterialization]
 ) -> None:

@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from sora_dagster.dataset_sync import sync_rows
-from sora_dagster.events import request_data_version, request_event
+from sora_dagster.events import asset_key_of, request_data_version, request_event
 from sora_dagster.generation.archive import content_hash
 from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.estimating import Estimate
@@ -64,16 +64,23 @@ def asking_of(config: RequestConfig, run: dg.DagsterRun, default_limit_usd: floa
 
 def log_estimates(
     context: dg.AssetExecutionContext | dg.OpExecutionContext,
-    graph: VideoGraph,
+    graph: VideoGraph | None,
     estimates: Sequence[Estimate],
 ) -> None:
-    """Show what a request would cost: an observation for each clip, and the total in the log."""
+    """Show what a request would cost: an observation for each clip, and the total in the log.
+
+    Arguments:
+        context: the run's context.
+        graph: names of the assets of submissions; None for shots, which are asked for themselves.
+        estimates: what each clip would cost.
+    """
     for item in estimates:
-        context.log.info(f"{item.request.clip}: {item.usd:.2f} USD {item.detail}".rstrip())
+        asset = item.request.asset
+        context.log.info(f"{item.request.name}: {item.usd:.2f} USD {item.detail}".rstrip())
         context.log_event(
             dg.AssetObservation(
-                asset_key=graph.request_key(item.request.asset),
-                partition=item.request.clip,
+                asset_key=asset_key_of(asset) if graph is None else graph.request_key(asset),
+                partition=item.request.partition,
                 metadata={
                     "dry_run": True,
                     "estimate_usd": item.usd,

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from sora_dagster.generation.budget import parse_limit
 from sora_dagster.generation.collector import PollSettings
+from sora_dagster.generation.delivery import DeliverySetting
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.markers import WebhookAddress
 from sora_dagster.generation.overdue import Deadlines
@@ -18,21 +19,34 @@ from sora_dagster.runware.errors import MissingKeyError
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.runware.transport import DEFAULT_BASE_URL
 from sora_dagster.storage import StorageRoot
+from sora_dagster.storage_azure import AzureSettings
+from sora_dagster.storage_gcs import GcsSettings
 from sora_dagster.storage_s3 import S3Settings
 
 
 class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Where clips are stored.
 
-    For S3, region, endpoint, profile, keys and certificate checks come from dagster-aws's
-    `S3Resource`; what it does not say comes from the ordinary AWS chain (environment variables,
-    profile, container and instance roles), and credentials are refreshed in long runs.
+    The URL chooses the store; credentials come from where its own tools take them, and are
+    refreshed in long runs:
+
+    - S3: dagster-aws's `S3Resource` (region, endpoint, profile, keys, certificate checks); what it
+      does not say comes from the ordinary AWS chain (environment variables, profile, container and
+      instance roles).
+    - Google Cloud Storage: a service account's file, or the application default credentials.
+    - Azure Blob Storage: the account's key, a shared access signature or a connection string, or a
+      service principal or managed identity.
+
+    Secrets are no settings: they are read from the environment variables that are named here, so
+    that they cannot show in Dagster's UI, run config or event log. docs/storage.md lists the
+    permissions that each store must grant.
 
     Example:
         >>> from dagster_aws.s3 import S3Resource
         >>> storage = ClipStorageResource(
         ...     url="s3://bucket/clips", s3=S3Resource(region_name="eu-central-1")
         ... )
+        >>> storage = ClipStorageResource(url="az://container/clips", azure_account_name="team")
         >>> ClipStorageResource(url="memory://").root().url
         'memory://'
     """
@@ -41,9 +55,51 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     url: str = Field(
         description=(
-            "Storage root: a folder, file:///folder, or s3://bucket/prefix. One root belongs to "
-            "one Runware account."
+            "Storage root: a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix, or "
+            "az://container/prefix. One root belongs to one Runware account."
         )
+    )
+    viewer_url: str | None = Field(
+        default=None,
+        description=(
+            "Address of `sora-dagster viewer` in browsers; events then link to it. None for none."
+        ),
+    )
+    gcs_service_account_path: str | None = Field(
+        default=None,
+        description=(
+            "For gs://: JSON file of a service account's key, which can sign URLs too; None for "
+            "the application default credentials."
+        ),
+    )
+    gcs_endpoint_url: str | None = Field(
+        default=None, description="For gs://: address of another server than Google's."
+    )
+    azure_account_name: str | None = Field(
+        default=None,
+        description=(
+            "For az://: the storage account; None for AZURE_STORAGE_ACCOUNT_NAME or the connection "
+            "string's."
+        ),
+    )
+    azure_account_key_variable: str = Field(
+        default="AZURE_STORAGE_ACCOUNT_KEY",
+        description=(
+            "For az://: environment variable that holds the account's key, which can sign URLs too."
+        ),
+    )
+    azure_sas_token_variable: str = Field(
+        default="AZURE_STORAGE_SAS_TOKEN",
+        description=(
+            "For az://: environment variable that holds the container's shared access signature."
+        ),
+    )
+    azure_connection_string_variable: str = Field(
+        default="AZURE_STORAGE_CONNECTION_STRING",
+        description="For az://: environment variable that holds a connection string.",
+    )
+    azure_endpoint_url: str | None = Field(
+        default=None, description="For az://: address of another server than Azure's."
     )
 
     def __init__(self, **settings: Any) -> None:
@@ -57,6 +113,7 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         return StorageRoot(
             self.url,
+            viewer_url=self.viewer_url,
             s3=S3Settings(
                 region_name=self.s3.region_name,
                 endpoint_url=self.s3.endpoint_url,
@@ -68,6 +125,17 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 verify=self.s3.verify,
                 use_unsigned_session=self.s3.use_unsigned_session,
                 max_attempts=self.s3.max_attempts,
+            ),
+            gcs=GcsSettings(
+                service_account_path=self.gcs_service_account_path,
+                endpoint_url=self.gcs_endpoint_url,
+            ),
+            azure=AzureSettings(
+                account_name=self.azure_account_name,
+                account_key=os.environ.get(self.azure_account_key_variable) or None,
+                sas_token=os.environ.get(self.azure_sas_token_variable) or None,
+                connection_string=os.environ.get(self.azure_connection_string_variable) or None,
+                endpoint_url=self.azure_endpoint_url,
             ),
         )
 
@@ -113,6 +181,15 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     max_usd_per_day: str | None = Field(
         default=None,
         description="Spending limit of a day (UTC) over all runs, in USD; None for none.",
+    )
+    delivery: DeliverySetting = Field(
+        default="auto",
+        description=(
+            "How videos come into the storage root: 'direct' (Runware puts each into the bucket, "
+            "by an address that is good for one object; a clip of several results, or a store "
+            "that cannot sign or be reached, is refused), 'download' (they are fetched from "
+            "Runware), or 'auto' (direct where it is possible, else download)."
+        ),
     )
     retry_wait_seconds: float = Field(
         default=10.0, description="Wait before a second attempt; doubles with each further one."
@@ -213,5 +290,6 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 max_attempts=self.max_attempts,
                 retry_wait_seconds=self.retry_wait_seconds,
                 day_limit_usd=parse_limit(self.max_usd_per_day, default_usd=None),
+                delivery=self.delivery,
             ),
         )

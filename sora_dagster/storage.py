@@ -5,62 +5,47 @@ Every store that obstore opens offers an atomic create-only put; that is what cl
 
 from __future__ import annotations
 
-import io
-import os
+import builtins
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
-from urllib.parse import quote, unquote, urlsplit
+from typing import BinaryIO
+from urllib.parse import quote
 
-from sora_dagster.storage_s3 import S3Settings, open_s3
+from sora_dagster.storage_attributes import ObjectAttributes
+from sora_dagster.storage_azure import AzureSettings
+from sora_dagster.storage_errors import ObjectMissingError, StorageError, explained
+from sora_dagster.storage_gcs import GcsSettings
+from sora_dagster.storage_objects import ObjectInfo, object_info, seekable_file
+from sora_dagster.storage_opening import folder_of, normalized_url, open_store
+from sora_dagster.storage_s3 import S3Settings
+from sora_dagster.storage_store import Method, StaleUpload
+from sora_dagster.storage_upload import ByteSink, open_upload
 
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore as Store
-
-SUPPORTED_SCHEMES = ("file", "memory", "s3")
-
-
-class StorageError(Exception):
-    """The storage root cannot be used, or an operation on it failed."""
-
-
-class ObjectMissingError(StorageError):
-    """There is no object at the key."""
-
-
-@dataclass(frozen=True)
-class ObjectInfo:
-    """What a listing says of one object.
-
-    Arguments:
-        key: the object's key below the root.
-        size_bytes: its length.
-        last_modified: when it was written, by the store's own clock.
-    """
-
-    key: str
-    size_bytes: int
-    last_modified: datetime
-
-
-class ByteSink(Protocol):
-    """Where a streamed object's bytes go."""
-
-    def write(self, chunk: bytes, /) -> object:
-        """Append bytes."""
+__all__ = [
+    "ByteSink",
+    "ObjectInfo",
+    "ObjectMissingError",
+    "StaleUpload",
+    "StorageError",
+    "StorageRoot",
+    "normalized_url",
+]
 
 
 class StorageRoot:
     """All objects of one storage root, addressed by keys relative to it.
 
     Arguments:
-        url: ``file:///folder`` or a plain folder path, ``s3://bucket/prefix``, or ``memory://``
-            (this process only, for tests).
+        url: ``file:///folder`` or a plain folder path, ``s3://bucket/prefix``,
+            ``gs://bucket/prefix``, ``az://container/prefix``, or ``memory://`` (this process only,
+            for tests).
         s3: settings of S3; by default those of the ordinary AWS chain.
+        gcs: settings of Google Cloud Storage; by default the application default credentials.
+        azure: settings of Azure Blob Storage; by default those of the environment.
+        viewer_url: address of the viewer that shows this root in browsers, where there is one.
 
     Raises:
         StorageError: where the URL names no store that can be opened.
@@ -73,10 +58,22 @@ class StorageRoot:
         b'hello'
     """
 
-    def __init__(self, url: str | Path, *, s3: S3Settings | None = None) -> None:
+    def __init__(
+        self,
+        url: str | Path,
+        *,
+        s3: S3Settings | None = None,
+        gcs: GcsSettings | None = None,
+        azure: AzureSettings | None = None,
+        viewer_url: str | None = None,
+    ) -> None:
         self.url = normalized_url(url)
-        self._folder = _folder_of(self.url)
-        self._store = _open_store(self.url, self._folder, s3 or S3Settings())
+        self._viewer_url = viewer_url
+        self._folder = folder_of(self.url)
+        self._opened = open_store(
+            self.url, s3 or S3Settings(), gcs or GcsSettings(), azure or AzureSettings()
+        )
+        self._store = self._opened.objects
 
     def __repr__(self) -> str:
         return f"StorageRoot({self.url!r})"
@@ -85,34 +82,58 @@ class StorageRoot:
         """The full address of an object."""
         return f"{self.url.rstrip('/')}/{quote(key)}"
 
+    def link(self, key: str) -> str | None:
+        """Where a browser sees an object, where there is a viewer."""
+        return None if self._viewer_url is None else f"{self._viewer_url.rstrip('/')}/{quote(key)}"
+
     def local_path(self, key: str) -> Path | None:
         """The object's file, where the root is a local folder."""
         return None if self._folder is None else self._folder / key
 
-    def create(self, key: str, body: bytes) -> bool:
+    @property
+    def can_presign(self) -> bool:
+        """Whether URLs can be signed for objects of this root."""
+        return self._opened.can_presign
+
+    @property
+    def takes_plain_put(self) -> bool:
+        """Whether a PUT to a signed URL needs the bytes alone; Azure's needs a header too."""
+        return self._opened.takes_plain_put
+
+    @property
+    def is_reachable_from_outside(self) -> bool:
+        """Whether a service elsewhere can reach the store, as far as its address tells: False for
+        a folder, memory, and an endpoint on this machine or in a private network."""
+        return self._opened.is_reachable_from_outside
+
+    def create(self, key: str, body: bytes, *, attributes: ObjectAttributes | None = None) -> bool:
         """Write an object only if there is none; atomic on every store.
+
+        Arguments:
+            key: where.
+            body: its bytes.
+            attributes: content type and metadata; a local folder keeps none.
 
         Returns:
             Whether it was written by this call.
         """
         import obstore
 
-        try:
-            obstore.put(self._store, key, body, mode="create")
-        except obstore.exceptions.AlreadyExistsError:
-            return False
-        except Exception as error:
-            raise self._failure("write", key, error) from error
+        with self._explaining("write", key):
+            try:
+                obstore.put(
+                    self._store, key, body, mode="create", attributes=self._encoded(attributes)
+                )
+            except obstore.exceptions.AlreadyExistsError:
+                return False
         return True
 
-    def write(self, key: str, body: bytes) -> None:
-        """Write an object, replacing what was there."""
+    def write(self, key: str, body: bytes, *, attributes: ObjectAttributes | None = None) -> None:
+        """Write an object, replacing what was there; a local folder keeps no attributes."""
         import obstore
 
-        try:
-            obstore.put(self._store, key, body)
-        except Exception as error:
-            raise self._failure("write", key, error) from error
+        with self._explaining("write", key):
+            obstore.put(self._store, key, body, attributes=self._encoded(attributes))
 
     def read(self, key: str) -> bytes:
         """The whole of a small object.
@@ -122,10 +143,8 @@ class StorageRoot:
         """
         import obstore
 
-        try:
+        with self._explaining("read", key):
             return bytes(obstore.get(self._store, key).bytes())
-        except Exception as error:
-            raise self._failure("read", key, error) from error
 
     def read_if_present(self, key: str) -> bytes | None:
         """The whole of a small object, or None where there is none."""
@@ -138,48 +157,140 @@ class StorageRoot:
         """Size and age of an object, or None where there is none."""
         import obstore
 
-        try:
-            return _object_info(obstore.head(self._store, key))
-        except FileNotFoundError:
-            return None
-        except Exception as error:
-            raise self._failure("look up", key, error) from error
+        with self._explaining("look up", key):
+            try:
+                return object_info(obstore.head(self._store, key))
+            except FileNotFoundError:
+                return None
 
     def exists(self, key: str) -> bool:
         """Whether there is an object at the key."""
         return self.info(key) is not None
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """All objects below a folder, page by page, in no promised order."""
+    def list(self, prefix: str, *, after: str | None = None) -> Iterator[ObjectInfo]:
+        """All objects below a folder, page by page, in no promised order.
+
+        Arguments:
+            prefix: the folder.
+            after: only objects whose keys come after this one.
+        """
         import obstore
 
-        try:
-            for page in obstore.list(self._store, prefix=prefix):
+        with self._explaining("list", prefix):
+            for page in obstore.list(self._store, prefix=prefix, offset=after):
                 for meta in page:
-                    yield _object_info(meta)
-        except Exception as error:
-            raise self._failure("list", prefix, error) from error
+                    yield object_info(meta)
 
     def delete(self, key: str) -> None:
         """Remove an object; it is no error where there is none."""
         import obstore
 
-        try:
+        with suppress(ObjectMissingError), self._explaining("delete", key):
             obstore.delete(self._store, key)
-        except FileNotFoundError:
-            return
-        except Exception as error:
-            raise self._failure("delete", key, error) from error
 
     @contextmanager
-    def writer(self, key: str) -> Iterator[ByteSink]:
-        """Stream an object in bounded memory; it appears whole at the end, or not at all."""
+    def writer(
+        self,
+        key: str,
+        *,
+        attributes: ObjectAttributes | None = None,
+        most_bytes: int | None = None,
+    ) -> Iterator[ByteSink]:
+        """Stream an object in bounded memory; it appears whole at the end, or not at all.
+
+        Arguments:
+            key: where.
+            attributes: content type and metadata; a local folder keeps none.
+            most_bytes: the most that may come, where that could be beyond 48 GiB.
+        """
+        with open_upload(
+            self._store,
+            key,
+            attributes=attributes,
+            most_bytes=most_bytes,
+            explaining=lambda: self._explaining("write", key),
+        ) as sink:
+            yield sink
+
+    def copy(self, source: str, target: str, *, attributes: ObjectAttributes | None = None) -> None:
+        """Copy an object within the store, without its bytes passing here; replaces the target.
+
+        Arguments:
+            source: key of the object.
+            target: key of the copy.
+            attributes: content type and metadata of the copy; None keeps the source's. GCS and
+                Azure always keep the source's, a local folder keeps none.
+
+        Raises:
+            ObjectMissingError: where there is no source.
+        """
+        with self._explaining("copy", source):
+            self._opened.copy(source, target, attributes)
+
+    def attributes(self, key: str) -> dict[str, str]:
+        """User metadata and ``Content-Type`` of an object; empty where the store keeps none.
+
+        Raises:
+            ObjectMissingError: where there is no object.
+        """
         import obstore
 
-        sink = obstore.open_writer(self._store, key)
-        # obstore's own context manager commits on a normal end and aborts on an exception.
-        with sink:
-            yield cast(ByteSink, sink)
+        with self._explaining("look up", key):
+            found = obstore.get(self._store, key, options={"head": True})
+            return {str(name): value for name, value in found.attributes.items()}
+
+    def presign(self, method: Method, key: str, expires_seconds: float) -> str:
+        """A URL that allows whoever has it one method on one key, without credentials.
+
+        Arguments:
+            method: ``GET`` or ``PUT``.
+            key: the object's key.
+            expires_seconds: how long it is good for; less where the credentials end before
+                (see `signing_seconds_left`).
+
+        Raises:
+            StorageError: where the store or its credentials cannot sign.
+        """
+        with self._explaining("sign a URL for", key):
+            return self._opened.presign(method, key, expires_seconds)
+
+    def signing_seconds_left(self) -> float | None:
+        """How long the credentials that would sign now still live; None for no known end.
+
+        Credentials that are handed over with a session token end at a time that nobody says.
+        """
+        with self._explaining("find the credentials of", ""):
+            return self._opened.signing_seconds_left()
+
+    def folders(self, prefix: str) -> builtins.list[str]:
+        """Names of the folders right below a folder, without listing what is in them."""
+        import obstore
+
+        with self._explaining("list", prefix):
+            found = obstore.list_with_delimiter(self._store, prefix or None)
+        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found["common_prefixes"])
+
+    def stale_uploads(self, older_than_seconds: float) -> builtins.list[StaleUpload]:
+        """Uploads below this root that were begun long ago and neither finished nor aborted.
+
+        S3 lists them; in a local folder they are the files of broken writes. GCS and Azure list
+        none: there a lifecycle rule, or the store itself after a week, removes them.
+
+        Arguments:
+            older_than_seconds: their least age, by the store's own clock.
+        """
+        begun_before = self.store_time() - timedelta(seconds=older_than_seconds)
+        with self._explaining("list unfinished uploads of", ""):
+            return [
+                upload
+                for upload in self._opened.unfinished_uploads()
+                if upload.started < begun_before
+            ]
+
+    def abort_upload(self, upload: StaleUpload) -> None:
+        """Remove an unfinished upload; it is no error where it is gone."""
+        with self._explaining("abort the upload of", upload.key):
+            self._opened.abort_upload(upload)
 
     def open(self, key: str) -> BinaryIO:
         """A seekable file over an object, reading only the ranges asked for.
@@ -189,11 +300,9 @@ class StorageRoot:
         """
         import obstore
 
-        try:
+        with self._explaining("read", key):
             readable = obstore.open_reader(self._store, key)
-        except Exception as error:
-            raise self._failure("read", key, error) from error
-        return cast(BinaryIO, io.BufferedReader(cast(Any, _RawReader(readable)), 1 << 20))
+        return seekable_file(readable, lambda error: self._failure("read", key, error))
 
     def store_time(self) -> datetime:
         """The store's own clock: the time it gives a fresh write."""
@@ -225,93 +334,18 @@ class StorageRoot:
         finally:
             self.delete(key)
 
-    def _failure(self, action: str, key: str, error: Exception) -> StorageError:
-        if isinstance(error, StorageError):
-            return error
-        if isinstance(error, FileNotFoundError):
-            return ObjectMissingError(f"there is no object at {self.uri(key)}")
-        return StorageError(
-            f"cannot {action} {self.uri(key)}: {_first_line(error)}. Check that the storage root "
-            f"{self.url} exists, that this process may read and write it, and that it has room."
-        )
+    def _encoded(self, attributes: ObjectAttributes | None) -> dict[str, str] | None:
+        if attributes is None or not self._opened.keeps_attributes:
+            return None
+        return attributes.encoded()
 
-
-class _RawReader(io.RawIOBase):
-    """obstore's reader as Python's raw file, so that PyAV and others can seek in it."""
-
-    def __init__(self, readable: Any) -> None:
-        self._readable = readable
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        chunk = bytes(self._readable.read(len(buffer)))
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return int(self._readable.seek(offset, whence))
-
-    def tell(self) -> int:
-        return int(self._readable.tell())
-
-
-def normalized_url(url: str | Path) -> str:
-    """A storage URL in its one spelling: folders become absolute ``file://`` URLs.
-
-    Raises:
-        StorageError: where the scheme is not supported.
-    """
-    text = str(url).strip()
-    if not text:
-        raise StorageError("the storage root is empty; give a folder or a URL such as s3://bucket")
-    scheme = urlsplit(text).scheme if "://" in text else ""
-    if not scheme:
-        return Path(text).expanduser().resolve().as_uri()
-    if scheme not in SUPPORTED_SCHEMES:
-        raise StorageError(
-            f"storage root {text!r}: scheme {scheme!r} is not supported; allowed are a folder path "
-            f"and URLs that start with {', '.join(f'{name}://' for name in SUPPORTED_SCHEMES)}"
-        )
-    if scheme == "file":
-        return Path(unquote(urlsplit(text).path)).resolve().as_uri()
-    return text.rstrip("/") if scheme != "memory" else "memory://"
-
-
-def _folder_of(url: str) -> Path | None:
-    parts = urlsplit(url)
-    return Path(unquote(parts.path)) if parts.scheme == "file" else None
-
-
-def _open_store(url: str, folder: Path | None, s3: S3Settings) -> Store:
-    from obstore.store import LocalStore, MemoryStore
-
-    if folder is not None:
+    @contextmanager
+    def _explaining(self, action: str, key: str) -> Iterator[None]:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            return LocalStore(folder)
-        except OSError as error:
-            raise StorageError(
-                f"the storage root {folder} cannot be made: {error.strerror}. "
-                f"Choose a folder that this user may write, with --storage or SORA_STORAGE."
-            ) from error
-    if url.startswith("memory:"):
-        return MemoryStore()
-    try:
-        return open_s3(url, s3)
-    except Exception as error:
-        raise StorageError(f"cannot open storage root {url}: {_first_line(error)}") from error
+            yield
+        # Whatever the store's libraries raise; without it as cause, as it may show a signature.
+        except Exception as error:  # noqa: BLE001
+            raise self._failure(action, key, error) from None
 
-
-def _object_info(meta: Any) -> ObjectInfo:
-    return ObjectInfo(
-        key=meta["path"], size_bytes=meta["size"], last_modified=meta["last_modified"]
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    def _failure(self, action: str, key: str, error: Exception) -> StorageError:
+        return explained(error, action, self.uri(key), self.url)

@@ -1,105 +1,99 @@
-"""Opening a bucket of S3, or of a server that speaks its protocol."""
+"""A bucket of S3, or of a server that speaks its protocol."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
 
-if TYPE_CHECKING:
-    from obstore.store import S3Store
+from sora_dagster.storage_attributes import ObjectAttributes
+from sora_dagster.storage_s3_session import S3Session, S3Settings
+from sora_dagster.storage_store import Method, OpenStore, StaleUpload, split_bucket_url
+
+__all__ = ["S3Bucket", "S3Settings"]
+
+# One CopyObject keeps what it is not told to replace; a copy in parts keeps nothing.
+_LARGEST_SINGLE_COPY_BYTES = 5 << 30
 
 
-@dataclass(frozen=True)
-class S3Settings:
-    """Settings of S3; what is None comes from the ordinary AWS chain: environment variables,
-    profile, container and instance roles.
+class S3Bucket(OpenStore):
+    """A bucket and prefix of S3.
+
+    obstore reads and writes; boto3 finds and refreshes the credentials, signs URLs, copies with
+    new attributes and knows unfinished uploads.
 
     Arguments:
-        region_name: region of the bucket.
-        endpoint_url: address of another server than AWS's.
-        profile_name: profile of the AWS configuration files.
-        aws_access_key_id: access key, for which the secret must be given too.
-        aws_secret_access_key: its secret.
-        aws_session_token: token of temporary credentials.
-        use_ssl: whether AWS is spoken to by https; an endpoint says so in its own address.
-        verify: whether certificates are verified; None for yes.
-        use_unsigned_session: whether requests are not signed, for public buckets.
-        max_attempts: most attempts of one request, the first included.
-    """
-
-    region_name: str | None = None
-    endpoint_url: str | None = None
-    profile_name: str | None = None
-    aws_access_key_id: str | None = None
-    aws_secret_access_key: str | None = None
-    aws_session_token: str | None = None
-    use_ssl: bool = True
-    verify: bool | None = None
-    use_unsigned_session: bool = False
-    max_attempts: int = 5
-
-    def __repr__(self) -> str:
-        return (
-            f"S3Settings(region_name={self.region_name!r}, endpoint_url={self.endpoint_url!r}, "
-            f"profile_name={self.profile_name!r})"
-        )
-
-
-def open_s3(url: str, settings: S3Settings) -> S3Store:
-    """The store of an ``s3://bucket/prefix`` URL, with credentials that are refreshed.
+        url: ``s3://bucket/prefix``.
+        settings: what the ordinary AWS chain does not say.
 
     Raises:
         ValueError: where the settings contradict each other, or no credentials are found.
     """
-    import boto3
-    import botocore.exceptions
-    from obstore.auth.boto3 import Boto3CredentialProvider
-    from obstore.store import S3Store
 
-    if (settings.aws_access_key_id is None) != (settings.aws_secret_access_key is None):
-        raise ValueError(
-            "aws_access_key_id and aws_secret_access_key belong together; give both, or neither to "
-            "use the environment, a profile or a role"
+    def __init__(self, url: str, settings: S3Settings) -> None:
+        self._bucket, self._prefix = split_bucket_url(url)
+        self._session = S3Session(settings)
+        super().__init__(
+            self._session.open(self._bucket, self._prefix),
+            endpoint_url=self._session.endpoint_url,
+            can_presign=self._session.credentials is not None,
         )
-    parts = urlsplit(url)
-    try:
-        session = boto3.Session(
-            profile_name=settings.profile_name,
-            region_name=settings.region_name,
-            aws_access_key_id=settings.aws_access_key_id,
-            aws_secret_access_key=settings.aws_secret_access_key,
-            aws_session_token=settings.aws_session_token,
+
+    def copy(self, source: str, target: str, attributes: ObjectAttributes | None) -> None:
+        from boto3.s3.transfer import TransferConfig
+
+        extra: dict[str, Any] = {}
+        if attributes is not None:
+            extra = {
+                "MetadataDirective": "REPLACE",
+                "ContentType": attributes.content_type,
+                "Metadata": attributes.encoded_metadata(),
+            }
+        self._session.client.copy(
+            {"Bucket": self._bucket, "Key": self._full(source)},
+            self._bucket,
+            self._full(target),
+            ExtraArgs=extra,
+            Config=TransferConfig(multipart_threshold=_LARGEST_SINGLE_COPY_BYTES),
         )
-        # boto3 knows the ordinary ways of naming another endpoint: environment and profile.
-        client = session.client(
-            "s3",
-            endpoint_url=settings.endpoint_url,
-            region_name=(session.region_name or "us-east-1"),
+
+    def presign(self, method: Method, key: str, expires_seconds: float) -> str:
+        if self._session.credentials is None:
+            return super().presign(method, key, expires_seconds)
+        # By boto3, which signs with the credentials of this moment: obstore may hold older ones.
+        url: str = self._session.client.generate_presigned_url(
+            "get_object" if method == "GET" else "put_object",
+            Params={"Bucket": self._bucket, "Key": self._full(key)},
+            ExpiresIn=max(1, int(expires_seconds)),
         )
-    except (botocore.exceptions.BotoCoreError, ValueError) as error:
-        raise ValueError(f"the S3 settings cannot be used: {error}") from error
-    endpoint = str(client.meta.endpoint_url)
-    is_aws = (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
-    options: dict[str, Any] = {
-        "region": session.region_name or "us-east-1",
-        "client_options": {
-            "allow_http": endpoint.startswith("http://") or not settings.use_ssl,
-            "allow_invalid_certificates": settings.verify is False,
-        },
-        "retry_config": {"max_retries": max(0, settings.max_attempts - 1)},
-    }
-    if not is_aws:
-        options["endpoint"] = endpoint
-    elif not settings.use_ssl:
-        options["endpoint"] = endpoint.replace("https://", "http://", 1)
-    if settings.use_unsigned_session:
-        options["skip_signature"] = True
-    elif session.get_credentials() is None:
-        raise ValueError(
-            "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name "
-            "a profile, run with a role, or give them to S3Resource"
+        return url
+
+    def signing_seconds_left(self) -> float | None:
+        if self._session.credentials is None:
+            return None
+        ends = self._session.credentials.ends_at()
+        return None if ends is None else (ends - datetime.now(UTC)).total_seconds()
+
+    def unfinished_uploads(self) -> Iterator[StaleUpload]:
+        below = f"{self._prefix}/" if self._prefix else ""
+        pages = self._session.client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=self._bucket, Prefix=below
         )
-    else:
-        options["credential_provider"] = Boto3CredentialProvider(session)
-    return S3Store(parts.netloc, prefix=parts.path.strip("/") or None, **options)
+        for page in pages:
+            for upload in page.get("Uploads", ()):
+                yield StaleUpload(
+                    key=upload["Key"].removeprefix(below),
+                    upload_id=upload["UploadId"],
+                    started=upload["Initiated"],
+                )
+
+    def abort_upload(self, upload: StaleUpload) -> None:
+        try:
+            self._session.client.abort_multipart_upload(
+                Bucket=self._bucket, Key=self._full(upload.key), UploadId=upload.upload_id
+            )
+        except self._session.client.exceptions.NoSuchUpload:
+            return  # finished or aborted by another meanwhile
+
+    def _full(self, key: str) -> str:
+        return f"{self._prefix}/{key}" if self._prefix else key

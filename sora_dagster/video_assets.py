@@ -6,13 +6,15 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.clip_stream import ClipStream
-from sora_dagster.events import clip_event, is_of_the_current_row
+from sora_dagster.checks import RunChecks, check_specs
+from sora_dagster.clip_stream import ClipFailure, ClipStream
+from sora_dagster.events import clip_event, failure_event, is_of_the_current_row
 from sora_dagster.generation.archive import content_hash
+from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.records import ClipManifest
 from sora_dagster.graph import CODE_VERSION, VideoGraph
 from sora_dagster.metadata import clip_metadata
-from sora_dagster.partition_runs import failure_of, log_exact_events, partitioned_asset
+from sora_dagster.partition_runs import failure_of, log_exact_events, partitioned_multi_asset
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.run_facts import add_post_counts
 
@@ -43,16 +45,36 @@ def build_videos_asset(
     partitions_def: dg.PartitionsDefinition[Any],
     description: str,
 ) -> dg.AssetsDefinition:
-    @partitioned_asset(
-        key=key,
+    """The asset of a dataset's clips, or of its remixes, with their checks.
+
+    Arguments:
+        graph: names, and the checks that clips are held to.
+        key: `graph.clips` or `graph.remixes`.
+        deps: what they are made from.
+        partitions_def: their partitions.
+        description: what the UI says of them.
+    """
+    name = key.path[-1]
+
+    @partitioned_multi_asset(
+        name=name,
+        outs={
+            name: dg.AssetOut(
+                key=key,
+                io_manager_key=CLIP_IO_MANAGER_KEY,
+                is_required=False,
+                group_name=graph.group_name,
+                code_version=CODE_VERSION,
+                kinds={"mp4"},
+                description=description,
+            )
+        },
         deps=deps,
         partitions_def=partitions_def,
         backfill_policy=dg.BackfillPolicy.multi_run(_CLIPS_PER_RUN),
-        group_name=graph.group_name,
-        code_version=CODE_VERSION,
-        io_manager_key=CLIP_IO_MANAGER_KEY,
-        kinds={"mp4"},
-        description=description,
+        check_specs=check_specs(graph.checks, key, partitions_def),
+        # So that the checks can be made again by themselves.
+        can_subset=True,
     )
     def videos(
         context: dg.AssetExecutionContext,
@@ -60,6 +82,11 @@ def build_videos_asset(
         runware: RunwareResource,
         clip_storage: ClipStorageResource,
     ) -> Iterator[dg.Output[ClipStream]]:
+        run_checks = RunChecks(context, graph.checks, graph.catalogue)
+        if key not in context.selected_asset_keys:
+            clips = _chosen_partitions(context)
+            run_checks.judge_stored(Ledger(clip_storage.root()), key.to_user_string(), clips)
+            return
         partitions = list(context.partition_keys)
         stored: list[ClipManifest] = []
         with runware.generator(clip_storage) as generator:
@@ -71,23 +98,24 @@ def build_videos_asset(
                     f"{manifest.clip}: take {manifest.take} stored, {manifest.cost_usd:.2f} USD"
                 )
                 if len(partitions) == 1:
-                    context.add_asset_metadata(clip_metadata(manifest, root))
+                    context.add_asset_metadata(clip_metadata(manifest, root), asset_key=key)
 
-            def on_end(failures: Mapping[str, str]) -> None:
+            def on_end(failures: Mapping[str, ClipFailure]) -> None:
                 versions = [manifest.content_hash for manifest in stored]
                 if versions and not failures:
                     context.set_data_version(key, dg.DataVersion(content_hash(versions)))
                 if failures:
                     for manifest in stored:
                         context.log_event(clip_event(context.instance, graph, manifest, root))
-                    for partition, reason in failures.items():
+                        run_checks.judge(manifest, root)
+                    run_checks.sum_up()
+                    for partition, failure in failures.items():
                         context.log_event(
-                            dg.AssetObservation(
-                                asset_key=key, partition=partition, metadata={"failure": reason}
-                            )
+                            failure_event(key, partition, failure.reason, failure.finished)
                         )
                     stream.close()
-                    raise failure_of(failures, done=len(stored), verb="stored")
+                    reasons = {clip: failure.reason for clip, failure in failures.items()}
+                    raise failure_of(reasons, done=len(stored), verb="stored")
 
             stream = ClipStream(
                 generator,
@@ -98,7 +126,7 @@ def build_videos_asset(
                 on_end=on_end,
                 on_warning=context.log.warning,
             )
-            yield dg.Output(stream)
+            yield dg.Output(stream, output_name=name)
             of_current_rows = all(
                 is_of_the_current_row(context.instance, graph, manifest) for manifest in stored
             )
@@ -107,7 +135,17 @@ def build_videos_asset(
                     context,
                     [clip_event(context.instance, graph, manifest, root) for manifest in stored],
                 )
+            for manifest in stored:
+                run_checks.judge(manifest, root)
+            run_checks.sum_up()
             stream.close()
             add_post_counts(context, generator.client.posts)
+            if run_checks.blocked:
+                raise failure_of(run_checks.blocked, done=len(stored), verb="stored")
 
     return videos
+
+
+def _chosen_partitions(context: dg.AssetExecutionContext) -> Sequence[str] | None:
+    has_partitions = context.has_partition_key or context.has_partition_key_range
+    return context.partition_keys if has_partitions else None

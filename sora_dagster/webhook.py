@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from sora_dagster.generation.markers import (
     list_markers,
     signature_is_valid,
 )
+from sora_dagster.serving import serve_app
 from sora_dagster.storage import StorageError, StorageRoot
 
 if TYPE_CHECKING:
@@ -127,18 +127,9 @@ def serve(
     Raises:
         OSError: where the port cannot be listened at.
     """
-    import uvicorn
-
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            on_ready(f"http://{host}:{listener.getsockname()[1]}/runware")
-
-    # The access log would show signatures.
-    config = uvicorn.Config(create_app(root, secret), log_level="warning", access_log=False)
-    with listener:
-        Server(config).run(sockets=[listener])
+    serve_app(
+        create_app(root, secret),
+        host=host,
+        port=port,
+        on_ready=lambda address: on_ready(f"{address}/runware"),
+    )

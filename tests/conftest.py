@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.storage import StorageRoot
+from tests.browser import running_browser
+from tests.s3_server import make_bucket, running_s3, s3_environment
 from tests.sandbox_server import Sandbox, sandbox_process
+from tests.store_faults import FaultyStore, faulty_store
 
 
 @dataclass
@@ -51,3 +56,37 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         tmp_path_factory.mktemp("sandbox"), ["--latency=0.3", "--reuse-rendered"]
     ) as running_sandbox:
         yield running_sandbox
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """One S3 server for all tests; buckets differ."""
+    with running_s3() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A storage root in a new bucket, and the environment to use it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in s3_environment(s3_endpoint).items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{make_bucket(s3_endpoint)}/some/prefix"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; where there is none, its tests are skipped."""
+    with running_browser() as running:
+        yield running
+
+
+@pytest.fixture
+def watched(
+    s3_endpoint: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FaultyStore]:
+    """The S3 server behind a proxy that notes who asks for what, and breaks it where told to."""
+    with faulty_store(s3_endpoint) as store:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", store.endpoint)
+        yield store

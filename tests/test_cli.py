@@ -48,6 +48,13 @@ def test_without_a_key_it_says_how_to_get_one_or_to_run_the_demo(folder: Path) -
     assert "Traceback" not in result.stderr
 
 
+def test_a_delivery_that_is_none_is_said_with_those_that_are(folder: Path) -> None:
+    result = run(folder, "generate", "prompts.yaml", RUNWARE_API_KEY=KEY, SORA_DELIVERY="pigeon")
+    assert result.returncode == 1
+    assert "delivery 'pigeon' is not known; allowed are 'direct'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_a_wrong_key_is_said_and_leaves_an_empty_root(folder: Path, sandbox: Sandbox) -> None:
     result = run(
         folder,

@@ -1,7 +1,7 @@
 import io
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -13,7 +13,7 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from PIL import Image
 
-from sora_dagster.media import MediaError, inspect, poster, probe
+from sora_dagster.media import Examination, MediaError, examine, poster, probe
 from sora_dagster.storage import StorageRoot
 
 FPS = 10
@@ -307,20 +307,196 @@ def test_a_moment_before_the_start_is_refused(videos: dict[str, bytes]) -> None:
 
 def test_a_poster_that_would_be_a_dot_is_refused(videos: dict[str, bytes]) -> None:
     with pytest.raises(ValueError, match="max_width is 1"):
-        inspect(io.BytesIO(videos["mp4"]), max_width=1)
+        poster(io.BytesIO(videos["mp4"]), max_width=1)
 
 
-@pytest.mark.parametrize("name", ["mp4", "mov", "webm", "webm of unknown length"])
-def test_inspecting_gives_what_probe_and_poster_give(videos: dict[str, bytes], name: str) -> None:
+# --- all of it by one decoding
+
+
+WITH_EVERY_LENGTH = ["mp4", "mov", "webm", "webm of unknown length"]
+
+
+@pytest.mark.parametrize("name", WITH_EVERY_LENGTH)
+def test_examining_gives_what_probe_and_poster_give(videos: dict[str, bytes], name: str) -> None:
     video = videos[name]
-    info, jpeg = inspect(io.BytesIO(video))
-    assert info == probe(io.BytesIO(video))
-    assert color_of(jpeg) == pytest.approx(color_of(poster(io.BytesIO(video))), abs=3)
+    examination = examine(io.BytesIO(video))
+    assert examination.info == probe(io.BytesIO(video))
+    assert color_of(examination.poster) == pytest.approx(color_of(poster(io.BytesIO(video))), abs=3)
 
 
-def test_inspecting_a_cut_video_gives_no_poster_but_an_error(videos: dict[str, bytes]) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda video: video[:-5_000],
+        lambda video: video[: len(video) // 3] + bytes(len(video) // 2),
+        lambda video: b"<Error><Code>NoSuchKey</Code></Error>",
+        lambda video: b"",
+    ],
+)
+def test_examining_a_damaged_video_gives_no_pictures_but_an_error(
+    videos: dict[str, bytes], damage: Callable[[bytes], bytes]
+) -> None:
     with pytest.raises(MediaError):
-        inspect(io.BytesIO(videos["webm"][:-5_000]))
+        examine(io.BytesIO(damage(videos["webm"])))
+
+
+@pytest.mark.parametrize(
+    ("container", "muxer_options"),
+    [("mp4", {}), ("mov", {}), ("webm", {}), ("webm", {"live": "1"})],
+)
+def test_a_sheet_shows_the_first_the_middle_and_the_last_frame(
+    tmp_path: Path, container: str, muxer_options: dict[str, str]
+) -> None:
+    greys = [20 + 10 * index for index in range(21)]
+    path = grey_video(tmp_path / f"grey.{container}", greys, muxer_options=muxer_options)
+    sheet = examine(path).sheet
+    assert [panel[0] for panel in panels_of(sheet)] == pytest.approx(
+        [greys[0], greys[11], greys[-1]], abs=6
+    )
+
+
+def grey_video(
+    path: Path,
+    greys: Sequence[int],
+    *,
+    size: tuple[int, int] = (320, 180),
+    pixel_format: str = "yuv420p",
+    muxer_options: dict[str, str] | None = None,
+) -> Path:
+    """Writes a video whose frames are evenly grey, from 0 to 255 each."""
+    width, height = size
+    codec = CODECS[path.suffix.removeprefix(".")][0]
+    with av.open(path, "w", options=muxer_options or {}) as output:
+        video = cast(VideoStream, output.add_stream(codec, FPS))
+        video.width, video.height, video.pix_fmt = width, height, pixel_format
+        if codec == "libx264":
+            video.codec_context.options = {"preset": "ultrafast"}
+        for grey in greys:
+            pixels = np.full((height, width, 3), grey, np.uint8)
+            output.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        output.mux(video.encode(None))
+    return path
+
+
+def panels_of(sheet: bytes) -> list[list[float]]:
+    """The mean colours of the inner parts of a sheet's thirds."""
+    pixels = np.asarray(Image.open(io.BytesIO(sheet)).convert("RGB"))
+    third = pixels.shape[1] // 3
+    margin = third // 8
+    parts = [pixels[:, i * third + margin : (i + 1) * third - margin] for i in range(3)]
+    return [[float(value) for value in part.reshape(-1, 3).mean(axis=0)] for part in parts]
+
+
+def size_of(jpeg: bytes) -> tuple[int, int]:
+    image = Image.open(io.BytesIO(jpeg))
+    assert image.format == "JPEG"
+    return image.size
+
+
+Noisy = Callable[[tuple[int, int]], Examination]
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Noisy:
+    """Examines a short video that is the worst for a JPEG: coarse noise, new in each frame."""
+
+    def examined(size: tuple[int, int]) -> Examination:
+        path = tmp_path_factory.mktemp("noise") / "noise.mp4"
+        random = np.random.default_rng(11)
+        width, height = size
+        with av.open(path, "w") as output:
+            video = output.add_stream("libx264", FPS, options={"preset": "ultrafast"})
+            video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+            for _ in range(4):
+                blocks = random.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+                pixels = blocks.repeat(8, axis=0).repeat(8, axis=1)
+                output.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            output.mux(video.encode(None))
+        return examine(path)
+
+    return examined
+
+
+@pytest.mark.parametrize(
+    ("size", "sheet_size"),
+    [
+        ((1792, 1024), (1440, 272)),
+        ((1024, 1792), (834, 480)),
+        ((1080, 1920), (822, 480)),
+        ((1280, 720), (1440, 268)),
+    ],
+)
+def test_pictures_keep_to_their_sizes_even_of_noise(
+    noisy: Noisy, size: tuple[int, int], sheet_size: tuple[int, int]
+) -> None:
+    examination = noisy(size)
+    assert size_of(examination.sheet) == sheet_size
+    assert size_of(examination.poster)[0] == min(960, size[0])
+    assert len(examination.thumbnail) <= 4_300
+    width, height = size_of(examination.thumbnail)
+    assert width >= 100
+    assert width / height == pytest.approx(sheet_size[0] / sheet_size[1], rel=0.1)
+
+
+def test_a_small_video_is_not_made_larger_for_its_sheet(videos: dict[str, bytes]) -> None:
+    width, height = size_of(examine(io.BytesIO(videos["mp4"])).sheet)
+    assert (3 * 160 <= width <= 3 * 160 + 20, height) == (True, 96)
+
+
+def test_a_video_of_one_frame_has_all_its_pictures(tmp_path: Path) -> None:
+    examination = examine(grey_video(tmp_path / "frame.mp4", [90]))
+    assert examination.info.frame_count == 1
+    for panel in panels_of(examination.sheet):
+        assert panel == pytest.approx([90, 90, 90], abs=6)
+    assert examination.measures.frozen_seconds == 0
+
+
+def test_examining_a_long_video_takes_no_more_memory_than_a_short_one(
+    tmp_path: Path,
+) -> None:
+    def most_memory_kb(frames: int) -> int:
+        greys = [index % 200 for index in range(frames)]
+        path = grey_video(tmp_path / f"{frames}.mp4", greys, size=(1280, 720))
+        result = run_python(
+            "import resource, sys; from pathlib import Path\n"
+            "from sora_dagster.media import examine; examine(Path(sys.argv[1]))\n"
+            "sys.stdout.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))",
+            str(path),
+        )
+        return int(result.stdout)
+
+    # A decoded frame is 1.4 MB: 80 more of them would be 110 MB.
+    assert most_memory_kb(100) < most_memory_kb(20) + 20_000
+
+
+# --- what is measured
+
+
+def test_measures_tell_how_bright_and_loud_a_video_is(videos: dict[str, bytes]) -> None:
+    measures = examine(io.BytesIO(videos["mp4"])).measures
+    # A quarter is red, one is green, two are blue.
+    lumas = [(0.299 * r + 0.587 * g + 0.114 * b) / 255 for r, g, b in (RED, GREEN, BLUE, BLUE)]
+    assert measures.brightness == pytest.approx(sum(lumas) / 4, abs=0.03)
+    assert measures.black_fraction == 0
+    # A sine of 9,000 of 32,768 steps.
+    assert measures.loudness_dbfs == pytest.approx(20 * np.log10(9_000 / 32_768 / 2**0.5), abs=0.5)
+    assert measures.silent_fraction == 0
+
+
+def test_a_video_without_sound_has_no_loudness(encode: EncodeVideo) -> None:
+    measures = examine(io.BytesIO(encode("mp4", sound=False))).measures
+    assert (measures.loudness_dbfs, measures.silent_fraction) == (None, None)
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p", "yuv444p"])
+@pytest.mark.parametrize(("grey", "brightness"), [(0, 0.0), (255, 1.0)])
+def test_black_is_black_and_white_is_white_in_every_pixel_format(
+    tmp_path: Path, pixel_format: str, grey: int, brightness: float
+) -> None:
+    path = grey_video(tmp_path / "grey.mp4", [grey] * 5, pixel_format=pixel_format)
+    measures = examine(path).measures
+    assert measures.brightness == pytest.approx(brightness, abs=0.01)
+    assert measures.black_fraction == 1 - brightness
 
 
 # --- what is loaded

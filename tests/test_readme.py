@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import yaml
 
+from sora_dagster.generation.dataset.boards import load_board
 from sora_dagster.generation.prompts import load_dataset
 from sora_dagster.runware.models import Catalogue
 
@@ -33,6 +34,16 @@ def test_the_dataset_is_one(tmp_path: Path) -> None:
     (tmp_path / "prompts.yaml").write_text(dataset)
     loaded = load_dataset(tmp_path / "prompts.yaml", catalogue=Catalogue.builtin())
     assert loaded.remix_cells == (("night-market", "snowfall"),)
+
+
+def test_the_storyboard_is_one(tmp_path: Path) -> None:
+    (tmp_path / "mangrove.yaml").write_text(next(b for b in blocks("yaml") if "shots:" in b))
+    board = load_board(tmp_path / "mangrove.yaml", catalogue=Catalogue.builtin())
+    assert [(shot.id, shot.parent) for shot in board.shots] == [
+        ("monsoon", None),
+        ("dawn", "monsoon"),
+        ("departure", "dawn"),
+    ]
 
 
 def test_the_catalogue_entry_is_one(tmp_path: Path) -> None:

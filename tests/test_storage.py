@@ -4,46 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import boto3
 import pytest
-from dagster_aws.s3 import S3Resource
 from hypothesis import given
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 
 from sora_dagster.generation.layout import segment
-from sora_dagster.resources import ClipStorageResource
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
-from sora_dagster.storage_s3 import S3Settings
-
-
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    settings = {
-        "AWS_ENDPOINT_URL": s3_endpoint,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_REGION": "us-east-1",
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    bucket = f"clips-{os.urandom(4).hex()}"
-    boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(Bucket=bucket)
-    return f"s3://{bucket}/some/prefix"
+from sora_dagster.storage_attributes import ObjectAttributes
 
 
 @pytest.fixture(params=["file", "memory", "s3"])
@@ -137,9 +107,94 @@ def test_the_store_has_a_clock_and_leaves_nothing_of_reading_it(root: StorageRoo
     assert [found.key for found in root.list("")] == ["x"]
 
 
-def test_a_bucket_that_does_not_exist_is_a_clear_error(s3_url: str) -> None:
-    with pytest.raises(StorageError, match="no-such-bucket"):
-        StorageRoot("s3://no-such-bucket/x").check_writable()
+def test_a_copy_replaces_what_was_there(root: StorageRoot) -> None:
+    root.write("from", b"new")
+    root.write("to", b"old and longer")
+    root.copy("from", "to", attributes=ObjectAttributes("video/mp4"))
+    assert root.read("to") == b"new"
+    assert root.read("from") == b"new"
+    root.write("from", b"newer")
+    assert root.read("to") == b"new"
+
+
+def test_nothing_cannot_be_copied(root: StorageRoot) -> None:
+    with pytest.raises(ObjectMissingError, match="nothing"):
+        root.copy("nothing", "to")
+
+
+def test_attributes_are_kept_where_the_store_keeps_any(root: StorageRoot) -> None:
+    given = ObjectAttributes("video/mp4", {"Clip": "fox", "Prompt": "ein Fuchs im Schnee, müde"})
+    assert root.create("created", b"1", attributes=given)
+    root.write("written", b"1", attributes=given)
+    with root.writer("streamed", attributes=given) as sink:
+        sink.write(b"1")
+    root.write("plain", b"1")
+    root.copy("plain", "copied", attributes=given)
+    kept = {
+        "Content-Type": "video/mp4",
+        "clip": "fox",
+        "prompt": "ein Fuchs im Schnee, m%C3%BCde",
+    }
+    for key in ("created", "written", "streamed", "copied"):
+        assert root.attributes(key) == ({} if root.url.startswith("file:") else kept), key
+    with pytest.raises(ObjectMissingError):
+        root.attributes("nothing")
+
+
+def test_folders_are_listed_without_what_is_in_them(root: StorageRoot) -> None:
+    for key in ("clips/fox/take-1/a", "clips/owl/take-1/a", "clips/owl/take-2/a", "clips/x", "y"):
+        root.write(key, b"")
+    assert root.folders("clips") == ["fox", "owl"]
+    assert root.folders("clips/owl") == ["take-1", "take-2"]
+    assert root.folders("") == ["clips"]
+    assert root.folders("absent") == []
+
+
+def test_an_object_written_anew_has_another_etag(root: StorageRoot) -> None:
+    root.write("x", b"1")
+    first = root.info("x")
+    root.write("x", b"22")
+    second = root.info("x")
+    assert first is not None
+    assert second is not None
+    assert first.etag
+    assert first.etag != second.etag
+    assert [info.etag for info in root.list("")] == [second.etag]
+
+
+def test_a_store_without_uploads_has_no_stale_ones(root: StorageRoot) -> None:
+    root.write("x", b"1")
+    assert root.stale_uploads(0) == []
+
+
+@pytest.mark.parametrize("url", ["memory://", "folder"])
+def test_a_folder_and_memory_sign_nothing(url: str, tmp_path: Path) -> None:
+    root = StorageRoot(url if "://" in url else tmp_path / url)
+    assert not root.can_presign
+    assert not root.is_reachable_from_outside
+    assert root.signing_seconds_left() is None
+    with pytest.raises(StorageError, match="cannot be signed"):
+        root.presign("PUT", "x", 60)
+
+
+def test_the_file_of_a_write_that_was_killed_is_a_stale_upload(tmp_path: Path) -> None:
+    root = StorageRoot(tmp_path)
+    writer = root.writer("clips/fox/video.mp4")
+    writer.__enter__().write(b"x" * (4 << 20))
+    [left] = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert root.stale_uploads(3600) == []
+    os.utime(left, (0, 0))
+    [stale] = root.stale_uploads(3600)
+    assert stale.key == "clips/fox/video.mp4"
+    root.abort_upload(stale)
+    assert not left.exists()
+    root.abort_upload(stale)
+
+
+def test_a_users_file_with_a_number_sign_is_no_upload(tmp_path: Path) -> None:
+    (tmp_path / "take #2.txt").write_text("a note")
+    os.utime(tmp_path / "take #2.txt", (0, 0))
+    assert StorageRoot(tmp_path).stale_uploads(3600) == []
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
@@ -148,10 +203,19 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
         StorageRoot(tmp_path / "file" / "storage")
 
 
-@pytest.mark.parametrize("url", ["ftp://host/x", "http://host/x", "", "  "])
+@pytest.mark.parametrize(
+    "url", ["ftp://host/x", "http://host/x", "", "  ", "s3://", "gs:///prefix"]
+)
 def test_an_address_of_no_store_is_refused(url: str) -> None:
     with pytest.raises(StorageError):
         StorageRoot(url)
+
+
+def test_secrets_in_an_address_are_refused_and_not_repeated() -> None:
+    for url in ("s3://key:hidden@bucket/x", "az://container/x?sig=hidden"):
+        with pytest.raises(StorageError, match="belong into") as raised:
+            StorageRoot(url)
+        assert "hidden" not in str(raised.value)
 
 
 def test_one_folder_has_one_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,72 +254,3 @@ def test_a_store_that_creates_twice_is_refused(
     monkeypatch.setattr(root, "create", create_always)
     with pytest.raises(StorageError, match="created twice"):
         root.check_writable()
-
-
-def s3_resource_root(endpoint: str, bucket: str, **settings: object) -> StorageRoot:
-    """A root by dagster-aws's resource alone, as a team has it."""
-    s3 = S3Resource(
-        endpoint_url=endpoint,
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
-        **settings,  # type: ignore[arg-type]
-    )
-    return ClipStorageResource(url=f"s3://{bucket}/clips", s3=s3).root()
-
-
-def test_s3_settings_come_from_dagsters_resource(
-    s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
-    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1", **keys)  # type: ignore[call-overload]
-    client.create_bucket(Bucket="by-resource")
-    root = s3_resource_root(s3_endpoint, "by-resource", region_name="us-east-1")
-    root.create("a.json", b"1")
-    body = client.get_object(Bucket="by-resource", Key="clips/a.json")["Body"].read()
-    assert body == b"1"
-
-
-def test_a_profile_is_used(
-    s3_endpoint: str, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    (tmp_path / "credentials").write_text(
-        "[team]\naws_access_key_id = testing\naws_secret_access_key = testing\n"
-    )
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    storage = ClipStorageResource(url=s3_url, s3=S3Resource(profile_name="team"))
-    assert storage.root().create("a", b"1")
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"profile_name": "nobody"}, "nobody"),
-        ({"aws_access_key_id": "half"}, "belong together"),
-        ({"endpoint_url": "no-url"}, "no-url"),
-    ],
-)
-def test_s3_settings_that_cannot_be_used_are_a_clear_error(
-    s3_url: str, settings: dict[str, str], message: str
-) -> None:
-    with pytest.raises(StorageError, match=message):
-        ClipStorageResource(url=s3_url, s3=S3Resource(**settings)).root()  # type: ignore[arg-type]
-
-
-def test_without_credentials_it_says_where_they_may_come_from(
-    s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(StorageError, match="AWS_ACCESS_KEY_ID"):
-        StorageRoot(s3_url)
-
-
-def test_s3_secrets_do_not_show() -> None:
-    assert "hidden" not in repr(S3Settings(aws_secret_access_key="hidden"))

@@ -1,9 +1,8 @@
-"""Storing finished clips: each video whole and verified, the manifest last, then the outcome."""
+"""Storing finished clips: each video whole and in its place, the manifest, then the outcome."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,27 +10,22 @@ from typing import Literal
 
 from sora_dagster.generation import layout
 from sora_dagster.generation.budget import Budget
-from sora_dagster.generation.download import Downloader, DownloadError
+from sora_dagster.generation.delivery import STATES_OF_DOUBT
+from sora_dagster.generation.download import Downloader
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.records import (
     AttemptRecord,
     ClipManifest,
+    FactsFrom,
     OutcomeRecord,
     OutcomeState,
-    StoredVideo,
 )
-from sora_dagster.media import MediaError, inspect
-from sora_dagster.runware.errors import ErrorRecord
-from sora_dagster.runware.results import TaskStatus, VideoResult
+from sora_dagster.generation.video_store import KeptVideo, VideoStore
+from sora_dagster.runware.errors import ErrorRecord, RunwareError
+from sora_dagster.runware.results import TaskStatus
+from sora_dagster.storage_attributes import ObjectAttributes
 
-_log = logging.getLogger(__name__)
-
-_FILE_KINDS = {
-    "MP4": ("mp4", "video/mp4"),
-    "MOV": ("mov", "video/quicktime"),
-    "WEBM": ("webm", "video/webm"),
-}
-_FETCHES_OF_A_BROKEN_VIDEO = 2
+_PICTURE = ObjectAttributes("image/jpeg")
 
 
 @dataclass(frozen=True)
@@ -42,13 +36,14 @@ class ReadyTask:
         attempt: what was asked.
         status: what the poll said.
         seen_finished_at: when its last result was first seen finished, by the store's clock.
-        facts_from: who said so; a marker only where polls know the task no more.
+        facts_from: who said so; a marker, or what lies in the store, only where polls know the
+            task no more.
     """
 
     attempt: AttemptRecord
     status: TaskStatus
     seen_finished_at: datetime
-    facts_from: Literal["poll", "marker"] = "poll"
+    facts_from: FactsFrom = "poll"
 
 
 @dataclass(frozen=True)
@@ -82,7 +77,7 @@ class ClipArchive:
 
     def __init__(self, ledger: Ledger, downloader: Downloader) -> None:
         self._ledger = ledger
-        self._downloader = downloader
+        self._videos = VideoStore(ledger, downloader)
         self._budget = Budget(ledger)
         self._settled: set[str] = set()
 
@@ -95,7 +90,7 @@ class ClipArchive:
         """
         attempt, status = ready.attempt, ready.status
         errors = (
-            *(error.to_record() for error in status.errors),
+            *(_failure(attempt, error) for error in status.errors),
             *_missing(attempt, status),
         )
         cost_usd, cost_is_estimate = _cost(attempt, status)
@@ -154,15 +149,20 @@ class ClipArchive:
         cost_is_estimate: bool,
     ) -> ClipManifest:
         attempt = ready.attempt
-        videos: list[StoredVideo] = []
-        poster: bytes | None = None
-        for result in ready.status.results:
-            video, first_poster = self._store_video(attempt, result)
-            videos.append(video)
-            poster = poster or first_poster
-        poster_key = layout.poster_key(attempt.asset, attempt.clip, attempt.take)
-        if poster is not None:
-            self._ledger.root.write(poster_key, poster)
+        kept = self._keep_videos(ready)
+        where = (attempt.asset, attempt.clip, attempt.take)
+        poster_key, sheet_key, thumbnail_key = (
+            layout.poster_key(*where),
+            layout.sheet_key(*where),
+            layout.thumbnail_key(*where),
+        )
+        pictures = kept[0].examination
+        for key, picture in (
+            (poster_key, pictures.poster),
+            (sheet_key, pictures.sheet),
+            (thumbnail_key, pictures.thumbnail),
+        ):
+            self._ledger.root.write(key, picture, attributes=_PICTURE)
         sent_times = self._ledger.sent_times(attempt.task_uuid)
         requested_at = sent_times[0] if sent_times else attempt.created_at
         return ClipManifest(
@@ -175,8 +175,11 @@ class ClipArchive:
             state="partial" if errors else "done",
             request=attempt.request,
             wire=attempt.wire,
-            videos=tuple(videos),
+            videos=tuple(item.video for item in kept),
             poster_key=poster_key,
+            sheet_key=sheet_key,
+            thumbnail_key=thumbnail_key,
+            delivery=kept[0].delivery,
             errors=errors,
             cost_usd=cost_usd,
             cost_is_estimate=cost_is_estimate,
@@ -186,62 +189,27 @@ class ClipArchive:
             generation_seconds=round(
                 max(0.0, (ready.seen_finished_at - requested_at).total_seconds()), 3
             ),
-            content_hash=content_hash([video.sha256 for video in videos]),
+            content_hash=content_hash([item.video.sha256 for item in kept]),
             root_run=attempt.root_run,
             facts_from=ready.facts_from,
             nonce=self._ledger.new_nonce(),
         )
 
-    def _store_video(
-        self, attempt: AttemptRecord, result: VideoResult
-    ) -> tuple[StoredVideo, bytes]:
-        extension, content_type = _FILE_KINDS[attempt.request.spec.output_format]
-        key = layout.video_key(
-            attempt.asset, attempt.clip, attempt.take, result.video_uuid, extension
-        )
-        root = self._ledger.root
-        if result.video_url is None:
-            raise DownloadError(f"video {result.video_uuid} of {attempt.clip} came without a URL")
-        for fetch in range(1, _FETCHES_OF_A_BROKEN_VIDEO + 1):
-            download = self._downloader.fetch(result.video_url, root, key)
-            try:
-                with root.open(key) as file:
-                    media, poster = inspect(file)
-                break
-            except MediaError as error:
-                root.delete(key)
-                if fetch == _FETCHES_OF_A_BROKEN_VIDEO:
-                    raise DownloadError(
-                        f"video {result.video_uuid} of {attempt.clip} arrived "
-                        f"{download.size_bytes} bytes long and cannot be decoded: {error}"
-                    ) from error
-                _log.warning("video %s is broken, fetching it again: %s", result.video_uuid, error)
-        video = StoredVideo(
-            key=key,
-            video_uuid=result.video_uuid,
-            video_id=result.video_id,
-            seed=result.seed,
-            cost_usd=result.cost_usd,
-            nsfw=result.nsfw,
-            size_bytes=download.size_bytes,
-            sha256=download.sha256,
-            content_type=content_type,
-            container=media.container,
-            width=media.width,
-            height=media.height,
-            duration_seconds=media.duration_seconds,
-            frame_count=media.frame_count,
-            frames_per_second=media.fps,
-            video_codec=media.video_codec,
-            audio_codec=media.audio_codec,
-        )
-        return video, poster
+    def _keep_videos(self, ready: ReadyTask) -> list[KeptVideo]:
+        results = ready.status.results
+        # Of several videos, nobody could tell which one was put under the one address.
+        was_direct = ready.attempt.delivery == "direct" and len(results) == 1
+        return [
+            self._videos.keep(ready.attempt, result, was_direct=was_direct) for result in results
+        ]
 
     def close(self, finished: FinishedTask, marker_keys: Sequence[str]) -> None:
-        """Remove what only pointed at the task: its markers, and its index entry last."""
+        """Remove what is of no more use: upload and markers of the task, its index entry last."""
         if finished.attempt.task_uuid not in self._settled:
             # Whoever recorded the outcome may have been killed before the spending log had it.
             self._settle_cost(finished)
+        if finished.attempt.delivery == "direct" and finished.outcome.state not in STATES_OF_DOUBT:
+            self._ledger.root.delete(layout.incoming_key(finished.attempt.task_uuid))
         for key in marker_keys:
             self._ledger.root.delete(key)
         self._ledger.forget_pending(finished.attempt.task_uuid)
@@ -264,6 +232,23 @@ def _cost(attempt: AttemptRecord, status: TaskStatus) -> tuple[float, bool]:
     results = attempt.request.spec.number_results
     unknown = max(results, len(status.results)) - len(known)
     return round(sum(known) + attempt.estimate_usd / results * unknown, 6), unknown > 0
+
+
+def _failure(attempt: AttemptRecord, error: RunwareError) -> ErrorRecord:
+    """What a failed generation is recorded as.
+
+    One whose video was made, and could not be put into the store, would most likely fail again,
+    and be paid for again.
+    """
+    record = error.to_record()
+    if attempt.delivery != "direct" or "upload" not in (record.code or "").lower():
+        return record
+    advice = (
+        f"{record.message.rstrip().rstrip('.')}. Runware could not put the video into the store. "
+        f"It may have been charged, so it is not tried again by itself: set the delivery "
+        f"(SORA_DELIVERY) to 'download', and ask with retry_failed"
+    )
+    return record.model_copy(update={"message": advice, "retryable": False})
 
 
 def _missing(attempt: AttemptRecord, status: TaskStatus) -> tuple[ErrorRecord, ...]:

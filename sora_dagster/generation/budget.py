@@ -6,35 +6,17 @@ the same time cannot both take the last dollar: the slower one reads again.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from pydantic import Field
-
-from sora_dagster.generation import layout
 from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.records import Record
-from sora_dagster.storage import StorageError
+from sora_dagster.generation.spending_log import BudgetEntry, DaySpending, SpendingLog
 
 DEFAULT_RUN_LIMIT_USD = 25.0
 _ROUNDING_USD = 1e-6
-
-
-class BudgetEntry(Record):
-    """An entry of the log: money set aside for tasks, or what tasks cost in the end.
-
-    Arguments:
-        root_run: the run that asked; a run's limit counts its entries.
-        estimates_usd: expected cost of tasks that are about to be sent, by task UUID.
-        costs_usd: final cost of tasks, by task UUID; it replaces what was set aside.
-    """
-
-    root_run: str
-    estimates_usd: dict[str, float] = Field(default_factory=dict)
-    costs_usd: dict[str, float] = Field(default_factory=dict)
-    nonce: str
 
 
 @dataclass(frozen=True)
@@ -71,7 +53,9 @@ class Budget:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._known: dict[str, BudgetEntry] = {}
+        self._log = SpendingLog(ledger)
+        # Clips are stored by several threads, each of which settles.
+        self._lock = threading.Lock()
 
     def reserve(
         self, estimates_usd: Mapping[str, float], *, root_run: str, limits: SpendingLimits
@@ -87,10 +71,11 @@ class Budget:
         """
         while True:
             today = self._ledger.clock().date()
-            entries = self._entries(today)
-            recent = [*self._entries(today - timedelta(days=1)), *entries]
-            by_run = _spent(recent, tasks=_tasks_of_run(recent, root_run))
-            by_day = _spent(recent, tasks=_reserved(entries))
+            with self._lock:
+                days = [self._log.read(today - timedelta(days=1)), self._log.read(today)]
+                next_number = days[1].entries + 1
+                by_run = _spent(days, tasks=_tasks_of_run(days, root_run))
+                by_day = _spent(days, tasks=days[1].estimates_usd)
             granted: dict[str, float] = {}
             refused: dict[str, str] = {}
             run_total, day_total = sum(by_run.values()), sum(by_day.values())
@@ -112,64 +97,40 @@ class Budget:
             entry = BudgetEntry(
                 root_run=root_run, estimates_usd=granted, nonce=self._ledger.new_nonce()
             )
-            if self._append(today, len(entries) + 1, entry):
+            if self._log.append(today, next_number, entry):
                 return reservation
 
     def settle(self, costs_usd: Mapping[str, float], *, root_run: str) -> None:
         """Replace what was set aside for tasks by what they cost; may be repeated."""
         while costs_usd:
             today = self._ledger.clock().date()
-            entries = self._entries(today)
+            with self._lock:
+                next_number = self._log.read(today).entries + 1
             entry = BudgetEntry(
                 root_run=root_run, costs_usd=dict(costs_usd), nonce=self._ledger.new_nonce()
             )
-            if self._append(today, len(entries) + 1, entry):
+            if self._log.append(today, next_number, entry):
                 return
 
     def spent_usd(self, *, day: date | None = None) -> float:
         """What is reserved or spent for the tasks that were reserved on a day (UTC), in USD."""
         day = day or self._ledger.clock().date()
-        entries = self._entries(day)
-        later = self._entries(day + timedelta(days=1))
-        return sum(_spent([*entries, *later], tasks=_reserved(entries)).values())
-
-    def _append(self, day: date, number: int, entry: BudgetEntry) -> bool:
-        key = layout.budget_key(day, number)
-        if self._ledger.root.create(key, entry.to_json()):
-            return True
-        # The put may have been ours, its first answer lost: the nonce tells.
-        standing = BudgetEntry.model_validate_json(self._ledger.root.read(key))
-        return standing.nonce == entry.nonce
-
-    def _entries(self, day: date) -> list[BudgetEntry]:
-        folder = f"{layout.BUDGET_FOLDER}/{day.isoformat()}"
-        keys = sorted(info.key for info in self._ledger.root.list(folder))
-        for number, key in enumerate(keys, start=1):
-            if key != layout.budget_key(day, number):
-                raise StorageError(
-                    f"the spending log {self._ledger.root.uri(folder)} has a gap before {key}; "
-                    f"entries were deleted, so spending limits cannot be kept. Restore them."
-                )
-            if key not in self._known:
-                self._known[key] = BudgetEntry.model_validate_json(self._ledger.root.read(key))
-        return [self._known[key] for key in keys]
+        with self._lock:
+            days = [self._log.read(day), self._log.read(day + timedelta(days=1))]
+            return sum(_spent(days, tasks=days[0].estimates_usd).values())
 
 
-def _reserved(entries: Iterable[BudgetEntry]) -> set[str]:
-    return {task_uuid for entry in entries for task_uuid in entry.estimates_usd}
+def _tasks_of_run(days: Iterable[DaySpending], root_run: str) -> set[str]:
+    return {task for day in days for task in day.tasks_by_run.get(root_run, ())}
 
 
-def _tasks_of_run(entries: Iterable[BudgetEntry], root_run: str) -> set[str]:
-    return _reserved(entry for entry in entries if entry.root_run == root_run)
-
-
-def _spent(entries: Iterable[BudgetEntry], *, tasks: set[str]) -> dict[str, float]:
+def _spent(days: Iterable[DaySpending], *, tasks: Iterable[str]) -> dict[str, float]:
     """What each of some tasks takes: its final cost where it is known, else its estimate."""
     estimates: dict[str, float] = {}
     costs: dict[str, float] = {}
-    for entry in entries:
-        estimates.update(entry.estimates_usd)
-        costs.update(entry.costs_usd)
+    for day in days:
+        estimates.update(day.estimates_usd)
+        costs.update(day.costs_usd)
     return {task: costs.get(task, estimates.get(task, 0.0)) for task in tasks}
 
 

@@ -155,11 +155,12 @@ class ClipRequest(BaseModel):
     """A clip that somebody asks for: where it belongs, and what it shall be.
 
     Arguments:
-        asset: asset key of the clip, such as ``clips``.
-        clip: its partition key: a clip id, or ``clip|recipe`` for a remix.
+        asset: asset key of the clip, such as ``clips``; ``board/shot`` for a storyboard's shot.
+        clip: its partition key: a clip id, or ``clip|recipe`` for a remix; a shot's id.
         spec: what it shall be. For a remix: the recipe's prompt, no size, no first frame.
-        recipe: name of the remix recipe, for a remix.
+        recipe: name of the remix recipe, for a remix of a dataset's clip.
         parent: the video a remix is made from.
+        board: name of the storyboard, for a shot, which is an asset of its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -169,6 +170,17 @@ class ClipRequest(BaseModel):
     spec: ClipSpec
     recipe: RecipeName | None = None
     parent: ParentVideo | None = None
+    board: str | None = None
+
+    @property
+    def partition(self) -> str | None:
+        """Partition key in Dagster; None for a storyboard's shot, which has no partitions."""
+        return self.clip if self.board is None else None
+
+    @property
+    def name(self) -> str:
+        """What people know it by: the partition key, or ``board/shot``."""
+        return self.clip if self.board is None else self.asset
 
 
 def remix_spec(parent: ClipSpec, *, prompt: str) -> ClipSpec:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sora_dagster.generation.archive import FinishedTask, ReadyTask
+from sora_dagster.generation.arrivals import Arrivals
 from sora_dagster.generation.download import DownloadError
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.markers import (
@@ -87,6 +88,7 @@ class Collector:
         client: the API client.
         ledger: the ledger of the storage root.
         overdue: decides about tasks that polls show no end of.
+        arrivals: keeps tasks back whose video is on its way into the store.
         settings: when to poll.
         unsent_seconds: age after which an attempt that was claimed but never sent is given up.
         store_time: the store's clock.
@@ -99,6 +101,7 @@ class Collector:
         client: RunwareClient,
         ledger: Ledger,
         overdue: Overdue,
+        arrivals: Arrivals,
         *,
         settings: PollSettings,
         unsent_seconds: float,
@@ -109,6 +112,7 @@ class Collector:
         self._client = client
         self._ledger = ledger
         self._overdue = overdue
+        self._arrivals = arrivals
         self._settings = settings
         self._unsent_seconds = unsent_seconds
         self._store_time = store_time
@@ -157,13 +161,18 @@ class Collector:
                 outstanding[task_uuid] = attempt
             else:
                 unsent += 1
-        ready: list[ReadyTask] = []
-        for end in self._poll(outstanding):
-            self._handed_out.add(end.attempt.task_uuid)
+        over = self._arrivals.held(outstanding)
+        generating = {
+            uuid: attempt for uuid, attempt in outstanding.items() if uuid not in self._arrivals
+        }
+        for end in self._poll(generating):
             if isinstance(end, ReadyTask):
-                ready.append(end)
+                over.append(end)
             else:
                 finished.append(end)
+                self._handed_out.add(end.attempt.task_uuid)
+        ready = self._arrivals.let_through(over)
+        self._handed_out.update(end.attempt.task_uuid for end in ready)
         left = tuple(uuid for uuid in outstanding if uuid not in self._handed_out)
         return Round(tuple(ready), tuple(finished), left, unsent)
 

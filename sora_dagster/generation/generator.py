@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sora_dagster.generation.archive import ClipArchive, FinishedTask
+from sora_dagster.generation.arrivals import Arrivals
 from sora_dagster.generation.clips import ClipRequest, ParentVideo
 from sora_dagster.generation.collector import WEBHOOK_POLLS, Collector, PollSettings
 from sora_dagster.generation.deciding import Decider
+from sora_dagster.generation.delivery import DeliverySetting, DirectDelivery
 from sora_dagster.generation.download import Downloader
 from sora_dagster.generation.estimating import Estimate, estimate
 from sora_dagster.generation.first_frame_store import whole_request
@@ -40,6 +42,8 @@ class GenerationSettings:
         max_attempts: most attempts of one take without the user's asking for another.
         retry_wait_seconds: wait before a second attempt; it doubles with each further one.
         day_limit_usd: spending limit of a day (UTC) over all runs, in USD; None for none.
+        delivery: whether Runware puts videos into the store (`direct`), or they are downloaded;
+            `auto` for direct where it is possible.
     """
 
     webhook: WebhookAddress | None = None
@@ -50,6 +54,7 @@ class GenerationSettings:
     max_attempts: int = 3
     retry_wait_seconds: float = 10.0
     day_limit_usd: float | None = None
+    delivery: DeliverySetting = "auto"
 
 
 class Generator:
@@ -79,6 +84,12 @@ class Generator:
             client,
             self.ledger,
             self._sender,
+            direct=DirectDelivery(
+                root,
+                setting=self._settings.delivery,
+                api_base_url=client.base_url,
+                generation_seconds=self._settings.deadlines.generation_seconds,
+            ),
             webhook=self._settings.webhook,
             hosted_seconds=self._settings.hosted_seconds,
             max_attempts=self._settings.max_attempts,
@@ -205,6 +216,11 @@ class Generator:
                 self._requester,
                 self._sender,
                 deadlines=settings.deadlines,
+                store_time=self.store_time,
+            ),
+            Arrivals(
+                self.ledger.root,
+                grace_seconds=settings.deadlines.upload_seconds,
                 store_time=self.store_time,
             ),
             settings=polls,

@@ -7,12 +7,11 @@ from typing import Any
 from pydantic import JsonValue
 
 from sora_dagster.generation.clips import ClipRequest
+from sora_dagster.generation.download import shown_url
 from sora_dagster.generation.first_frame_store import hash_text
 from sora_dagster.generation.markers import WebhookAddress
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.runware.requests import VideoInference
-
-_NOT_KEPT = ("webhookURL", "uploadEndpoint")
 
 
 def build_inference(
@@ -22,6 +21,7 @@ def build_inference(
     catalogue: Catalogue,
     webhook: WebhookAddress | None,
     hosted_seconds: int | None,
+    upload_url: str | None = None,
 ) -> VideoInference:
     """The API request for a clip, checked against the model's catalogue entry.
 
@@ -31,6 +31,8 @@ def build_inference(
         catalogue: the models that may be used.
         webhook: where Runware shall call back; None where results are polled for.
         hosted_seconds: how long Runware shall keep the result's URL alive; None for its default.
+        upload_url: presigned address that Runware shall put the video to; None where it is
+            downloaded.
 
     Raises:
         InvalidRequestError: where the API would refuse it; nothing was sent.
@@ -62,6 +64,8 @@ def build_inference(
         fields["webhook_url"] = webhook.for_task(task_uuid)
     if hosted_seconds is not None:
         fields["ttl"] = hosted_seconds
+    if upload_url is not None:
+        fields["upload_endpoint"] = upload_url
     inference = VideoInference.build(**fields)
     inference.check(catalogue)
     return inference
@@ -83,8 +87,10 @@ def estimate_usd(request: ClipRequest, catalogue: Catalogue) -> float:
 
 
 def kept_wire(inference: VideoInference) -> dict[str, JsonValue]:
-    """A request as records keep it: no signed address, and image bytes as their hash."""
-    wire = {key: value for key, value in inference.to_wire().items() if key not in _NOT_KEPT}
+    """A request as records keep it: no signature, and image bytes as their hash."""
+    wire = {key: value for key, value in inference.to_wire().items() if key != "webhookURL"}
+    if (upload_url := wire.get("uploadEndpoint")) is not None:
+        wire["uploadEndpoint"] = shown_url(upload_url)
     if isinstance(inputs := wire.get("inputs"), dict) and "frameImages" in inputs:
         wire["inputs"] = {**inputs, "frameImages": [_kept_image(i) for i in inputs["frameImages"]]}
     return wire

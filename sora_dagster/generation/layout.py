@@ -12,6 +12,7 @@ INBOX_FOLDER = "inbox"
 QUARANTINE_FOLDER = "quarantine"
 LEASE_FOLDER = "lease"
 BUDGET_FOLDER = "budget"
+BUDGET_SUMMARIES_FOLDER = "budget-summaries"
 INCOMING_FOLDER = "incoming"
 CLIPS_FOLDER = "clips"
 SLOTS_FOLDER = "slots"
@@ -71,6 +72,11 @@ def manifest_key(asset: str, clip: str, take: int) -> str:
     return f"{take_folder(asset, clip, take)}/clip.json"
 
 
+def pruned_key(asset: str, clip: str, take: int) -> str:
+    """Key of what is left of a take whose videos were removed: its record."""
+    return f"{take_folder(asset, clip, take)}/pruned.json"
+
+
 def poster_key(asset: str, clip: str, take: int) -> str:
     """Key of a take's poster image."""
     return f"{take_folder(asset, clip, take)}/poster.jpg"
@@ -92,6 +98,11 @@ def video_key(asset: str, clip: str, take: int, video_uuid: str, extension: str)
     return f"{take_folder(asset, clip, take)}/{name}.{extension}"
 
 
+def incoming_key(task_uuid: str) -> str:
+    """Key that Runware puts a task's video to, where it is delivered directly."""
+    return f"{INCOMING_FOLDER}/{task_uuid}"
+
+
 def inbox_key(task_uuid: str, body_hash: str) -> str:
     """Key of a marker; the same body lands on the same key."""
     return f"{INBOX_FOLDER}/{task_uuid}-{body_hash}"
@@ -100,6 +111,11 @@ def inbox_key(task_uuid: str, body_hash: str) -> str:
 def budget_key(day: date, number: int) -> str:
     """Key of an entry of the spending log."""
     return f"{BUDGET_FOLDER}/{day.isoformat()}/{number:08d}.json"
+
+
+def budget_summary_key(day: date, number: int) -> str:
+    """Key of what the entries of a day's spending log say together, up to a number."""
+    return f"{BUDGET_SUMMARIES_FOLDER}/{day.isoformat()}/{number:08d}.json"
 
 
 def lease_key(epoch: int) -> str:

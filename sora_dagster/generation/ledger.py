@@ -17,11 +17,13 @@ from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 from sora_dagster.generation import layout
+from sora_dagster.generation.record_format import parse_record
 from sora_dagster.generation.records import (
     AttemptRecord,
     ClipManifest,
     OutcomeRecord,
     PendingRecord,
+    PrunedRecord,
     Record,
     RootRecord,
     SeenRecord,
@@ -290,6 +292,20 @@ class Ledger:
                 return manifest
         return None
 
+    def mark_pruned(self, manifest: ClipManifest, *, pruned_at: datetime) -> None:
+        """Keep a take's record, so that its videos may be removed; the first record stands.
+
+        From here on the take is neither whole nor lost.
+        """
+        self.root.create(
+            layout.pruned_key(manifest.asset, manifest.clip, manifest.take),
+            PrunedRecord(manifest=manifest, pruned_at=pruned_at).to_json(),
+        )
+
+    def pruned(self, asset: str, clip: str, take: int) -> PrunedRecord | None:
+        """The record of a take whose videos were removed, if they were."""
+        return self._read(layout.pruned_key(asset, clip, take), PrunedRecord)
+
     def _claim(self, key: str, record: NonceRecord) -> tuple[bool, NonceRecord]:
         """Create a record, or read the one that stands.
 
@@ -303,10 +319,10 @@ class Ledger:
 
     def _read(self, key: str, model: type[AnyRecord]) -> AnyRecord | None:
         body = self.root.read_if_present(key)
-        return None if body is None else model.model_validate_json(body)
+        return None if body is None else parse_record(body, model, uri=self.root.uri(key))
 
     def _require(self, key: str, model: type[AnyRecord]) -> AnyRecord:
-        return model.model_validate_json(self.root.read(key))
+        return parse_record(self.root.read(key), model, uri=self.root.uri(key))
 
 
 def _same_api(base_url: str) -> str:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import Literal
 
+from sora_dagster.generation import layout
 from sora_dagster.generation.archive import ClipArchive, FinishedTask, ReadyTask
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.markers import Marker
@@ -27,7 +29,7 @@ from sora_dagster.runware.errors import (
     RunwareError,
     UnknownModelError,
 )
-from sora_dagster.runware.results import TaskStatus, task_status
+from sora_dagster.runware.results import TaskStatus, VideoResult, task_status
 from sora_dagster.storage import ObjectMissingError
 
 _log = logging.getLogger(__name__)
@@ -48,12 +50,15 @@ class Deadlines:
         unsent_seconds: age after which an attempt that was claimed but never sent is given up;
             well beyond the time between a claim and its POST.
         fetch_seconds: how long a finished video that is gone or broken is asked for again.
+        upload_seconds: how long a video that Runware puts into the store may come after its task
+            was seen finished; then it is downloaded.
     """
 
     unknown_seconds: float = 600.0
     generation_seconds: float = 1800.0
     unsent_seconds: float = 300.0
     fetch_seconds: float = 600.0
+    upload_seconds: float = 60.0
 
 
 class Overdue:
@@ -113,7 +118,7 @@ class Overdue:
         if status.not_found is not None:
             self._send_again(attempt)
         if self._is_past_deadline(task_uuid):
-            return self._archive.conclude(attempt, "unsure", self._unsure(attempt))
+            return self._give_up(attempt, "unsure", self._unsure(attempt))
         return None
 
     def fetch_failed(
@@ -137,7 +142,7 @@ class Overdue:
             return None
         if status.results or status.errors:
             return ReadyTask(attempt, status, self._store_time())
-        return self._archive.conclude(attempt, "lost", self._lost("it is still being generated"))
+        return self._give_up(attempt, "lost", self._lost("it is still being generated"))
 
     def _forgotten(
         self, attempt: AttemptRecord, status: TaskStatus, markers: list[Marker]
@@ -152,10 +157,27 @@ class Overdue:
             ):
                 return told_ready(attempt, told, markers)
         if is_past_deadline:
-            return self._archive.conclude(
+            return self._give_up(
                 attempt, "lost", self._lost("Runware had it, and does not know it any more")
             )
         return None
+
+    def _give_up(
+        self, attempt: AttemptRecord, state: Literal["lost", "unsure"], error: ErrorRecord
+    ) -> FinishedTask | ReadyTask:
+        """The end of a task that polls tell nothing of any more.
+
+        What Runware put into the store is all the same what was paid for: it is kept, under the
+        task's own UUID, since no other is known.
+        """
+        task_uuid = attempt.task_uuid
+        if attempt.delivery == "direct" and self._ledger.root.exists(
+            layout.incoming_key(task_uuid)
+        ):
+            put = VideoResult(task_uuid=task_uuid, video_uuid=task_uuid, video_url=None)
+            status = TaskStatus(task_uuid=task_uuid, results=(put,))
+            return ReadyTask(attempt, status, self._store_time(), "upload")
+        return self._archive.conclude(attempt, state, error)
 
     def _told_by_markers(self, task_uuid: str, markers: list[Marker]) -> TaskStatus | None:
         """What webhooks said of success.
@@ -235,8 +257,8 @@ class Overdue:
             message=f"it was sent, and Runware neither confirmed nor denied that it has it within "
             f"{self._deadlines.generation_seconds / 60:g} minutes; it is not sent again by itself, "
             f"since it may have been charged. Look it up at Runware by its task UUID "
-            f"{attempt.task_uuid}, then run: sora-dagster resolve {attempt.clip!r} --resend, or "
-            f"--give-up",
+            f"{attempt.task_uuid}, then run: sora-dagster resolve {attempt.clip!r} --asset "
+            f"{attempt.asset} --resend, or --give-up",
         )
 
 

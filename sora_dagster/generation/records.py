@@ -17,6 +17,7 @@ FORMAT_VERSION = 1
 MANIFEST_VERSION = 2
 
 Delivery = Literal["download", "direct"]
+FactsFrom = Literal["poll", "marker", "upload"]
 
 
 class Record(BaseModel):
@@ -55,10 +56,12 @@ class AttemptRecord(Record):
         attempt: number of the try of that take.
         fingerprint: hash of all that decides what is generated.
         task_uuid: Runware's id of the task.
-        wire: the request as sent, without webhook address, upload address and image data.
+        wire: the request as sent, without webhook address, the upload address's signature and
+            image data.
         estimate_usd: what it was expected to cost.
         root_run: the run (or the first of its retries) that asked.
         run_limit_usd: the spending limit that the root run was given, None for none.
+        delivery: whether Runware was told to put the video into the store.
     """
 
     request: ClipRequest
@@ -70,6 +73,7 @@ class AttemptRecord(Record):
     estimate_usd: float
     root_run: str
     run_limit_usd: float | None
+    delivery: Delivery = "download"
     created_at: datetime
     nonce: str
 
@@ -188,8 +192,8 @@ class ClipManifest(Record):
         generation_seconds: from the submission to the moment its last result was first seen
             finished, by the store's clock.
         content_hash: SHA-256 over the videos' hashes: the clip's data version.
-        facts_from: whether the API said what it holds, or only a webhook, the API having
-            forgotten the task.
+        facts_from: whether the API said what it holds, or, the API having forgotten the task,
+            only a webhook, or nothing but the video that Runware put into the store.
     """
 
     format_version: int = MANIFEST_VERSION
@@ -216,5 +220,17 @@ class ClipManifest(Record):
     generation_seconds: float
     content_hash: str
     root_run: str
-    facts_from: Literal["poll", "marker"] = "poll"
+    facts_from: FactsFrom = "poll"
     nonce: str
+
+
+class PrunedRecord(Record):
+    """`clips/…/pruned.json`: what is left of a take whose videos were removed to save room.
+
+    Arguments:
+        manifest: the take's full record as it stood; the objects it names are gone.
+        pruned_at: when it was removed, by the store's clock.
+    """
+
+    manifest: ClipManifest
+    pruned_at: datetime

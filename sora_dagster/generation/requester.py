@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from sora_dagster.generation.budget import Budget, SpendingLimits
 from sora_dagster.generation.clips import ClipRequest
-from sora_dagster.generation.deciding import Decider
+from sora_dagster.generation.deciding import Decider, NextAttempt
+from sora_dagster.generation.delivery import DirectDelivery, DirectDeliveryError
 from sora_dagster.generation.first_frame_store import keep_first_frame, kept_spec, whole_request
 from sora_dagster.generation.inference import build_inference, estimate_usd, kept_wire
 from sora_dagster.generation.ledger import Ledger
@@ -56,6 +57,7 @@ class Requester:
         client: the API client.
         ledger: the ledger, bound to the client's API.
         sender: sends tasks.
+        direct: decides which clips Runware puts into the store itself.
         webhook: where Runware shall call back; None where results are polled for.
         hosted_seconds: how long Runware shall host a result; None for its default.
         max_attempts: most attempts of one take without the user's asking for another.
@@ -68,6 +70,7 @@ class Requester:
         ledger: Ledger,
         sender: Sender,
         *,
+        direct: DirectDelivery,
         webhook: WebhookAddress | None = None,
         hosted_seconds: int | None = None,
         max_attempts: int = 3,
@@ -76,6 +79,7 @@ class Requester:
         self._client = client
         self._ledger = ledger
         self._sender = sender
+        self._direct = direct
         self._budget = Budget(ledger)
         self._decider = Decider(client, ledger, max_attempts=max_attempts)
         self._webhook = webhook
@@ -123,21 +127,35 @@ class Requester:
     def rebuild(self, attempt: AttemptRecord) -> VideoInference:
         """The request of an attempt once more, for a replay of the same task.
 
+        Where its video is put into the store, it is under a fresh address for the same key.
+
         Raises:
             ObjectMissingError: where its first frame is not in the root.
             InvalidRequestError: where the catalogue has changed so that it is not allowed any more.
             UnknownModelError: where the catalogue has lost its model.
         """
-        return self._build(whole_request(self._ledger.root, attempt.request), attempt.task_uuid)
+        request = whole_request(self._ledger.root, attempt.request)
+        return self._build(request, attempt.task_uuid, self._direct.renew(attempt))
 
-    def _build(self, request: ClipRequest, task_uuid: str) -> VideoInference:
+    def _build(
+        self, request: ClipRequest, task_uuid: str, upload_url: str | None
+    ) -> VideoInference:
         return build_inference(
             request,
             task_uuid=task_uuid,
             catalogue=self._client.catalogue,
             webhook=self._webhook,
             hosted_seconds=self._hosted_seconds,
+            upload_url=upload_url,
         )
+
+    def _upload_url(
+        self, request: ClipRequest, task_uuid: str, decision: NextAttempt
+    ) -> str | None:
+        # What was claimed stands: whoever collects goes by the delivery that is on record.
+        if decision.claimed is not None:
+            return self._direct.renew(decision.claimed)
+        return self._direct.begin(request, task_uuid, attempt=decision.attempt)
 
     def _prepare(self, request: ClipRequest, asking: Asking) -> Requested | _Prepared:
         """Decide about one clip, and claim its attempt where a task is needed."""
@@ -153,8 +171,9 @@ class Requester:
                 request.asset, request.clip, decision.take, decision.attempt
             )
             try:
-                inference = self._build(request, task_uuid)
-            except (InvalidRequestError, UnknownModelError) as error:
+                upload_url = self._upload_url(request, task_uuid, decision)
+                inference = self._build(request, task_uuid, upload_url)
+            except (DirectDeliveryError, InvalidRequestError, UnknownModelError) as error:
                 return Requested(
                     request=request,
                     state=RequestState.REFUSED,
@@ -186,6 +205,7 @@ class Requester:
                     estimate_usd=requested.estimate_usd,
                     root_run=asking.root_run,
                     run_limit_usd=asking.run_limit_usd,
+                    delivery="download" if upload_url is None else "direct",
                     created_at=self._ledger.clock(),
                     nonce=self._ledger.new_nonce(),
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sora_dagster.generation.download import Downloader, DownloadError
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.records import ClipManifest, StoredVideo
+from sora_dagster.generation.video_store import attributes_of_video
 from sora_dagster.runware.client import RunwareClient
 
 
@@ -61,7 +62,12 @@ class Verification:
 
     def _fetch(self, manifest: ClipManifest, video: StoredVideo, url: str) -> None:
         try:
-            fetched = self._downloader.fetch(url, self._ledger.root, video.key)
+            fetched = self._downloader.fetch(
+                url,
+                self._ledger.root,
+                video.key,
+                attributes=attributes_of_video(manifest, video),
+            )
         except DownloadError as error:
             raise StoredClipError(
                 f"{manifest.clip}: {self._ledger.root.uri(video.key)} is missing or damaged, and "

@@ -81,6 +81,7 @@ class VideoModel(BaseModel):
         first_frame_max_pixels: longest side of a first-frame image.
         first_frame_max_bytes: largest first-frame image.
         accepts_video_id: whether `inputs.videoId` (a remix) is accepted.
+        makes_sound: whether its videos come with sound.
         extra_parameters: further fields sent with each request as they are, for parameters that
             only this model has (``{"resolution": "1080p"}``).
     """
@@ -102,6 +103,7 @@ class VideoModel(BaseModel):
     first_frame_max_pixels: int = 2048
     first_frame_max_bytes: int = 20_000_000
     accepts_video_id: bool = False
+    makes_sound: bool = False
     extra_parameters: Mapping[str, JsonValue] = {}
 
     @model_validator(mode="after")
@@ -153,6 +155,7 @@ SORA_2_PRO = VideoModel(
     default_duration_seconds=4,
     output_formats=("MP4", "WEBM", "MOV"),
     accepts_video_id=True,
+    makes_sound=True,
 )
 
 SORA_2 = VideoModel(
@@ -164,6 +167,7 @@ SORA_2 = VideoModel(
     default_duration_seconds=4,
     output_formats=("MP4", "WEBM", "MOV"),
     accepts_video_id=True,
+    makes_sound=True,
 )
 
 _HOW_TO_WRITE_AN_ENTRY = """\
@@ -212,6 +216,10 @@ class Catalogue:
                 f"known; known models: {', '.join(self._entries)}. "
                 + _HOW_TO_WRITE_AN_ENTRY.format(air=air)
             ) from None
+
+    def makes_sound(self, air: str) -> bool:
+        """Whether a model's videos come with sound; False for one that has no entry any more."""
+        return air in self._entries and self._entries[air].makes_sound
 
     def extended(self, entries: Iterable[VideoModel]) -> Catalogue:
         """This catalogue with more entries; an entry of the same id replaces the earlier one."""

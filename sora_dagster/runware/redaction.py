@@ -6,17 +6,26 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-_QUERY_PATTERN = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
+# Also as it stands in JSON that was escaped (https:\/\/…) and where it was encoded once more.
+_QUERY_PATTERN = re.compile(
+    r"(https?(?:://|:\\/\\/|%3A%2F%2F)[^\s?\"'<>]+?)(?:\?|%3F)[^\s\"'<>]*", re.IGNORECASE
+)
+# The parts of presigned URLs that are secret, for servers that repeat only the query.
+_SIGNATURE_PATTERN = re.compile(
+    r"\b((?:X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|sig)"
+    r"(?:=|%3D))[^\s&\"'<>]+",
+    re.IGNORECASE,
+)
 _SHOWN_CHARACTERS = 120
 
 
 def without_url_queries(text: str) -> str:
-    """The text, with the query of each URL in it left out.
+    """The text, with the query of each URL in it left out, and signatures that stand alone.
 
     A presigned URL and a webhook URL carry their secret in the query, and servers like to repeat
     the URL that failed in what they say about it.
     """
-    return _QUERY_PATTERN.sub(r"\1?…", text)
+    return _SIGNATURE_PATTERN.sub(r"\1…", _QUERY_PATTERN.sub(r"\1?…", text))
 
 
 def without_secrets(value: Any, secrets: Iterable[str]) -> Any:

@@ -14,7 +14,13 @@ from sora_dagster.sandbox.faults.events import Event
 from sora_dagster.sandbox.faults.failures import failure_of
 from sora_dagster.sandbox.faults.fates import fate_of
 from sora_dagster.sandbox.faults.result_faults import GenerationFault
-from sora_dagster.sandbox.faults.transfer_faults import UploadFault, UploadLost, UploadTruncated
+from sora_dagster.sandbox.faults.transfer_faults import (
+    UploadAlone,
+    UploadFault,
+    UploadLate,
+    UploadLost,
+    UploadTruncated,
+)
 from sora_dagster.sandbox.hosting import HostedVideo, HostedVideos
 from sora_dagster.sandbox.refusals import RefusedTaskError
 from sora_dagster.sandbox.render_queue import RenderQueue
@@ -116,10 +122,11 @@ class TaskRunner:
     async def _publish(self, task: Task, index: int, path: Path) -> None:
         request, generation = task.order.request, task.generations[index]
         container = CONTAINERS[generation.video.output_format]
+        is_told_with_url = True
         if request.upload_endpoint is not None:
             # Before the result is told, so that who reads it finds the upload done. A failed
             # upload does not fail the result: the video is hosted all the same (not documented).
-            await self._upload(request.upload_endpoint, task, index, path)
+            is_told_with_url = await self._upload(request.upload_endpoint, task, index, path)
         video_url = self._hosting.host(
             HostedVideo(
                 path,
@@ -133,19 +140,34 @@ class TaskRunner:
             name=f"{generation.video_uuid}.{container.extension}",
             base_url=task.order.base_url,
         )
-        generation.succeed(video_url=video_url, at=self._clock())
+        generation.succeed(video_url=video_url if is_told_with_url else None, at=self._clock())
 
-    async def _upload(self, url: str, task: Task, index: int, path: Path) -> None:
+    async def _upload(self, url: str, task: Task, index: int, path: Path) -> bool:
+        """Put a finished video; tell whether its result is told with a URL besides."""
         media_type = CONTAINERS[task.generations[index].video.output_format].media_type
         size_bytes = path.stat().st_size
+        delay_seconds, is_told_with_url = 0.0, True
         event = Event("upload", (task.facts,), result=index)
         for fault in self._faults.strikes(UploadFault, event):
             match fault:
                 case UploadLost():
-                    return
+                    return is_told_with_url
+                case UploadLate():
+                    delay_seconds = fault.delay_seconds
+                case UploadAlone():
+                    is_told_with_url = False
                 case UploadTruncated():
                     size_bytes = int(size_bytes * fault.share)
-        await self._deliverer.upload(url, path, media_type=media_type, size_bytes=size_bytes)
+
+        async def put() -> None:
+            await self._sleep(delay_seconds)
+            await self._deliverer.upload(url, path, media_type=media_type, size_bytes=size_bytes)
+
+        if delay_seconds:
+            self._spawn(put())
+        else:
+            await put()
+        return is_told_with_url
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         running = asyncio.create_task(work)

@@ -76,8 +76,8 @@ class Generation:
     is_charged: bool = True
     fate: Fate = field(default_factory=Fate)
 
-    def succeed(self, *, video_url: str, at: float) -> None:
-        """Note that the video is finished and hosted."""
+    def succeed(self, *, video_url: str | None, at: float) -> None:
+        """Note that the video is finished, and hosted where it has a URL."""
         self.state, self.video_url, self.ended_at = "success", video_url, at
 
     def fail(self, error: RefusedTaskError, *, at: float) -> None:
@@ -183,7 +183,7 @@ class Task:
         row: dict[str, Any] = {
             **self.acknowledgement(),
             "videoUUID": generation.video_uuid,
-            "videoURL": generation.video_url,
+            **({} if generation.video_url is None else {"videoURL": generation.video_url}),
             "seed": generation.seed,
             "outputs": {"videoId": generation.video_id},
         }

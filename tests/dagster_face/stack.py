@@ -13,6 +13,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
 from sora_dagster.environment import Settings, build_definitions
+from sora_dagster.generation.clip_checks import ClipChecks
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.resources import RunwareResource
 from sora_dagster.run_facts import SUBMISSION_POSTS_TAG
@@ -29,13 +30,19 @@ class Stack:
         folder: where the dataset and the clips are.
         base_url: address of the API.
         instance: the Dagster instance.
+        storage_url: the storage root; None for one in the folder.
+        boards: the storyboards' files.
+        checks: what clips are held to.
     """
 
     folder: Path
     base_url: str
     instance: dg.DagsterInstance
     settings_changes: dict[str, Any] = field(default_factory=dict)
+    storage_url: str | None = None
     cursor: str | None = None
+    boards: tuple[str, ...] = ()
+    checks: ClipChecks | None = None
 
     @property
     def prompts_path(self) -> Path:
@@ -43,7 +50,7 @@ class Stack:
 
     @property
     def root(self) -> StorageRoot:
-        return StorageRoot(self.folder / "storage")
+        return StorageRoot(self.storage_url or self.folder / "storage")
 
     @property
     def ledger(self) -> Ledger:
@@ -55,10 +62,12 @@ class Stack:
             base_url=self.base_url,
             storage_url=self.root.url,
             prompts_path=str(self.prompts_path),
+            boards=self.boards,
             max_usd="unlimited",
         )
         return build_definitions(
             settings,
+            checks=self.checks,
             runware=RunwareResource(
                 base_url=self.base_url,
                 max_usd_per_run="unlimited",
@@ -74,6 +83,44 @@ class Stack:
         if recipes:
             dataset["recipes"] = recipes  # type: ignore[assignment]
         self.prompts_path.write_text(yaml.safe_dump(dataset))
+
+    def write_board(self, *shots: dict[str, Any], name: str = "glade") -> None:
+        """Write a storyboard of small shots."""
+        path = self.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({"defaults": {"size": "1280x720"}, "shots": list(shots)}))
+        self.boards = tuple(dict.fromkeys([*self.boards, str(path)]))
+
+    def materialize_shots(self, *shots: str, name: str = "glade", **config: Any) -> Any:
+        """Materialize shots of a storyboard in one run; all of it where none are named."""
+        definitions = self.definitions
+        keys = [
+            key
+            for key in definitions.resolve_asset_graph().get_all_asset_keys()
+            if key.path[0] == name and (not shots or key.path[-1] in shots)
+        ]
+        return definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance,
+            asset_selection=keys,
+            run_config={"ops": {f"storyboard_{name}": {"config": config}}},
+            raise_on_error=False,
+        )
+
+    def shot_events(self, shot: str, name: str = "glade") -> list[dg.AssetMaterialization]:
+        """Materializations of a shot, newest first."""
+        records = self.instance.fetch_materializations(dg.AssetKey([name, shot]), limit=50).records
+        return [event for record in records if (event := record.asset_materialization)]
+
+    def stale_shots(self, name: str = "glade") -> set[str]:
+        """Which shots of a storyboard Dagster shows as stale."""
+        graph = self.definitions.resolve_asset_graph()
+        resolver = CachingStaleStatusResolver(
+            self.instance, graph, LoadingContextForTest(self.instance)
+        )
+        return {
+            key.path[-1]
+            for key in graph.get_all_asset_keys()
+            if key.path[0] == name and resolver.get_status(key).value == "STALE"
+        }
 
     def tick_dataset_sensor(self) -> list[str]:
         """Evaluate the dataset sensor as the daemon does; gives the rows it logged."""

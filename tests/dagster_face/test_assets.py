@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import dagster as dg
 import pytest
 
-from sora_dagster.generation.stored import StoredClip
 from tests.dagster_face.stack import Stack, failure_text
 from tests.sandbox_server import Sandbox
 
@@ -215,71 +212,6 @@ def test_nothing_is_bought_anew_because_something_changed_by_itself(
     )
     assert result.success
     assert sandbox.charged() == before
-
-
-@pytest.mark.parametrize("annotation", [StoredClip, Path, bytes])
-def test_a_downstream_asset_gets_the_clip_as_it_is_annotated(
-    stack: Stack, annotation: type
-) -> None:
-    stack.write(FOX)
-    stack.tick_dataset_sensor()
-    stack.materialize(["clip_requests", "clips"], ["fox"])
-    seen: list[object] = []
-
-    def compute(clips):  # type: ignore[no-untyped-def]
-        seen.append(clips)
-
-    compute.__annotations__["clips"] = annotation
-    definitions = stack.definitions
-    clips = next(
-        asset
-        for asset in definitions.assets or []
-        if isinstance(asset, dg.AssetsDefinition) and asset.key == dg.AssetKey("clips")
-    )
-    downstream = dg.asset(name="crop", partitions_def=clips.partitions_def)(compute)
-    result = dg.materialize(
-        [clips, downstream],
-        selection=["crop"],
-        partition_key="fox",
-        instance=stack.instance,
-        resources=definitions.resources,
-    )
-    assert result.success
-    manifest = stack.ledger.latest_manifest("clips", "fox")
-    assert manifest is not None
-    [value] = seen
-    if isinstance(value, StoredClip):
-        assert value.cost_usd == manifest.cost_usd
-        assert value.seed == manifest.videos[0].seed
-        with value.open() as file:
-            assert len(file.read()) == manifest.videos[0].size_bytes
-    else:
-        content = value.read_bytes() if isinstance(value, Path) else value
-        assert isinstance(content, bytes)
-        assert len(content) == manifest.videos[0].size_bytes
-
-
-def test_a_downstream_asset_gets_many_clips_by_partition(stack: Stack) -> None:
-    stack.write(FOX, OWL)
-    stack.tick_dataset_sensor()
-    stack.materialize(["clip_requests", "clips"], ["fox", "owl"])
-    definitions = stack.definitions
-    clips = next(
-        asset
-        for asset in definitions.assets or []
-        if isinstance(asset, dg.AssetsDefinition) and asset.key == dg.AssetKey("clips")
-    )
-    seen: dict[str, StoredClip] = {}
-
-    @dg.asset
-    def reel(clips: dict[str, StoredClip]) -> None:
-        seen.update(clips)
-
-    result = dg.materialize(
-        [clips, reel], selection=["reel"], instance=stack.instance, resources=definitions.resources
-    )
-    assert result.success
-    assert set(seen) == {"fox", "owl"}
 
 
 def test_the_key_shows_nowhere(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from sora_dagster.generation.budget import Budget, SpendingLimits, parse_limit
 from sora_dagster.generation.ledger import Ledger
-from sora_dagster.storage import StorageError, StorageRoot
+from sora_dagster.storage import ObjectInfo, StorageError, StorageRoot
 from tests.conftest import ManualClock
 
 
@@ -131,3 +133,84 @@ def test_a_day_has_one_limit_over_all_runs(root: StorageRoot, clock: ManualClock
     assert "SORA_MAX_USD_PER_DAY" in refused["b"]
     clock.move(13 * 3600)
     assert Budget(ledger).reserve({"b": 2.0}, root_run="other", limits=limits).granted == ("b",)
+
+
+class CountingReads(StorageRoot):
+    """A storage root that counts the objects of the spending log that are read and listed."""
+
+    reads = 0
+    listed = 0
+
+    def read(self, key: str) -> bytes:
+        self.reads += key.startswith("budget")
+        return super().read(key)
+
+    def list(self, prefix: str, *, after: str | None = None) -> Iterator[ObjectInfo]:
+        for info in super().list(prefix, after=after):
+            self.listed += prefix.startswith("budget")
+            yield info
+
+
+@pytest.fixture
+def busy_url(tmp_path: Path) -> str:
+    """A storage root where 250 entries were logged today: 130 USD set aside, 60 of it settled."""
+    url = str(tmp_path / "busy")
+    ledger = Ledger(StorageRoot(url))
+    budget = Budget(ledger)
+    for number in range(130):
+        budget.reserve({str(number): 1.0}, root_run=f"run-{number % 2}", limits=SpendingLimits())
+    for number in range(120):
+        budget.settle({str(number): 0.5}, root_run=f"run-{number % 2}")
+    return url
+
+
+def test_a_process_that_comes_later_reads_the_sum_of_a_long_log(busy_url: str) -> None:
+    root = CountingReads(busy_url)
+    budget = Budget(Ledger(root))
+    assert budget.spent_usd() == 70.0
+    assert root.reads <= 51
+    refused = budget.reserve(
+        {"new": 1.0}, root_run="run-0", limits=SpendingLimits(run_usd=35.5)
+    ).refused["new"]
+    assert "35.00 are taken" in refused
+    root.reads = root.listed = 0
+    assert budget.reserve(
+        {"new": 1.0}, root_run="run-0", limits=SpendingLimits(run_usd=36.0)
+    ).granted == ("new",)
+    budget.settle({"new": 0.25}, root_run="run-0")
+    assert (root.reads, root.listed) == (1, 1)
+    assert Budget(Ledger(root)).spent_usd() == 70.25
+
+
+@pytest.mark.parametrize("broken", [b"{", b"[]", None])
+def test_a_sum_that_cannot_be_read_is_made_again_from_the_log(
+    tmp_path: Path, broken: bytes | None
+) -> None:
+    root = StorageRoot(tmp_path)
+    budget = Budget(Ledger(root))
+    for number in range(120):
+        budget.reserve({str(number): 1.0}, root_run="run", limits=SpendingLimits())
+    sums = [info.key for info in root.list("budget-summaries")]
+    assert sums
+    for key in sums:
+        root.delete(key) if broken is None else root.write(key, broken)
+    assert Budget(Ledger(root)).spent_usd() == 120.0
+
+
+def test_few_sums_are_kept(tmp_path: Path) -> None:
+    root = StorageRoot(tmp_path)
+    budget = Budget(Ledger(root))
+    for number in range(450):
+        budget.settle({str(number): 1.0}, root_run="run")
+    assert len(list(root.list("budget-summaries"))) == 2
+
+
+def test_threads_that_settle_through_one_budget_lose_nothing(tmp_path: Path) -> None:
+    budget = Budget(Ledger(StorageRoot(tmp_path)))
+    budget.reserve(
+        {str(number): 2.0 for number in range(150)}, root_run="run", limits=SpendingLimits()
+    )
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: budget.settle({str(number): 1.0}, root_run="run"), range(150)))
+    assert budget.spent_usd() == 150.0
+    assert Budget(Ledger(StorageRoot(tmp_path))).spent_usd() == 150.0

@@ -892,19 +892,6 @@ def test_an_extension_may_be_in_upper_case(write: Write) -> None:
     assert load(write("P.CSV", "id,prompt\na,A lake\n")).clip_ids == ("a",)
 
 
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path) -> None:
-    path = write_as(tmp_path, ".parquet", [{"id": "a", "prompt": "A lake"}])
-    result = run_python(
-        "import sys; sys.modules['pyarrow'] = None\n"
-        "from sora_dagster.generation.prompts import DatasetError, load_dataset\n"
-        "from sora_dagster.runware.models import Catalogue\n"
-        "try: load_dataset(sys.argv[1], catalogue=Catalogue.builtin())\n"
-        "except DatasetError as error: print(error)",
-        str(path),
-    )
-    assert 'pip install "sora-dagster[parquet]"' in result.stdout
-
-
 def test_reading_other_formats_loads_nothing_heavy() -> None:
     result = run_python(
         "import sys\n"

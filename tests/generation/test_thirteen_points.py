@@ -211,3 +211,17 @@ def test_point_12_a_remix_pins_its_parent(generate: Generate, tmp_path: Path) ->
     )
     [kept] = ask(generator, newer, regenerate_stale=False)
     assert kept.state is RequestState.STALE
+
+
+def test_point_13_credentials_that_die_sooner_than_the_address_must_live_are_not_used(
+    generate: Generate, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = StorageRoot(s3_url)
+    generator = generate(bucket)
+    ask(generator, clip("fox"))
+    monkeypatch.setattr(bucket, "signing_seconds_left", lambda: 60.0)
+    ask(generator, clip("owl"))
+    collect(generator)
+    manifests = [generator.ledger.manifest("clips", name, 1) for name in ("fox", "owl")]
+    assert [it and it.delivery for it in manifests] == ["direct", "download"]
+    assert list(bucket.list("incoming")) == []

@@ -66,11 +66,11 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def new_scenario(faulty: FaultySandbox, tmp_path: Path) -> Iterator[Callable[..., Scenario]]:
-    """Begins a scenario with a storage root of its own."""
+    """Begins a scenario with a storage root of its own, in a folder where none is named."""
     made: list[Scenario] = []
 
-    def begin(**fields: Any) -> Scenario:
-        scenario = Scenario(faulty, str(tmp_path / f"storage-{len(made)}"), **fields)
+    def begin(root_url: str | None = None, **fields: Any) -> Scenario:
+        scenario = Scenario(faulty, root_url or str(tmp_path / f"storage-{len(made)}"), **fields)
         made.append(scenario)
         return scenario
 

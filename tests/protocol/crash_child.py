@@ -7,6 +7,7 @@ written, sent or read, from outside: the code that is tested knows nothing of th
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import re
@@ -31,6 +32,7 @@ from sora_dagster.generation.sender import SendSettings
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import RunwareError
 from sora_dagster.storage import ByteSink, StorageRoot
+from tests.s3_server import s3_environment
 from tests.sandbox_server import KEY
 
 CLIPS = ("fox", "owl")
@@ -40,7 +42,7 @@ RUN_LIMIT_USD = 2.5
 LONGEST_SECONDS = 40.0
 WEBHOOK_SECRET = "the secret of the crash tests"
 
-Operation = Literal["create", "write", "delete", "stream", "submit", "poll"]
+Operation = Literal["create", "write", "delete", "stream", "copy", "submit", "poll"]
 
 _TASK = r"tasks/[^/]+"
 _TAKE = r"clips/clips/[^/]+/take-1"
@@ -79,12 +81,17 @@ STEPS = {
     "poll": Step("poll"),
     "video written": Step("stream", rf"{_TAKE}/.+\.mp4"),
     "poster written": Step("write", rf"{_TAKE}/poster\.jpg"),
+    "contact sheet written": Step("write", rf"{_TAKE}/sheet\.jpg"),
+    "thumbnail written": Step("write", rf"{_TAKE}/thumbnail\.jpg"),
     "manifest written": Step("create", rf"{_TAKE}/clip\.json"),
     "outcome written": Step("create", rf"{_TASK}/outcome\.json"),
     "budget settled": Step("create", r"budget/.+", says='"costs_usd": {\n'),
     "marker removed": Step("delete", r"inbox/.+"),
     "pending removed": Step("delete", r"pending/.+"),
     "second manifest written": Step("create", rf"{_TAKE}/clip\.json", occurrence=2),
+    # Only where Runware puts the videos into the store.
+    "video copied": Step("copy", rf"{_TAKE}/.+\.mp4"),
+    "upload removed": Step("delete", r"incoming/.+"),
     # Only where an earlier process was killed.
     "sent-2 taken": Step("create", rf"{_TASK}/sent-2\.json"),
     "second POST": Step("submit"),
@@ -113,16 +120,17 @@ class CrashPoint:
         for name in ("submit", "poll"):
             self._wrap(RunwareClient, name)
         self._wrap_writer()
+        self._wrap_copy()
 
     def _wrap(self, owner: type, name: str) -> None:
         act = getattr(owner, name)
 
-        def passing(itself: Any, target: Any, *body: bytes) -> Any:
+        def passing(itself: Any, target: Any, *body: bytes, **options: Any) -> Any:
             key = target if isinstance(target, str) else ""
             if not self._comes(name, key, b"".join(body)):
-                return act(itself, target, *body)
+                return act(itself, target, *body, **options)
             self.at("before")
-            result = act(itself, target, *body)
+            result = act(itself, target, *body, **options)
             self.at("after")
             return result
 
@@ -132,17 +140,30 @@ class CrashPoint:
         write = StorageRoot.writer
 
         @contextmanager
-        def passing(root: StorageRoot, key: str) -> Iterator[ByteSink]:
+        def passing(root: StorageRoot, key: str, **options: Any) -> Iterator[ByteSink]:
             if not self._comes("stream", key):
-                with write(root, key) as sink:
+                with write(root, key, **options) as sink:
                     yield sink
                 return
             self.at("before")
-            with write(root, key) as sink:
+            with write(root, key, **options) as sink:
                 yield _HalfSink(sink, self)
             self.at("after")
 
         StorageRoot.writer = passing  # type: ignore[method-assign, assignment]
+
+    def _wrap_copy(self) -> None:
+        copy = StorageRoot.copy
+
+        def passing(root: StorageRoot, source: str, target: str, **options: Any) -> None:
+            comes = self._comes("copy", target)
+            if comes:
+                self.at("before")
+            copy(root, source, target, **options)
+            if comes:
+                self.at("after")
+
+        StorageRoot.copy = passing  # type: ignore[method-assign]
 
     def _comes(self, operation: str, key: str, body: bytes = b"") -> bool:
         """Whether what is about to be done is the step."""
@@ -208,6 +229,7 @@ def build_generator(base_url: str, storage: str, webhook_url: str | None) -> Gen
             ),
             sending=SendSettings(confirm_seconds=0.1, replay_window_seconds=1.0),
             deadlines=Deadlines(unknown_seconds=0.1, unsent_seconds=0.1),
+            delivery="direct" if storage.startswith("s3:") else "download",
         ),
     )
 
@@ -268,6 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--base-url")
     parser.add_argument("--storage")
+    parser.add_argument("--s3-endpoint", help="server of an s3:// storage root")
     parser.add_argument("--ask", action="store_true", help="ask for the clips before collecting")
     parser.add_argument("--drop-markers", action="store_true")
     parser.add_argument("--webhook-url")
@@ -278,6 +301,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.serve:
         serve()
         return
+    if options.s3_endpoint is not None:
+        os.environ.update(s3_environment(options.s3_endpoint))
     if options.crash_at is not None:
         CrashPoint(options.crash_at).install()
     if options.collect_job is not None:
@@ -295,6 +320,8 @@ def serve() -> None:
     Most of a process's time would be its imports. A fork has them, and nothing else: it opens the
     storage root and its connections for itself, and a SIGKILL ends it alone.
     """
+    for heavy in ("av", "boto3", "numpy", "obstore.auth.boto3", "obstore.store"):
+        importlib.import_module(heavy)
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

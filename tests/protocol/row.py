@@ -83,6 +83,7 @@ class Row:
         during: what happens, or must be true, just before the fault ends.
         may_be_lost: states that a video may end in, by what the row needs.
         may_cost_more: whether our books may hold more than was charged, by what the row needs.
+        on_s3: whether the storage root is a bucket that Runware can put videos into.
     """
 
     fault: str
@@ -97,6 +98,7 @@ class Row:
     during: Expectation | None = None
     may_be_lost: Collection[str] = ()
     may_cost_more: bool = False
+    on_s3: bool = False
 
 
 def play(row: Row, scenario: Scenario) -> Story:

@@ -73,6 +73,7 @@ class Scenario:
     finished: list[FinishedTask] = field(default_factory=list)
     _made: list[Generator] = field(default_factory=list)
     _charges_before: int = 0
+    _bucket: StorageRoot | None = None
 
     def __post_init__(self) -> None:
         self._charges_before = len(self.sandbox.books()["charges"])
@@ -82,6 +83,10 @@ class Scenario:
 
     def root(self) -> StorageRoot:
         """The storage root, as a process that starts now opens it."""
+        if self.root_url.startswith("s3:"):
+            # Opening a bucket reads long descriptions of AWS's services: once for all.
+            self._bucket = self._bucket or StorageRoot(self.root_url)
+            return self._bucket
         return StorageRoot(self.root_url)
 
     def generator(

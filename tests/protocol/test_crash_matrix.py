@@ -46,11 +46,12 @@ def in_every_moment(name: str) -> list[str]:
     return [f"{name}, {moment}" for moment in moments or ("before", "after")]
 
 
+DIRECT_ONLY = ("video copied", "upload removed")
 AFTER_AN_EARLIER_CRASH = ("sent-2 taken", "second POST", "sent-1 voided", "void outcome written")
 SINGLE = [
     (point,)
     for name in STEPS
-    if name not in AFTER_AN_EARLIER_CRASH
+    if name not in (*AFTER_AN_EARLIER_CRASH, *DIRECT_ONLY)
     for point in in_every_moment(name)
 ]
 # A collecting process that makes good an earlier crash is killed too.
@@ -60,6 +61,15 @@ DOUBLE = [
     *[("budget reserved, after", point) for point in in_every_moment("sent-1 voided")],
     *[("budget reserved, after", point) for point in in_every_moment("void outcome written")],
     ("outcome written, after", "pending removed, before"),
+]
+# On a bucket that Runware puts the videos into.
+DIRECT = [
+    ("POST, before",),
+    *[(point,) for point in in_every_moment("video copied")],
+    *[(point,) for point in in_every_moment("manifest written")],
+    ("outcome written, after",),
+    *[(point,) for point in in_every_moment("upload removed")],
+    ("video copied, after", "manifest written, after"),
 ]
 
 
@@ -110,7 +120,7 @@ class Processes:
     def __init__(self, server: subprocess.Popen[str]) -> None:
         self._server = server
 
-    def run(self, sandbox: Sandbox, storage: Path, *options: str) -> Ended:
+    def run(self, sandbox: Sandbox, storage: Path | str, *options: str) -> Ended:
         """Run one to its end."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
@@ -125,7 +135,7 @@ class Processes:
         raise AssertionError("the process that forks has ended")
 
 
-def command(sandbox: Sandbox, storage: Path, *options: str) -> list[str]:
+def command(sandbox: Sandbox, storage: Path | str, *options: str) -> list[str]:
     return [
         sys.executable,
         *("-m", "tests.protocol.crash_child"),
@@ -140,7 +150,7 @@ class Books:
     """What stands in a storage root, next to what the sandbox charged for it."""
 
     sandbox: Sandbox
-    storage: Path
+    storage: Path | str
     charged_before: Counter[str] = field(default_factory=Counter)
     ledger: Ledger = field(init=False)
 
@@ -276,16 +286,41 @@ def test_a_killed_process_never_pays_twice_and_loses_nothing(
 ) -> None:
     check = row_of(matrix, " then ".join(points))
     books = Books(crash_sandbox, tmp_path / "storage")
+    kill_and_go_on(processes, books, points)
+    check(books)
+
+
+@pytest.mark.parametrize("points", DIRECT, ids=" then ".join)
+def test_a_process_that_is_killed_while_runware_puts_videos_into_the_bucket_loses_nothing(
+    processes: Processes,
+    crash_sandbox: Sandbox,
+    matrix: Matrix,
+    s3_endpoint: str,
+    s3_url: str,
+    points: Sequence[str],
+) -> None:
+    check = row_of(matrix, f"direct: {' then '.join(points)}")
+    books = Books(crash_sandbox, s3_url)
+    kill_and_go_on(processes, books, points, "--s3-endpoint", s3_endpoint)
+    manifests = [books.manifest(clip) for clip in CLIPS]
+    assert [manifest and manifest.delivery for manifest in manifests] == ["direct", "direct"]
+    check(books)
+
+
+def kill_and_go_on(
+    processes: Processes, books: Books, points: Sequence[str], *options: str
+) -> None:
+    """Kill processes at some points; have a fresh one collect, and another ask again."""
+    sandbox, storage = books.sandbox, books.storage
     asking: tuple[str, ...] = ("--ask", "--drop-markers")
     for point in points:
-        killed = processes.run(crash_sandbox, books.storage, *asking, "--crash-at", point)
+        killed = processes.run(sandbox, storage, *options, *asking, "--crash-at", point)
         assert (killed.status, killed.said[-1:]) == (-signal.SIGKILL, [f"killed at {point}"])
         asking = ()
-    assert processes.run(crash_sandbox, books.storage) == Ended(0, [])
+    assert processes.run(sandbox, storage, *options) == Ended(0, [])
     books.check_what_was_paid_is_stored()
-    again = processes.run(crash_sandbox, books.storage, "--ask")
+    again = processes.run(sandbox, storage, *options, "--ask")
     assert again.status == 0, "\n".join(again.said)
-    check(books)
 
 
 def test_a_runware_that_is_killed_and_comes_back_costs_no_clip(

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from sora_dagster.generation.ledger import RootMismatchError
-from tests.protocol import delivery_rows, result_rows, submission_rows
+from tests.protocol import delivery_rows, direct_rows, result_rows, submission_rows
 from tests.protocol.conftest import OTHER_ACCOUNT_KEY
 from tests.protocol.faulty_sandbox import FaultySandbox, Receiver
 from tests.protocol.invariants import check_invariants
@@ -19,14 +19,19 @@ from tests.protocol.scenario import QUICK, Scenario, clip
 
 NewScenario = Callable[..., Scenario]
 
-ROWS = [*submission_rows.ROWS, *result_rows.ROWS, *delivery_rows.ROWS]
+ROWS = [*submission_rows.ROWS, *result_rows.ROWS, *delivery_rows.ROWS, *direct_rows.ROWS]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.fault.replace(" ", "-") for row in ROWS])
 def test_a_fault_costs_nothing_twice_and_loses_nothing(
-    row: Row, new_scenario: NewScenario, receiver: Receiver, matrix: Matrix
+    row: Row,
+    new_scenario: NewScenario,
+    receiver: Receiver,
+    matrix: Matrix,
+    request: pytest.FixtureRequest,
 ) -> None:
-    scenario = new_scenario(settings=row.settings)
+    root_url = request.getfixturevalue("s3_url") if row.on_s3 else None
+    scenario = new_scenario(root_url, settings=row.settings)
     if row.webhook:
         address = receiver.over(scenario.root())
         scenario.settings = replace(row.settings, webhook=address)

@@ -183,6 +183,23 @@ def test_a_list_of_parameters_is_told_whole() -> None:
     assert error_from_payload({"parameter": ["width", "height"]}).parameter == "width, height"
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        "PUT https://bucket.example/key?X-Amz-Signature=5ec2e7 failed",
+        r'{"url": "https:\/\/bucket.example\/key?X-Amz-Signature=5ec2e7"}',
+        "bad address https%3A%2F%2Fbucket.example%2Fkey%3FX-Amz-Signature%3D5ec2e7",
+        "bad query X-Amz-Algorithm=AWS4&X-Amz-Signature=5ec2e7&x=1",
+        "bad query sv=2024&sig=5ec2e7%3D",
+        "X-Goog-Signature=5ec2e7 does not match",
+    ],
+)
+def test_the_signature_of_an_upload_address_is_left_out_however_it_is_repeated(told: str) -> None:
+    error = RunwareError(told)
+    assert "5ec2e7" not in str(error)
+    assert "5ec2e7" not in error.to_record().message
+
+
 def test_queries_of_urls_are_left_out_of_what_errors_say() -> None:
     message = "PUT https://bucket.s3.amazonaws.com/clip.mp4?X-Amz-Signature=abc failed with 403"
     error = error_from_payload({"code": "uploadFailed", "message": message})

@@ -13,7 +13,7 @@ import pytest
 from starlette.responses import Response
 
 from sora_dagster.sandbox.faults.downloads import Dripping
-from tests.sandbox.api import SandboxApi, video_task
+from tests.sandbox.api import SandboxApi, until, video_task
 from tests.sandbox.receiver import Receiver
 
 
@@ -209,6 +209,24 @@ def test_only_the_beginning_of_a_video_is_put(api: SandboxApi, receiver: Receive
     (call,) = receiver.received
     assert int(call.headers["Content-Length"]) == len(whole) // 2
     assert call.body == whole[: len(whole) // 2]
+
+
+def test_a_video_is_put_after_its_result_is_told(api: SandboxApi, receiver: Receiver) -> None:
+    api.set_faults(
+        {"fault": "upload_late", "delay_seconds": 600, "nth": 1},
+        {"fault": "upload_late", "delay_seconds": 0.05, "nth": 2},
+    )
+    assert api.video(uploadEndpoint=receiver.url)["videoURL"]
+    assert receiver.received == []
+    api.video(uploadEndpoint=receiver.url)
+    until(lambda: len(receiver.received) == 1, what="the upload")
+
+
+def test_a_video_that_is_put_comes_without_a_url(api: SandboxApi, receiver: Receiver) -> None:
+    api.set_faults({"fault": "upload_alone", "nth": 1})
+    assert "videoURL" not in api.video(uploadEndpoint=receiver.url)
+    assert len(receiver.received) == 1
+    assert api.video(uploadEndpoint=receiver.url)["videoURL"]
 
 
 def test_reused_videos_are_rendered_once_for_all_sandboxes_with_one_cache(

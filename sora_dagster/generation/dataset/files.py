@@ -251,29 +251,38 @@ def check_header(
     return missing
 
 
-def known_columns_only(rows: Sequence[Row], problems: ProblemList) -> list[Row]:
+def known_columns_only(
+    rows: Sequence[Row], problems: ProblemList, *, columns: Sequence[str] = COLUMNS
+) -> list[Row]:
     """The rows without columns that are not known, each of which is reported once."""
     first_lines: dict[str, int] = {}
     counts: dict[str, int] = {}
     for row in rows:
         for name, cell in row.cells.items():
-            if name not in COLUMNS:
+            if name not in columns:
                 first_lines.setdefault(name, cell.line)
                 counts[name] = counts.get(name, 0) + 1
     for name, line in first_lines.items():
-        _report_unknown(name, problems, line=line, row_count=counts[name])
+        _report_unknown(name, problems, line=line, row_count=counts[name], columns=columns)
     return [
-        Row(row.line, {name: cell for name, cell in row.cells.items() if name in COLUMNS})
+        Row(row.line, {name: cell for name, cell in row.cells.items() if name in columns})
         for row in rows
     ]
 
 
-def _report_unknown(name: str, problems: ProblemList, *, line: int | None, row_count: int) -> None:
+def _report_unknown(
+    name: str,
+    problems: ProblemList,
+    *,
+    line: int | None,
+    row_count: int,
+    columns: Sequence[str] = COLUMNS,
+) -> None:
     other = _OTHER_NAMES.get(name.casefold())
-    suggestion = f" (did you mean {other!r}?)" if other else did_you_mean(name, COLUMNS)
+    suggestion = f" (did you mean {other!r}?)" if other else did_you_mean(name, columns)
     rows = f"; {row_count} rows have it" if row_count > 1 else ""
     problems.add(
-        f"there is no such column{suggestion}{rows}; known are {', '.join(COLUMNS)}",
+        f"there is no such column{suggestion}{rows}; known are {', '.join(columns)}",
         line=line,
         column=name,
         value=name,

@@ -1,4 +1,4 @@
-"""Rows of Parquet files; pyarrow, which reads them, is an extra of the package."""
+"""Rows of Parquet files."""
 
 from __future__ import annotations
 
@@ -10,16 +10,9 @@ from sora_dagster.generation.dataset.problems import ProblemList
 
 def read_parquet(file: BinaryIO, problems: ProblemList) -> DatasetTable:
     """The rows of a Parquet file, numbered from 1."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        problems.add(
-            'reading Parquet needs pyarrow: pip install "sora-dagster[parquet]" '
-            "(or write the dataset as .jsonl, .csv or .yaml)",
-            value=None,
-        )
-        return DatasetTable()
+    import pyarrow
+    import pyarrow.parquet
+
     rows: list[Row] = []
     try:
         with pyarrow.parquet.ParquetFile(file) as table:

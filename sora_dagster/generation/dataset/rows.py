@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -37,6 +37,7 @@ class RowReader:
         recipes_place: where the recipes are, or could be, for messages.
         missing_columns: required columns whose absence is known, and not noted for each row.
         problems: where problems are noted.
+        check_id: raises a ValueError for what cannot be an id.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class RowReader:
         recipes_place: str,
         missing_columns: frozenset[str],
         problems: ProblemList,
+        check_id: Callable[[str], object] = check_clip_id,
     ) -> None:
         self._catalogue = catalogue
         self._first_frames = first_frames
@@ -55,6 +57,7 @@ class RowReader:
         self._recipes_place = recipes_place
         self._missing_columns = missing_columns
         self._problems = problems
+        self._check_id = check_id
         self._line_of_id: dict[str, int] = {}
         self.models_of_recipe: dict[str, dict[str, VideoModel]] = {}
 
@@ -107,7 +110,7 @@ class RowReader:
         if clip_id is None:
             return None
         try:
-            check_clip_id(clip_id)
+            self._check_id(clip_id)
         except ValueError as error:
             cells.complain("id", str(error))
             return None

@@ -33,6 +33,8 @@ from sora_dagster.sandbox.faults.transfer_faults import (
     DownloadSlow,
     DownloadTruncated,
     DownloadWrongLength,
+    UploadAlone,
+    UploadLate,
     UploadLost,
     UploadTruncated,
 )
@@ -80,6 +82,8 @@ AnyFault = Annotated[
     | DownloadSlow
     | DownloadRedirected
     | UploadLost
+    | UploadLate
+    | UploadAlone
     | UploadTruncated,
     Field(discriminator="fault"),
 ]

@@ -110,6 +110,27 @@ class UploadLost(UploadFault):
     fault: Literal["upload_lost"]
 
 
+class UploadLate(UploadFault):
+    """The video is put some time after its result is told.
+
+    Arguments:
+        delay_seconds: how long after it is finished.
+    """
+
+    is_final: ClassVar[bool] = False
+
+    fault: Literal["upload_late"]
+    delay_seconds: float = Field(gt=0)
+
+
+class UploadAlone(UploadFault):
+    """The result is told without a URL, as if a video that is put were not hosted."""
+
+    is_final: ClassVar[bool] = False
+
+    fault: Literal["upload_alone"]
+
+
 class UploadTruncated(UploadFault):
     """Only the beginning of the video is put, as if it were all.
 

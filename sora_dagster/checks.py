@@ -1,0 +1,272 @@
+"""Asset checks of stored clips: evaluated in the run that stores them, whichever that is."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import dagster as dg
+
+# Dagster has no public name for what a check was made of; without it, it takes the check of a
+# partition for one of an older materialization, and shows it as not made.
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
+
+from sora_dagster.generation.clip_checks import (
+    QUALITY,
+    ClipChecks,
+    ClipVerdict,
+    blocked_sentence,
+)
+from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.records import ClipManifest
+from sora_dagster.generation.walking import stored_manifests
+from sora_dagster.runware.models import Catalogue
+from sora_dagster.storage import StorageRoot
+
+_SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
+_MOST_ROWS = 50
+_COLUMNS = ("clip", "check", "severity", "found")
+
+
+def check_specs(
+    checks: ClipChecks,
+    key: dg.AssetKey,
+    partitions_def: dg.PartitionsDefinition[Any] | None,
+) -> list[dg.AssetCheckSpec]:
+    """The checks of an asset of videos.
+
+    Arguments:
+        checks: what clips are held to.
+        key: the asset.
+        partitions_def: its partitions, each of which has checks of its own, and one check besides
+            that sums up a run; None for a storyboard's shot.
+    """
+    with warnings.catch_warnings():
+        # Partitioned checks are in preview; they are used knowingly.
+        warnings.simplefilter("ignore", category=dg.PreviewWarning)
+        specs = [
+            dg.AssetCheckSpec(
+                name,
+                asset=key,
+                description=checks.description(name),
+                blocking=name in checks.blocking,
+                partitions_def=partitions_def,
+            )
+            for name in checks.all_names
+        ]
+    if partitions_def is not None:
+        specs.append(
+            dg.AssetCheckSpec(
+                QUALITY,
+                asset=key,
+                description="All checks of all clips that the last run stored; what an asset's "
+                "health is told by.",
+            )
+        )
+    return specs
+
+
+class RunChecks:
+    """The checks of what one run stores: made as each clip is stored, and summed up at its end.
+
+    Arguments:
+        context: the run's, for its log.
+        checks: what clips are held to.
+        catalogue: says which models make sound.
+    """
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext | dg.OpExecutionContext,
+        checks: ClipChecks,
+        catalogue: Catalogue,
+    ) -> None:
+        self._context = context
+        self._checks = checks
+        self._catalogue = catalogue
+        self._verdicts: dict[str, dict[str, list[ClipVerdict]]] = {}
+        #: What keeps the clips that failed a blocking check from being used, by name.
+        self.blocked: dict[str, str] = {}
+
+    def judge(self, manifest: ClipManifest, root: StorageRoot) -> None:
+        """Check a clip whose materialization is logged, and log what was found."""
+        checks, name = self._checks, manifest.request.name
+        verdicts = checks.judge(manifest, self._catalogue, root)
+        target = _newest_materialization(self._context.instance, manifest)
+        events = check_events(checks, manifest, verdicts, target)
+        for event in events:
+            self._log(event)
+        self._make_newest(events)
+        for verdict in verdicts:
+            if not verdict.passed:
+                self._context.log.warning(f"{name}: {verdict.name}: {verdict.description}")
+        if blocking := checks.blocks(verdicts):
+            self.blocked[name] = blocked_sentence(blocking, verdicts)
+        if manifest.request.board is None:
+            self._verdicts.setdefault(manifest.asset, {})[name] = verdicts
+
+    def has_judged(self, manifest: ClipManifest) -> bool:
+        """Whether the checks of a clip's newest materialization are known to Dagster."""
+        names = self._checks.all_names
+        key = dg.AssetKey(manifest.asset.split("/"))
+        return not names or self._is_newest(
+            dg.AssetCheckKey(key, names[0]), manifest.request.partition
+        )
+
+    def judge_stored(self, ledger: Ledger, asset: str, clips: Sequence[str] | None) -> None:
+        """Check what is stored, without storing anything.
+
+        Arguments:
+            ledger: the ledger.
+            asset: asset key of the clips.
+            clips: their partition keys; None for all that are stored.
+        """
+        if clips is None:
+            clips = sorted({found.clip for found in stored_manifests(ledger.root, asset=asset)})
+        for clip in clips:
+            manifest = ledger.latest_manifest(asset, clip)
+            if manifest is None:
+                self._context.log.warning(f"{clip} is not stored, so there is nothing to check")
+            else:
+                self.judge(manifest, ledger.root)
+        self.sum_up()
+
+    def sum_up(self) -> None:
+        """Log the check that sums up what the run stored of each asset."""
+        for asset, verdicts in self._verdicts.items():
+            event = quality_event(asset, verdicts)
+            self._log(event)
+            storage = self._context.instance.event_log_storage
+            [newest] = storage.get_asset_check_execution_history(event.asset_check_key, limit=1)
+            if newest.run_id != self._context.run.run_id:
+                self._context.instance.report_runless_asset_event(event)
+
+    def _make_newest(self, events: Sequence[dg.AssetCheckEvaluation]) -> None:
+        """Have Dagster take a clip's checks for its newest.
+
+        It goes by when a run planned its checks. Where another run has checked the clip since then,
+        these would count for older, though they are of the newest materialization, and the clip
+        would be shown as not checked.
+        """
+        instance = self._context.instance
+        if events and not self._is_newest(events[0].asset_check_key, events[0].partition):
+            for event in events:
+                instance.report_runless_asset_event(event)
+
+    def _is_newest(self, check: dg.AssetCheckKey, partition: str | None) -> bool:
+        found = self._context.instance.event_log_storage.get_asset_check_partition_info(
+            [check], partition_keys=None if partition is None else [partition]
+        )
+        return bool(found) and all(
+            info.is_current for info in found if info.partition_key == partition
+        )
+
+    def _log(self, event: dg.AssetCheckEvaluation) -> None:
+        # Dagster takes these events, and its annotation leaves them out.
+        self._context.log_event(cast(Any, event))
+
+
+def quality_event(
+    asset: str, verdicts_by_clip: Mapping[str, Sequence[ClipVerdict]]
+) -> dg.AssetCheckEvaluation:
+    """The evaluation that sums up what a run stored of an asset.
+
+    Arguments:
+        asset: asset key of the clips.
+        verdicts_by_clip: what the checks say, by partition key.
+    """
+    failed = [
+        (clip, verdict)
+        for clip, verdicts in verdicts_by_clip.items()
+        for verdict in verdicts
+        if not verdict.passed
+    ]
+    errors = [clip for clip, verdict in failed if verdict.severity == "error"]
+    clips = len(verdicts_by_clip)
+    if not failed:
+        description = f"All {clips} clips passed all checks."
+    else:
+        bad = len({clip for clip, _ in failed})
+        description = f"{bad} of {clips} clips failed a check."
+    metadata: dict[str, Any] = {"clips": clips, "failed_clips": len({clip for clip, _ in failed})}
+    if failed:
+        metadata["failed_checks"] = dg.MetadataValue.table(
+            [
+                dg.TableRecord(
+                    {
+                        "clip": clip,
+                        "check": verdict.name,
+                        "severity": verdict.severity,
+                        "found": verdict.description,
+                    }
+                )
+                for clip, verdict in failed[:_MOST_ROWS]
+            ],
+            schema=dg.TableSchema(
+                columns=[
+                    dg.TableColumn(name, "string")
+                    for name in ("clip", "check", "severity", "found")
+                ]
+            ),
+        )
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(asset.split("/")),
+        check_name=QUALITY,
+        passed=not failed,
+        severity=_SEVERITIES["error" if errors else "warn"],
+        description=description,
+        metadata=metadata,
+    )
+
+
+def _newest_materialization(
+    instance: dg.DagsterInstance, manifest: ClipManifest
+) -> AssetCheckEvaluationTargetMaterializationData | None:
+    partition = manifest.request.partition
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(
+            asset_key=dg.AssetKey(manifest.asset.split("/")),
+            asset_partitions=None if partition is None else [partition],
+        ),
+        limit=1,
+    ).records
+    return next(
+        (
+            AssetCheckEvaluationTargetMaterializationData(
+                storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
+            )
+            for record in records
+        ),
+        None,
+    )
+
+
+def check_events(
+    checks: ClipChecks,
+    manifest: ClipManifest,
+    verdicts: Sequence[ClipVerdict],
+    target: AssetCheckEvaluationTargetMaterializationData | None,
+) -> list[dg.AssetCheckEvaluation]:
+    """The evaluations that tell what the checks say of a stored clip.
+
+    Arguments:
+        checks: what clips are held to.
+        manifest: the clip's record.
+        verdicts: what the checks say.
+        target: the clip's newest materialization; None where there is none.
+    """
+    return [
+        dg.AssetCheckEvaluation(
+            asset_key=dg.AssetKey(manifest.asset.split("/")),
+            check_name=verdict.name,
+            passed=verdict.passed,
+            severity=_SEVERITIES[verdict.severity],
+            description=verdict.description,
+            metadata=dict(verdict.figures),
+            blocking=verdict.name in checks.blocking,
+            partition=manifest.request.partition,
+            target_materialization_data=target,
+        )
+        for verdict in verdicts
+    ]

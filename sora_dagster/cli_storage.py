@@ -1,0 +1,106 @@
+"""Commands that look after a storage root: `sora-dagster verify` and `sora-dagster prune`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from sora_dagster.generation.ledger import Ledger
+
+_storage_option = click.option(
+    "--storage", "storage_url", help="Storage root; SORA_STORAGE where not given."
+)
+
+
+@contextmanager
+def _ledger(storage_url: str | None) -> Iterator[Ledger]:
+    """The ledger of a storage root, and what is wrong with it as a message without a traceback."""
+    from sora_dagster.environment import Settings
+    from sora_dagster.generation.ledger import Ledger
+    from sora_dagster.storage import StorageError, StorageRoot
+
+    try:
+        yield Ledger(StorageRoot(storage_url or Settings.from_environment().storage_url))
+    except (StorageError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.command("verify")
+@_storage_option
+@click.option("--deep", is_flag=True, help="Read every video and compare its hash.")
+def verify_command(storage_url: str | None, deep: bool) -> None:
+    """Check that every clip that was stored is there, and whole; changes nothing.
+
+    Exits with 1 where something is missing or damaged, and says what to do.
+    """
+    from sora_dagster.generation.storage_check import verify
+
+    with _ledger(storage_url) as ledger:
+        report = verify(ledger, deep=deep, on_finding=lambda found: click.echo(found.sentence))
+    click.echo(report.sentence)
+    if not report.is_whole:
+        sys.exit(1)
+
+
+@click.command("prune")
+@_storage_option
+@click.option(
+    "--keep-takes",
+    type=click.IntRange(min=1),
+    help="How many takes of each clip stay, the newest ones; all where not given.",
+)
+@click.option(
+    "--keep-parents/--no-keep-parents",
+    default=True,
+    show_default=True,
+    help="Whether an older take stays where a remix was made of it.",
+)
+@click.option(
+    "--quarantine-days",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Age from which markers in quarantine go.",
+)
+@click.option(
+    "--upload-days",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(min=1),
+    help="Age from which uploads that never ended are given up.",
+)
+@click.option("--apply", "is_applied", is_flag=True, help="Remove it; else it is only told.")
+def prune_command(
+    storage_url: str | None,
+    keep_takes: int | None,
+    keep_parents: bool,
+    quarantine_days: float,
+    upload_days: float,
+    is_applied: bool,
+) -> None:
+    """Remove older takes, what broken stores left, and old markers in quarantine.
+
+    Without --apply it only says what it would remove. The newest take of a clip always stays, and
+    so does every record of what was asked and paid: nothing is paid for again.
+    """
+    from sora_dagster.generation.housekeeping import prune
+
+    with _ledger(storage_url) as ledger:
+        report = prune(
+            ledger,
+            keep_takes=keep_takes,
+            keep_parents=keep_parents,
+            quarantine_days=quarantine_days,
+            upload_days=upload_days,
+            dry=not is_applied,
+            on_removed=lambda removed: click.echo(f"{removed.kind}: {removed.key}"),
+        )
+    for sentence in report.sentences:
+        click.echo(sentence)
+    if report.is_dry and report.objects:
+        click.echo("Nothing was removed; say --apply to remove it.")

@@ -1,0 +1,165 @@
+"""The asset of the gallery: a page in the storage root that shows every clip."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from sora_dagster.gallery_page import (
+    GALLERY_KEY,
+    GalleryEntry,
+    GalleryVideo,
+    entry_id,
+    relative_href,
+    render_gallery,
+)
+from sora_dagster.generation.clips import ClipRequest
+from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.records import ClipManifest
+from sora_dagster.generation.stored_library import FailedTake, read_library
+from sora_dagster.graph import CODE_VERSION, VideoGraph
+from sora_dagster.metadata import link_metadata
+from sora_dagster.report_automation import at_most_every
+from sora_dagster.resources import ClipStorageResource
+from sora_dagster.storage_attributes import ObjectAttributes
+
+
+def build_gallery_asset(
+    graph: VideoGraph,
+    *,
+    watched: Sequence[dg.AssetKey] = (),
+    cron_schedule: str = "*/10 * * * *",
+    title: str = "Generated clips",
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> dg.AssetsDefinition:
+    """The asset `gallery`: one self-contained page over everything in the storage root.
+
+    Arguments:
+        graph: names, and the checks that clips are held to.
+        watched: further assets whose updates make it anew, such as the shots of a storyboard; they
+            are no dependencies, so that the lineage of a storyboard stays that of its family.
+        cron_schedule: how often at most it is made anew by itself.
+        title: heading of the page.
+        now: a clock.
+
+    It needs the resource `clip_storage`.
+
+    Example:
+        >>> build_gallery_asset(VideoGraph("prompts.yaml")).key.to_user_string()
+        'gallery'
+    """
+
+    @dg.asset(
+        name=graph.name("gallery"),
+        deps=[graph.clips, graph.remixes],
+        group_name=graph.group_name,
+        code_version=CODE_VERSION,
+        kinds={"html"},
+        automation_condition=at_most_every(cron_schedule, watched=watched),
+        description="A page of all clips, to look through, play and filter; it lies in the storage "
+        "root, and works from there or from a copy.",
+    )
+    def gallery(clip_storage: ClipStorageResource) -> dg.MaterializeResult[Any]:
+        root = clip_storage.root()
+        library = read_library(Ledger(root))
+        entries = [
+            *(
+                _stored_entry(manifest, _failed_checks(graph, manifest))
+                for manifest in library.clips
+            ),
+            *(_failed_entry(take) for take in library.failed),
+        ]
+        page = render_gallery(
+            entries, title=title, generated_at=now(), wasted_usd=library.wasted_usd
+        ).encode()
+        root.write(GALLERY_KEY, page, attributes=ObjectAttributes("text/html; charset=utf-8", {}))
+        return dg.MaterializeResult(
+            metadata={
+                "page": link_metadata(root, GALLERY_KEY),
+                "clips": len(library.clips),
+                "failed": len(library.failed),
+                "cost_usd": round(sum(clip.cost_usd for clip in library.clips), 6),
+                "size_bytes": len(page),
+                "dagster/uri": root.uri(GALLERY_KEY),
+            }
+        )
+
+    return gallery
+
+
+def _stored_entry(manifest: ClipManifest, failed_checks: tuple[str, ...]) -> GalleryEntry:
+    request, first, parent = manifest.request, manifest.videos[0], manifest.request.parent
+    return GalleryEntry(
+        asset=manifest.asset,
+        clip=manifest.clip,
+        partition=request.partition,
+        title=_title(request),
+        prompt=request.spec.prompt,
+        model=request.spec.model,
+        tags=request.spec.tags,
+        take=manifest.take,
+        created_at=manifest.stored_at,
+        state="partial" if manifest.state == "partial" else "stored",
+        cost_usd=manifest.cost_usd,
+        estimate_usd=manifest.estimate_usd,
+        duration_seconds=first.duration_seconds,
+        width=first.width,
+        height=first.height,
+        generation_seconds=manifest.generation_seconds,
+        videos=tuple(
+            GalleryVideo(
+                href=relative_href(video.key),
+                content_type=video.content_type,
+                seed=video.seed,
+                cost_usd=video.cost_usd,
+                width=video.width,
+                height=video.height,
+                duration_seconds=video.duration_seconds,
+            )
+            for video in manifest.videos
+        ),
+        poster_href=relative_href(manifest.poster_key),
+        cost_is_estimate=manifest.cost_is_estimate,
+        failure=" ".join(error.sentence for error in manifest.errors) or None,
+        parent=None if parent is None else entry_id(parent.asset, parent.clip, parent.take),
+        checks_failed=failed_checks,
+    )
+
+
+def _failed_checks(graph: VideoGraph, manifest: ClipManifest) -> tuple[str, ...]:
+    verdicts = graph.checks.judge(manifest, graph.catalogue)
+    return tuple(verdict.name for verdict in verdicts if not verdict.passed)
+
+
+def _failed_entry(take: FailedTake) -> GalleryEntry:
+    attempt, outcome = take.attempt, take.outcome
+    request, parent = attempt.request, attempt.request.parent
+    size = request.spec.size or (parent.size if parent is not None else None)
+    return GalleryEntry(
+        asset=attempt.asset,
+        clip=attempt.clip,
+        partition=request.partition,
+        title=_title(request),
+        prompt=request.spec.prompt,
+        model=request.spec.model,
+        tags=request.spec.tags,
+        take=attempt.take,
+        created_at=outcome.at,
+        state="failed",
+        cost_usd=outcome.cost_usd,
+        estimate_usd=attempt.estimate_usd,
+        duration_seconds=request.spec.duration_seconds,
+        width=None if size is None else size.width,
+        height=None if size is None else size.height,
+        cost_is_estimate=outcome.cost_is_estimate,
+        failure=" ".join(error.sentence for error in outcome.errors) or outcome.state,
+        parent=None if parent is None else entry_id(parent.asset, parent.clip, parent.take),
+    )
+
+
+def _title(request: ClipRequest) -> str:
+    """A clip's id as words: ``paper-boat|night`` becomes ``paper boat · night``."""
+    clip, _, recipe = request.clip.partition("|")
+    words = clip.replace("-", " ").replace("_", " ")
+    return f"{words} · {recipe.replace('-', ' ').replace('_', ' ')}" if recipe else words

@@ -1,0 +1,287 @@
+"""Whether a stored video is what was asked for, and fit to be shown.
+
+Each check looks at one thing and gives a verdict on it, also where there was nothing to judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sora_dagster.media_measures import VideoMeasures
+from sora_dagster.media_verdicts import CHECKS, Verdict, together, unjudged
+
+
+@dataclass(frozen=True)
+class CheckThresholds:
+    """What is still accepted; the defaults let fades, held shots and quiet scenes pass.
+
+    Arguments:
+        max_black_fraction: most of the video that may be black, 0 to 1.
+        max_frozen_fraction: most of the video in which the picture may stand still, 0 to 1.
+        max_frozen_seconds: longest time that it may stand still without a break, in seconds.
+        min_loudness_dbfs: softest sound, as RMS in dB below full scale.
+        max_silent_fraction: most of the sound that may be silent, 0 to 1.
+        duration_tolerance_seconds: how much shorter or longer than asked a video may be, in
+            seconds; encoders deliver whole frames.
+        cost_tolerance: how far above the estimate a price may be, as a share of it.
+
+    Raises:
+        ValueError: where a share is not between 0 and 1, or another limit cannot be.
+    """
+
+    max_black_fraction: float = 0.4
+    max_frozen_fraction: float = 0.4
+    max_frozen_seconds: float = 5.0
+    min_loudness_dbfs: float = -60.0
+    max_silent_fraction: float = 0.95
+    duration_tolerance_seconds: float = 0.25
+    cost_tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("max_black_fraction", "max_frozen_fraction", "max_silent_fraction"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; a share from 0 to 1 is expected")
+        for name in ("max_frozen_seconds", "duration_tolerance_seconds", "cost_tolerance"):
+            value = getattr(self, name)
+            if not value >= 0:
+                raise ValueError(f"{name} is {value}; a number from 0 on is expected")
+        if not self.min_loudness_dbfs <= 0:
+            raise ValueError(
+                f"min_loudness_dbfs is {self.min_loudness_dbfs}; full scale is 0 dBFS, so a "
+                f"number below 0 is expected, such as -60"
+            )
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a video should be; None where nothing was asked for, so that nothing is judged.
+
+    Arguments:
+        size: width and height in pixels.
+        duration_seconds: its length.
+        container: ``mp4``, ``mov`` or ``webm``, in any case.
+        has_sound: whether its model makes sound.
+        estimate_usd: what this one video was expected to cost.
+    """
+
+    size: tuple[int, int] | None = None
+    duration_seconds: float | None = None
+    container: str | None = None
+    has_sound: bool = True
+    estimate_usd: float | None = None
+
+
+@dataclass(frozen=True)
+class FoundVideo:
+    """What a video is.
+
+    Arguments:
+        container, width, height, duration_seconds, frame_count: as decoding it told.
+        audio_codec: codec of its sound, None where it has none.
+        measures: of its pictures and sound; None where it was stored before there were any.
+        is_flagged: whether its content was flagged; None where it was not looked at.
+        cost_usd: what it cost; None where the API did not say.
+    """
+
+    container: str
+    width: int
+    height: int
+    duration_seconds: float
+    frame_count: int
+    audio_codec: str | None
+    measures: VideoMeasures | None = None
+    is_flagged: bool | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True)
+class UndecodableVideo:
+    """A video that cannot be decoded to its end.
+
+    Arguments:
+        error: why.
+    """
+
+    error: str
+
+
+def judge(
+    expected: Expected,
+    found: FoundVideo | UndecodableVideo,
+    thresholds: CheckThresholds | None = None,
+) -> list[Verdict]:
+    """A verdict of each check on one video, in the order of `CHECKS`."""
+    if isinstance(found, UndecodableVideo):
+        return [
+            Verdict("decodes", False, f"It cannot be decoded to its end: {found.error}."),
+            *(
+                unjudged(name, "the video cannot be decoded")
+                for name in CHECKS
+                if name != "decodes"
+            ),
+        ]
+    thresholds = thresholds or CheckThresholds()
+    verdicts = [*_of_the_file(expected, found, thresholds)]
+    verdicts += _of_the_pictures(found, thresholds)
+    verdicts += _of_the_sound(expected, found, thresholds)
+    verdicts += [_content_flag(found), _cost(expected, found, thresholds)]
+    return verdicts
+
+
+def judge_all(
+    expected: Expected,
+    found: Sequence[FoundVideo | UndecodableVideo],
+    thresholds: CheckThresholds | None = None,
+) -> list[Verdict]:
+    """One verdict of each check on all videos of a clip: it passes where each of them does.
+
+    Arguments:
+        found: at least one.
+
+    Raises:
+        ValueError: where there is no video.
+    """
+    if not found:
+        raise ValueError("there is no video to judge; a stored clip has at least one")
+    by_video = [judge(expected, video, thresholds) for video in found]
+    return [together(verdicts) for verdicts in zip(*by_video, strict=True)]
+
+
+def _of_the_file(
+    expected: Expected, found: FoundVideo, thresholds: CheckThresholds
+) -> Iterator[Verdict]:
+    yield Verdict(
+        "decodes",
+        found.frame_count > 0,
+        f"All of its {found.frame_count} frames were decoded."
+        if found.frame_count > 0
+        else "There is no frame in it.",
+        {"frames": found.frame_count},
+    )
+    if expected.container is None:
+        yield unjudged("format_as_asked", "no format was asked for")
+    else:
+        wanted = expected.container.lower()
+        yield Verdict(
+            "format_as_asked",
+            found.container == wanted,
+            f"Its format is {found.container}; {wanted} was asked for.",
+            {"format": found.container, "asked": wanted},
+        )
+    size = f"{found.width}x{found.height}"
+    if expected.size is None:
+        yield unjudged("size_as_asked", f"no size was asked for; it is {size}")
+    else:
+        wanted = f"{expected.size[0]}x{expected.size[1]}"
+        yield Verdict(
+            "size_as_asked",
+            (found.width, found.height) == tuple(expected.size),
+            f"It is {size}; {wanted} was asked for.",
+            {"size": size, "asked": wanted},
+        )
+    seconds = found.duration_seconds
+    if expected.duration_seconds is None:
+        yield unjudged("duration_as_asked", f"no length was asked for; it is {seconds:g} s long")
+    else:
+        difference = abs(seconds - expected.duration_seconds)
+        yield Verdict(
+            "duration_as_asked",
+            # Rounded, so that exactly the tolerance is still within it.
+            round(difference, 6) <= thresholds.duration_tolerance_seconds,
+            f"It is {seconds:g} s long; {expected.duration_seconds:g} s were asked for, "
+            f"{thresholds.duration_tolerance_seconds:g} s more or less are accepted.",
+            {"seconds": seconds, "asked_seconds": expected.duration_seconds},
+        )
+
+
+def _of_the_pictures(found: FoundVideo, thresholds: CheckThresholds) -> Iterator[Verdict]:
+    measures = found.measures
+    if measures is None:
+        for name in ("not_black", "not_frozen"):
+            yield unjudged(name, "it was stored before pictures were measured")
+        return
+    is_black = measures.black_fraction > thresholds.max_black_fraction
+    yield Verdict(
+        "not_black",
+        not is_black,
+        f"{measures.black_fraction:.0%} of it is black; up to "
+        f"{thresholds.max_black_fraction:.0%} is accepted.",
+        {"black_fraction": measures.black_fraction, "brightness": measures.brightness},
+    )
+    if is_black:
+        yield unjudged("not_frozen", "it is black, and so stands still too")
+        return
+    yield Verdict(
+        "not_frozen",
+        measures.frozen_fraction <= thresholds.max_frozen_fraction
+        and measures.frozen_seconds <= thresholds.max_frozen_seconds,
+        f"The picture stands still for {measures.frozen_fraction:.0%} of it, "
+        f"{measures.frozen_seconds:g} s at a time; up to {thresholds.max_frozen_fraction:.0%} and "
+        f"{thresholds.max_frozen_seconds:g} s are accepted.",
+        {
+            "frozen_fraction": measures.frozen_fraction,
+            "frozen_seconds": measures.frozen_seconds,
+        },
+    )
+
+
+def _of_the_sound(
+    expected: Expected, found: FoundVideo, thresholds: CheckThresholds
+) -> Iterator[Verdict]:
+    if not expected.has_sound:
+        yield unjudged("has_sound", "its model makes no sound")
+    else:
+        yield Verdict(
+            "has_sound",
+            found.audio_codec is not None,
+            f"It has sound ({found.audio_codec})."
+            if found.audio_codec is not None
+            else "It has no sound, though its model makes some.",
+            {"has_sound": found.audio_codec is not None},
+        )
+    measures = found.measures
+    if measures is None:
+        yield unjudged("not_silent", "it was stored before sound was measured")
+        return
+    loudness, silent_fraction = measures.loudness_dbfs, measures.silent_fraction
+    if loudness is None or silent_fraction is None:
+        yield unjudged("not_silent", "it has no sound")
+        return
+    yield Verdict(
+        "not_silent",
+        loudness >= thresholds.min_loudness_dbfs
+        and silent_fraction <= thresholds.max_silent_fraction,
+        f"Its loudness is {loudness:.1f} dBFS and {silent_fraction:.0%} of its sound is silent; "
+        f"{thresholds.min_loudness_dbfs:g} dBFS and up to {thresholds.max_silent_fraction:.0%} "
+        f"are accepted.",
+        {"loudness_dbfs": loudness, "silent_fraction": silent_fraction},
+    )
+
+
+def _content_flag(found: FoundVideo) -> Verdict:
+    if found.is_flagged is None:
+        return unjudged("content_flag_clean", "its content was not looked at")
+    return Verdict(
+        "content_flag_clean",
+        not found.is_flagged,
+        "Runware flagged its content; look at it before anybody else does."
+        if found.is_flagged
+        else "Its content was looked at and not flagged.",
+        {"is_flagged": found.is_flagged},
+    )
+
+
+def _cost(expected: Expected, found: FoundVideo, thresholds: CheckThresholds) -> Verdict:
+    if found.cost_usd is None:
+        return unjudged("cost_within_estimate", "the API did not tell its cost")
+    if expected.estimate_usd is None:
+        return unjudged("cost_within_estimate", "there is no estimate")
+    limit = expected.estimate_usd * (1 + thresholds.cost_tolerance)
+    return Verdict(
+        "cost_within_estimate",
+        found.cost_usd <= limit + 1e-9,
+        f"It cost {found.cost_usd:.4f} USD; {expected.estimate_usd:.4f} USD were expected.",
+        {"cost_usd": found.cost_usd, "estimate_usd": expected.estimate_usd},
+    )

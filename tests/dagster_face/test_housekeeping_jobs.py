@@ -1,0 +1,160 @@
+"""The jobs that look after the storage root, on a Dagster instance, and the same by command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner
+
+from sora_dagster.cli_storage import prune_command, verify_command
+from sora_dagster.environment import Settings, build_definitions
+from sora_dagster.generation.ledger import Ledger
+from sora_dagster.storage import StorageRoot
+from tests.dagster_face.stack import Stack, failure_text
+from tests.generation.stored_takes import keys, stored_take
+
+
+@pytest.fixture
+def ledger(stack: Stack) -> Ledger:
+    stack.write({"id": "fox"})
+    ledger = stack.ledger
+    ledger.bind(api_base_url=stack.base_url, account=None)
+    return ledger
+
+
+def run(stack: Stack, job: str, op: str, **config: Any) -> dg.ExecuteInProcessResult:
+    return stack.definitions.resolve_job_def(job).execute_in_process(
+        instance=stack.instance,
+        run_config={"ops": {op: {"config": config}}},
+        raise_on_error=False,
+    )
+
+
+def output_metadata(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    [event] = [
+        event.step_output_data
+        for event in result.all_events
+        if event.event_type is dg.DagsterEventType.STEP_OUTPUT
+    ]
+    return {
+        name: value.records if isinstance(value, dg.TableMetadataValue) else value.value
+        for name, value in event.metadata.items()
+    }
+
+
+def test_pruning_removes_nothing_unless_it_is_told_to(stack: Stack, ledger: Ledger) -> None:
+    for take in (1, 2):
+        stored_take(ledger, "fox", take)
+    before = keys(ledger)
+    result = run(stack, "prune_storage", "prune", keep_takes=1)
+    assert result.success
+    assert keys(ledger) == before
+    metadata = output_metadata(result)
+    assert (metadata["dry_run"], metadata["objects"]) == (True, 5)
+    assert "would be removed" in metadata["summary"]
+    rows = [record.data for record in metadata["removed"]]
+    assert {row["kind"] for row in rows} == {"older take"}
+    assert all(str(row["key"]).startswith("clips/clips/fox/take-1/") for row in rows)
+
+
+def test_pruning_keeps_every_take_as_it_comes(stack: Stack, ledger: Ledger) -> None:
+    for take in (1, 2):
+        stored_take(ledger, "fox", take)
+    before = keys(ledger)
+    result = run(stack, "prune_storage", "prune", dry_run=False)
+    assert result.success
+    assert keys(ledger) == before
+
+
+def test_pruning_removes_older_takes(stack: Stack, ledger: Ledger) -> None:
+    for take in (1, 2, 3):
+        stored_take(ledger, "fox", take)
+    result = run(stack, "prune_storage", "prune", keep_takes=1, dry_run=False)
+    assert result.success
+    assert output_metadata(result)["objects"] == 10
+    assert ledger.manifest("clips", "fox", 2) is None
+    assert ledger.manifest("clips", "fox", 3) is not None
+
+
+def test_a_wrong_number_fails_the_run_with_what_is_allowed(stack: Stack, ledger: Ledger) -> None:
+    stored_take(ledger, "fox", 1)
+    result = run(stack, "prune_storage", "prune", keep_takes=0, dry_run=False)
+    assert not result.success
+    assert "1 and more" in failure_text(result)
+    assert ledger.manifest("clips", "fox", 1) is not None
+
+
+def test_verifying_tells_how_much_was_checked(stack: Stack, ledger: Ledger) -> None:
+    stored_take(ledger, "fox", 1)
+    result = run(stack, "verify_storage", "verify", deep=True)
+    assert result.success
+    metadata = output_metadata(result)
+    assert (metadata["takes"], metadata["objects"], metadata["damaged"]) == (1, 4, 0)
+
+
+def test_damage_fails_the_run_and_shows_at_the_clip(stack: Stack, ledger: Ledger) -> None:
+    manifest = stored_take(ledger, "fox", 1)
+    stored_take(ledger, "owl", 1)
+    ledger.root.delete(manifest.videos[0].key)
+    ledger.root.delete(manifest.poster_key)
+    result = run(stack, "verify_storage", "verify")
+    assert not result.success
+    text = failure_text(result)
+    assert manifest.videos[0].key in text
+    assert "Ask for the clip again" in text
+    [failure] = [
+        event.step_failure_data.user_failure_data
+        for event in result.all_events
+        if event.event_type is dg.DagsterEventType.STEP_FAILURE
+    ]
+    assert failure is not None
+    assert failure.metadata["damaged"].value == 2
+    observed = stack.instance.fetch_observations(dg.AssetKey("clips"), limit=10).records
+    [observation] = [record.asset_observation for record in observed]
+    assert observation is not None
+    assert observation.partition == "fox"
+    assert set(observation.metadata["damaged"].value) == {  # type: ignore[arg-type]
+        manifest.videos[0].key,
+        manifest.poster_key,
+    }
+
+
+def test_the_jobs_of_a_second_dataset_have_names_of_their_own(tmp_path: Path) -> None:
+    from sora_dagster import VideoGraph, build_prune_job, build_verify_job
+
+    graph = VideoGraph("prompts.yaml", name_prefix="spring_")
+    assert build_prune_job(graph).name == graph.name("prune_storage")
+    assert build_verify_job(graph).name == graph.name("verify_storage")
+    names = {job.name for job in build_definitions(Settings(storage_url="memory://")).jobs or ()}
+    assert {"prune_storage", "verify_storage"} <= names
+
+
+def test_the_commands_do_the_same(tmp_path: Path) -> None:
+    ledger = Ledger(StorageRoot(tmp_path / "clips"))
+    ledger.bind(api_base_url="https://api.example.com/v1", account=None)
+    for take in (1, 2):
+        manifest = stored_take(ledger, "fox", take)
+    storage = f"--storage={ledger.root.url}"
+    whole = CliRunner().invoke(verify_command, [storage, "--deep"])
+    assert (whole.exit_code, "2 takes with 8 objects" in whole.output) == (0, True)
+    told = CliRunner().invoke(prune_command, [storage, "--keep-takes=1"])
+    assert "say --apply" in told.output
+    assert ledger.manifest("clips", "fox", 1) is not None
+    done = CliRunner().invoke(prune_command, [storage, "--keep-takes=1", "--apply"])
+    assert "older take: 5 objects" in done.output
+    assert ledger.manifest("clips", "fox", 1) is None
+    ledger.root.delete(manifest.videos[0].key)
+    damaged = CliRunner().invoke(verify_command, [storage])
+    assert damaged.exit_code == 1
+    assert manifest.videos[0].key in damaged.output
+
+
+@pytest.mark.parametrize("command", [verify_command, prune_command])
+def test_a_folder_that_is_no_root_is_said(tmp_path: Path, command: Any) -> None:
+    result = CliRunner().invoke(command, [f"--storage={tmp_path}"])
+    assert result.exit_code == 1
+    assert "root.json" in result.output
+    assert "Traceback" not in result.output

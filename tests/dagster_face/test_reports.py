@@ -1,0 +1,160 @@
+"""What was spent, and what there is to see: the assets over everything in the storage root."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import dagster as dg
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from sora_dagster.generation.walking import stored_manifests
+from tests.dagster_face.conftest import FaultyStack
+from tests.dagster_face.stack import Stack
+
+
+def materialize(stack: Stack, *assets: str) -> dict[str, dg.AssetMaterialization]:
+    result = stack.materialize(assets, [None])  # type: ignore[list-item]
+    assert result.success
+    return {
+        event.asset_key.to_user_string(): event.step_materialization_data.materialization
+        for event in result.get_asset_materialization_events()
+        if event.asset_key is not None
+    }
+
+
+def rows_of(stack: Stack) -> list[dict[str, object]]:
+    body = stack.root.read("reports/generation_costs.parquet")
+    rows: list[dict[str, object]] = pyarrow.parquet.read_table(io.BytesIO(body)).to_pylist()
+    return rows
+
+
+def generate(stack: Stack) -> None:
+    stack.run_job("request_clips")
+    stack.run_job("collect_clips")
+
+
+def test_the_sums_equal_the_manifests(stack: Stack) -> None:
+    stack.write(
+        {"id": "fox", "recipes": ["night"], "tags": ["animal", "forest"]},
+        {"id": "owl", "number_results": 2, "tags": ["animal"], "model": "openai:3@1"},
+        recipes={"night": "the same at night"},
+    )
+    generate(stack)
+    events = materialize(stack, "generation_costs", "cost_report")
+    manifests = list(stored_manifests(stack.root))
+    paid = math.fsum(manifest.cost_usd for manifest in manifests)
+    assert len(manifests) == 3
+    assert paid > 0
+    rows = rows_of(stack)
+    assert math.fsum(float(str(row["cost_usd"])) for row in rows) == pytest.approx(paid)
+    costs = events["generation_costs"].metadata
+    assert costs["total_usd"].value == pytest.approx(paid)
+    assert costs["dagster/row_count"].value == 3
+    report = events["cost_report"].metadata
+    for table in ("by_day", "by_model", "by_dataset"):
+        records = report[table].value.records  # type: ignore[union-attr]
+        total = math.fsum(record.data["total_usd"] for record in records)
+        assert total == pytest.approx(paid), table
+    # A task counts under each of its tags; the remix has those of its clip.
+    by_tag = {
+        record.data["tag"]: record.data["tasks"]
+        for record in report["by_tag"].value.records  # type: ignore[union-attr]
+    }
+    assert by_tag == {"animal": 3, "forest": 2}
+
+
+def test_a_row_tells_all_of_its_task(stack: Stack) -> None:
+    stack.write({"id": "fox", "size": "1280x720", "duration": 4, "tags": ["animal"]})
+    generate(stack)
+    materialize(stack, "generation_costs")
+    [row] = rows_of(stack)
+    manifest = stack.ledger.latest_manifest("clips", "fox")
+    assert manifest is not None
+    expected = {
+        "task_uuid": manifest.task_uuid,
+        "dataset": "prompts",
+        "asset": "clips",
+        "partition": "fox",
+        "take": 1,
+        "attempt": 1,
+        "model": "openai:3@2",
+        "width": 1280,
+        "height": 720,
+        "results": 1,
+        "estimate_usd": manifest.estimate_usd,
+        "cost_usd": manifest.cost_usd,
+        "outcome": "done",
+        "wasted": "",
+        "run_id": manifest.root_run,
+        "tags": ["animal"],
+    }
+    assert {name: row[name] for name in expected} == expected
+    assert row["seconds"] == pytest.approx(4, abs=0.1)
+
+
+def test_what_a_later_take_replaced_is_wasted(stack: Stack) -> None:
+    stack.write({"id": "fox"})
+    generate(stack)
+    stack.write({"id": "fox", "prompt": "another fox"})
+    generate(stack)
+    materialize(stack, "generation_costs", "cost_report", "gallery")
+    assert [(row["take"], row["wasted"]) for row in rows_of(stack)] == [
+        (1, "superseded"),
+        (2, ""),
+    ]
+
+
+def test_what_failed_and_was_charged_is_wasted(faulty: FaultyStack) -> None:
+    stack, sandbox = faulty({"fault": "fail", "error": "safety", "prompt_contains": "owl"})
+    stack.write({"id": "fox"}, {"id": "owl"})
+    generate(stack)
+    events = materialize(stack, "generation_costs", "gallery")
+    charged = math.fsum(charge["cost"] for charge in sandbox.ledger()["charges"])
+    assert events["generation_costs"].metadata["wasted_usd"].value > 0  # type: ignore[operator]
+    assert events["generation_costs"].metadata["total_usd"].value == pytest.approx(charged)
+    page = stack.root.read("gallery/index.html").decode()
+    assert '"state":"failed"' in page
+    assert events["gallery"].metadata["failed"].value == 1
+
+
+def test_what_is_outstanding_is_counted_apart(stack: Stack) -> None:
+    stack.write({"id": "fox"})
+    stack.run_job("request_clips")
+    events = materialize(stack, "generation_costs")
+    metadata = events["generation_costs"].metadata
+    assert metadata["total_usd"].value == 0
+    assert metadata["outstanding_usd"].value == pytest.approx(1.2)
+    assert rows_of(stack)[0]["outcome"] == "outstanding"
+
+
+def test_the_report_shows_a_small_plot_and_stores_a_large_one(stack: Stack) -> None:
+    stack.write({"id": "fox"})
+    generate(stack)
+    plot = materialize(stack, "generation_costs", "cost_report")["cost_report"].metadata["plot"]
+    text = str(plot.value)
+    assert text.startswith("![spending](data:image/png;base64,")
+    assert len(text) < 6000
+    large = Image.open(io.BytesIO(stack.root.read("reports/cost_report.png")))
+    assert large.size == (1320, 480)
+
+
+def test_an_empty_root_has_empty_reports(stack: Stack) -> None:
+    stack.write({"id": "fox"})
+    events = materialize(stack, "generation_costs", "cost_report", "gallery")
+    assert events["generation_costs"].metadata["total_usd"].value == 0
+    assert events["gallery"].metadata["clips"].value == 0
+
+
+def test_the_gallery_shows_every_clip_with_links_that_lead_to_it(stack: Stack) -> None:
+    stack.write({"id": "fox", "recipes": ["night"]}, recipes={"night": "the same at night"})
+    generate(stack)
+    event = materialize(stack, "gallery")["gallery"]
+    assert event.metadata["clips"].value == 2
+    page = stack.root.read("gallery/index.html").decode()
+    for manifest in stored_manifests(stack.root):
+        assert f'"../{manifest.videos[0].key}"' in page
+        assert f'"../{manifest.poster_key}"' in page
+        assert stack.root.exists(manifest.videos[0].key)

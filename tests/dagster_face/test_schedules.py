@@ -1,0 +1,98 @@
+"""Scheduled generation: so many clips, or so many dollars' worth, oldest first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from sora_dagster.graph import VideoGraph
+from sora_dagster.jobs import build_request_job
+from sora_dagster.schedules import build_generation_schedule
+from tests.dagster_face.stack import Stack
+
+
+def tick(stack: Stack, **limits: Any) -> dg.RunRequest | dg.SkipReason:
+    graph = VideoGraph(stack.prompts_path)
+    schedule = build_generation_schedule(
+        graph, build_request_job(graph), cron_schedule="0 6 * * *", **limits
+    )
+    with dg.build_schedule_context(
+        instance=stack.instance,
+        resources={"clip_storage": stack.definitions.resources["clip_storage"]},  # type: ignore[index]
+    ) as context:
+        result = schedule(context)
+    assert isinstance(result, (dg.RunRequest, dg.SkipReason))
+    return result
+
+
+def run(stack: Stack, request: dg.RunRequest | dg.SkipReason) -> list[str]:
+    assert isinstance(request, dg.RunRequest)
+    config = request.run_config["ops"]["request"]["config"]
+    assert stack.run_job("request_clips", **config).success
+    chosen: list[str] = config["clip_ids"]
+    return chosen
+
+
+def test_each_tick_takes_the_oldest_that_were_never_asked_for(stack: Stack) -> None:
+    stack.write({"id": "yak"}, {"id": "fox"})
+    stack.tick_dataset_sensor()
+    stack.write({"id": "ant"}, {"id": "fox"}, {"id": "yak"})
+    stack.tick_dataset_sensor()
+    assert run(stack, tick(stack, max_clips=2)) == ["yak", "fox"]
+    assert run(stack, tick(stack, max_clips=2)) == ["ant"]
+    skipped = tick(stack, max_clips=2)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "all 3 clips" in str(skipped.skip_message)
+
+
+def test_a_tick_spends_no_more_than_it_may_remixes_included(stack: Stack) -> None:
+    stack.write(
+        {"id": "fox", "recipes": ["night"]},  # 4 s at 0.30 USD, twice
+        {"id": "owl"},
+        {"id": "yak"},
+        recipes={"night": "the same at night"},
+    )
+    request = tick(stack, max_usd=4.0)
+    assert isinstance(request, dg.RunRequest)
+    config = request.run_config["ops"]["request"]["config"]
+    assert config == {"clip_ids": ["fox", "owl"], "max_usd": 4.0, "regenerate_stale": False}
+
+
+def test_a_clip_that_is_too_dear_by_itself_is_named_and_passed_over(stack: Stack) -> None:
+    stack.write({"id": "fox", "duration": 20}, {"id": "owl"})
+    assert run(stack, tick(stack, max_usd=2.0)) == ["owl"]
+    skipped = tick(stack, max_usd=2.0)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "fox" in str(skipped.skip_message)
+    assert "Raise max_usd" in str(skipped.skip_message)
+
+
+def test_a_clip_that_went_over_a_limit_is_taken_by_a_later_tick(stack: Stack) -> None:
+    stack.write({"id": "fox"})
+    assert not stack.run_job("request_clips", max_usd=0.5).success
+    assert run(stack, tick(stack, max_clips=1)) == ["fox"]
+
+
+def test_failed_and_stale_clips_are_left_to_people(stack: Stack) -> None:
+    stack.write({"id": "fox"})
+    stack.run_job("request_clips")
+    stack.run_job("collect_clips")
+    stack.write({"id": "fox", "prompt": "another fox"})
+    assert isinstance(tick(stack, max_clips=5), dg.SkipReason)
+
+
+def test_a_broken_dataset_fails_the_tick_and_says_why(stack: Stack) -> None:
+    stack.prompts_path.write_text("clips: [{id: fox}]")
+    with pytest.raises(dg.Failure, match="prompt"):
+        tick(stack, max_clips=1)
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_clips": 0}, {"max_usd": -1}])
+def test_a_schedule_needs_a_limit(limits: dict[str, Any]) -> None:
+    graph = VideoGraph("prompts.yaml")
+    with pytest.raises(ValueError, match="max_clips"):
+        build_generation_schedule(
+            graph, build_request_job(graph), cron_schedule="0 6 * * *", **limits
+        )

@@ -1,0 +1,96 @@
+"""Storage roots with many stored clips, and storage roots that count what is asked of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sora_dagster.generation import layout
+from sora_dagster.generation.clips import ClipRequest
+from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.records import SeenRecord
+from sora_dagster.storage import ObjectInfo, StorageRoot
+from tests.generation.stored_takes import claim, stored_take
+
+OBJECTS_OF_A_CLIP = 11
+_SETTLED_A_DAY = 1000
+_CLIP = "Old clip"
+
+
+def stored_clips(count: int) -> Iterator[tuple[str, bytes]]:
+    """What clips that were generated some days ago have left in the root: keys and bodies."""
+    made = Ledger(StorageRoot("memory://"))
+    made.bind(api_base_url="https://api.example.com/v1", account=None)
+    task = stored_take(made, _CLIP).task_uuid
+    made.mark_seen(task, SeenRecord(how="polled", at=made.clock()))
+    folders = (layout.CLIPS_FOLDER, layout.SLOTS_FOLDER, layout.TASKS_FOLDER)
+    objects = {
+        info.key: made.root.read(info.key) for folder in folders for info in made.root.list(folder)
+    }
+    video = layout.video_key("clips", _CLIP, 1, task, "mp4")
+    today = datetime.now(UTC).date()
+    for number in range(count):
+        clip, uuid = f"{_CLIP} {number}", str(UUID(int=number))
+        renamed = {
+            video: layout.video_key("clips", clip, 1, uuid, "mp4"),
+            layout.segment(_CLIP): layout.segment(clip),
+            f'"{_CLIP}"': f'"{clip}"',
+            task: uuid,
+        }
+        for key, body in objects.items():
+            text = body.decode()
+            for old, new in renamed.items():
+                key, text = key.replace(old, new), text.replace(old, new)
+            yield key, text.encode()
+        day = today - timedelta(days=2 + number // _SETTLED_A_DAY)
+        entry = 2 * (number % _SETTLED_A_DAY)
+        yield layout.budget_key(day, 1 + entry), b"{}"
+        yield layout.budget_key(day, 2 + entry), b"{}"
+
+
+def add_those_that_matter(ledger: Ledger, outstanding: int) -> ClipRequest:
+    """Add clips that are outstanding, and one that is stored; gives the request of that one."""
+    manifest = stored_take(ledger, "fox")
+    for number in range(outstanding):
+        claim(ledger, f"outstanding {number}")
+    return manifest.request
+
+
+class CountingRoot(StorageRoot):
+    """A storage root that counts the calls to it, by kind, and the objects that it lists.
+
+    Arguments:
+        url: the storage root's URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.counts: Counter[str] = Counter()
+
+    def create(self, key: str, *rest: object, **options: object) -> bool:
+        self.counts["create"] += 1
+        return super().create(key, *rest, **options)  # type: ignore[arg-type]
+
+    def write(self, key: str, *rest: object, **options: object) -> None:
+        self.counts["write"] += 1
+        super().write(key, *rest, **options)  # type: ignore[arg-type]
+
+    def read(self, key: str) -> bytes:
+        self.counts["read"] += 1
+        return super().read(key)
+
+    def info(self, key: str) -> ObjectInfo | None:
+        self.counts["info"] += 1
+        return super().info(key)
+
+    def delete(self, key: str) -> None:
+        self.counts["delete"] += 1
+        super().delete(key)
+
+    def list(self, prefix: str, *, after: str | None = None) -> Iterator[ObjectInfo]:
+        self.counts["list"] += 1
+        for info in super().list(prefix, after=after):
+            self.counts["listed"] += 1
+            yield info

@@ -1,0 +1,530 @@
+"""Direct delivery: Runware puts videos into the bucket, and nothing of that can be lost or leak."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from sora_dagster.environment import Settings
+from sora_dagster.generation import layout
+from sora_dagster.generation.archive import ReadyTask
+from sora_dagster.generation.arrivals import Arrivals
+from sora_dagster.generation.clips import ClipRequest
+from sora_dagster.generation.delivery import (
+    URL_MARGIN_SECONDS,
+    DirectDelivery,
+    DirectDeliveryError,
+    parse_delivery,
+    sweep_incoming,
+)
+from sora_dagster.generation.download import DownloadError
+from sora_dagster.generation.generator import GenerationSettings, Generator
+from sora_dagster.generation.records import AttemptRecord, ClipManifest, OutcomeRecord
+from sora_dagster.generation.requested import RequestState
+from sora_dagster.processes import wait_until
+from sora_dagster.runware.client import RunwareClient
+from sora_dagster.runware.errors import error_from_payload
+from sora_dagster.runware.results import TaskStatus, VideoResult
+from sora_dagster.storage import StorageRoot
+from sora_dagster.storage_azure import AzureSettings
+from tests.conftest import ManualClock
+from tests.generation.asking import QUICK, ask, clip, collect
+from tests.sandbox_server import KEY, Sandbox
+
+SECRETS = ("X-Amz-Signature", "X-Amz-Credential", "Signature=")
+FAR_API = "https://api.runware.ai/v1"
+
+
+@pytest.fixture
+def bucket(s3_url: str) -> StorageRoot:
+    return StorageRoot(s3_url)
+
+
+def direct_delivery(
+    root: StorageRoot, setting: str, *, api: str = "http://127.0.0.1:1/v1", hours: float = 0.5
+) -> DirectDelivery:
+    return DirectDelivery(
+        root,
+        setting=parse_delivery(setting),
+        api_base_url=api,
+        generation_seconds=hours * 3600,
+    )
+
+
+def stored(generator: Generator, asked: ClipRequest | None = None) -> ClipManifest:
+    """Ask for a clip and collect it."""
+    ask(generator, asked or clip())
+    [finished] = collect(generator)
+    assert finished.manifest is not None
+    return finished.manifest
+
+
+def put_by_runware(generator: Generator) -> AttemptRecord:
+    """Ask for a clip, and wait until Runware has put it into the bucket."""
+    ask(generator, clip())
+    [task_uuid] = generator.ledger.pending()
+    root, key = generator.ledger.root, layout.incoming_key(task_uuid)
+    assert wait_until(lambda: root.exists(key), timeout_seconds=30)
+    attempt = generator.ledger.pending_attempt(task_uuid)
+    assert attempt is not None
+    return attempt
+
+
+def everything(root: StorageRoot) -> Iterator[tuple[str, bytes]]:
+    """All records of a root; not the videos and pictures."""
+    for info in root.list(""):
+        if info.key.endswith(".json") or info.key.startswith(("pending/", "inbox/")):
+            yield info.key, root.read(info.key)
+
+
+def test_runware_puts_a_video_into_the_bucket_and_it_is_stored_from_there(
+    generate: Callable[..., Generator], bucket: StorageRoot, sandbox: Sandbox
+) -> None:
+    generator = generate(bucket, delivery="direct")
+    manifest = stored(generator)
+    [video] = manifest.videos
+    assert manifest.delivery == "direct"
+    [url] = [
+        result.video_url
+        for result in generator.client.poll([manifest.task_uuid])[manifest.task_uuid].results
+    ]
+    assert url is not None
+    assert bucket.read(video.key) == httpx.get(url).content
+    assert [list(bucket.list(folder)) for folder in ("incoming", "pending", "inbox")] == [[]] * 3
+    assert sandbox.charged() >= {manifest.task_uuid}
+
+
+def test_pictures_and_measures_are_stored_with_the_video(
+    generate: Callable[..., Generator], bucket: StorageRoot
+) -> None:
+    manifest = stored(generate(bucket))
+    for key in (manifest.poster_key, manifest.sheet_key, manifest.thumbnail_key):
+        assert key is not None
+        assert bucket.read(key).startswith(b"\xff\xd8")
+        assert bucket.attributes(key)["Content-Type"] == "image/jpeg"
+    measures = manifest.videos[0].measures
+    assert measures is not None
+    assert 0 < measures.brightness < 1
+
+
+@pytest.mark.parametrize("delivery", ["direct", "download"])
+def test_the_bucket_says_what_a_video_is(
+    generate: Callable[..., Generator], bucket: StorageRoot, delivery: str
+) -> None:
+    manifest = stored(generate(bucket, delivery=delivery))
+    [video] = manifest.videos
+    assert manifest.delivery == delivery
+    assert bucket.attributes(video.key) == {
+        "Content-Type": "video/mp4",
+        "asset": "clips",
+        "clip": "fox",
+        "take": "1",
+        "task-uuid": manifest.task_uuid,
+        "video-uuid": video.video_uuid,
+        "fingerprint": manifest.fingerprint,
+        "cost-usd": "1.2",
+        "seed": str(video.seed),
+    }
+
+
+def test_what_is_fetched_again_has_its_attributes(
+    generate: Callable[..., Generator], bucket: StorageRoot
+) -> None:
+    generator = generate(bucket, delivery="direct")
+    [video] = stored(generator).videos
+    attributes = bucket.attributes(video.key)
+    bucket.write(video.key, b"damaged")
+    [again] = ask(generator, clip())
+    assert "fetched again" in again.detail
+    assert bucket.attributes(video.key) == attributes
+
+
+def test_the_signature_of_the_address_is_kept_nowhere(
+    generate: Callable[..., Generator], bucket: StorageRoot, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    generator = generate(bucket, delivery="direct")
+    attempt = put_by_runware(generator)
+    assert attempt.delivery == "direct"
+    shown = str(attempt.wire["uploadEndpoint"])
+    assert shown.endswith(f"/{layout.incoming_key(attempt.task_uuid)}")
+    before = list(everything(bucket))
+    collect(generator)
+    ours = [record.getMessage() for record in caplog.records if "sora" in record.name]
+    texts = [*(body.decode() for _, body in (*before, *everything(bucket))), *ours]
+    assert len(before) > 4
+    assert not [text for text in texts if any(secret in text for secret in SECRETS)]
+
+
+class EchoingApi(httpx.BaseTransport):
+    """The API, but it refuses every task in words that repeat the upload address."""
+
+    def __init__(self) -> None:
+        self._network = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        [*_, task] = json.loads(request.read())
+        if task["taskType"] != "videoInference":
+            return self._network.handle_request(request)
+        url = task["uploadEndpoint"]
+        message = f"cannot put to {url} nor {url.partition('?')[2]} nor {json.dumps(url)}"
+        error = {"code": "invalidUploadEndpoint", "message": message, "taskUUID": task["taskUUID"]}
+        return httpx.Response(400, json={"errors": [error]})
+
+
+def test_an_api_that_repeats_the_address_does_not_spread_it(
+    sandbox: Sandbox, bucket: StorageRoot, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = RunwareClient(KEY, base_url=sandbox.base_url, transport=EchoingApi())
+    with Generator(client, bucket, GenerationSettings(polls=QUICK, delivery="direct")) as generator:
+        [requested] = ask(generator, clip())
+    assert requested.state is RequestState.REFUSED
+    assert "cannot put to http://" in requested.detail
+    told = [requested.detail, repr(requested), caplog.text]
+    told += [body.decode() for _, body in everything(bucket)]
+    assert not [text for text in told if re.search("Signature(=|%3D)[0-9a-f]", text)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [({}, "direct"), ({"number_results": 2}, "download")],
+)
+def test_auto_is_direct_where_one_address_is_enough(
+    generate: Callable[..., Generator],
+    bucket: StorageRoot,
+    fields: dict[str, Any],
+    expected: str,
+) -> None:
+    generator = generate(bucket)
+    manifest = stored(generator, clip(**fields))
+    assert manifest.delivery == expected
+    assert ("uploadEndpoint" in manifest.wire) == (expected == "direct")
+
+
+def test_auto_downloads_where_the_store_cannot_sign(generate: Callable[..., Generator]) -> None:
+    assert stored(generate()).delivery == "download"
+
+
+def test_auto_downloads_where_runware_cannot_reach_the_store(bucket: StorageRoot) -> None:
+    assert direct_delivery(bucket, "auto", api=FAR_API).begin(clip(), "uuid", attempt=1) is None
+    assert direct_delivery(bucket, "auto").begin(clip(), "uuid", attempt=1) is not None
+
+
+def test_auto_downloads_a_further_attempt(bucket: StorageRoot) -> None:
+    assert direct_delivery(bucket, "auto").begin(clip(), "uuid", attempt=2) is None
+    assert direct_delivery(bucket, "direct").begin(clip(), "uuid", attempt=2) is not None
+
+
+def test_auto_downloads_where_the_credentials_end_before_the_address(
+    bucket: StorageRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = direct_delivery(bucket, "auto")
+    monkeypatch.setattr(bucket, "signing_seconds_left", lambda: delivery.url_seconds - 1)
+    assert delivery.begin(clip(), "uuid", attempt=1) is None
+    monkeypatch.setattr(bucket, "signing_seconds_left", lambda: delivery.url_seconds)
+    assert delivery.begin(clip(), "uuid", attempt=1) is not None
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "message"),
+    [
+        ({"number_results": 2}, {}, "takes one video, and 2 are asked for"),
+        ({}, {"api": FAR_API}, "cannot reach the store"),
+        ({}, {"hours": 24 * 7}, "grants 7 at the most"),
+    ],
+)
+def test_direct_says_why_it_is_not_possible(
+    bucket: StorageRoot, fields: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DirectDeliveryError, match=message) as caught:
+        direct_delivery(bucket, "direct", **options).begin(clip(**fields), "uuid", attempt=1)
+    assert "SORA_DELIVERY" in str(caught.value)
+
+
+def test_direct_to_azure_is_not_possible() -> None:
+    settings = AzureSettings(account_name="account", account_key="a2V5")
+    root = StorageRoot("az://container/clips", azure=settings)
+    with pytest.raises(DirectDeliveryError, match="x-ms-blob-type"):
+        direct_delivery(root, "direct", api=FAR_API).begin(clip(), "uuid", attempt=1)
+
+
+def test_direct_on_a_folder_is_refused_before_anything_is_sent(
+    generate: Callable[..., Generator], sandbox: Sandbox
+) -> None:
+    before = sandbox.ledger()
+    generator = generate(delivery="direct")
+    [requested] = ask(generator, clip())
+    assert requested.state is RequestState.REFUSED
+    assert "makes no upload addresses" in requested.detail
+    assert "nothing paid" in requested.detail
+    assert sandbox.ledger()["posts"]["submissions"] == before["posts"]["submissions"]
+    assert generator.ledger.takes("clips", "fox") == ()
+    assert generator.ledger.pending() == {}
+
+
+def test_the_address_outlives_the_generation_and_is_of_one_key(bucket: StorageRoot) -> None:
+    url = direct_delivery(bucket, "direct").begin(clip(), "the-uuid", attempt=1)
+    assert url is not None
+    assert urlsplit(url).path.endswith("/some/prefix/incoming/the-uuid")
+    [expires] = parse_qs(urlsplit(url).query)["X-Amz-Expires"]
+    assert int(expires) == 1800 + URL_MARGIN_SECONDS
+
+
+def test_a_task_that_is_sent_again_has_a_fresh_address_for_the_same_key(
+    generate: Callable[..., Generator], bucket: StorageRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = generate(bucket, delivery="direct")
+    ask(first, clip())
+    [task_uuid] = first.ledger.pending()
+    attempt = first.ledger.pending_attempt(task_uuid)
+    assert attempt is not None
+    # Another process, whose own clips would be downloaded or direct by its own choice.
+    other = StorageRoot(bucket.url)
+    signed: list[tuple[str, str]] = []
+
+    def presign(method: str, key: str, expires_seconds: float) -> str:
+        signed.append((method, key))
+        return f"https://bucket.example/{key}?X-Amz-Signature=fresh"
+
+    monkeypatch.setattr(other, "presign", presign)
+    inference = generate(other)._requester.rebuild(attempt)
+    assert signed == [("PUT", layout.incoming_key(task_uuid))]
+    assert inference.upload_endpoint == (
+        f"https://bucket.example/{layout.incoming_key(task_uuid)}?X-Amz-Signature=fresh"
+    )
+    assert "fresh" not in repr(inference)
+    assert generate(other, delivery="download")._requester.rebuild(attempt).upload_endpoint is None
+
+
+def test_a_video_that_comes_later_than_its_result_is_waited_for(
+    generate: Callable[..., Generator], bucket: StorageRoot
+) -> None:
+    generator = generate(bucket, delivery="direct")
+    attempt = put_by_runware(generator)
+    key = layout.incoming_key(attempt.task_uuid)
+    video = bucket.read(key)
+    bucket.delete(key)
+    collector = generator.collector()
+    assert wait_until(
+        lambda: bool(generator.client.poll([attempt.task_uuid])[attempt.task_uuid].results),
+        timeout_seconds=30,
+    )
+    for _ in range(3):
+        look = collector.look()
+        assert (look.ready, look.outstanding) == ((), (attempt.task_uuid,))
+    polls = generator.client.posts.polls
+    bucket.write(key, video)
+    [ready] = collector.look().ready
+    # Looking for the video asks the store, not the API.
+    assert generator.client.posts.polls == polls
+    finished = generator.archive.store(ready)
+    assert finished.manifest is not None
+    assert finished.manifest.delivery == "direct"
+
+
+def test_a_late_video_is_waited_for_as_long_as_the_grace(
+    bucket: StorageRoot, clock: ManualClock
+) -> None:
+    attempt = an_attempt("some-uuid")
+    result = VideoResult(task_uuid="some-uuid", video_uuid="v", video_url="http://x/v.mp4")
+    ready = ReadyTask(attempt, TaskStatus("some-uuid", results=(result,)), clock.now)
+    arrivals = Arrivals(bucket, grace_seconds=60, store_time=clock)
+    assert arrivals.let_through([ready]) == []
+    assert "some-uuid" in arrivals
+    clock.move(59)
+    assert arrivals.let_through([ready]) == []
+    clock.move(1)
+    assert arrivals.let_through([ready]) == [ready]
+    assert "some-uuid" not in arrivals
+
+
+def test_a_video_that_is_not_hosted_is_stored_from_the_bucket(
+    generate: Callable[..., Generator], bucket: StorageRoot
+) -> None:
+    generator = generate(bucket, delivery="direct")
+    attempt = put_by_runware(generator)
+    result = VideoResult(task_uuid=attempt.task_uuid, video_uuid="only-put", video_url=None)
+    status = TaskStatus(attempt.task_uuid, results=(result,))
+    ready = ReadyTask(attempt, status, generator.store_time())
+    manifest = generator.archive.store(ready).manifest
+    assert manifest is not None
+    assert manifest.delivery == "direct"
+
+
+def test_what_is_put_while_it_is_copied_is_noticed_and_copied_again(
+    generate: Callable[..., Generator], bucket: StorageRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = generate(bucket, delivery="direct")
+    attempt = put_by_runware(generator)
+    key = layout.incoming_key(attempt.task_uuid)
+    copy = bucket.copy
+    copies: list[str] = []
+
+    def copy_after_another_put(source: str, target: str, **options: Any) -> None:
+        if not copies:
+            bucket.write(source, bucket.read(source) + b"\x00\x00\x00\x08free")
+        copies.append(target)
+        copy(source, target, **options)
+
+    monkeypatch.setattr(bucket, "copy", copy_after_another_put)
+    collector = generator.collector()
+    ready = ready_of(generator, collector)
+    with pytest.raises(DownloadError, match="is not what was put there") as caught:
+        generator.archive.store(ready)
+    assert caught.value.retryable
+    manifest = generator.archive.store(ready).manifest
+    assert manifest is not None
+    assert len(copies) == 2
+    assert bucket.read(manifest.videos[0].key) == bucket.read(key)
+
+
+def ready_of(generator: Generator, collector: Any) -> ReadyTask:
+    found: list[ReadyTask] = []
+
+    def look() -> bool:
+        found.extend(collector.look().ready)
+        return bool(found)
+
+    assert wait_until(look, timeout_seconds=30)
+    return found[0]
+
+
+def test_a_store_whose_etags_differ_between_copies_is_checked_by_hash(
+    generate: Callable[..., Generator], bucket: StorageRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = bucket.info
+
+    def info_with_another_etag(key: str) -> Any:
+        found = info(key)
+        return found and dataclasses.replace(found, etag=f'"{key}"')
+
+    monkeypatch.setattr(bucket, "info", info_with_another_etag)
+    manifest = stored(generate(bucket, delivery="direct"))
+    assert manifest.delivery == "direct"
+
+
+def test_a_late_upload_never_touches_what_is_stored(
+    generate: Callable[..., Generator], bucket: StorageRoot
+) -> None:
+    generator = generate(bucket, delivery="direct")
+    attempt = put_by_runware(generator)
+    ready = ready_of(generator, generator.collector())
+    finished = generator.archive.store(ready)
+    assert finished.manifest is not None
+    [video] = finished.manifest.videos
+    whole = bucket.read(video.key)
+    bucket.write(layout.incoming_key(attempt.task_uuid), b"something else, put late")
+    # A process that had found it ready before.
+    assert generator.archive.store(ready).manifest == finished.manifest
+    generator.archive.close(finished, ())
+    assert bucket.read(video.key) == whole
+    assert list(bucket.list("incoming")) == []
+
+
+@pytest.mark.parametrize(("delivery", "is_retryable"), [("direct", False), ("download", True)])
+def test_a_failed_upload_is_not_paid_for_again_by_itself(
+    generate: Callable[..., Generator], delivery: str, is_retryable: bool
+) -> None:
+    generator = generate()
+    generator.bind()
+    attempt = an_attempt("task-of-a-failed-upload").model_copy(update={"delivery": delivery})
+    error = error_from_payload({"code": "uploadFailed", "message": "HTTP 403 from the store"})
+    status = TaskStatus(attempt.task_uuid, errors=(error,))
+    outcome = generator.archive.store(ReadyTask(attempt, status, generator.store_time())).outcome
+    assert outcome.state == "failed"
+    [record] = outcome.errors
+    assert record.retryable == is_retryable
+    assert ("SORA_DELIVERY" in record.message) != is_retryable
+
+
+# The sweep
+
+
+def an_attempt(task_uuid: str, clip_id: str = "fox") -> AttemptRecord:
+    request = clip(clip_id)
+    return AttemptRecord(
+        request=request,
+        take=1,
+        attempt=1,
+        fingerprint=request.spec.fingerprint,
+        task_uuid=task_uuid,
+        wire={},
+        estimate_usd=1.2,
+        root_run="run",
+        run_limit_usd=None,
+        delivery="direct",
+        created_at=datetime(2026, 11, 24, tzinfo=UTC),
+        nonce=task_uuid,
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "is_swept"),
+    [
+        *((state, True) for state in ("done", "partial", "failed", "void")),
+        *((state, False) for state in ("lost", "unsure", None)),
+    ],
+)
+def test_uploads_of_tasks_that_are_done_with_are_swept(
+    ledger: Any, state: str | None, is_swept: bool
+) -> None:
+    if state is not None:
+        ledger.settle(
+            "the-task",
+            OutcomeRecord.model_validate(
+                {"state": state, "cost_usd": 0, "at": ledger.clock(), "nonce": "n"}
+            ),
+        )
+    ledger.root.write("incoming/the-task", b"put late")
+    now = ledger.root.store_time()
+    kept: list[str] = []
+    options: dict[str, Any] = {"older_than_seconds": 3600}
+    assert sweep_incoming(ledger, now=now, **options) == ()
+    later = now + timedelta(hours=2)
+    told = sweep_incoming(ledger, now=later, is_dry_run=True, **options)
+    assert ledger.root.exists("incoming/the-task")
+    swept = sweep_incoming(
+        ledger, now=later, on_kept=lambda upload, _: kept.append(upload.task_uuid), **options
+    )
+    assert [upload.task_uuid for upload in swept] == (["the-task"] if is_swept else [])
+    assert swept == told
+    assert kept == ([] if is_swept else ["the-task"])
+    assert ledger.root.exists("incoming/the-task") != is_swept
+
+
+def test_what_belongs_to_an_outstanding_task_is_never_swept(ledger: Any) -> None:
+    attempt = an_attempt("the-task")
+    ledger.claim_attempt(attempt)
+    ledger.settle(
+        "the-task",
+        OutcomeRecord(state="done", cost_usd=0, at=ledger.clock(), nonce="n"),
+    )
+    ledger.root.write("incoming/the-task", b"not collected to the end yet")
+    later = ledger.root.store_time() + timedelta(days=365)
+    assert sweep_incoming(ledger, now=later) == ()
+    ledger.forget_pending("the-task")
+    assert len(sweep_incoming(ledger, now=later)) == 1
+
+
+# The setting
+
+
+def test_the_setting_comes_from_the_environment() -> None:
+    settings = Settings.from_environment({"SORA_DELIVERY": "direct"})
+    assert settings.runware().delivery == "direct"
+    assert settings.to_environment()["SORA_DELIVERY"] == "direct"
+    assert Settings.from_environment({}).delivery == "auto"
+
+
+def test_a_setting_that_is_none_is_a_clear_error() -> None:
+    with pytest.raises(ValueError, match="'pigeon' is not known; allowed are 'direct'"):
+        Settings.from_environment({"SORA_DELIVERY": "pigeon"})

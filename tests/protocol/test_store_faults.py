@@ -1,0 +1,172 @@
+"""Whatever an object store does to a request: nothing is paid twice, and nothing paid is lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import pytest
+
+from sora_dagster.generation.download import DownloadError
+from sora_dagster.runware.errors import RunwareError
+from sora_dagster.storage import StorageError
+from tests.protocol.faulty_sandbox import FaultySandbox
+from tests.protocol.invariants import check_invariants
+from tests.protocol.matrix import Matrix
+from tests.protocol.row import Story
+from tests.protocol.scenario import QUICK, Scenario, clip
+from tests.s3_server import make_bucket, s3_client, s3_environment
+from tests.store_faults import FaultyStore, StoreFault, faulty_store
+
+# More than obstore tries a request, with our settings.
+MANY = 8
+KINDS = {
+    "root": r"/root\.json$",
+    "slot": r"/slots/",
+    "sent": r"/sent-1\.json$",
+    "seen": r"/seen\.json$",
+    "pending": r"/pending/",
+    "budget": r"/budget/",
+    "video": r"\.mp4$",
+    "manifest": r"/clip\.json$",
+    "outcome": r"/outcome\.json$",
+}
+
+
+@dataclass(frozen=True)
+class StoreRow:
+    """A row of the matrix.
+
+    Arguments:
+        name: what goes wrong.
+        fault: makes the fault.
+        says: part of the message, where the run must fail; None where it may succeed.
+        delivery: how the video comes into the store.
+    """
+
+    name: str
+    fault: Callable[[], StoreFault]
+    says: str | None = None
+    delivery: Literal["direct", "download"] = "download"
+
+
+def lost_answer(kind: str) -> StoreRow:
+    return StoreRow(
+        f"store: answer to the PUT of {kind} lost",
+        lambda: StoreFault(None, methods="PUT", key=KINDS[kind], count=1),
+    )
+
+
+def slow_down(kind: str) -> StoreRow:
+    return StoreRow(
+        f"store: SlowDown for the PUT of {kind}",
+        lambda: StoreFault("SlowDown", 503, methods="PUT", key=KINDS[kind], count=MANY),
+        says="overloaded",
+    )
+
+
+def expired_after(kind: str) -> StoreRow:
+    return StoreRow(
+        f"store: credentials expire after the PUT of {kind}",
+        lambda: StoreFault("ExpiredToken", 400, since=KINDS[kind]),
+        says="expired",
+    )
+
+
+ROWS = [
+    *map(lost_answer, KINDS),
+    *map(slow_down, ("sent", "seen", "budget", "video", "outcome")),
+    StoreRow(
+        "store: SlowDown twice for everything",
+        lambda: StoreFault("SlowDown", 503, count=2),
+    ),
+    *map(expired_after, ("root", "pending", "sent", "video", "manifest")),
+    StoreRow(
+        "store: answer to the copy of an upload lost",
+        lambda: StoreFault(None, methods="PUT", key=KINDS["video"], count=1),
+        delivery="direct",
+    ),
+    StoreRow(
+        "store: an upload may not be copied",
+        lambda: StoreFault("AccessDenied", methods="PUT", key=KINDS["video"]),
+        says="refuses",
+        delivery="direct",
+    ),
+    StoreRow(
+        "store: the bucket is gone when the video comes",
+        lambda: StoreFault("NoSuchBucket", 404, methods="PUT POST", key=KINDS["video"]),
+        says="bucket does not exist",
+    ),
+    StoreRow(
+        "store: the manifest may not be written",
+        lambda: StoreFault("AccessDenied", 403, methods="PUT", key=KINDS["manifest"]),
+        says="refuses",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def store(s3_endpoint: str) -> Iterator[FaultyStore]:
+    with faulty_store(s3_endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+def on_s3(
+    faulty: FaultySandbox,
+    store: FaultyStore,
+    s3_endpoint: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Scenario]:
+    """A scenario whose root lies behind the proxy, in a bucket of its own."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in s3_environment(store.endpoint).items():
+        monkeypatch.setenv(name, value)
+    store.faults.clear()
+    scenario = Scenario(faulty, f"s3://{make_bucket(s3_endpoint)}/clips")
+    yield scenario
+    store.faults.clear()
+    scenario.close()
+
+
+def ask_and_collect(scenario: Scenario) -> list[Exception]:
+    """A run as a user starts it; gives how its two halves failed."""
+    errors: list[Exception] = []
+    steps: list[Callable[[], Any]] = [
+        lambda: scenario.ask(scenario.generator(), clip()),
+        lambda: scenario.collect(scenario.generator(), rounds=6),
+    ]
+    for step in steps:
+        try:
+            step()
+        except (StorageError, RunwareError, DownloadError) as error:
+            errors.append(error)
+    return errors
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.name.replace(" ", "-") for row in ROWS])
+def test_a_fault_of_the_store_costs_nothing_twice_and_loses_nothing(
+    row: StoreRow, on_s3: Scenario, store: FaultyStore, s3_endpoint: str, matrix: Matrix
+) -> None:
+    fault = row.fault()
+    on_s3.settings = replace(QUICK, delivery=row.delivery)
+    store.faults.append(fault)
+    errors = ask_and_collect(on_s3)
+    assert fault.struck, "nothing struck"
+    if row.says is not None:
+        with pytest.raises(StorageError, match=row.says):
+            raise next((error for error in errors if isinstance(error, StorageError)), ValueError)
+
+    store.faults.clear()
+    on_s3.ask(on_s3.generator(), clip())
+    on_s3.run_until_quiet()
+    assert Story(on_s3).manifest().videos
+    assert len(on_s3.charges()) == 1
+    bucket = on_s3.root_url.split("/")[2]
+    assert "Uploads" not in s3_client(s3_endpoint).list_multipart_uploads(Bucket=bucket)
+    violations = check_invariants(on_s3)
+    matrix.record(row.name, violations)
+    assert violations == {1: [], 2: [], 3: [], 4: []}

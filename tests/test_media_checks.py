@@ -1,0 +1,305 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sora_dagster.media import MediaError, examine
+from sora_dagster.media_checks import (
+    CheckThresholds,
+    Expected,
+    FoundVideo,
+    UndecodableVideo,
+    judge,
+    judge_all,
+)
+from sora_dagster.media_measures import VideoMeasures
+from sora_dagster.media_verdicts import CHECKS, Verdict
+from sora_dagster.runware.models import FrameSize, OutputFormat
+from sora_dagster.sandbox.drawing.picture import PictureSpec
+from sora_dagster.sandbox.drawing.subjects import Subject
+from sora_dagster.sandbox.rendering import VideoSpec, render
+from tests.damaged_clips import DAMAGED_KINDS, FINE_KINDS, Kind
+
+SIZE = FrameSize(480, 272)
+SECONDS = 3.0
+SCENES = (
+    "A valley between hills at dawn",
+    "A calm lake under the moon at night",
+    "Rain over a neon city at midnight",
+    "Fog between the pines of a forest",
+    "A whale glides past a reef",
+    "Aurora over a cabin, deep winter night",
+    "A dark planet turns before the stars",
+    "Dust in the dark of a studio, macro",
+)
+ASKED = Expected(SIZE, SECONDS, "MP4", estimate_usd=1.2)
+
+MEASURES = VideoMeasures(
+    brightness=0.4,
+    black_fraction=0.0,
+    frozen_seconds=0.0,
+    frozen_fraction=0.0,
+    loudness_dbfs=-24.0,
+    silent_fraction=0.0,
+)
+FINE = FoundVideo(
+    container="mp4",
+    width=480,
+    height=272,
+    duration_seconds=3.0,
+    frame_count=90,
+    audio_codec="aac",
+    measures=MEASURES,
+    is_flagged=False,
+    cost_usd=1.2,
+)
+
+
+def rendered(
+    scene: str, path: Path, *, seed: int = 1, size: FrameSize = SIZE, quality: int = 95
+) -> Path:
+    output_format: OutputFormat = "WEBM" if path.suffix == ".webm" else "MP4"
+    picture = PictureSpec(Subject(scene, seed))
+    render(VideoSpec(picture, size, SECONDS, output_format, quality), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def fine_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Renders a clip that is fine: each scene once."""
+    folder = tmp_path_factory.mktemp("fine")
+    clips: dict[str, Path] = {}
+
+    def clip(scene: str) -> Path:
+        if scene not in clips:
+            clips[scene] = rendered(scene, folder / f"{len(clips)}.mp4")
+        return clips[scene]
+
+    return clip
+
+
+def found_in(path: Path) -> FoundVideo | UndecodableVideo:
+    try:
+        examination = examine(path)
+    except MediaError as error:
+        return UndecodableVideo(str(error))
+    info = examination.info
+    return FoundVideo(
+        container=info.container,
+        width=info.width,
+        height=info.height,
+        duration_seconds=info.duration_seconds,
+        frame_count=info.frame_count,
+        audio_codec=info.audio_codec,
+        measures=examination.measures,
+    )
+
+
+def failures(found: FoundVideo | UndecodableVideo, expected: Expected = ASKED) -> dict[str, str]:
+    return {
+        verdict.name: verdict.description
+        for verdict in judge(expected, found)
+        if not verdict.passed
+    }
+
+
+def verdict_of(name: str, found: FoundVideo, expected: Expected = ASKED, **limits: Any) -> Verdict:
+    verdicts = judge(expected, found, CheckThresholds(**limits))
+    return next(verdict for verdict in verdicts if verdict.name == name)
+
+
+def named(kind: Kind) -> str:
+    return kind.name
+
+
+# --- real clips
+
+
+@pytest.mark.parametrize("kind", DAMAGED_KINDS, ids=named)
+def test_a_damaged_clip_fails_the_check_it_should_and_no_other(
+    fine_clip: Callable[[str], Path], tmp_path: Path, kind: Kind
+) -> None:
+    damaged = kind.make(fine_clip(SCENES[0]), tmp_path)
+    assert list(failures(found_in(damaged))) == [kind.fails]
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_none_of_eight_clips_of_a_scene_fails_a_check(tmp_path: Path, scene: str) -> None:
+    failed: list[dict[str, str]] = []
+    for seed in range(8):
+        size = FrameSize(320, 180) if seed % 2 else FrameSize(180, 320)
+        quality = (95, 70, 45, 20)[seed // 2]
+        path = rendered(scene, tmp_path / "clip.mp4", seed=seed, size=size, quality=quality)
+        failed.append(failures(found_in(path), Expected(size, SECONDS, "MP4")))
+    assert failed == [{}] * 8
+
+
+@pytest.mark.parametrize("kind", FINE_KINDS, ids=named)
+@pytest.mark.parametrize("scene", [SCENES[1], SCENES[7]])
+def test_a_dark_a_quiet_and_a_slow_clip_fail_no_check(
+    fine_clip: Callable[[str], Path], tmp_path: Path, kind: Kind, scene: str
+) -> None:
+    assert failures(found_in(kind.make(fine_clip(scene), tmp_path))) == {}
+
+
+def test_a_coarse_webm_that_stands_upright_fails_no_check(tmp_path: Path) -> None:
+    size = FrameSize(272, 480)
+    path = rendered(SCENES[5], tmp_path / "clip.webm", size=size, quality=20)
+    assert failures(found_in(path), Expected(size, SECONDS, "WEBM")) == {}
+
+
+# --- what is judged
+
+
+def test_each_check_gives_a_verdict_in_its_order() -> None:
+    verdicts = judge(ASKED, FINE)
+    assert [verdict.name for verdict in verdicts] == list(CHECKS)
+    assert all(verdict.passed and verdict.was_judged for verdict in verdicts)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("size_as_asked", {"width": 478}, "It is 478x272; 480x272 was asked for."),
+        ("format_as_asked", {"container": "mov"}, "Its format is mov; mp4 was asked for."),
+        ("duration_as_asked", {"duration_seconds": 2.6}, "It is 2.6 s long; 3 s were asked for"),
+        ("has_sound", {"audio_codec": None}, "no sound"),
+        ("content_flag_clean", {"is_flagged": True}, "flagged"),
+        ("cost_within_estimate", {"cost_usd": 1.3}, "It cost 1.3000 USD; 1.2000 USD were expected"),
+        ("decodes", {"frame_count": 0}, "no frame"),
+    ],
+)
+def test_a_fact_that_is_not_as_asked_fails_its_check_and_says_both(
+    name: str, change: dict[str, Any], says: str
+) -> None:
+    failed = failures(replace(FINE, **change))
+    assert list(failed) == [name]
+    assert says in failed[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("not_black", {"black_fraction": 0.41}),
+        ("not_frozen", {"frozen_fraction": 0.41, "frozen_seconds": 1.2}),
+        ("not_frozen", {"frozen_fraction": 0.3, "frozen_seconds": 5.1}),
+        ("not_silent", {"loudness_dbfs": -61.0}),
+        ("not_silent", {"silent_fraction": 0.96}),
+    ],
+)
+def test_a_measure_beyond_its_limit_fails_its_check_and_shows_its_figures(
+    name: str, change: dict[str, float]
+) -> None:
+    measures = replace(MEASURES, **change)
+    assert list(failures(replace(FINE, measures=measures))) == [name]
+    verdict = verdict_of(name, replace(FINE, measures=measures))
+    assert change.items() <= verdict.figures.items()
+
+
+def test_a_limit_can_be_set() -> None:
+    frozen = replace(FINE, measures=replace(MEASURES, frozen_fraction=0.6, frozen_seconds=2.0))
+    assert not verdict_of("not_frozen", frozen).passed
+    assert verdict_of("not_frozen", frozen, max_frozen_fraction=0.6).passed
+    longer = replace(FINE, duration_seconds=3.5)
+    assert not verdict_of("duration_as_asked", longer, duration_tolerance_seconds=0.49).passed
+    assert verdict_of("duration_as_asked", longer, duration_tolerance_seconds=0.5).passed
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"),
+    [
+        ("max_black_fraction", 40.0),
+        ("max_frozen_fraction", -0.1),
+        ("max_silent_fraction", float("nan")),
+        ("max_frozen_seconds", -1.0),
+        ("duration_tolerance_seconds", -0.5),
+        ("min_loudness_dbfs", 60.0),
+    ],
+)
+def test_a_limit_that_cannot_be_is_refused_by_its_name(limit: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{limit} is {value}"):
+        CheckThresholds(**{limit: value})
+
+
+def test_what_was_not_asked_for_is_not_judged_but_told() -> None:
+    verdicts = {verdict.name: verdict for verdict in judge(Expected(has_sound=False), FINE)}
+    unjudged = {name for name, verdict in verdicts.items() if not verdict.was_judged}
+    assert unjudged == {
+        "format_as_asked",
+        "size_as_asked",
+        "duration_as_asked",
+        "has_sound",
+        "cost_within_estimate",
+    }
+    assert all(verdict.passed for verdict in verdicts.values())
+    assert verdicts["size_as_asked"].description == (
+        "Not judged: no size was asked for; it is 480x272."
+    )
+
+
+def test_a_video_that_was_never_measured_is_not_judged_by_measures() -> None:
+    old = replace(FINE, measures=None, is_flagged=None, cost_usd=None)
+    verdicts = judge(ASKED, old)
+    assert all(verdict.passed for verdict in verdicts)
+    assert {verdict.name for verdict in verdicts if not verdict.was_judged} == {
+        "not_black",
+        "not_frozen",
+        "not_silent",
+        "content_flag_clean",
+        "cost_within_estimate",
+    }
+
+
+def test_a_black_video_is_not_called_frozen_too() -> None:
+    black = replace(MEASURES, black_fraction=1.0, frozen_fraction=1.0, frozen_seconds=3.0)
+    assert list(failures(replace(FINE, measures=black))) == ["not_black"]
+    assert not verdict_of("not_frozen", replace(FINE, measures=black)).was_judged
+
+
+def test_a_video_without_sound_is_not_called_silent_too() -> None:
+    mute = replace(MEASURES, loudness_dbfs=None, silent_fraction=None)
+    found = replace(FINE, audio_codec=None, measures=mute)
+    assert list(failures(found)) == ["has_sound"]
+    assert failures(found, replace(ASKED, has_sound=False)) == {}
+
+
+def test_a_video_that_cannot_be_decoded_fails_that_check_alone() -> None:
+    verdicts = judge(ASKED, UndecodableVideo("the file ends early"))
+    assert [verdict.name for verdict in verdicts] == list(CHECKS)
+    assert [verdict.name for verdict in verdicts if not verdict.passed] == ["decodes"]
+    assert "the file ends early" in verdicts[0].description
+
+
+def test_silence_and_a_higher_price_are_warnings_and_the_rest_are_errors() -> None:
+    warnings = {verdict.name for verdict in judge(ASKED, FINE) if verdict.severity == "warn"}
+    assert warnings == {"has_sound", "not_silent", "cost_within_estimate"}
+
+
+# --- clips of several videos
+
+
+def test_a_clip_of_several_videos_fails_where_one_of_them_does() -> None:
+    small = replace(FINE, width=240)
+    verdicts = {verdict.name: verdict for verdict in judge_all(ASKED, [FINE, small, FINE])}
+    assert [name for name, verdict in verdicts.items() if not verdict.passed] == ["size_as_asked"]
+    size = verdicts["size_as_asked"]
+    assert size.description == "Video 2 of 3: It is 240x272; 480x272 was asked for."
+    assert (size.figures["videos"], size.figures["failed_videos"]) == (3, 1)
+
+
+def test_one_video_that_was_judged_speaks_for_those_that_were_not() -> None:
+    unseen = replace(FINE, is_flagged=None)
+    flag = judge_all(ASKED, [unseen, FINE])[list(CHECKS).index("content_flag_clean")]
+    assert (flag.passed, flag.was_judged) == (True, True)
+    assert flag.description.startswith("Video 2 of 2: Its content was looked at")
+
+
+def test_one_video_is_judged_as_it_is() -> None:
+    assert judge_all(ASKED, [FINE]) == judge(ASKED, FINE)
+
+
+def test_a_clip_without_videos_cannot_be_judged() -> None:
+    with pytest.raises(ValueError, match="no video"):
+        judge_all(ASKED, [])
