@@ -1,5 +1,7 @@
 """The assets of a prompt dataset: rows, submissions, stored clips, and the same for remixes."""
 
+from typing import Any
+
 import dagster as dg
 
 from sora_dagster.generation.clips import ClipRequest
@@ -11,11 +13,16 @@ from sora_dagster.request_assets import build_requests_asset
 from sora_dagster.video_assets import build_videos_asset
 
 
-def build_clip_assets(graph: VideoGraph) -> list[dg.AssetsDefinition]:
+def build_clip_assets(
+    graph: VideoGraph, *, request_condition: dg.AutomationCondition[Any] | None = None
+) -> list[dg.AssetsDefinition]:
     """The assets `prompts`, `clip_requests` and `clips` of a dataset.
 
     Arguments:
         graph: names, partitions and the dataset.
+        request_condition: when clips are asked for by themselves, such as
+            ``dg.AutomationCondition.on_missing()`` for each new row; each run keeps to its spending
+            limit, and buys nothing anew. None for never.
 
     They need the resources `runware` and `clip_storage`, and an IO manager `clip_io_manager`.
 
@@ -41,6 +48,7 @@ def build_clip_assets(graph: VideoGraph) -> list[dg.AssetsDefinition]:
             partitions_def=graph.clip_partitions,
             description="Submissions to Runware: each clip is asked and paid for once.",
             ask=ask,
+            automation_condition=request_condition,
         ),
         build_videos_asset(
             graph,

@@ -46,7 +46,7 @@ def build_cost_assets(
     @dg.asset(
         name=costs_name,
         deps=[graph.clips, graph.remixes],
-        group_name=graph.group_name,
+        **graph.labels,
         code_version=CODE_VERSION,
         kinds={"parquet"},
         automation_condition=at_most_every(cron_schedule, watched=watched),
@@ -72,7 +72,7 @@ def build_cost_assets(
     @dg.asset(
         name=report_name,
         deps=[generation_costs],
-        group_name=graph.group_name,
+        **graph.labels,
         code_version=CODE_VERSION,
         kinds={"report"},
         automation_condition=dg.AutomationCondition.eager(),

@@ -53,7 +53,7 @@ def build_gallery_asset(
     @dg.asset(
         name=graph.name("gallery"),
         deps=[graph.clips, graph.remixes],
-        group_name=graph.group_name,
+        **graph.labels,
         code_version=CODE_VERSION,
         kinds={"html"},
         automation_condition=at_most_every(cron_schedule, watched=watched),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 import dagster as dg
 
@@ -21,6 +22,14 @@ from sora_dagster.storage import StorageRoot
 CODE_VERSION = "1"
 
 
+class Labels(TypedDict):
+    """What assets are sorted by in Dagster's catalogue."""
+
+    group_name: str
+    owners: Sequence[str]
+    tags: Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class VideoGraph:
     """What the asset builders, jobs and sensors of one dataset have in common.
@@ -32,6 +41,8 @@ class VideoGraph:
         prompts_path: the dataset file (JSONL, CSV, YAML or Parquet).
         catalogue: the models that clips may use.
         group_name: asset group of all assets.
+        owners: owners of all assets, as Dagster has them: email addresses, or ``team:`` and a name.
+        tags: Dagster's tags of all assets.
         checks: what stored clips are held to; see :func:`build_clip_checks`.
         name_prefix: put before the names of assets, partitions, jobs and sensors, so that one
             code location can hold several datasets; such as ``trailers_``.
@@ -45,8 +56,15 @@ class VideoGraph:
     prompts_path: str | Path
     catalogue: Catalogue = field(default_factory=Catalogue.builtin)
     group_name: str = "generative_video"
+    owners: Sequence[str] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
     checks: ClipChecks = field(default_factory=ClipChecks)
     name_prefix: str = ""
+
+    @property
+    def labels(self) -> Labels:
+        """What all assets have in common in Dagster's catalogue."""
+        return Labels(group_name=self.group_name, owners=self.owners, tags=self.tags)
 
     def name(self, base: str) -> str:
         """The name of a part of the graph."""

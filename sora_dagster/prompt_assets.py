@@ -35,7 +35,7 @@ def build_prompts_asset(
         key=key,
         partitions_def=partitions_def,
         backfill_policy=dg.BackfillPolicy.multi_run(_ROWS_PER_RUN),
-        group_name=graph.group_name,
+        **graph.labels,
         code_version=CODE_VERSION,
         kinds={"yaml"},
         description=description,

@@ -109,7 +109,7 @@ def build_requests_asset(
         partitions_def=partitions_def,
         backfill_policy=dg.BackfillPolicy.multi_run(_REQUESTS_PER_RUN),
         automation_condition=automation_condition,
-        group_name=graph.group_name,
+        **graph.labels,
         code_version=CODE_VERSION,
         kinds={"runware"},
         description=description,

@@ -63,7 +63,7 @@ def build_videos_asset(
                 key=key,
                 io_manager_key=CLIP_IO_MANAGER_KEY,
                 is_required=False,
-                group_name=graph.group_name,
+                **graph.labels,
                 code_version=CODE_VERSION,
                 kinds={"mp4"},
                 description=description,

@@ -5,6 +5,10 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
+from sora_dagster.assets import build_clip_assets, build_remix_assets
+from sora_dagster.cost_assets import build_cost_assets
+from sora_dagster.gallery_asset import build_gallery_asset
+from sora_dagster.graph import VideoGraph
 from tests.dagster_face.stack import Stack, failure_text
 from tests.sandbox_server import Sandbox
 
@@ -255,3 +259,41 @@ def test_a_dry_run_of_the_asset_materializes_nothing_and_pays_nothing(
         for record in observations
         if record.asset_observation is not None
     ] == ["api", "api"]
+
+
+def test_new_rows_are_asked_for_by_themselves_where_that_is_wished(stack: Stack) -> None:
+    stack.write(FOX, OWL)
+    stack.tick_dataset_sensor()
+    graph = VideoGraph(stack.prompts_path)
+    assets = build_clip_assets(graph, request_condition=dg.AutomationCondition.on_missing())
+    definitions = dg.Definitions(assets=assets, resources=stack.definitions.resources)
+    first = dg.evaluate_automation_conditions(definitions, instance=stack.instance)
+    asked = first.get_requested_partitions(graph.clip_requests)
+    # Rows that were there before the condition was are for a backfill, or a schedule.
+    stack.write(FOX, OWL, {"id": "yak"})
+    stack.tick_dataset_sensor()
+    second = dg.evaluate_automation_conditions(
+        definitions, instance=stack.instance, cursor=first.cursor
+    )
+    assert "yak" in asked | second.get_requested_partitions(graph.clip_requests)
+    assert "yak" not in asked
+
+
+def test_owners_tags_and_group_are_those_of_the_graph(stack: Stack) -> None:
+    graph = VideoGraph(
+        stack.prompts_path, group_name="trailers", owners=["team:video"], tags={"domain": "media"}
+    )
+    definitions = dg.Definitions(
+        assets=[
+            *build_clip_assets(graph),
+            *build_remix_assets(graph),
+            *build_cost_assets(graph),
+            build_gallery_asset(graph),
+        ],
+        resources=stack.definitions.resources,
+    )
+    for spec in definitions.resolve_all_asset_specs():
+        assert (spec.group_name, list(spec.owners)) == ("trailers", ["team:video"]), spec.key
+        assert spec.tags["domain"] == "media", spec.key
+        assert spec.description, spec.key
+        assert spec.kinds, spec.key

@@ -8,7 +8,7 @@ import dagster as dg
 
 from tests.dagster_face.stack import Stack
 
-REPORTS = dg.AssetSelection.assets("gallery", "generation_costs")
+REPORT_NAMES = ("gallery", "generation_costs")
 # Reports are made anew at full ten minutes.
 NOON = datetime(2026, 11, 24, 12, 5, tzinfo=UTC)
 
@@ -28,7 +28,7 @@ def test_a_shot_makes_the_reports_anew_though_they_are_not_downstream_of_it(stac
         result = dg.evaluate_automation_conditions(
             stack.definitions,
             stack.instance,
-            asset_selection=REPORTS,
+            asset_selection=dg.AssetSelection.assets(*REPORT_NAMES),
             evaluation_time=NOON + timedelta(minutes=minutes),
             cursor=cursor,
         )

@@ -1,0 +1,235 @@
+"""What people do and see in the Dagster UI and the gallery, with `sora-dagster dev`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from playwright.sync_api import Browser, Page, expect
+
+from sora_dagster.environment import example_boards
+from sora_dagster.media_verdicts import CHECKS
+from sora_dagster.processes import wait_until
+from tests.browser import opened
+from tests.dagster_ui import (
+    GENERATION_SECONDS,
+    DagsterUi,
+    choose,
+    dagster_page,
+    edges,
+    materialize_all,
+    node,
+    node_names,
+    open_group,
+    open_partition,
+    running_dev,
+    value_of,
+)
+
+pytestmark = pytest.mark.daemon
+
+PROMPTS = """
+clips:
+  - {id: fox, prompt: a fox in snow, recipes: [night], tags: [animal]}
+  - {id: owl, prompt: an owl on a branch}
+recipes: {night: the same at night}
+"""
+FAMILY = {
+    ("monsoon", "dawn"),
+    ("monsoon", "storm"),
+    ("dawn", "dawn_departure"),
+    ("dawn", "dawn_close_up"),
+}
+SHOTS = {name for edge in FAMILY for name in edge}
+REPORTS = ("gallery", "generation_costs", "cost_report")
+PICTURE_IS_SHOWN = "(picture) => picture.complete && picture.naturalWidth > 0"
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A running UI with a small dataset and a small storyboard."""
+
+    ui: DagsterUi
+    board: Path
+
+
+def small_board(path: Path) -> Path:
+    """The example's family, in small and short shots."""
+    board = yaml.safe_load(Path(example_boards()[0]).read_text())
+    board["defaults"] |= {"size": "1280x720", "duration": 4}
+    path.write_text(yaml.safe_dump(board))
+    return path
+
+
+@pytest.fixture(scope="module")
+def studio(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """All is generated, by clicks alone."""
+    folder = tmp_path_factory.mktemp("ui")
+    prompts, board = folder / "prompts.yaml", small_board(folder / "mangrove.yaml")
+    prompts.write_text(PROMPTS)
+    settings = {"SORA_PROMPTS": str(prompts), "SORA_BOARDS": str(board)}
+    with running_dev(folder, settings) as ui:
+        with dagster_page(browser) as page:
+            generate(page, ui)
+        yield Studio(ui, board)
+
+
+def generate(page: Page, ui: DagsterUi) -> None:
+    """Materialize the storyboard, the dataset's clips and then the reports."""
+    open_group(page, ui, "mangrove")
+    materialize_all(page)
+    open_group(page, ui, "generative_video")
+    choose(page, 'key:"clip_requests" or key:"clips"')
+    # The dataset sensor makes the partitions.
+    expect(node(page, "clips")).to_contain_text("2 partitions")
+    materialize_all(page)
+    assert wait_until(
+        lambda: (
+            len(list((ui.home / "storage").glob("clips/*/*/take-1/clip.json"))) == 8 and ui.is_idle
+        ),
+        timeout_seconds=GENERATION_SECONDS,
+    )
+    open_group(page, ui, "generative_video")
+    choose(page, " or ".join(f'key:"{name}"' for name in REPORTS))
+    materialize_all(page)
+    expect(node(page, "cost_report")).to_contain_text(
+        "Materialized", timeout=1000 * GENERATION_SECONDS
+    )
+    assert wait_until(lambda: ui.is_idle, timeout_seconds=GENERATION_SECONDS)
+
+
+def test_a_storyboard_is_drawn_as_the_family_that_it_is(browser: Browser, studio: Studio) -> None:
+    with dagster_page(browser) as page:
+        open_group(page, studio.ui, "mangrove")
+        for shot in SHOTS:
+            expect(node(page, shot)).to_contain_text("Materialized")
+            expect(node(page, shot)).to_contain_text(f"{len(CHECKS)} / {len(CHECKS)} Passed")
+        assert node_names(page) == SHOTS
+        assert edges(page) == FAMILY
+        page.goto(f"{studio.ui.url}/assets/mangrove/dawn_departure")
+        page.get_by_role("tab", name="Lineage").click()
+        expect(node(page, "dawn")).to_be_visible()
+        assert edges(page) == {("dawn", "dawn_departure")}
+
+
+def test_the_dataset_is_drawn_from_its_rows_to_the_reports(
+    browser: Browser, studio: Studio
+) -> None:
+    with dagster_page(browser) as page:
+        open_group(page, studio.ui, "generative_video")
+        expect(node(page, "cost_report")).to_be_visible()
+        assert {
+            ("prompts", "clip_requests"),
+            ("clip_requests", "clips"),
+            ("clips", "remix_requests"),
+            ("remix_requests", "remixes"),
+            ("clips", "gallery"),
+            ("remixes", "gallery"),
+            ("clips", "generation_costs"),
+            ("generation_costs", "cost_report"),
+        } <= edges(page)
+        # A storyboard's shots are in the reports, and would hide the dataset behind their lines.
+        assert not node_names(page) & SHOTS
+
+
+def test_a_clips_page_shows_its_picture_what_it_cost_and_its_checks(
+    browser: Browser, studio: Studio
+) -> None:
+    with dagster_page(browser) as page:
+        open_partition(page, studio.ui, "clips", "fox")
+        expect(value_of(page, "prompt")).to_have_text("a fox in snow")
+        expect(value_of(page, "cost_usd")).to_have_text("1.2")
+        value_of(page, "thumbnail").get_by_text("Show Markdown").click()
+        picture = page.get_by_role("dialog").get_by_role("img")
+        expect(picture).to_be_visible()
+        assert picture.evaluate(PICTURE_IS_SHOWN)
+        page.get_by_role("button", name="Close").click()
+
+        play = value_of(page, "play").get_by_role("link").get_attribute("href")
+        assert play is not None
+        assert page.request.get(play).headers["content-type"] == "video/mp4"
+
+        page.get_by_role("tab", name="Checks").click()
+        expect(page.get_by_text("Succeeded", exact=True)).to_have_count(len(CHECKS) + 1)
+        page.get_by_text("not_black", exact=True).first.click()
+        page.get_by_role("tab", name="Partitions").last.click()
+        expect(page.get_by_text("Passed (2)")).to_be_visible()
+        page.get_by_text("quality", exact=True).first.click()
+        expect(page.get_by_text("All 2 clips passed all checks.")).to_be_visible()
+
+
+def test_figures_are_plotted_over_the_clips(browser: Browser, studio: Studio) -> None:
+    with dagster_page(browser, height=1600) as page:
+        page.goto(f"{studio.ui.url}/assets/clips")
+        page.get_by_text("Plots", exact=True).click()
+        for figure in ("cost_usd", "generation_seconds", "duration_seconds"):
+            expect(page.get_by_text(figure, exact=True)).to_be_visible()
+        expect(page.locator("canvas").first).to_be_visible()
+
+
+def test_a_remix_names_its_parent(browser: Browser, studio: Studio) -> None:
+    with dagster_page(browser, height=1600) as page:
+        page.goto(f"{studio.ui.url}/assets/mangrove/storm")
+        page.get_by_role("link", name="mangrove / monsoon").first.click()
+        expect(page).to_have_url(re.compile("/assets/mangrove/monsoon"))
+        page.goto(f"{studio.ui.url}/assets/remixes")
+        page.get_by_role("tab", name="Partitions").click()
+        page.get_by_text("fox", exact=True).first.click()
+        page.get_by_text("night", exact=True).first.click()
+        expect(value_of(page, "parent")).to_contain_text("clips")
+        expect(value_of(page, "parent_partition")).to_have_text("fox")
+
+
+def test_the_cost_report_shows_a_plot_and_all_that_was_spent(
+    browser: Browser, studio: Studio
+) -> None:
+    with dagster_page(browser, height=1600) as page:
+        page.goto(f"{studio.ui.url}/assets/cost_report")
+        # Eight videos of 4 s, at 0.30 USD a second.
+        expect(value_of(page, "total_usd")).to_have_text("9.6")
+        expect(value_of(page, "tasks")).to_have_text("8")
+        value_of(page, "plot").get_by_text("Show Markdown").click()
+        picture = page.get_by_role("dialog").get_by_role("img")
+        expect(picture).to_be_visible()
+        assert picture.evaluate(PICTURE_IS_SHOWN)
+
+
+def test_the_gallery_shows_and_plays_every_clip(browser: Browser, studio: Studio) -> None:
+    with opened(browser, studio.ui.gallery_url) as page:
+        expect(page.locator(".clip")).to_have_count(8)
+        posters = page.locator(".clip .poster img")
+        expect(posters).to_have_count(8)
+        for index in range(8):
+            posters.nth(index).scroll_into_view_if_needed()
+            expect(posters.nth(index)).to_be_visible()
+            page.wait_for_function(
+                "([index]) => document.querySelectorAll('.clip .poster img')[index].naturalWidth",
+                arg=[index],
+            )
+        page.locator(".clip", has=page.get_by_text("dawn close up", exact=True)).click()
+        page.wait_for_function("() => document.querySelector('video').currentTime > 0.2")
+        expect(page.locator("#player-family")).to_contain_text("dawn")
+
+
+def test_nothing_is_stale_until_its_prompt_changes(browser: Browser, studio: Studio) -> None:
+    with dagster_page(browser, width=2800, height=1400) as page:
+        open_group(page, studio.ui, "generative_video")
+        for report in REPORTS:
+            expect(node(page, report)).to_contain_text("Materialized")
+            expect(node(page, report)).not_to_contain_text("Unsynced")
+        open_group(page, studio.ui, "mangrove")
+        for shot in SHOTS:
+            expect(node(page, shot)).to_contain_text("Materialized")
+            expect(node(page, shot)).not_to_contain_text("Unsynced")
+
+        board = yaml.safe_load(studio.board.read_text())
+        board["shots"][0]["remixes"][1]["prompt"] = "The same shot as the storm moves on."
+        studio.board.write_text(yaml.safe_dump(board))
+        page.get_by_role("button", name="Reload definitions").click()
+        expect(node(page, "storm")).to_contain_text("Unsynced", timeout=120_000)
+        for shot in SHOTS - {"storm"}:
+            expect(node(page, shot)).not_to_contain_text("Unsynced")
