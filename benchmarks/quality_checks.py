@@ -20,8 +20,8 @@ from pathlib import Path
 import yaml
 
 from sora_dagster.media import MediaError, examine
-from sora_dagster.media_checks import Expected, FoundVideo, UndecodableVideo, judge
-from sora_dagster.media_verdicts import Verdict
+from sora_dagster.media.checks import Expected, FoundVideo, UndecodableVideo, judge
+from sora_dagster.media.verdicts import Verdict
 from sora_dagster.runware.models import OutputFormat, parse_size
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject

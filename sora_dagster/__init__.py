@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sora_dagster.housekeeping_jobs import build_prune_job, build_verify_job
     from sora_dagster.io_manager import ClipIOManager
     from sora_dagster.jobs import build_collect_job, build_request_job
-    from sora_dagster.media_checks import CheckThresholds
+    from sora_dagster.media.checks import CheckThresholds
     from sora_dagster.resources import ClipStorageResource, RunwareResource
     from sora_dagster.schedules import build_generation_schedule
     from sora_dagster.sensors import build_completion_sensor, build_dataset_sensor
@@ -61,7 +61,7 @@ DagsterLibraryRegistry.register("sora-dagster", __version__, is_dagster_package=
 # Names are imported when they are asked for: the sandbox and the receiver are of this package too,
 # and need no Dagster.
 _HOMES = {
-    "CheckThresholds": "media_checks",
+    "CheckThresholds": "media.checks",
     "ClipIOManager": "io_manager",
     "ClipStorageResource": "resources",
     "OwnCheck": "generation.clip_checks",

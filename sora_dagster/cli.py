@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DEFAULT_HOME = Path(".sora")
 _DEMO_LATENCY_SECONDS = 4.0
+# Soon enough that a demo that is carried on shows its clips before one looks away.
+_DEMO_WEBHOOK_WAIT_SECONDS = 10.0
 
 
 class _AskedToEnd(BaseException):
@@ -334,6 +336,7 @@ def demo(
         settings = Settings(
             prompts_path=os.environ.get("SORA_PROMPTS") or str(example_prompts()),
             max_usd=max_usd or "unlimited",
+            webhook_wait_seconds=_DEMO_WEBHOOK_WAIT_SECONDS,
             delivery=parse_delivery(delivery or os.environ.get("SORA_DELIVERY")),
         )
         click.echo("Starting a local Runware and a webhook receiver …")
@@ -370,6 +373,7 @@ def dev(host: str, port: int, home_folder: Path, latency: float) -> None:
             prompts_path=os.environ.get("SORA_PROMPTS") or str(example_prompts()),
             boards=Settings.from_environment().boards,
             max_usd=os.environ.get("SORA_MAX_USD"),
+            webhook_wait_seconds=_DEMO_WEBHOOK_WAIT_SECONDS,
         )
         click.echo("Starting a local Runware, a webhook receiver and the Dagster UI …")
         local, environment = stack.enter_context(

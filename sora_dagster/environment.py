@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,7 +28,6 @@ from sora_dagster.video_assets import CLIP_IO_MANAGER_KEY
 
 DEFAULT_STORAGE = ".sora/storage"
 _POLL_AFTER_SECONDS = 5.0
-_POLL_AFTER_SECONDS_WITH_WEBHOOK = 30.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Settings:
         storage_url: storage root (SORA_STORAGE); a folder in the project where not set.
         prompts_path: the prompt dataset (SORA_PROMPTS); the example dataset where not set.
         webhook_url: public address of the webhook receiver (SORA_WEBHOOK_URL); None to poll.
+        webhook_wait_seconds: how long a webhook is waited for before Runware is polled
+            (SORA_WEBHOOK_WAIT).
         viewer_url: address of the viewer in browsers (SORA_VIEWER_URL); None where there is none.
         models_path: YAML file of further catalogue entries (SORA_MODELS).
         max_usd: spending limit of a run in USD, or ``unlimited`` (SORA_MAX_USD); 25 where not set.
@@ -52,6 +54,7 @@ class Settings:
     storage_url: str = DEFAULT_STORAGE
     prompts_path: str = ""
     webhook_url: str | None = None
+    webhook_wait_seconds: float = 30.0
     viewer_url: str | None = None
     models_path: str | None = None
     max_usd: str | None = None
@@ -64,7 +67,8 @@ class Settings:
         """Read the environment; what is empty counts as not set.
 
         Raises:
-            ValueError: where SORA_DELIVERY is none of its values.
+            ValueError: where SORA_DELIVERY is none of its values, or SORA_WEBHOOK_WAIT no number
+                of seconds.
         """
 
         def get(name: str) -> str | None:
@@ -76,6 +80,7 @@ class Settings:
             prompts_path=get("SORA_PROMPTS") or str(example_prompts()),
             boards=_boards(get("SORA_BOARDS"), is_example=get("SORA_PROMPTS") is None),
             webhook_url=get("SORA_WEBHOOK_URL"),
+            webhook_wait_seconds=_seconds(get("SORA_WEBHOOK_WAIT"), "SORA_WEBHOOK_WAIT", 30.0),
             viewer_url=get("SORA_VIEWER_URL"),
             models_path=get("SORA_MODELS"),
             max_usd=get("SORA_MAX_USD"),
@@ -91,6 +96,7 @@ class Settings:
             "SORA_PROMPTS": self.prompts_path,
             "SORA_BOARDS": ",".join(self.boards) or None,
             "SORA_WEBHOOK_URL": self.webhook_url,
+            "SORA_WEBHOOK_WAIT": str(self.webhook_wait_seconds),
             "SORA_VIEWER_URL": self.viewer_url,
             "SORA_MODELS": self.models_path,
             "SORA_MAX_USD": self.max_usd,
@@ -120,6 +126,7 @@ class Settings:
             max_usd_per_run=self.max_usd,
             max_usd_per_day=self.max_usd_per_day,
             delivery=self.delivery,
+            poll_first_seconds=None if self.webhook_url is None else self.webhook_wait_seconds,
         )
 
     def storage(self) -> ClipStorageResource:
@@ -141,6 +148,16 @@ def example_prompts() -> Path:
 def example_boards() -> tuple[str, ...]:
     """The storyboard that comes with the example dataset."""
     return (str(example_prompts().parent / "boards" / "mangrove.yaml"),)
+
+
+def _seconds(value: str | None, name: str, default: float) -> float:
+    try:
+        seconds = default if value is None else float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 1 <= seconds < math.inf:
+        raise ValueError(f"{name} is {value!r}; a number of seconds from 1 on is expected")
+    return seconds
 
 
 def _boards(value: str | None, *, is_example: bool) -> tuple[str, ...]:
@@ -206,7 +223,7 @@ def build_definitions(
                 collect_job,
                 poll_after_seconds=_POLL_AFTER_SECONDS
                 if settings.webhook_url is None
-                else _POLL_AFTER_SECONDS_WITH_WEBHOOK,
+                else settings.webhook_wait_seconds,
                 minimum_interval_seconds=5,
             ),
             remix_automation,

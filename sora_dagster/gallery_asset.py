@@ -22,7 +22,7 @@ from sora_dagster.graph import CODE_VERSION, VideoGraph
 from sora_dagster.metadata import link_metadata
 from sora_dagster.report_automation import at_most_every
 from sora_dagster.resources import ClipStorageResource
-from sora_dagster.storage_attributes import ObjectAttributes
+from sora_dagster.storage import ObjectAttributes
 
 
 def build_gallery_asset(

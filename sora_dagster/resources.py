@@ -18,10 +18,7 @@ from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import MissingKeyError
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.runware.transport import DEFAULT_BASE_URL
-from sora_dagster.storage import StorageRoot
-from sora_dagster.storage_azure import AzureSettings
-from sora_dagster.storage_gcs import GcsSettings
-from sora_dagster.storage_s3 import S3Settings
+from sora_dagster.storage import AzureSettings, GcsSettings, S3Settings, StorageRoot
 
 
 class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]

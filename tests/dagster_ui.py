@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,9 +194,22 @@ def node_names(page: Page) -> set[str]:
     return set(page.locator("svg foreignObject [data-tooltip]").all_inner_texts())
 
 
-def edges(page: Page) -> set[tuple[str, str]]:
-    """Which nodes the lines of the graph lead from and to."""
-    return {(start, end) for start, end in page.evaluate(_EDGES)}
+def edges(page: Page, *, until: Callable[[set[tuple[str, str]]], bool]) -> set[tuple[str, str]]:
+    """Which nodes the lines of the graph lead from and to.
+
+    Arguments:
+        page: the page.
+        until: says whether they are all drawn; they are given as they are where that takes long.
+    """
+    drawn: set[tuple[str, str]] = set()
+
+    def look() -> bool:
+        drawn.clear()
+        drawn.update((start, end) for start, end in page.evaluate(_EDGES))
+        return until(drawn)
+
+    wait_until(look, timeout_seconds=TIMEOUT_SECONDS)
+    return drawn
 
 
 def open_partition(page: Page, ui: DagsterUi, asset: str, partition: str) -> None:
@@ -209,7 +222,14 @@ def open_partition(page: Page, ui: DagsterUi, asset: str, partition: str) -> Non
     expect(page.get_by_text("prompt", exact=True)).to_be_visible()
 
 
-def value_of(page: Page, name: str) -> Locator:
-    """The value in the table of metadata."""
-    row = page.get_by_role("row").filter(has=page.get_by_role("cell", name=name, exact=True))
-    return row.get_by_role("cell").last
+def metadata(page: Page, name: str) -> Locator:
+    """A row of the table of metadata."""
+    return page.locator("tr", has=page.get_by_role("cell", name=name, exact=True))
+
+
+def expect_picture(page: Page, name: str) -> None:
+    """Open a picture that stands in the metadata, and see that it is one."""
+    metadata(page, name).get_by_text("Show Markdown").click()
+    picture = page.get_by_role("dialog").locator("img")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("(picture) => picture.complete && picture.naturalWidth > 0")

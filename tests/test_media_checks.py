@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sora_dagster.media import MediaError, examine
-from sora_dagster.media_checks import (
+from sora_dagster.media.checks import (
     CheckThresholds,
     Expected,
     FoundVideo,
@@ -14,8 +14,8 @@ from sora_dagster.media_checks import (
     judge,
     judge_all,
 )
-from sora_dagster.media_measures import VideoMeasures
-from sora_dagster.media_verdicts import CHECKS, Verdict
+from sora_dagster.media.measures import VideoMeasures
+from sora_dagster.media.verdicts import CHECKS, Verdict
 from sora_dagster.runware.models import FrameSize, OutputFormat
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sora_dagster.media_measures import VideoMeasures
-from sora_dagster.media_meter import Meter
+from sora_dagster.media.measures import VideoMeasures
+from sora_dagster.media.meter import Meter
 
 RATE = 48_000
 WIDTH, HEIGHT = 640, 360

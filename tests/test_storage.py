@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sora_dagster.generation.layout import segment
-from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
-from sora_dagster.storage_attributes import ObjectAttributes
+from sora_dagster.storage import ObjectAttributes, ObjectMissingError, StorageError, StorageRoot
 
 
 @pytest.fixture(params=["file", "memory", "s3"])

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sora_dagster.storage_attributes import LARGEST_METADATA_BYTES, ObjectAttributes
+from sora_dagster.storage.attributes import LARGEST_METADATA_BYTES, ObjectAttributes
 
 
 def encoded(**metadata: str) -> dict[str, str]:

@@ -13,9 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sora_dagster.resources import ClipStorageResource
-from sora_dagster.storage import StorageError, StorageRoot
-from sora_dagster.storage_azure import AzureSettings
-from sora_dagster.storage_gcs import GcsSettings
+from sora_dagster.storage import AzureSettings, GcsSettings, StorageError, StorageRoot
 
 ACCOUNT_KEY = base64.b64encode(b"the key of an account" * 2).decode()
 CONNECTION = f"DefaultEndpointsProtocol=https;AccountName=team;AccountKey={ACCOUNT_KEY}"

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
-from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
-from sora_dagster.storage_azure import AzureSettings
-from sora_dagster.storage_errors import explained
-from sora_dagster.storage_s3 import S3Settings
+from sora_dagster.storage import (
+    AzureSettings,
+    ObjectMissingError,
+    S3Settings,
+    StorageError,
+    StorageRoot,
+)
+from sora_dagster.storage.errors import explained
 from tests.store_faults import FaultyStore, StoreFault
 
 Operation = Callable[[StorageRoot], Any]

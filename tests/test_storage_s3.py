@@ -9,9 +9,7 @@ import pytest
 from dagster_aws.s3 import S3Resource
 
 from sora_dagster.resources import ClipStorageResource
-from sora_dagster.storage import StorageError, StorageRoot
-from sora_dagster.storage_attributes import ObjectAttributes
-from sora_dagster.storage_s3 import S3Settings
+from sora_dagster.storage import ObjectAttributes, S3Settings, StorageError, StorageRoot
 from tests.s3_server import KEY_ID, SECRET, s3_client, without_keys
 from tests.store_faults import FaultyStore, StoreFault
 

@@ -6,7 +6,7 @@ import pytest
 from obstore.store import MemoryStore
 
 from sora_dagster.storage import StorageRoot
-from sora_dagster.storage_upload import (
+from sora_dagster.storage.upload import (
     LEAST_PART_BYTES,
     MOST_PARTS,
     ByteSink,

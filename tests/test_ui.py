@@ -12,7 +12,7 @@ import yaml
 from playwright.sync_api import Browser, Page, expect
 
 from sora_dagster.environment import example_boards
-from sora_dagster.media_verdicts import CHECKS
+from sora_dagster.media.verdicts import CHECKS
 from sora_dagster.processes import wait_until
 from tests.browser import opened
 from tests.dagster_ui import (
@@ -21,13 +21,14 @@ from tests.dagster_ui import (
     choose,
     dagster_page,
     edges,
+    expect_picture,
     materialize_all,
+    metadata,
     node,
     node_names,
     open_group,
     open_partition,
     running_dev,
-    value_of,
 )
 
 pytestmark = pytest.mark.daemon
@@ -46,7 +47,6 @@ FAMILY = {
 }
 SHOTS = {name for edge in FAMILY for name in edge}
 REPORTS = ("gallery", "generation_costs", "cost_report")
-PICTURE_IS_SHOWN = "(picture) => picture.complete && picture.naturalWidth > 0"
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,12 @@ def test_a_storyboard_is_drawn_as_the_family_that_it_is(browser: Browser, studio
             expect(node(page, shot)).to_contain_text("Materialized")
             expect(node(page, shot)).to_contain_text(f"{len(CHECKS)} / {len(CHECKS)} Passed")
         assert node_names(page) == SHOTS
-        assert edges(page) == FAMILY
+        assert edges(page, until=FAMILY.__eq__) == FAMILY
         page.goto(f"{studio.ui.url}/assets/mangrove/dawn_departure")
         page.get_by_role("tab", name="Lineage").click()
         expect(node(page, "dawn")).to_be_visible()
-        assert edges(page) == {("dawn", "dawn_departure")}
+        upstream = {("dawn", "dawn_departure")}
+        assert edges(page, until=upstream.__eq__) == upstream
 
 
 def test_the_dataset_is_drawn_from_its_rows_to_the_reports(
@@ -122,7 +123,7 @@ def test_the_dataset_is_drawn_from_its_rows_to_the_reports(
     with dagster_page(browser) as page:
         open_group(page, studio.ui, "generative_video")
         expect(node(page, "cost_report")).to_be_visible()
-        assert {
+        expected = {
             ("prompts", "clip_requests"),
             ("clip_requests", "clips"),
             ("clips", "remix_requests"),
@@ -131,7 +132,8 @@ def test_the_dataset_is_drawn_from_its_rows_to_the_reports(
             ("remixes", "gallery"),
             ("clips", "generation_costs"),
             ("generation_costs", "cost_report"),
-        } <= edges(page)
+        }
+        assert expected <= edges(page, until=expected.__le__)
         # A storyboard's shots are in the reports, and would hide the dataset behind their lines.
         assert not node_names(page) & SHOTS
 
@@ -141,15 +143,12 @@ def test_a_clips_page_shows_its_picture_what_it_cost_and_its_checks(
 ) -> None:
     with dagster_page(browser) as page:
         open_partition(page, studio.ui, "clips", "fox")
-        expect(value_of(page, "prompt")).to_have_text("a fox in snow")
-        expect(value_of(page, "cost_usd")).to_have_text("1.2")
-        value_of(page, "thumbnail").get_by_text("Show Markdown").click()
-        picture = page.get_by_role("dialog").get_by_role("img")
-        expect(picture).to_be_visible()
-        assert picture.evaluate(PICTURE_IS_SHOWN)
+        expect(metadata(page, "prompt")).to_contain_text("a fox in snow")
+        expect(metadata(page, "cost_usd")).to_contain_text("1.2")
+        expect_picture(page, "thumbnail")
         page.get_by_role("button", name="Close").click()
 
-        play = value_of(page, "play").get_by_role("link").get_attribute("href")
+        play = metadata(page, "play").get_by_role("link").get_attribute("href")
         assert play is not None
         assert page.request.get(play).headers["content-type"] == "video/mp4"
 
@@ -180,8 +179,8 @@ def test_a_remix_names_its_parent(browser: Browser, studio: Studio) -> None:
         page.get_by_role("tab", name="Partitions").click()
         page.get_by_text("fox", exact=True).first.click()
         page.get_by_text("night", exact=True).first.click()
-        expect(value_of(page, "parent")).to_contain_text("clips")
-        expect(value_of(page, "parent_partition")).to_have_text("fox")
+        expect(metadata(page, "parent")).to_contain_text("clips")
+        expect(metadata(page, "parent_partition")).to_contain_text("fox")
 
 
 def test_the_cost_report_shows_a_plot_and_all_that_was_spent(
@@ -190,12 +189,9 @@ def test_the_cost_report_shows_a_plot_and_all_that_was_spent(
     with dagster_page(browser, height=1600) as page:
         page.goto(f"{studio.ui.url}/assets/cost_report")
         # Eight videos of 4 s, at 0.30 USD a second.
-        expect(value_of(page, "total_usd")).to_have_text("9.6")
-        expect(value_of(page, "tasks")).to_have_text("8")
-        value_of(page, "plot").get_by_text("Show Markdown").click()
-        picture = page.get_by_role("dialog").get_by_role("img")
-        expect(picture).to_be_visible()
-        assert picture.evaluate(PICTURE_IS_SHOWN)
+        expect(metadata(page, "total_usd")).to_contain_text("9.6")
+        expect(metadata(page, "tasks")).to_contain_text("8")
+        expect_picture(page, "plot")
 
 
 def test_the_gallery_shows_and_plays_every_clip(browser: Browser, studio: Studio) -> None:

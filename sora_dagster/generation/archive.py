@@ -23,7 +23,7 @@ from sora_dagster.generation.records import (
 from sora_dagster.generation.video_store import KeptVideo, VideoStore
 from sora_dagster.runware.errors import ErrorRecord, RunwareError
 from sora_dagster.runware.results import TaskStatus
-from sora_dagster.storage_attributes import ObjectAttributes
+from sora_dagster.storage import ObjectAttributes
 
 _PICTURE = ObjectAttributes("image/jpeg")
 

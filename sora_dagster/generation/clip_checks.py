@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from sora_dagster.generation.records import ClipManifest, StoredVideo
 from sora_dagster.generation.stored import StoredClip
-from sora_dagster.media_checks import CheckThresholds, Expected, FoundVideo, judge_all
-from sora_dagster.media_verdicts import CHECKS, Figure, Severity
+from sora_dagster.media.checks import CheckThresholds, Expected, FoundVideo, judge_all
+from sora_dagster.media.verdicts import CHECKS, Figure, Severity
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.storage import StorageRoot
 

@@ -19,8 +19,7 @@ from sora_dagster.generation.url_guard import (
     addresses_of,
     shown_url,
 )
-from sora_dagster.storage import StorageRoot
-from sora_dagster.storage_attributes import ObjectAttributes
+from sora_dagster.storage import ObjectAttributes, StorageRoot
 
 __all__ = [
     "DEFAULT_MAX_BYTES",

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from sora_dagster.generation.clips import ClipRequest, ClipSpec, ParentVideo
 from sora_dagster.generation.records import MANIFEST_VERSION, ClipManifest, StoredVideo
-from sora_dagster.media_measures import VideoMeasures
+from sora_dagster.media.measures import VideoMeasures
 from sora_dagster.runware.errors import ErrorRecord
 
 SCHEMA_NAME = f"clip.v{MANIFEST_VERSION}.schema.json"

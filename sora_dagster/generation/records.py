@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from sora_dagster.generation.clips import ClipRequest, ParentVideo
-from sora_dagster.media_measures import VideoMeasures
+from sora_dagster.media.measures import VideoMeasures
 from sora_dagster.runware.errors import ErrorRecord
 
 FORMAT_VERSION = 1

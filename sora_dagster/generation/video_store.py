@@ -12,8 +12,7 @@ from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.records import AttemptRecord, ClipManifest, Delivery, StoredVideo
 from sora_dagster.media import Examination, MediaError, examine
 from sora_dagster.runware.results import VideoResult
-from sora_dagster.storage import ObjectInfo, ObjectMissingError
-from sora_dagster.storage_attributes import ObjectAttributes
+from sora_dagster.storage import ObjectAttributes, ObjectInfo, ObjectMissingError
 
 _log = logging.getLogger(__name__)
 

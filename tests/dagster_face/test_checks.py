@@ -9,8 +9,8 @@ import pytest
 
 from sora_dagster.generation.clip_checks import OwnCheck, build_clip_checks
 from sora_dagster.generation.stored import StoredClip
-from sora_dagster.media_checks import CheckThresholds
-from sora_dagster.media_verdicts import CHECKS, Figure
+from sora_dagster.media.checks import CheckThresholds
+from sora_dagster.media.verdicts import CHECKS, Figure
 from tests.dagster_face.stack import Stack, failure_text
 
 

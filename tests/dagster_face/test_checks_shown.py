@@ -10,7 +10,7 @@ import pytest
 
 from sora_dagster.clip_stream import Arrival, ClipStream
 from sora_dagster.generation.collector import Collector, Round
-from sora_dagster.media_verdicts import CHECKS
+from sora_dagster.media.verdicts import CHECKS
 from tests.dagster_face.stack import Stack
 
 

@@ -34,8 +34,7 @@ from sora_dagster.processes import wait_until
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import error_from_payload
 from sora_dagster.runware.results import TaskStatus, VideoResult
-from sora_dagster.storage import StorageRoot
-from sora_dagster.storage_azure import AzureSettings
+from sora_dagster.storage import AzureSettings, StorageRoot
 from tests.conftest import ManualClock
 from tests.generation.asking import QUICK, ask, clip, collect
 from tests.sandbox_server import KEY, Sandbox

@@ -12,8 +12,7 @@ import pytest
 import stamina
 
 from sora_dagster.generation.download import Downloader, DownloadError
-from sora_dagster.storage import StorageError, StorageRoot
-from sora_dagster.storage_attributes import ObjectAttributes
+from sora_dagster.storage import ObjectAttributes, StorageError, StorageRoot
 from tests.generation.cutting_host import CuttingHost, hosting
 from tests.s3_server import s3_client
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sora_dagster.media_measures import VideoMeasures
-from sora_dagster.media_verdicts import CHECKS, Verdict, together, unjudged
+from sora_dagster.media.measures import VideoMeasures
+from sora_dagster.media.verdicts import CHECKS, Verdict, together, unjudged
 
 
 @dataclass(frozen=True)

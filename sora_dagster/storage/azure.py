@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from sora_dagster.storage_errors import StorageError
-from sora_dagster.storage_store import OpenStore, split_bucket_url
+from sora_dagster.storage.errors import StorageError
+from sora_dagster.storage.store import OpenStore, split_bucket_url
 
 _ACCOUNT_VARIABLES = ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
 _KEY_VARIABLES = (

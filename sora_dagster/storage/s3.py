@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from sora_dagster.storage_attributes import ObjectAttributes
-from sora_dagster.storage_s3_session import S3Session, S3Settings
-from sora_dagster.storage_store import Method, OpenStore, StaleUpload, split_bucket_url
+from sora_dagster.storage.attributes import ObjectAttributes
+from sora_dagster.storage.s3_session import S3Session, S3Settings
+from sora_dagster.storage.store import Method, OpenStore, StaleUpload, split_bucket_url
 
 __all__ = ["S3Bucket", "S3Settings"]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from sora_dagster.media_container import MediaError
-from sora_dagster.media_decoding import MediaInfo, Video, decode_all, frames, opened
-from sora_dagster.media_measures import VideoMeasures
-from sora_dagster.media_meter import Meter
-from sora_dagster.media_pictures import (
+from sora_dagster.media.container import MediaError
+from sora_dagster.media.decoding import MediaInfo, Video, decode_all, frames, opened
+from sora_dagster.media.measures import VideoMeasures
+from sora_dagster.media.meter import Meter
+from sora_dagster.media.pictures import (
     jpeg_of,
     panel_of,
     sheet_jpeg,
@@ -21,8 +21,6 @@ from sora_dagster.media_pictures import (
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.video.frame import VideoFrame
-
-__all__ = ["Examination", "MediaError", "MediaInfo", "examine", "poster", "probe"]
 
 DEFAULT_POSTER_WIDTH = 960
 

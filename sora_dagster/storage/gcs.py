@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sora_dagster.storage_errors import StorageError
-from sora_dagster.storage_store import OpenStore, split_bucket_url
+from sora_dagster.storage.errors import StorageError
+from sora_dagster.storage.store import OpenStore, split_bucket_url
 
 DEFAULT_ENDPOINT = "https://storage.googleapis.com"
 # obstore's environment variables that name a service account's file or hold its key.

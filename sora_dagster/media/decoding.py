@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from sora_dagster.media_container import MediaError, check_container
+from sora_dagster.media.container import MediaError, check_container
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame

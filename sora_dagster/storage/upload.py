@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sora_dagster.storage_attributes import ObjectAttributes
+from sora_dagster.storage.attributes import ObjectAttributes
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Store

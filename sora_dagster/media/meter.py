@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import log10
 from typing import TYPE_CHECKING
 
-from sora_dagster.media_measures import VideoMeasures
+from sora_dagster.media.measures import VideoMeasures
 
 if TYPE_CHECKING:
     import numpy as np

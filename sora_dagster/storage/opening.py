@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from sora_dagster.storage_azure import AzureSettings, open_azure
-from sora_dagster.storage_errors import StorageError, first_line
-from sora_dagster.storage_folder import FolderStore, MemoryStore
-from sora_dagster.storage_gcs import GcsSettings, open_gcs
-from sora_dagster.storage_s3 import S3Bucket, S3Settings
-from sora_dagster.storage_store import OpenStore
+from sora_dagster.storage.azure import AzureSettings, open_azure
+from sora_dagster.storage.errors import StorageError, first_line
+from sora_dagster.storage.folder import FolderStore, MemoryStore
+from sora_dagster.storage.gcs import GcsSettings, open_gcs
+from sora_dagster.storage.s3 import S3Bucket, S3Settings
+from sora_dagster.storage.store import OpenStore
 
 SUPPORTED_SCHEMES = ("file", "memory", "s3", "gs", "az")
 

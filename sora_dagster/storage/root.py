@@ -14,25 +14,15 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from sora_dagster.storage_attributes import ObjectAttributes
-from sora_dagster.storage_azure import AzureSettings
-from sora_dagster.storage_errors import ObjectMissingError, StorageError, explained
-from sora_dagster.storage_gcs import GcsSettings
-from sora_dagster.storage_objects import ObjectInfo, object_info, seekable_file
-from sora_dagster.storage_opening import folder_of, normalized_url, open_store
-from sora_dagster.storage_s3 import S3Settings
-from sora_dagster.storage_store import Method, StaleUpload
-from sora_dagster.storage_upload import ByteSink, open_upload
-
-__all__ = [
-    "ByteSink",
-    "ObjectInfo",
-    "ObjectMissingError",
-    "StaleUpload",
-    "StorageError",
-    "StorageRoot",
-    "normalized_url",
-]
+from sora_dagster.storage.attributes import ObjectAttributes
+from sora_dagster.storage.azure import AzureSettings
+from sora_dagster.storage.errors import ObjectMissingError, StorageError, explained
+from sora_dagster.storage.gcs import GcsSettings
+from sora_dagster.storage.objects import ObjectInfo, object_info, seekable_file
+from sora_dagster.storage.opening import folder_of, normalized_url, open_store
+from sora_dagster.storage.s3 import S3Settings
+from sora_dagster.storage.store import Method, StaleUpload
+from sora_dagster.storage.upload import ByteSink, open_upload
 
 
 class StorageRoot:

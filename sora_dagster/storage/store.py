@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from sora_dagster.storage_attributes import ObjectAttributes
-from sora_dagster.storage_errors import StorageError
+from sora_dagster.storage.attributes import ObjectAttributes
+from sora_dagster.storage.errors import StorageError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

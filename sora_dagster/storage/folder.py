@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sora_dagster.storage_attributes import ObjectAttributes
-from sora_dagster.storage_errors import StorageError
-from sora_dagster.storage_store import OpenStore, StaleUpload
+from sora_dagster.storage.attributes import ObjectAttributes
+from sora_dagster.storage.errors import StorageError
+from sora_dagster.storage.store import OpenStore, StaleUpload
 
 # obstore writes an object beside its final name, with a number behind, and renames it at the end.
 _TEMPORARY = re.compile(r"(?P<final>.+)#\d+")

@@ -1,0 +1,26 @@
+"""Where everything is kept: one root URL, one object store."""
+
+from sora_dagster.storage.attributes import ObjectAttributes
+from sora_dagster.storage.azure import AzureSettings
+from sora_dagster.storage.errors import ObjectMissingError, StorageError
+from sora_dagster.storage.gcs import GcsSettings
+from sora_dagster.storage.objects import ObjectInfo
+from sora_dagster.storage.opening import normalized_url
+from sora_dagster.storage.root import StorageRoot
+from sora_dagster.storage.s3_session import S3Settings
+from sora_dagster.storage.store import StaleUpload
+from sora_dagster.storage.upload import ByteSink
+
+__all__ = [
+    "AzureSettings",
+    "ByteSink",
+    "GcsSettings",
+    "ObjectAttributes",
+    "ObjectInfo",
+    "ObjectMissingError",
+    "S3Settings",
+    "StaleUpload",
+    "StorageError",
+    "StorageRoot",
+    "normalized_url",
+]

@@ -1,0 +1,160 @@
+"""The pictures of the README, taken from the example dataset: `make screenshots`."""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from sora_dagster.environment import example_boards, example_prompts
+from sora_dagster.generation.prompts import load_dataset
+from sora_dagster.processes import wait_until
+from sora_dagster.runware.models import Catalogue
+from tests.browser import running_browser
+from tests.dagster_ui import (
+    GENERATION_SECONDS,
+    DagsterUi,
+    choose,
+    dagster_page,
+    expect_picture,
+    materialize_all,
+    metadata,
+    node,
+    open_group,
+    open_partition,
+    running_dev,
+)
+
+WIDTH = 1400
+SHOTS = ("monsoon", "storm", "dawn", "dawn_departure", "dawn_close_up")
+REPORTS = ("gallery", "generation_costs", "cost_report")
+
+
+def main(folder: Path) -> None:
+    """Generate the example by clicks, and take the pictures.
+
+    Arguments:
+        folder: where they go.
+    """
+    settings = {"SORA_PROMPTS": str(example_prompts()), "SORA_BOARDS": ",".join(example_boards())}
+    with (
+        tempfile.TemporaryDirectory() as work,
+        running_dev(Path(work), settings, project=Path.cwd()) as ui,
+        running_browser() as browser,
+    ):
+        with dagster_page(browser) as page:
+            generate(page, ui)
+        for name, view in {
+            "asset-graph": asset_graph(browser, ui),
+            "storyboard-graph": storyboard_graph(browser, ui),
+            "clip": clip(browser, ui),
+            "checks": checks(browser, ui),
+            "cost-report": cost_report(browser, ui),
+            "gallery": gallery(browser, ui),
+        }.items():
+            with view as page:
+                save(page, folder / f"{name}.png")
+
+
+def generate(page: Page, ui: DagsterUi) -> None:
+    """Materialize the storyboard, the clips and the reports; remixes follow by themselves."""
+    dataset = load_dataset(example_prompts(), catalogue=Catalogue.builtin())
+    wanted = len(SHOTS) + len(dataset.clips) + len(dataset.remix_cells)
+    open_group(page, ui, "mangrove")
+    materialize_all(page)
+    open_group(page, ui, "generative_video")
+    choose(page, 'key:"clip_requests" or key:"clips"')
+    expect(node(page, "clips")).to_contain_text(f"{len(dataset.clips)} partitions")
+    materialize_all(page)
+    assert wait_until(
+        lambda: len(list((ui.home / "storage").glob("clips/*/*/take-1/clip.json"))) == wanted
+        and ui.is_idle,
+        timeout_seconds=3 * GENERATION_SECONDS,
+    )
+    open_group(page, ui, "generative_video")
+    choose(page, " or ".join(f'key:"{name}"' for name in REPORTS))
+    materialize_all(page)
+    expect(node(page, "cost_report")).to_contain_text(
+        "Materialized", timeout=1000 * GENERATION_SECONDS
+    )
+    assert wait_until(lambda: ui.is_idle, timeout_seconds=GENERATION_SECONDS)
+
+
+@contextmanager
+def asset_graph(browser: Browser, ui: DagsterUi) -> Iterator[Page]:
+    # Wide enough for the nodes to show their state.
+    with dagster_page(browser, width=1900, height=820) as page:
+        page.goto(ui.url)
+        page.get_by_role("button", name="Hide navigation").click()
+        open_group(page, ui, "generative_video")
+        expect(node(page, "cost_report")).to_contain_text("Materialized")
+        yield page
+
+
+@contextmanager
+def storyboard_graph(browser: Browser, ui: DagsterUi) -> Iterator[Page]:
+    with dagster_page(browser, width=WIDTH, height=700) as page:
+        page.goto(ui.url)
+        page.get_by_role("button", name="Hide navigation").click()
+        open_group(page, ui, "mangrove")
+        for shot in SHOTS:
+            expect(node(page, shot)).to_contain_text("Passed")
+        yield page
+
+
+@contextmanager
+def clip(browser: Browser, ui: DagsterUi) -> Iterator[Page]:
+    with dagster_page(browser, width=WIDTH, height=940) as page:
+        open_partition(page, ui, "clips", "clockwork-market")
+        expect(metadata(page, "cost_usd")).to_be_visible()
+        expect_picture(page, "thumbnail")
+        yield page
+
+
+@contextmanager
+def checks(browser: Browser, ui: DagsterUi) -> Iterator[Page]:
+    with dagster_page(browser, width=WIDTH, height=760) as page:
+        page.goto(f"{ui.url}/assets/clips")
+        page.get_by_role("tab", name="Checks").click()
+        page.get_by_text("not_black", exact=True).click()
+        page.get_by_role("tab", name="Partitions").last.click()
+        page.get_by_text("glass-cello", exact=True).click()
+        expect(page.get_by_text("black_fraction", exact=True)).to_be_visible()
+        yield page
+
+
+@contextmanager
+def cost_report(browser: Browser, ui: DagsterUi) -> Iterator[Page]:
+    with dagster_page(browser, width=WIDTH, height=940) as page:
+        page.goto(f"{ui.url}/assets/cost_report")
+        expect(metadata(page, "total_usd")).to_be_visible()
+        expect_picture(page, "plot")
+        yield page
+
+
+@contextmanager
+def gallery(browser: Browser, ui: DagsterUi) -> Iterator[Page]:
+    with dagster_page(browser, width=WIDTH, height=940) as page:
+        page.goto(ui.gallery_url)
+        page.wait_for_load_state("networkidle")
+        yield page
+
+
+def save(page: Page, path: Path) -> None:
+    """Take a picture, small enough for a repository."""
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    if picture.width > WIDTH:
+        height = round(picture.height * WIDTH / picture.width)
+        picture = picture.resize((WIDTH, height), Image.Resampling.LANCZOS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
