@@ -2,6 +2,7 @@
 # make test   run all tests
 # make dev    the Dagster UI on the demo's data
 # make check  lint, types and import contracts
+# make screenshots  take the README's pictures anew (wants a Chromium)
 # make schema write the JSON schema of manifests into docs/schemas
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo dev test check schema clean
+.PHONY: demo dev test check schema screenshots clean
 
 demo: $(INSTALLED)
 	@$(BIN)/sora-dagster demo
@@ -28,6 +29,9 @@ check: $(INSTALLED)
 
 schema: $(INSTALLED)
 	@$(BIN)/python -m sora_dagster.generation.manifest_schema docs/schemas
+
+screenshots: $(INSTALLED)
+	@$(BIN)/python -m tests.screenshots docs/images
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and was not found" >&2; exit 1; }

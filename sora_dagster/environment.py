@@ -27,6 +27,7 @@ from sora_dagster.sensors import build_completion_sensor, build_dataset_sensor
 from sora_dagster.video_assets import CLIP_IO_MANAGER_KEY
 
 DEFAULT_STORAGE = ".sora/storage"
+REPORTS_JOB = "make_reports"
 _POLL_AFTER_SECONDS = 5.0
 
 
@@ -188,7 +189,7 @@ def build_definitions(
     Example:
         >>> defs = build_definitions(Settings(prompts_path="prompts.yaml"))
         >>> sorted(job.name for job in defs.jobs)
-        ['collect_clips', 'prune_storage', 'request_clips', 'verify_storage']
+        ['collect_clips', 'make_reports', 'prune_storage', 'request_clips', 'verify_storage']
     """
     graph = replace(settings.graph(), checks=checks or ClipChecks())
     runware, storage = runware or settings.runware(), settings.storage()
@@ -215,7 +216,17 @@ def build_definitions(
         )
     return dg.Definitions(
         assets=[*build_clip_assets(graph), *build_remix_assets(graph), *boards, *reports],
-        jobs=[request_job, collect_job, build_prune_job(graph), build_verify_job(graph)],
+        jobs=[
+            request_job,
+            collect_job,
+            build_prune_job(graph),
+            build_verify_job(graph),
+            dg.define_asset_job(
+                graph.name(REPORTS_JOB),
+                dg.AssetSelection.assets(*(report.key for report in reports)),
+                description="Makes the gallery and the cost report anew.",
+            ),
+        ],
         sensors=[
             build_dataset_sensor(graph),
             build_completion_sensor(

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from sora_dagster.code_location_loader import load_code_location
-from sora_dagster.environment import Settings
+from sora_dagster.environment import REPORTS_JOB, Settings
+from sora_dagster.gallery_page import GALLERY_KEY
 from sora_dagster.generation.lease import is_live
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.prompts import PromptDataset
@@ -24,6 +25,7 @@ from sora_dagster.local_home import LocalHome
 from sora_dagster.local_stack import dagster_daemon
 from sora_dagster.progress import ClipProgress, ClipState, DatasetProgress, count
 from sora_dagster.run_facts import OTHER_POSTS_TAG, POLL_POSTS_TAG, SUBMISSION_POSTS_TAG
+from sora_dagster.storage import StorageRoot
 
 _LOOK_SECONDS = 1.0
 # Time that the sensors get to start a run for what is stored and not followed by its remixes.
@@ -46,12 +48,14 @@ class PipelineResult:
         stored_before: asset and partition key of those that were stored already.
         problems: what else went wrong.
         posts: POSTs made to the API: submissions, polls, other.
+        gallery_uri: where the page is that shows all clips; None where it could not be made.
     """
 
     progress: Sequence[ClipProgress]
     stored_before: frozenset[tuple[str, str]]
     problems: tuple[str, ...]
     posts: Mapping[str, int]
+    gallery_uri: str | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -129,14 +133,15 @@ class Pipeline:
         stored_before = frozenset(
             (clip.asset, clip.clip) for clip in before if clip.state is ClipState.STORED
         )
-        if len(stored_before) == len(before) and not ledger.pending():
-            return PipelineResult(before, stored_before, (), _no_posts())
+        gallery = _gallery_uri(ledger.root)
+        if len(stored_before) == len(before) and not ledger.pending() and gallery:
+            return PipelineResult(before, stored_before, (), _no_posts(), gallery)
         started_at = datetime.now(UTC)
         with dg.DagsterInstance.get() as instance, ExitStack() as stack:
             _make_tables(instance)
             _end_killed_requests(instance)
             daemon = stack.enter_context(dagster_daemon(self._home, self._environment))
-            problems = self._request(instance)
+            problems = _run_here(instance, REQUEST_JOB)
             progress = self._wait(
                 instance,
                 ledger,
@@ -147,29 +152,10 @@ class Pipeline:
                 quiet_seconds=_QUIET_SECONDS_AFTER_FAILURE if problems else _QUIET_SECONDS,
             )
             posts = _count_posts(instance, started_at)
-        return PipelineResult(progress, stored_before, tuple(problems), posts)
-
-    def _request(self, instance: dg.DagsterInstance) -> list[str]:
-        """Run the job that asks for the whole dataset, in this process."""
-        with without_beta_warnings():
-            definitions = load_code_location()
-            dg.Definitions.validate_loadable(definitions)
-            job = definitions.resolve_job_def(REQUEST_JOB)
-        logging.getLogger("dagster").setLevel(logging.CRITICAL)
-        # In a thread, since Dagster takes Ctrl-C for itself in the main one. The block waits for
-        # it, so that what is being sent is also recorded.
-        with ThreadPoolExecutor(1, thread_name_prefix="request-clips") as pool:
-            result = pool.submit(
-                job.execute_in_process,
-                instance=instance,
-                raise_on_error=False,
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            ).result()
-        return [
-            _failure_text(event)
-            for event in result.all_events
-            if event.event_type is dg.DagsterEventType.STEP_FAILURE
-        ]
+            problems += _run_here(instance, REPORTS_JOB)
+        return PipelineResult(
+            progress, stored_before, tuple(problems), posts, _gallery_uri(ledger.root)
+        )
 
     def _wait(
         self,
@@ -201,6 +187,37 @@ class Pipeline:
             if now - quiet_since > quiet_seconds or now - last_change > self._max_quiet_seconds:
                 return progress
             time.sleep(_LOOK_SECONDS)
+
+
+def _gallery_uri(root: StorageRoot) -> str | None:
+    return root.uri(GALLERY_KEY) if root.exists(GALLERY_KEY) else None
+
+
+def _run_here(instance: dg.DagsterInstance, job_name: str) -> list[str]:
+    """Run a job in this process.
+
+    Returns:
+        What failed in it.
+    """
+    with without_beta_warnings():
+        definitions = load_code_location()
+        dg.Definitions.validate_loadable(definitions)
+        job = definitions.resolve_job_def(job_name)
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    # In a thread, since Dagster takes Ctrl-C for itself in the main one. The block waits for it, so
+    # that what is being sent is also recorded.
+    with ThreadPoolExecutor(1, thread_name_prefix=job_name) as pool:
+        result = pool.submit(
+            job.execute_in_process,
+            instance=instance,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        ).result()
+    return [
+        _failure_text(event)
+        for event in result.all_events
+        if event.event_type is dg.DagsterEventType.STEP_FAILURE
+    ]
 
 
 def _make_tables(instance: dg.DagsterInstance) -> None:

@@ -110,6 +110,8 @@ def print_result(console: Console, result: PipelineResult, *, storage_url: str) 
         f"{posts['other']} other"
     )
     console.print(f"Stored in: {storage_url}", soft_wrap=True)
+    if result.gallery_uri is not None:
+        console.print(f"Look at them: {result.gallery_uri}", soft_wrap=True)
     for clip in result.progress:
         if clip.state is not ClipState.STORED:
             reason = clip.reason or "not finished; run the same command again to carry on"

@@ -21,11 +21,9 @@ from tests.browser import TIMEOUT_SECONDS
 
 START_SECONDS = 120
 # Rendering takes its time on a machine that is busy with other tests.
-GENERATION_SECONDS = 240
-_UNFINISHED_RUNS = """{runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED]})
-  {... on Runs {results {jobName}}}}"""
-_UNFINISHED_BACKFILLS = """{partitionBackfillsOrError(filters: {statuses: [REQUESTED]})
-  {... on PartitionBackfills {results {id}}}}"""
+GENERATION_SECONDS = 400
+REPORTS = ("gallery", "generation_costs", "cost_report")
+_RUNS = """{runsOrError {... on Runs {results {status assetSelection {path}}}}}"""
 _LOCATIONS = """{workspaceOrError {... on Workspace {locationEntries {name loadStatus}}}}"""
 # Each line of the graph starts at the right of one node and ends at the left of another, in the
 # graph's own coordinates.
@@ -63,13 +61,18 @@ class DagsterUi:
         [entry] = self._ask(_LOCATIONS)["workspaceOrError"]["locationEntries"]
         return entry["name"] if entry["loadStatus"] == "LOADED" else None
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether no run is waiting or under way."""
-        runs = self._ask(_UNFINISHED_RUNS)["runsOrError"]["results"]
-        backfills = self._ask(_UNFINISHED_BACKFILLS)["partitionBackfillsOrError"]["results"]
+    def has_materialized(self, asset: str) -> bool:
+        """Whether a run that was asked for an asset has succeeded, and nothing is under way."""
+        runs = self._ask(_RUNS)["runsOrError"]["results"]
         pending = list((self.home / "storage" / "pending").glob("*"))
-        return not (runs or backfills or pending)
+        return (
+            not pending
+            and all(run["status"] in ("SUCCESS", "FAILURE", "CANCELED") for run in runs)
+            and any(
+                run["status"] == "SUCCESS" and {"path": [asset]} in (run["assetSelection"] or [])
+                for run in runs
+            )
+        )
 
     def _ask(self, query: str) -> dict[str, Any]:
         answer = httpx.post(f"{self.url}/graphql", json={"query": query}, timeout=30)
@@ -79,13 +82,18 @@ class DagsterUi:
 
 @contextmanager
 def running_dev(
-    folder: Path, settings: Mapping[str, str], *, latency_seconds: float = 0.5
+    folder: Path,
+    settings: Mapping[str, str],
+    *,
+    project: Path | None = None,
+    latency_seconds: float = 0.5,
 ) -> Iterator[DagsterUi]:
     """`sora-dagster dev` in a folder, in a process group of its own, which ends with the block.
 
     Arguments:
         folder: where its home and its output go.
         settings: environment variables, such as SORA_PROMPTS.
+        project: folder that it is started in, with or without a project; the same where not given.
         latency_seconds: how long the local Runware takes for a video.
     """
     environment = {
@@ -100,7 +108,7 @@ def running_dev(
                 *(sys.executable, "-m", "sora_dagster", "dev", f"--home={home}"),
                 *(f"--port={free_port()}", f"--latency={latency_seconds}"),
             ],
-            cwd=folder,
+            cwd=project or folder,
             env={**environment, **settings, "COLUMNS": "200"},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -177,6 +185,39 @@ def materialize_all(page: Page) -> None:
         page.get_by_role("button", name="All", exact=True).click()
         dialog.click()
     expect(launched).to_be_visible()
+
+
+def generate(page: Page, ui: DagsterUi, *, board: str, clips: int, videos: int) -> None:
+    """Materialize a storyboard, the dataset's clips and the reports; remixes follow by themselves.
+
+    Arguments:
+        page: a page.
+        ui: the UI.
+        board: name of the storyboard.
+        clips: how many the dataset has.
+        videos: how many takes are stored in the end, with shots and remixes.
+    """
+    open_group(page, ui, board)
+    materialize_all(page)
+    open_group(page, ui, "generative_video")
+    choose(page, 'key:"clip_requests" or key:"clips"')
+    # The dataset sensor makes the partitions.
+    expect(node(page, "clips")).to_contain_text(f"{clips} partitions")
+    materialize_all(page)
+    storage = ui.home / "storage"
+    assert wait_until(
+        lambda: (
+            len(list(storage.glob("clips/*/*/take-1/clip.json"))) == videos
+            and ui.has_materialized("clips")
+        ),
+        timeout_seconds=GENERATION_SECONDS,
+    )
+    open_group(page, ui, "generative_video")
+    choose(page, " or ".join(f'key:"{name}"' for name in REPORTS))
+    materialize_all(page)
+    assert wait_until(
+        lambda: ui.has_materialized("cost_report"), timeout_seconds=GENERATION_SECONDS
+    )
 
 
 def nodes(page: Page) -> Locator:

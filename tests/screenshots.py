@@ -14,16 +14,13 @@ from playwright.sync_api import Browser, Page, expect
 
 from sora_dagster.environment import example_boards, example_prompts
 from sora_dagster.generation.prompts import load_dataset
-from sora_dagster.processes import wait_until
 from sora_dagster.runware.models import Catalogue
 from tests.browser import running_browser
 from tests.dagster_ui import (
-    GENERATION_SECONDS,
     DagsterUi,
-    choose,
     dagster_page,
     expect_picture,
-    materialize_all,
+    generate,
     metadata,
     node,
     open_group,
@@ -33,7 +30,6 @@ from tests.dagster_ui import (
 
 WIDTH = 1400
 SHOTS = ("monsoon", "storm", "dawn", "dawn_departure", "dawn_close_up")
-REPORTS = ("gallery", "generation_costs", "cost_report")
 
 
 def main(folder: Path) -> None:
@@ -49,7 +45,9 @@ def main(folder: Path) -> None:
         running_browser() as browser,
     ):
         with dagster_page(browser) as page:
-            generate(page, ui)
+            dataset = load_dataset(example_prompts(), catalogue=Catalogue.builtin())
+            videos = len(SHOTS) + len(dataset.clips) + len(dataset.remix_cells)
+            generate(page, ui, board="mangrove", clips=len(dataset.clips), videos=videos)
         for name, view in {
             "asset-graph": asset_graph(browser, ui),
             "storyboard-graph": storyboard_graph(browser, ui),
@@ -60,30 +58,6 @@ def main(folder: Path) -> None:
         }.items():
             with view as page:
                 save(page, folder / f"{name}.png")
-
-
-def generate(page: Page, ui: DagsterUi) -> None:
-    """Materialize the storyboard, the clips and the reports; remixes follow by themselves."""
-    dataset = load_dataset(example_prompts(), catalogue=Catalogue.builtin())
-    wanted = len(SHOTS) + len(dataset.clips) + len(dataset.remix_cells)
-    open_group(page, ui, "mangrove")
-    materialize_all(page)
-    open_group(page, ui, "generative_video")
-    choose(page, 'key:"clip_requests" or key:"clips"')
-    expect(node(page, "clips")).to_contain_text(f"{len(dataset.clips)} partitions")
-    materialize_all(page)
-    assert wait_until(
-        lambda: len(list((ui.home / "storage").glob("clips/*/*/take-1/clip.json"))) == wanted
-        and ui.is_idle,
-        timeout_seconds=3 * GENERATION_SECONDS,
-    )
-    open_group(page, ui, "generative_video")
-    choose(page, " or ".join(f'key:"{name}"' for name in REPORTS))
-    materialize_all(page)
-    expect(node(page, "cost_report")).to_contain_text(
-        "Materialized", timeout=1000 * GENERATION_SECONDS
-    )
-    assert wait_until(lambda: ui.is_idle, timeout_seconds=GENERATION_SECONDS)
 
 
 @contextmanager

@@ -121,6 +121,12 @@ def test_the_example_dataset_goes_from_rows_to_stored_remixes_by_webhook_and_sen
     assert "2 submissions" in output
     assert f"{sum(charge['cost'] for charge in charges(tmp_path)):.2f} USD in all" in output
 
+    # The page that the output names shows every clip.
+    [page] = re.findall(r"Look at them: file://(\S+)", output)
+    for manifest in stored.values():
+        assert manifest is not None
+        assert manifest.videos[0].key in Path(page).read_text()
+
     # Everything went by webhook: nobody polled before a marker came, and none is left.
     root = ledger_of(tmp_path).root
     for folder in ("pending", "inbox"):

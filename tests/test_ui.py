@@ -9,20 +9,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from sora_dagster.environment import example_boards
 from sora_dagster.media.verdicts import CHECKS
-from sora_dagster.processes import wait_until
 from tests.browser import opened
 from tests.dagster_ui import (
-    GENERATION_SECONDS,
+    REPORTS,
     DagsterUi,
-    choose,
     dagster_page,
     edges,
     expect_picture,
-    materialize_all,
+    generate,
     metadata,
     node,
     node_names,
@@ -46,7 +44,6 @@ FAMILY = {
     ("dawn", "dawn_close_up"),
 }
 SHOTS = {name for edge in FAMILY for name in edge}
-REPORTS = ("gallery", "generation_costs", "cost_report")
 
 
 @dataclass(frozen=True)
@@ -74,32 +71,8 @@ def studio(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     settings = {"SORA_PROMPTS": str(prompts), "SORA_BOARDS": str(board)}
     with running_dev(folder, settings) as ui:
         with dagster_page(browser) as page:
-            generate(page, ui)
+            generate(page, ui, board="mangrove", clips=2, videos=8)
         yield Studio(ui, board)
-
-
-def generate(page: Page, ui: DagsterUi) -> None:
-    """Materialize the storyboard, the dataset's clips and then the reports."""
-    open_group(page, ui, "mangrove")
-    materialize_all(page)
-    open_group(page, ui, "generative_video")
-    choose(page, 'key:"clip_requests" or key:"clips"')
-    # The dataset sensor makes the partitions.
-    expect(node(page, "clips")).to_contain_text("2 partitions")
-    materialize_all(page)
-    assert wait_until(
-        lambda: (
-            len(list((ui.home / "storage").glob("clips/*/*/take-1/clip.json"))) == 8 and ui.is_idle
-        ),
-        timeout_seconds=GENERATION_SECONDS,
-    )
-    open_group(page, ui, "generative_video")
-    choose(page, " or ".join(f'key:"{name}"' for name in REPORTS))
-    materialize_all(page)
-    expect(node(page, "cost_report")).to_contain_text(
-        "Materialized", timeout=1000 * GENERATION_SECONDS
-    )
-    assert wait_until(lambda: ui.is_idle, timeout_seconds=GENERATION_SECONDS)
 
 
 def test_a_storyboard_is_drawn_as_the_family_that_it_is(browser: Browser, studio: Studio) -> None:
