@@ -90,20 +90,26 @@ class RunChecks:
         self.blocked: dict[str, str] = {}
 
     def judge(self, manifest: ClipManifest, root: StorageRoot) -> None:
-        """Check a clip whose materialization is logged, and log what was found."""
+        """Check a clip whose materialization is logged, and log what was found.
+
+        Where another run that is under way will check it too, what was found is left to that run.
+        """
         checks, name = self._checks, manifest.request.name
         verdicts = checks.judge(manifest, self._catalogue, root)
-        target = _newest_materialization(self._context.instance, manifest)
-        events = check_events(checks, manifest, verdicts, target)
-        for event in events:
-            self._log(event)
-        self._make_newest(events)
+        key = dg.AssetKey(manifest.asset.split("/"))
+        is_left = bool(verdicts) and self._is_left_to_another_run(
+            dg.AssetCheckKey(key, verdicts[0].name), manifest.request.partition
+        )
+        if not is_left:
+            target = _newest_materialization(self._context.instance, manifest)
+            for event in check_events(checks, manifest, verdicts, target):
+                self._log(event)
         for verdict in verdicts:
             if not verdict.passed:
                 self._context.log.warning(f"{name}: {verdict.name}: {verdict.description}")
         if blocking := checks.blocks(verdicts):
             self.blocked[name] = blocked_sentence(blocking, verdicts)
-        if manifest.request.board is None:
+        if manifest.request.board is None and not is_left:
             self._verdicts.setdefault(manifest.asset, {})[name] = verdicts
 
     def has_judged(self, manifest: ClipManifest) -> bool:
@@ -136,31 +142,31 @@ class RunChecks:
         """Log the check that sums up what the run stored of each asset."""
         for asset, verdicts in self._verdicts.items():
             event = quality_event(asset, verdicts)
-            self._log(event)
-            storage = self._context.instance.event_log_storage
-            [newest] = storage.get_asset_check_execution_history(event.asset_check_key, limit=1)
-            if newest.run_id != self._context.run.run_id:
-                self._context.instance.report_runless_asset_event(event)
-
-    def _make_newest(self, events: Sequence[dg.AssetCheckEvaluation]) -> None:
-        """Have Dagster take a clip's checks for its newest.
-
-        It goes by when a run planned its checks. Where another run has checked the clip since then,
-        these would count for older, though they are of the newest materialization, and the clip
-        would be shown as not checked.
-        """
-        instance = self._context.instance
-        if events and not self._is_newest(events[0].asset_check_key, events[0].partition):
-            for event in events:
-                instance.report_runless_asset_event(event)
+            if not self._is_left_to_another_run(event.asset_check_key, None):
+                self._log(event)
 
     def _is_newest(self, check: dg.AssetCheckKey, partition: str | None) -> bool:
+        return any(info.is_current for info in self._newest(check, partition))
+
+    def _is_left_to_another_run(self, check: dg.AssetCheckKey, partition: str | None) -> bool:
+        """Whether another run, which is under way, has planned a check and not made it yet.
+
+        Dagster takes the check that was planned or made last for the newest: one that is made
+        before another run makes what it has planned would hide the other's for good, and the clip
+        would be shown as not checked.
+        """
+        for info in self._newest(check, partition):
+            if info.latest_execution_status.value == "PLANNED":
+                run = self._context.instance.get_run_by_id(info.latest_planned_run_id)
+                if run is not None and run.run_id != self._context.run.run_id:
+                    return not run.is_finished
+        return False
+
+    def _newest(self, check: dg.AssetCheckKey, partition: str | None) -> list[Any]:
         found = self._context.instance.event_log_storage.get_asset_check_partition_info(
             [check], partition_keys=None if partition is None else [partition]
         )
-        return bool(found) and all(
-            info.is_current for info in found if info.partition_key == partition
-        )
+        return [info for info in found if info.partition_key == partition]
 
     def _log(self, event: dg.AssetCheckEvaluation) -> None:
         # Dagster takes these events, and its annotation leaves them out.

@@ -5,14 +5,19 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sora_dagster.generation.cost_rows import CostLine
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _USED, _WASTED, _OUTSTANDING = "#3b6fb6", "#d1495b", "#c9ced6"
 _TEXT = "#3a3f47"
 _MOST_DAYS = 31
 _MOST_NAMES = 8
 _MOST_DATES = 4
+_STEPS = 5
 
 
 def plot_costs(
@@ -71,6 +76,7 @@ def _bars(axes: object, lines: Sequence[CostLine], *, horizontal: bool) -> None:
         axes.set_xticks(shown, [names[index] for index in shown])
         # A single day is a bar, not a wall.
         axes.set_xlim(-0.8, max(len(lines), 4) - 0.2)
+        axes.margins(y=0.08)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=_TEXT, labelsize=9)
 
@@ -84,5 +90,23 @@ def _png_of(figure: object) -> bytes:
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     small = io.BytesIO()
-    Image.open(drawn).convert("RGB").quantize(16).save(small, format="png", optimize=True)
+    picture = Image.open(drawn).convert("RGB")
+    reduced = picture.quantize(palette=_palette(), dither=Image.Dither.NONE)
+    reduced.save(small, format="png", optimize=True)
     return small.getvalue()
+
+
+def _palette() -> Image.Image:
+    """Each colour of the plot, and its steps towards white, which edges have."""
+    from PIL import Image, ImageColor
+
+    colours = [ImageColor.getrgb(name) for name in (_USED, _WASTED, _OUTSTANDING, _TEXT, "#000000")]
+    steps = [
+        round(part + (255 - part) * step / _STEPS)
+        for colour in colours
+        for step in range(_STEPS + 1)
+        for part in colour[:3]
+    ]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(steps)
+    return palette

@@ -55,9 +55,13 @@ def clip_metadata(manifest: ClipManifest, root: StorageRoot) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     if picture := _thumbnail(manifest, root):
         metadata["thumbnail"] = picture
+    metadata |= {"play": link_metadata(root, first.key), "prompt": spec.prompt}
+    parent = manifest.request.parent
+    if parent is not None:
+        metadata["parent"] = dg.MetadataValue.asset(dg.AssetKey(parent.asset.split("/")))
+        if manifest.request.partition is not None:
+            metadata["parent_partition"] = parent.clip
     metadata |= {
-        "play": link_metadata(root, first.key),
-        "prompt": spec.prompt,
         "cost_usd": manifest.cost_usd,
         "generation_seconds": manifest.generation_seconds,
         "duration_seconds": first.duration_seconds,
@@ -68,15 +72,13 @@ def clip_metadata(manifest: ClipManifest, root: StorageRoot) -> dict[str, Any]:
     if spec.tags:
         metadata["tags"] = ", ".join(spec.tags)
     if first.seed is not None:
-        metadata["seed"] = first.seed
+        # A text: a number would be plotted, and a line of seeds says nothing.
+        metadata["seed"] = str(first.seed)
     if manifest.cost_is_estimate:
         metadata["cost_is_estimate"] = True
     if first.nsfw is not None:
         metadata["nsfw"] = any(video.nsfw for video in manifest.videos)
-    if parent := manifest.request.parent:
-        metadata["parent"] = dg.MetadataValue.asset(dg.AssetKey(parent.asset.split("/")))
-        if manifest.request.partition is not None:
-            metadata["parent_partition"] = parent.clip
+    if parent is not None:
         metadata["parent_take"] = parent.take
         metadata["parent_video_id"] = parent.video_id
     if len(manifest.videos) > 1:

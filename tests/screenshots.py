@@ -29,6 +29,8 @@ from tests.dagster_ui import (
 )
 
 WIDTH = 1400
+# Nodes of a large graph show their state only where there is room for it.
+LARGE_GRAPH_WIDTH = 1800
 SHOTS = ("monsoon", "storm", "dawn", "dawn_departure", "dawn_close_up")
 
 
@@ -62,8 +64,7 @@ def main(folder: Path) -> None:
 
 @contextmanager
 def asset_graph(browser: Browser, ui: DagsterUi) -> Iterator[Page]:
-    # Wide enough for the nodes to show their state.
-    with dagster_page(browser, width=1900, height=820) as page:
+    with dagster_page(browser, width=LARGE_GRAPH_WIDTH, height=740) as page:
         page.goto(ui.url)
         page.get_by_role("button", name="Hide navigation").click()
         open_group(page, ui, "generative_video")
@@ -73,7 +74,7 @@ def asset_graph(browser: Browser, ui: DagsterUi) -> Iterator[Page]:
 
 @contextmanager
 def storyboard_graph(browser: Browser, ui: DagsterUi) -> Iterator[Page]:
-    with dagster_page(browser, width=WIDTH, height=700) as page:
+    with dagster_page(browser, width=WIDTH, height=800) as page:
         page.goto(ui.url)
         page.get_by_role("button", name="Hide navigation").click()
         open_group(page, ui, "mangrove")
@@ -96,10 +97,10 @@ def checks(browser: Browser, ui: DagsterUi) -> Iterator[Page]:
     with dagster_page(browser, width=WIDTH, height=760) as page:
         page.goto(f"{ui.url}/assets/clips")
         page.get_by_role("tab", name="Checks").click()
-        page.get_by_text("not_black", exact=True).click()
+        page.get_by_text("not_black", exact=True).first.click()
         page.get_by_role("tab", name="Partitions").last.click()
-        page.get_by_text("glass-cello", exact=True).click()
-        expect(page.get_by_text("black_fraction", exact=True)).to_be_visible()
+        page.get_by_text("glass-cello", exact=True).first.click()
+        expect(page.get_by_text("black_fraction", exact=True).first).to_be_visible()
         yield page
 
 
@@ -122,12 +123,11 @@ def gallery(browser: Browser, ui: DagsterUi) -> Iterator[Page]:
 
 def save(page: Page, path: Path) -> None:
     """Take a picture, small enough for a repository."""
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    if picture.width > WIDTH:
-        height = round(picture.height * WIDTH / picture.width)
-        picture = picture.resize((WIDTH, height), Image.Resampling.LANCZOS)
+    # Dialogs fade in; with animations disabled they are there at once.
+    picture = Image.open(io.BytesIO(page.screenshot(animations="disabled"))).convert("RGB")
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    palette = picture.quantize(256)
+    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def test_a_clips_page_shows_its_picture_what_it_cost_and_its_checks(
         expect_picture(page, "thumbnail")
         page.get_by_role("button", name="Close").click()
 
-        play = metadata(page, "play").get_by_role("link").get_attribute("href")
+        play = metadata(page, "play").get_by_role("link").first.get_attribute("href")
         assert play is not None
         assert page.request.get(play).headers["content-type"] == "video/mp4"
 

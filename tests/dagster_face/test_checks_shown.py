@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from sora_dagster.checks import RunChecks
 from sora_dagster.clip_stream import Arrival, ClipStream
 from sora_dagster.generation.collector import Collector, Round
 from sora_dagster.media.verdicts import CHECKS
@@ -85,3 +86,22 @@ def test_the_checks_of_a_run_by_hand_are_shown_though_another_collected_meanwhil
     assert [result.success for result in collected] == [True]
     assert shown(stack, "clips") == {clip: {True} for clip in clips}
     assert newest_quality_run(stack) != collected[0].run_id
+
+
+def test_checks_that_a_run_did_not_come_to_are_made_by_the_next(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.write({"id": "fox"})
+    stack.run_job("request_clips")
+
+    def ended(*_arguments: Any) -> None:
+        raise RuntimeError("the run ends here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunChecks, "judge", ended)
+        assert not stack.run_job("collect_clips").success
+    assert len(stack.events("clips", "fox")) == 1
+    assert shown(stack, "clips") == {}
+    assert stack.run_job("collect_clips").success
+    assert len(stack.events("clips", "fox")) == 1
+    assert shown(stack, "clips") == {"fox": {True}}
