@@ -14,10 +14,8 @@ from dagster_shared.libraries import DagsterLibraryRegistry
 
 if TYPE_CHECKING:
     from sora_dagster.assets import build_clip_assets, build_remix_assets
-    from sora_dagster.board_assets import build_storyboard_assets
-    from sora_dagster.cost_assets import build_cost_assets
+    from sora_dagster.boards.assets import build_storyboard_assets
     from sora_dagster.environment import Settings, build_definitions
-    from sora_dagster.gallery_asset import build_gallery_asset
     from sora_dagster.generation.clip_checks import OwnCheck, build_clip_checks
     from sora_dagster.generation.stored import StoredClip
     from sora_dagster.graph import VideoGraph
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
     from sora_dagster.io_manager import ClipIOManager
     from sora_dagster.jobs import build_collect_job, build_request_job
     from sora_dagster.media.checks import CheckThresholds
+    from sora_dagster.reports.cost_assets import build_cost_assets
+    from sora_dagster.reports.gallery_asset import build_gallery_asset
     from sora_dagster.resources import ClipStorageResource, RunwareResource
     from sora_dagster.schedules import build_generation_schedule
     from sora_dagster.sensors import build_completion_sensor, build_dataset_sensor
@@ -73,15 +73,15 @@ _HOMES = {
     "build_clip_checks": "generation.clip_checks",
     "build_collect_job": "jobs",
     "build_completion_sensor": "sensors",
-    "build_cost_assets": "cost_assets",
+    "build_cost_assets": "reports.cost_assets",
     "build_dataset_sensor": "sensors",
     "build_definitions": "environment",
-    "build_gallery_asset": "gallery_asset",
+    "build_gallery_asset": "reports.gallery_asset",
     "build_generation_schedule": "schedules",
     "build_prune_job": "housekeeping_jobs",
     "build_remix_assets": "assets",
     "build_request_job": "jobs",
-    "build_storyboard_assets": "board_assets",
+    "build_storyboard_assets": "boards.assets",
     "build_verify_job": "housekeeping_jobs",
 }
 

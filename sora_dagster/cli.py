@@ -399,8 +399,8 @@ def _run_pipeline(
 ) -> None:
     from rich.console import Console
 
+    from sora_dagster.console_output import ProgressBar, print_result
     from sora_dagster.pipeline import Pipeline
-    from sora_dagster.report import ProgressBar, print_result
 
     settings.runware().run_limit_usd()
     # Where the output goes to a file or a pipe, nothing needs to be folded.

@@ -11,15 +11,15 @@ from pathlib import Path
 import dagster as dg
 
 from sora_dagster.assets import build_clip_assets, build_remix_assets
-from sora_dagster.board_assets import build_board_or_problem
-from sora_dagster.cost_assets import build_cost_assets
-from sora_dagster.gallery_asset import build_gallery_asset
+from sora_dagster.boards.assets import build_board_or_problem
 from sora_dagster.generation.clip_checks import ClipChecks
 from sora_dagster.generation.delivery import DeliverySetting, parse_delivery
 from sora_dagster.graph import VideoGraph, without_beta_warnings
 from sora_dagster.housekeeping_jobs import build_prune_job, build_verify_job
 from sora_dagster.io_manager import ClipIOManager
 from sora_dagster.jobs import build_collect_job, build_request_job
+from sora_dagster.reports.cost_assets import build_cost_assets
+from sora_dagster.reports.gallery_asset import build_gallery_asset
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.runware.transport import DEFAULT_BASE_URL

@@ -15,7 +15,6 @@ import dagster as dg
 
 from sora_dagster.code_location_loader import load_code_location
 from sora_dagster.environment import REPORTS_JOB, Settings
-from sora_dagster.gallery_page import GALLERY_KEY
 from sora_dagster.generation.lease import is_live
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.prompts import PromptDataset
@@ -24,6 +23,7 @@ from sora_dagster.jobs import REQUEST_JOB
 from sora_dagster.local_home import LocalHome
 from sora_dagster.local_stack import dagster_daemon
 from sora_dagster.progress import ClipProgress, ClipState, DatasetProgress, count
+from sora_dagster.reports.gallery_page import GALLERY_KEY
 from sora_dagster.run_facts import OTHER_POSTS_TAG, POLL_POSTS_TAG, SUBMISSION_POSTS_TAG
 from sora_dagster.storage import StorageRoot
 

@@ -14,7 +14,7 @@ import numpy as np
 from av.video.stream import VideoStream
 from PIL import Image
 
-from sora_dagster.gallery_page import (
+from sora_dagster.reports.gallery_page import (
     GALLERY_KEY,
     GalleryEntry,
     GalleryVideo,

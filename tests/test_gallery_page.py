@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sora_dagster.gallery_page import (
+from sora_dagster.reports.gallery_page import (
     GALLERY_KEY,
     GalleryEntry,
     entry_id,
@@ -299,7 +299,7 @@ def test_a_thousand_clips_stay_lean() -> None:
 
 
 def test_colours_of_text_contrast_with_their_grounds() -> None:
-    style = (files("sora_dagster") / "gallery_template" / "style.css").read_text()
+    style = (files("sora_dagster.reports") / "gallery_template" / "style.css").read_text()
     light, dark = (
         dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block))
         for block in re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)

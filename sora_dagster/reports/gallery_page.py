@@ -330,4 +330,4 @@ def _script(name: str) -> str:
 
 
 def _template(name: str) -> str:
-    return (files("sora_dagster") / "gallery_template" / name).read_text(encoding="utf-8")
+    return (files("sora_dagster.reports") / "gallery_template" / name).read_text(encoding="utf-8")

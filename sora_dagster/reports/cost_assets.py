@@ -6,14 +6,14 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.cost_plot import plot_costs
 from sora_dagster.generation.cost_rows import CostLine, cost_line, cost_lines
 from sora_dagster.generation.cost_table import costs_key, read_costs, write_costs
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.task_costs import walk_costs
 from sora_dagster.graph import CODE_VERSION, VideoGraph
 from sora_dagster.metadata import link_metadata
-from sora_dagster.report_automation import at_most_every
+from sora_dagster.reports.automation import at_most_every
+from sora_dagster.reports.cost_plot import plot_costs
 from sora_dagster.resources import ClipStorageResource
 
 _MOST_LINES = 100

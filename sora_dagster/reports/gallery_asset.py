@@ -6,7 +6,14 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.gallery_page import (
+from sora_dagster.generation.clips import ClipRequest
+from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.records import ClipManifest
+from sora_dagster.generation.stored_library import FailedTake, read_library
+from sora_dagster.graph import CODE_VERSION, VideoGraph
+from sora_dagster.metadata import link_metadata
+from sora_dagster.reports.automation import at_most_every
+from sora_dagster.reports.gallery_page import (
     GALLERY_KEY,
     GalleryEntry,
     GalleryVideo,
@@ -14,13 +21,6 @@ from sora_dagster.gallery_page import (
     relative_href,
     render_gallery,
 )
-from sora_dagster.generation.clips import ClipRequest
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.records import ClipManifest
-from sora_dagster.generation.stored_library import FailedTake, read_library
-from sora_dagster.graph import CODE_VERSION, VideoGraph
-from sora_dagster.metadata import link_metadata
-from sora_dagster.report_automation import at_most_every
 from sora_dagster.resources import ClipStorageResource
 from sora_dagster.storage import ObjectAttributes
 

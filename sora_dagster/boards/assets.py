@@ -9,8 +9,8 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.board_estimate import estimate_board
-from sora_dagster.board_run import BoardLimits, BoardRun, ShotEnd
+from sora_dagster.boards.estimate import estimate_board
+from sora_dagster.boards.run import BoardLimits, BoardRun, ShotEnd
 from sora_dagster.checks import RunChecks, check_specs
 from sora_dagster.events import clip_event, failure_event, row_data_version
 from sora_dagster.generation.clip_checks import ClipChecks
