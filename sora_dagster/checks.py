@@ -6,12 +6,6 @@ from typing import Any, cast
 
 import dagster as dg
 
-# Dagster has no public name for what a check was made of; without it, it takes the check of a
-# partition for one of an older materialization, and shows it as not made.
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluationTargetMaterializationData,
-)
-
 from sora_dagster.generation.clip_checks import (
     QUALITY,
     ClipChecks,
@@ -116,8 +110,9 @@ class RunChecks:
         """Whether the checks of a clip's newest materialization are known to Dagster."""
         names = self._checks.all_names
         key = dg.AssetKey(manifest.asset.split("/"))
+        # They are logged in this order, so the last tells of all.
         return not names or self._is_newest(
-            dg.AssetCheckKey(key, names[0]), manifest.request.partition
+            dg.AssetCheckKey(key, names[-1]), manifest.request.partition
         )
 
     def judge_stored(self, ledger: Ledger, asset: str, clips: Sequence[str] | None) -> None:
@@ -209,12 +204,7 @@ def quality_event(
                 )
                 for clip, verdict in failed[:_MOST_ROWS]
             ],
-            schema=dg.TableSchema(
-                columns=[
-                    dg.TableColumn(name, "string")
-                    for name in ("clip", "check", "severity", "found")
-                ]
-            ),
+            schema=dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in _COLUMNS]),
         )
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(asset.split("/")),
@@ -226,9 +216,19 @@ def quality_event(
     )
 
 
-def _newest_materialization(
-    instance: dg.DagsterInstance, manifest: ClipManifest
-) -> AssetCheckEvaluationTargetMaterializationData | None:
+def _newest_materialization(instance: dg.DagsterInstance, manifest: ClipManifest) -> Any:
+    """What the checks of a clip are made of, in Dagster's form; None where that is not to be had.
+
+    Without it Dagster takes the check of a partition for one of an older materialization, and shows
+    it as not made.
+    """
+    try:
+        # There is no public name for it.
+        from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+            AssetCheckEvaluationTargetMaterializationData as Target,
+        )
+    except ImportError:
+        return None
     partition = manifest.request.partition
     records = instance.fetch_materializations(
         dg.AssetRecordsFilter(
@@ -237,22 +237,17 @@ def _newest_materialization(
         ),
         limit=1,
     ).records
-    return next(
-        (
-            AssetCheckEvaluationTargetMaterializationData(
-                storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
-            )
-            for record in records
-        ),
-        None,
-    )
+    if not records:
+        return None
+    newest = records[0]
+    return Target(storage_id=newest.storage_id, run_id=newest.run_id, timestamp=newest.timestamp)
 
 
 def check_events(
     checks: ClipChecks,
     manifest: ClipManifest,
     verdicts: Sequence[ClipVerdict],
-    target: AssetCheckEvaluationTargetMaterializationData | None,
+    target: Any,
 ) -> list[dg.AssetCheckEvaluation]:
     """The evaluations that tell what the checks say of a stored clip.
 

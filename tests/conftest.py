@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from playwright.sync_api import Browser
 
 from sora_dagster.generation.ledger import Ledger
@@ -17,6 +19,12 @@ from tests.browser import running_browser
 from tests.s3_server import make_bucket, running_s3, s3_environment
 from tests.sandbox_server import Sandbox, sandbox_process
 from tests.store_faults import FaultyStore, faulty_store
+
+# How long an example takes is the machine's affair, and says nothing of the code.
+hypothesis_settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("untimed")
 
 
 @dataclass

@@ -190,3 +190,33 @@ def test_resolving_a_clip_that_was_never_asked_for_is_said(folder: Path) -> None
     result = run(folder, "resolve", "fox", "--give-up", "--storage=clips")
     assert result.returncode == 1
     assert "never asked for" in result.stderr
+
+
+def test_a_link_plays_a_stored_clip(folder: Path, sandbox: Sandbox) -> None:
+    local = {"RUNWARE_API_KEY": KEY, "RUNWARE_BASE_URL": sandbox.base_url}
+    (folder / "prompts.yaml").write_text("clips: [{id: fox, prompt: a fox}]")
+    assert run(folder, "generate", "prompts.yaml", **local).returncode == 0
+    result = run(folder, "link", "fox")
+    assert result.returncode == 0, result.stderr
+    assert Path(result.stdout.strip().removeprefix("file://")).read_bytes()[4:8] == b"ftyp"
+    unknown = run(folder, "link", "ox")
+    assert unknown.returncode == 1
+    assert "clips/ox is not stored" in unknown.stderr
+
+
+def test_the_viewer_says_where_it_listens_and_which_port_is_taken(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = run(folder, "viewer", f"--port={port}")
+    assert result.returncode == 1
+    assert f"cannot listen at 127.0.0.1:{port}" in result.stderr
+
+
+@pytest.mark.parametrize("wait", ["soon", "0", "inf", "nan"])
+def test_a_wait_that_is_no_number_of_seconds_is_said(folder: Path, wait: str) -> None:
+    result = run(folder, "verify", SORA_WEBHOOK_WAIT=wait)
+    assert result.returncode == 1
+    assert f"SORA_WEBHOOK_WAIT is {wait!r}" in result.stderr
+    assert "Traceback" not in result.stderr
