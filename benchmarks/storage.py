@@ -1,7 +1,7 @@
 """Streaming finished videos into the store, against a bare copy of the same bytes.
 
     python benchmarks/storage.py [--quick] [--stores file s3] [--sizes 5MB 50MB 1GiB]
-                                 [--at-once 1 16] [--pairs N] [--folder FOLDER]
+                                 [--at-once 1 16] [--rounds N] [--folder FOLDER]
 
 Ours is `Downloader.fetch`: addresses checked, hashed, resumable, whole or not at all. The bare copy
 is the least that moves the bytes: into a folder, httpx's stream written to a file; into S3, httpx's
@@ -9,16 +9,20 @@ stream given to obstore's `put`. Both read from one loopback server in a process
 both write to a bare server in another process, which forgets the bytes: moto's would be what is
 measured.
 
-Every measurement is a process of its own. Pairs of them run one right after the other, first the
-one and then the other way round; the ratio is the median over the pairs of our speed by that of the
-bare copy. Small files are fetched again and again until 256 MB have passed. Where other programs
-have the cores too, the CPU time tells more than the speed. Peak memory is that of the whole process
+A third copy, bare but for a SHA-256 of what passes, tells how much of the distance is the hash.
+Ours owes it to its user: it is a clip's data version, and what `verify` holds the video to.
+
+Every measurement is a process of its own. The three run one right after the other, each time in
+another order; a ratio is the median over these rounds of our speed by that of the other. Small
+files are fetched again and again until 256 MB have passed. Where other programs have the cores too,
+the CPU time tells more than the speed. Peak memory is that of the whole process
 (VmHWM). All figures are medians. Files are deleted as soon as they are measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -36,9 +40,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-Who = Literal["bare", "ours"]
+Who = Literal["bare", "hashing", "ours"]
 SIZES = {"5MB": 5_000_000, "50MB": 50_000_000, "256MiB": 256 << 20, "1GiB": 1 << 30}
 _LEAST_BYTES = 256_000_000
 _ROOM = 1.2
@@ -93,18 +97,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """All measurements of one case, pair by pair."""
+    """All measurements of one case, round by round."""
 
     case: Case
-    bare: list[Measured]
-    ours: list[Measured]
+    measured: dict[Who, list[Measured]]
 
-    @property
-    def ratio(self) -> float:
-        """Our speed by that of the bare copy."""
+    def ratio_to(self, other: Who) -> float:
+        """Our speed by that of another copy."""
         return statistics.median(
-            ours.megabytes_per_second / bare.megabytes_per_second
-            for ours, bare in zip(self.ours, self.bare, strict=True)
+            ours.megabytes_per_second / others.megabytes_per_second
+            for ours, others in zip(self.measured["ours"], self.measured[other], strict=True)
         )
 
 
@@ -132,12 +134,22 @@ def copies_of(who: Who, store: str, source: str, target: str) -> Callable[[str, 
 
         return ours
     http = httpx.Client()
+
+    def passing(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        digest = hashlib.sha256()
+        for chunk in chunks:
+            digest.update(chunk)
+            yield chunk
+
+    def body_of(response: httpx.Response) -> Iterator[bytes]:
+        return passing(response.iter_raw()) if who == "hashing" else response.iter_raw()
+
     if store == "file":
 
         def into_file(key: str, size: int) -> int:
             path = Path(target, key)
             with http.stream("GET", f"{source}/{size}") as response, path.open("wb") as file:
-                for chunk in response.iter_raw():
+                for chunk in body_of(response):
                     file.write(chunk)
             return path.stat().st_size
 
@@ -148,7 +160,7 @@ def copies_of(who: Who, store: str, source: str, target: str) -> Callable[[str, 
 
     def into_s3(key: str, size: int) -> int:
         with http.stream("GET", f"{source}/{size}") as response:
-            obstore.put(bucket, key, response.iter_raw())
+            obstore.put(bucket, key, body_of(response))
         return obstore.head(bucket, key)["size"]
 
     return into_s3
@@ -201,23 +213,22 @@ def measure(who: Who, case: Case, source: str, sink: str, folder: Path) -> Measu
         return Measured(**json.loads(ended.stdout))
 
 
-def pairs_of(case: Case, is_quick: bool) -> int:
-    """How many pairs of measurements a case is worth."""
+def rounds_of(case: Case, is_quick: bool) -> int:
+    """How many rounds of measurements a case is worth."""
     if case.store == "file" and case.total_bytes > _MOST_CACHED_BYTES:
         # The disk decides how long this takes, which is long: the row is there for its memory.
         return 1
     return 3 if is_quick or case.total_bytes > 1 << 30 else 5
 
 
-def measured_row(case: Case, pairs: int, source: str, sink: str, folder: Path) -> Row:
+def measured_row(case: Case, rounds: int, source: str, sink: str, folder: Path) -> Row:
     """All measurements of one case."""
-    row = Row(case, [], [])
-    for number in range(pairs):
-        order: list[Who] = ["bare", "ours"] if number % 2 == 0 else ["ours", "bare"]
-        for who in order:
-            (row.ours if who == "ours" else row.bare).append(
-                measure(who, case, source, sink, folder)
-            )
+    copies: tuple[Who, ...] = get_args(Who)
+    row = Row(case, {who: [] for who in copies})
+    for number in range(rounds):
+        first = number % len(copies)
+        for who in (*copies[first:], *copies[:first]):
+            row.measured[who].append(measure(who, case, source, sink, folder))
     return row
 
 
@@ -243,7 +254,7 @@ def servers(folder: Path) -> Iterator[tuple[str, str]]:
 
 def table_of(rows: Sequence[Row]) -> str:
     """The table of what was measured, in Markdown."""
-    headings = ["into", "file size", "at once", "ratio"]
+    headings = ["into", "file size", "at once", "ours / bare", "ours / hashing"]
     figures = {"MB/s": ".0f", "CPU s/GB": ".2f", "peak MiB": ".0f"}
     headings += [f"{who}: {figure}" for who in ("bare", "ours") for figure in figures]
     table = [headings, ["---", "---"] + ["---:"] * (len(headings) - 2)]
@@ -252,9 +263,10 @@ def table_of(rows: Sequence[Row]) -> str:
             {"file": "folder", "s3": "S3"}[row.case.store],
             re.sub("([MG])", r" \1", row.case.size),
             str(row.case.at_once),
-            f"{row.ratio:.2f}",
+            f"{row.ratio_to('bare'):.2f}",
+            f"{row.ratio_to('hashing'):.2f}",
         ]
-        for measured in (row.bare, row.ours):
+        for measured in (row.measured["bare"], row.measured["ours"]):
             for field, form in zip(fields(Measured), figures.values(), strict=True):
                 cells.append(format(median_of(measured, field.name), form))
         table.append(cells)
@@ -266,7 +278,7 @@ def growth_of(rows: Sequence[Row]) -> list[str]:
     lines = []
     for store, at_once in dict.fromkeys((row.case.store, row.case.at_once) for row in rows):
         peaks = {
-            row.case.size: median_of(row.ours, "peak_mib")
+            row.case.size: median_of(row.measured["ours"], "peak_mib")
             for row in rows
             if (row.case.store, row.case.at_once) == (store, at_once)
         }
@@ -286,8 +298,8 @@ def main() -> None:
     parser.add_argument("--stores", nargs="+", choices=("file", "s3"), default=["file", "s3"])
     parser.add_argument("--sizes", nargs="+", choices=tuple(SIZES), default=["5MB", "50MB", "1GiB"])
     parser.add_argument("--at-once", nargs="+", type=int, default=[1, 16])
-    parser.add_argument("--pairs", type=int, help="pairs of measurements, instead of 1 to 5")
-    parser.add_argument("--quick", action="store_true", help="256MiB in place of 1GiB, 3 pairs")
+    parser.add_argument("--rounds", type=int, help="rounds of measurements, instead of 1 to 5")
+    parser.add_argument("--quick", action="store_true", help="256MiB in place of 1GiB, 3 rounds")
     parser.add_argument("--folder", type=Path, help="where files go; default: the system's choice")
     for hidden in ("--run", "--source", "--target"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
@@ -312,9 +324,9 @@ def main() -> None:
                 if case.store == "file" and free < case.total_bytes * _ROOM:
                     print(f"left out, {free >> 20} MiB of disk are free: {case}", flush=True)
                     continue
-                pairs = options.pairs or pairs_of(case, options.quick)
-                rows.append(measured_row(case, pairs, source, sink, folder))
-                print(f"{case}: {rows[-1].ratio:.2f}", flush=True)
+                rounds = options.rounds or rounds_of(case, options.quick)
+                rows.append(measured_row(case, rounds, source, sink, folder))
+                print(f"{case}: {rows[-1].ratio_to('bare'):.2f}", flush=True)
     print(f"\n{table_of(rows)}\n\nOur peak of memory, by the size of the files:\n")
     print("\n".join(growth_of(rows)))
     print(
