@@ -46,7 +46,7 @@ def create_app(root: StorageRoot) -> Starlette:
         try:
             info = root.info(key)
             if info is None:
-                return PlainTextResponse(f"there is no {key}", status_code=404)
+                return PlainTextResponse(_absent(key), status_code=404)
             kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
             if root.can_presign and kind.startswith(("video/", "image/")):
                 signed = root.presign("GET", key, _SIGNED_SECONDS)
@@ -75,7 +75,7 @@ def create_app(root: StorageRoot) -> Starlette:
                 headers=headers,
             )
         except ObjectMissingError:
-            return PlainTextResponse(f"there is no {key}", status_code=404)
+            return PlainTextResponse(_absent(key), status_code=404)
         except StorageError as error:
             return PlainTextResponse(str(error), status_code=503)
 
@@ -126,6 +126,12 @@ def requested_range(header: str | None, size_bytes: int) -> tuple[int, int] | No
         return max(0, size_bytes - int(last)), size_bytes
     start = min(int(first), size_bytes)
     return start, max(start, min(size_bytes, int(last) + 1 if last else size_bytes))
+
+
+def _absent(key: str) -> str:
+    if f"/{key}" == GALLERY_PATH:
+        return "There is no gallery yet: materialize the asset gallery, then load this page anew."
+    return f"there is no {key}"
 
 
 def _bytes_of(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:

@@ -65,6 +65,13 @@ def test_the_front_is_the_gallery(viewer: str) -> None:
     assert "all clips" in response.text
 
 
+def test_where_there_is_no_gallery_yet_it_says_how_to_get_one(root: StorageRoot) -> None:
+    with serving(create_app(root)) as url:
+        response = httpx.get(url, follow_redirects=True)
+    assert response.status_code == 404
+    assert "materialize the asset gallery" in response.text
+
+
 @pytest.mark.parametrize(
     "path",
     [
