@@ -19,7 +19,7 @@ dev: $(INSTALLED)
 	@$(BIN)/sora-dagster dev
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED)
 	@$(BIN)/ruff check

@@ -27,6 +27,11 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("untimed")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that wait for daemons, so that others run while they do."""
+    items.sort(key=lambda item: item.get_closest_marker("daemon") is None)
+
+
 @dataclass
 class ManualClock:
     """A clock that moves when it is told to."""
