@@ -126,7 +126,8 @@ def save(page: Page, path: Path) -> None:
     # Dialogs fade in; with animations disabled they are there at once.
     picture = Image.open(io.BytesIO(page.screenshot(animations="disabled"))).convert("RGB")
     path.parent.mkdir(parents=True, exist_ok=True)
-    palette = picture.quantize(256)
+    # Whatever is rare and bright keeps its colour.
+    palette = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE)
     picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
 
 

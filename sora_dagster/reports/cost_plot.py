@@ -69,14 +69,17 @@ def _bars(axes: object, lines: Sequence[CostLine], *, horizontal: bool) -> None:
         else:
             axes.bar(names, values, bottom=start, color=colour, label=label, width=0.6)
         start = [low + value for low, value in zip(start, values, strict=True)]
+    # Above the longest bar stays some room.
+    most = 1.08 * max(start, default=0.0) or 1.0
     if horizontal:
+        axes.set_xlim(0, most)
         axes.margins(y=0.4 if len(lines) == 1 else 0.1)
     else:
+        axes.set_ylim(0, most)
         shown = range(0, len(lines), math.ceil(len(lines) / _MOST_DATES) or 1)
         axes.set_xticks(shown, [names[index] for index in shown])
         # A single day is a bar, not a wall.
         axes.set_xlim(-0.8, max(len(lines), 4) - 0.2)
-        axes.margins(y=0.08)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=_TEXT, labelsize=9)
 
