@@ -126,8 +126,7 @@ def save(page: Page, path: Path) -> None:
     # Dialogs fade in; with animations disabled they are there at once.
     picture = Image.open(io.BytesIO(page.screenshot(animations="disabled"))).convert("RGB")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Whatever is rare and bright keeps its colour.
-    palette = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE)
+    palette = picture.quantize(256)
     picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
 
 
