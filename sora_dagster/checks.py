@@ -15,6 +15,7 @@ from sora_dagster.generation.clip_checks import (
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.records import ClipManifest
 from sora_dagster.generation.walking import stored_manifests
+from sora_dagster.graph import asset_key_of
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.storage import StorageRoot
 
@@ -90,7 +91,7 @@ class RunChecks:
         """
         checks, name = self._checks, manifest.request.name
         verdicts = checks.judge(manifest, self._catalogue, root)
-        key = dg.AssetKey(manifest.asset.split("/"))
+        key = asset_key_of(manifest.asset)
         is_left = bool(verdicts) and self._is_left_to_another_run(
             dg.AssetCheckKey(key, verdicts[0].name), manifest.request.partition
         )
@@ -109,7 +110,7 @@ class RunChecks:
     def has_judged(self, manifest: ClipManifest) -> bool:
         """Whether the checks of a clip's newest materialization are known to Dagster."""
         names = self._checks.all_names
-        key = dg.AssetKey(manifest.asset.split("/"))
+        key = asset_key_of(manifest.asset)
         # They are logged in this order, so the last tells of all.
         return not names or self._is_newest(
             dg.AssetCheckKey(key, names[-1]), manifest.request.partition
@@ -207,7 +208,7 @@ def quality_event(
             schema=dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in _COLUMNS]),
         )
     return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(asset.split("/")),
+        asset_key=asset_key_of(asset),
         check_name=QUALITY,
         passed=not failed,
         severity=_SEVERITIES["error" if errors else "warn"],
@@ -232,7 +233,7 @@ def _newest_materialization(instance: dg.DagsterInstance, manifest: ClipManifest
     partition = manifest.request.partition
     records = instance.fetch_materializations(
         dg.AssetRecordsFilter(
-            asset_key=dg.AssetKey(manifest.asset.split("/")),
+            asset_key=asset_key_of(manifest.asset),
             asset_partitions=None if partition is None else [partition],
         ),
         limit=1,
@@ -259,7 +260,7 @@ def check_events(
     """
     return [
         dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey(manifest.asset.split("/")),
+            asset_key=asset_key_of(manifest.asset),
             check_name=verdict.name,
             passed=verdict.passed,
             severity=_SEVERITIES[verdict.severity],

@@ -3,52 +3,34 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from sora_dagster.generation.ledger import Ledger
-
-_storage_option = click.option(
-    "--storage", "storage_url", help="Storage root; SORA_STORAGE where not given."
-)
-
-
-@contextmanager
-def _ledger(storage_url: str | None) -> Iterator[Ledger]:
-    """The ledger of a storage root, and what is wrong with it as a message without a traceback."""
-    from sora_dagster.environment import Settings
-    from sora_dagster.generation.ledger import Ledger
-    from sora_dagster.storage import StorageError, StorageRoot
-
-    try:
-        yield Ledger(StorageRoot(storage_url or Settings.from_environment().storage_url))
-    except (StorageError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
+from sora_dagster.cli_options import opened_root, storage_option
 
 
 @click.command("verify")
-@_storage_option
+@storage_option
 @click.option("--deep", is_flag=True, help="Read every video and compare its hash.")
 def verify_command(storage_url: str | None, deep: bool) -> None:
     """Check that every clip that was stored is there, and whole; changes nothing.
 
     Exits with 1 where something is missing or damaged, and says what to do.
     """
+    from sora_dagster.generation.ledger import Ledger
     from sora_dagster.generation.storage_check import verify
 
-    with _ledger(storage_url) as ledger:
-        report = verify(ledger, deep=deep, on_finding=lambda found: click.echo(found.sentence))
+    with opened_root(storage_url) as root:
+        report = verify(
+            Ledger(root), deep=deep, on_finding=lambda found: click.echo(found.sentence)
+        )
     click.echo(report.sentence)
     if not report.is_whole:
         sys.exit(1)
 
 
 @click.command("prune")
-@_storage_option
+@storage_option
 @click.option(
     "--keep-takes",
     type=click.IntRange(min=1),
@@ -89,10 +71,11 @@ def prune_command(
     so does every record of what was asked and paid: nothing is paid for again.
     """
     from sora_dagster.generation.housekeeping import prune
+    from sora_dagster.generation.ledger import Ledger
 
-    with _ledger(storage_url) as ledger:
+    with opened_root(storage_url) as root:
         report = prune(
-            ledger,
+            Ledger(root),
             keep_takes=keep_takes,
             keep_parents=keep_parents,
             quarantine_days=quarantine_days,

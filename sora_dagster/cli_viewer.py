@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-if TYPE_CHECKING:
-    from sora_dagster.storage import StorageRoot
-
-_storage_option = click.option(
-    "--storage", "storage_url", help="Storage root; SORA_STORAGE where not given."
-)
+from sora_dagster.cli_options import opened_root, storage_option
 
 
 @click.command("viewer")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--port", default=8789, show_default=True, help="Port; 0 for a free one.")
-@_storage_option
+@storage_option
 def viewer_command(host: str, port: int, storage_url: str | None) -> None:
     """Show clips, gallery and reports in browsers, read-only.
 
@@ -27,9 +20,11 @@ def viewer_command(host: str, port: int, storage_url: str | None) -> None:
     """
     from sora_dagster.viewer import serve
 
-    root = _root(storage_url)
     try:
-        serve(root, host=host, port=port, on_ready=lambda url: click.echo(f"listening on {url}"))
+        with opened_root(storage_url) as root:
+            serve(
+                root, host=host, port=port, on_ready=lambda url: click.echo(f"listening on {url}")
+            )
     except OSError as error:
         raise click.ClickException(
             f"cannot listen at {host}:{port}: {error.strerror}. Choose another --port, or 0 for a "
@@ -47,7 +42,7 @@ def viewer_command(host: str, port: int, storage_url: str | None) -> None:
     type=click.FloatRange(min=0.01, max=168),
     help="How long a signed link is good.",
 )
-@_storage_option
+@storage_option
 def link_command(clip: str, asset: str, hours: float, storage_url: str | None) -> None:
     """Print a link that plays the newest take of CLIP, made for this once.
 
@@ -56,22 +51,8 @@ def link_command(clip: str, asset: str, hours: float, storage_url: str | None) -
     """
     from sora_dagster.generation.ledger import Ledger
     from sora_dagster.generation.stored import load_clip
-    from sora_dagster.storage import StorageError
 
-    root = _root(storage_url)
-    try:
+    with opened_root(storage_url) as root:
         stored = load_clip(Ledger(root), asset, clip)
         for index in range(len(stored.videos)):
             click.echo(stored.url(expires_seconds=hours * 3600, index=index))
-    except StorageError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _root(storage_url: str | None) -> StorageRoot:
-    from sora_dagster.environment import Settings
-    from sora_dagster.storage import StorageError, StorageRoot
-
-    try:
-        return StorageRoot(storage_url or Settings.from_environment().storage_url)
-    except (StorageError, ValueError) as error:
-        raise click.ClickException(str(error)) from error

@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
 from sora_dagster.generation.archive import FinishedTask, ReadyTask
-from sora_dagster.generation.collector import Collector, Round
+from sora_dagster.generation.collector import Collector
 from sora_dagster.generation.download import DownloadError
 from sora_dagster.generation.generator import Generator as ClipGenerator
 from sora_dagster.generation.records import AttemptRecord, ClipManifest
-from sora_dagster.runware.errors import RunwareError
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ class ClipStream:
         collector = self._generator.collector()
         deadline = self._monotonic() + self._timeout_seconds
         while awaited or self._retries:
-            look = self._look(collector, awaited)
+            look = collector.look_patiently(self._on_warning, awaited.keys())
             for finished in look.finished:
                 awaited.pop(finished.attempt.task_uuid, None)
                 yield self._give(finished)
@@ -214,13 +213,3 @@ class ClipStream:
                 continue
             latest = self._generator.ledger.takes(self._asset, failed.attempt.clip)[-1].latest
             awaited[latest.task_uuid] = latest
-
-    def _look(self, collector: Collector, awaited: dict[str, AttemptRecord]) -> Round:
-        try:
-            return collector.look(awaited.keys())
-        except RunwareError as error:
-            if not error.retryable:
-                raise
-            # The next look asks again; what is generated goes on meanwhile.
-            self._on_warning(f"polling failed and is tried again: {error}")
-            return Round((), (), tuple(awaited))

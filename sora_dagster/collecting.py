@@ -11,7 +11,6 @@ import dagster as dg
 
 from sora_dagster.checks import RunChecks
 from sora_dagster.events import (
-    asset_key_of,
     clip_event,
     clip_event_is_logged,
     failure_event,
@@ -20,15 +19,14 @@ from sora_dagster.events import (
 )
 from sora_dagster.generation.archive import FinishedTask, ReadyTask
 from sora_dagster.generation.clips import ClipRequest
-from sora_dagster.generation.collector import Collector, Round
+from sora_dagster.generation.collector import Collector
 from sora_dagster.generation.download import DownloadError
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.lease import Lease
 from sora_dagster.generation.prompts import DatasetError
 from sora_dagster.generation.requested import Requested, RequestState
 from sora_dagster.generation.requester import Asking
-from sora_dagster.graph import VideoGraph, remix_partition
-from sora_dagster.runware.errors import RunwareError
+from sora_dagster.graph import VideoGraph, asset_key_of, remix_partition
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ class CollectingRun:
             self._limits.parallel_clips, thread_name_prefix="store-clip"
         ) as pool:
             while True:
-                round_ = self._look(collector)
+                round_ = collector.look_patiently(self._context.log.warning)
                 arrived = [*round_.finished, *self._store(pool, collector, round_.ready)]
                 for finished in arrived:
                     if self._retries.add(finished):
@@ -150,16 +148,6 @@ class CollectingRun:
                     self._context.log.info("another run took the lease; it goes on from here")
                     return
                 collector.wait()
-
-    def _look(self, collector: Collector) -> Round:
-        try:
-            return collector.look()
-        except RunwareError as error:
-            if not error.retryable:
-                raise
-            # What is generated goes on meanwhile, and the next look asks again.
-            self._context.log.warning(f"polling failed and is tried again: {error}")
-            return Round((), (), tuple(self._generator.ledger.pending()))
 
     def _store(
         self, pool: ThreadPoolExecutor, collector: Collector, ready: Iterable[ReadyTask]

@@ -17,7 +17,7 @@ from sora_dagster.generation.archive import FinishedTask
 from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.records import ClipManifest
 from sora_dagster.generation.requested import Requested
-from sora_dagster.graph import CODE_VERSION, VideoGraph, split_remix_partition
+from sora_dagster.graph import CODE_VERSION, VideoGraph, asset_key_of, split_remix_partition
 from sora_dagster.metadata import clip_metadata, error_metadata, request_metadata
 from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.storage import StorageRoot
@@ -40,11 +40,6 @@ def data_version_tags(data_version: str) -> dict[str, str]:
 def data_version_of(event: dg.AssetMaterialization) -> str | None:
     """The data version that a materialization carries."""
     return (event.tags or {}).get(DATA_VERSION_TAG)
-
-
-def asset_key_of(asset: str) -> dg.AssetKey:
-    """The key that an asset's name in the storage root stands for."""
-    return dg.AssetKey(asset.split("/"))
 
 
 def latest_materialization(

@@ -211,6 +211,11 @@ class VideoGraph:
         return keys[asset]
 
 
+def asset_key_of(asset: str) -> dg.AssetKey:
+    """The key that an asset's name in the storage root stands for."""
+    return dg.AssetKey(asset.split("/"))
+
+
 def remix_partition(clip_id: str, recipe: str) -> str:
     """Partition key of a cell of the grid clip x recipe, as Dagster spells it."""
     return f"{clip_id}|{recipe}"

@@ -9,6 +9,7 @@ import dagster as dg
 
 from sora_dagster.generation.records import ClipManifest, StoredVideo
 from sora_dagster.generation.requested import Requested
+from sora_dagster.graph import asset_key_of
 from sora_dagster.storage import StorageRoot
 
 # Dagster keeps each event twice and loads a run's events whole, so that pictures must stay small.
@@ -58,7 +59,7 @@ def clip_metadata(manifest: ClipManifest, root: StorageRoot) -> dict[str, Any]:
     metadata |= {"play": link_metadata(root, first.key), "prompt": spec.prompt}
     parent = manifest.request.parent
     if parent is not None:
-        metadata["parent"] = dg.MetadataValue.asset(dg.AssetKey(parent.asset.split("/")))
+        metadata["parent"] = dg.MetadataValue.asset(asset_key_of(parent.asset))
         if manifest.request.partition is not None:
             metadata["parent_partition"] = parent.clip
     metadata |= {

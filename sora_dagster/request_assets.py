@@ -7,14 +7,14 @@ import dagster as dg
 from pydantic import Field
 
 from sora_dagster.dataset_sync import sync_rows
-from sora_dagster.events import asset_key_of, request_data_version, request_event
+from sora_dagster.events import request_data_version, request_event
 from sora_dagster.generation.archive import content_hash
 from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.estimating import Estimate
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.prompts import PromptDataset
 from sora_dagster.generation.requester import Asking
-from sora_dagster.graph import CODE_VERSION, VideoGraph
+from sora_dagster.graph import CODE_VERSION, VideoGraph, asset_key_of
 from sora_dagster.metadata import request_metadata
 from sora_dagster.partition_runs import failure_of, log_exact_events, partitioned_asset
 from sora_dagster.resources import ClipStorageResource, RunwareResource

@@ -10,7 +10,7 @@ from itertools import chain
 
 from sora_dagster.generation.archive import FinishedTask, ReadyTask
 from sora_dagster.generation.clips import ClipRequest
-from sora_dagster.generation.collector import Collector, Round
+from sora_dagster.generation.collector import Collector
 from sora_dagster.generation.dataset.boards import Board, Shot
 from sora_dagster.generation.download import DownloadError
 from sora_dagster.generation.generator import Generator, parent_video
@@ -22,7 +22,7 @@ from sora_dagster.generation.shot_requests import (
     shot_request,
     stored_parent,
 )
-from sora_dagster.runware.errors import ErrorRecord, RunwareError
+from sora_dagster.runware.errors import ErrorRecord
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class BoardRun:
                 if self._monotonic() >= deadline:
                     yield from self._give_up_waiting()
                     return
-                round_ = self._look(collector)
+                round_ = collector.look_patiently(self._on_warning, state.awaited.keys())
                 for finished in chain(round_.finished, self._store(pool, collector, round_.ready)):
                     yield from self._end(finished)
                 yield from self._request_again()
@@ -291,17 +291,6 @@ class BoardRun:
                 f"it is a remix of {shot.parent!r}, which was not finished within {seconds:.0f} s; "
                 f"nothing was sent. Materialize it again once that is stored",
             )
-
-    def _look(self, collector: Collector) -> Round:
-        awaited = self._state.awaited
-        try:
-            return collector.look(awaited.keys())
-        except RunwareError as error:
-            if not error.retryable:
-                raise
-            # The next look asks again; what is generated goes on meanwhile.
-            self._on_warning(f"polling failed and is tried again: {error}")
-            return Round((), (), tuple(awaited))
 
     def _store(
         self, pool: ThreadPoolExecutor, collector: Collector, ready: Sequence[ReadyTask]

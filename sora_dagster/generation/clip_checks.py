@@ -221,7 +221,7 @@ def _own_verdict(name: str, check: OwnCheck, clip: StoredClip) -> ClipVerdict:
 
 def _expected(manifest: ClipManifest, catalogue: Catalogue) -> Expected:
     spec, parent = manifest.request.spec, manifest.request.parent
-    size = spec.size or (parent.size if parent is not None else None)
+    size = manifest.request.expected_size
     seconds = spec.duration_seconds
     if seconds is None and parent is not None:
         seconds = parent.duration_seconds

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from sora_dagster.runware.models import DEFAULT_MODEL, OutputFormat, SafetyMode, Size
+from sora_dagster.runware.models import DEFAULT_MODEL, FrameSize, OutputFormat, SafetyMode, Size
 
 FINGERPRINT_VERSION = 1
 
@@ -176,6 +176,11 @@ class ClipRequest(BaseModel):
     def partition(self) -> str | None:
         """Partition key in Dagster; None for a storyboard's shot, which has no partitions."""
         return self.clip if self.board is None else None
+
+    @property
+    def expected_size(self) -> FrameSize | None:
+        """What size its video should have: that asked for, or its parent's; None for any."""
+        return self.spec.size or (None if self.parent is None else self.parent.size)
 
     @property
     def name(self) -> str:

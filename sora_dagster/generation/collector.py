@@ -25,6 +25,7 @@ from sora_dagster.generation.markers import (
 from sora_dagster.generation.overdue import Overdue
 from sora_dagster.generation.records import AttemptRecord, OutcomeRecord, SeenRecord
 from sora_dagster.runware.client import RunwareClient
+from sora_dagster.runware.errors import RunwareError
 
 _log = logging.getLogger(__name__)
 
@@ -175,6 +176,29 @@ class Collector:
         self._handed_out.update(end.attempt.task_uuid for end in ready)
         left = tuple(uuid for uuid in outstanding if uuid not in self._handed_out)
         return Round(tuple(ready), tuple(finished), left, unsent)
+
+    def look_patiently(
+        self, on_warning: Callable[[str], None], wanted: Collection[str] | None = None
+    ) -> Round:
+        """One round; where polling fails in a way that may pass, one that brought nothing.
+
+        What is generated goes on meanwhile, and the next look asks again.
+
+        Arguments:
+            on_warning: called with what went wrong and is tried again.
+            wanted: UUIDs of the tasks to look after; None for all that are outstanding.
+
+        Raises:
+            RunwareError: where the API refuses to be polled.
+            StorageError: where the storage root fails.
+        """
+        try:
+            return self.look(wanted)
+        except RunwareError as error:
+            if not error.retryable:
+                raise
+            on_warning(f"polling failed and is tried again: {error}")
+            return Round((), (), tuple(self._ledger.pending() if wanted is None else wanted))
 
     def wait(self) -> None:
         """Wait until the next look is worth it."""

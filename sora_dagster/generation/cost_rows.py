@@ -82,7 +82,7 @@ def cost_row(
         requested_at: when it was sent.
     """
     spec, parent = attempt.request.spec, attempt.request.parent
-    size = spec.size or (parent.size if parent is not None else None)
+    size = attempt.request.expected_size
     seconds = spec.duration_seconds or (parent.duration_seconds if parent is not None else 0.0)
     if manifest is not None:
         first = manifest.videos[0]

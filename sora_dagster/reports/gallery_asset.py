@@ -135,7 +135,7 @@ def _failed_checks(graph: VideoGraph, manifest: ClipManifest) -> tuple[str, ...]
 def _failed_entry(take: FailedTake) -> GalleryEntry:
     attempt, outcome = take.attempt, take.outcome
     request, parent = attempt.request, attempt.request.parent
-    size = request.spec.size or (parent.size if parent is not None else None)
+    size = request.expected_size
     return GalleryEntry(
         asset=attempt.asset,
         clip=attempt.clip,
