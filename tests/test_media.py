@@ -1,4 +1,5 @@
 import io
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -164,6 +165,56 @@ def test_a_box_that_is_not_known_is_passed_over(videos: dict[str, bytes]) -> Non
         probe(io.BytesIO(video[:after_the_first_box] + unknown_box))
 
 
+# --- how long frames last, and what a header says
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov", "webm"])
+def test_a_last_frame_that_is_held_counts_as_long_as_it_is_shown(
+    tmp_path: Path, container: str
+) -> None:
+    path = grey_video(tmp_path / f"held.{container}", [60 + i for i in range(20)], held_seconds=2.1)
+    info = probe(path)
+    assert (info.frame_count, info.duration_seconds) == (20, pytest.approx(4.0, abs=0.002))
+
+
+def test_a_webm_whose_frames_last_a_rounded_time_has_its_exact_length(tmp_path: Path) -> None:
+    path = grey_video(tmp_path / "rounded.webm", [60 + i for i in range(24)], fps=24)
+    assert probe(path).duration_seconds == 1.0
+
+
+@pytest.mark.parametrize("name", ["mp4", "mp4 with its index first", "mov", "webm"])
+@pytest.mark.parametrize("longer_seconds", [0.5, 0.6, 2.0])
+def test_a_header_that_is_longer_than_the_frames_is_no_damage(
+    videos: dict[str, bytes], name: str, longer_seconds: float
+) -> None:
+    info = probe(io.BytesIO(with_stated_length(videos[name], 2.0 + longer_seconds)))
+    assert (info.frame_count, info.duration_seconds) == (2 * FPS, pytest.approx(2.0, abs=0.01))
+
+
+def test_frames_that_an_edit_list_leaves_out_are_not_missed(tmp_path: Path) -> None:
+    # MP4 writes what begins before 0 as left out by an edit list.
+    path = grey_video(tmp_path / "cut.mp4", [60 + i for i in range(20)], first_seconds=-1.0)
+    with av.open(path) as container:
+        assert container.streams.video[0].frames == 20
+    assert probe(path).frame_count == 10
+
+
+def with_stated_length(video: bytes, seconds: float) -> bytes:
+    """The same file with another length in its header."""
+    content = bytearray(video)
+    if video.startswith(b"\x1a\x45\xdf\xa3"):
+        place = video.index(b"\x44\x89\x88") + 3
+        content[place : place + 8] = struct.pack(">d", seconds * 1000)
+        return bytes(content)
+    for name, timescale_offset, duration_offset in ((b"mvhd", 16, 20), (b"mdhd", 16, 20)):
+        place = -1
+        while (place := video.find(name, place + 1)) >= 0:
+            [timescale] = struct.unpack_from(">I", video, place + timescale_offset)
+            duration = round(seconds * timescale)
+            struct.pack_into(">I", content, place + duration_offset, duration)
+    return bytes(content)
+
+
 # --- what is refused
 
 
@@ -192,6 +243,30 @@ def test_a_video_that_ends_between_its_index_and_its_pictures_is_refused(
     index_end = video.index(b"mdat") - 4
     with pytest.raises(MediaError):
         probe(io.BytesIO(video[:index_end]))
+
+
+@pytest.mark.parametrize("boundary", [False, True], ids=["in a frame", "between two frames"])
+def test_a_cut_video_whose_data_are_of_open_length_is_refused_by_its_index(
+    videos: dict[str, bytes], boundary: bool
+) -> None:
+    video = bytearray(videos["mp4 with its index first"])
+    # A size of 0 means: to the end of the file, wherever that is.
+    size_place = video.index(b"mdat") - 4
+    video[size_place : size_place + 4] = bytes(4)
+    assert probe(io.BytesIO(video)).frame_count == 2 * FPS
+    with av.open(io.BytesIO(video)) as container:
+        entry = container.streams.video[0].index_entries[15]
+    with pytest.raises(MediaError, match="damaged"):
+        probe(io.BytesIO(video[: entry.pos if boundary else entry.pos + entry.size // 2]))
+
+
+def test_a_fragmented_video_of_less_than_its_header_says_is_refused(tmp_path: Path) -> None:
+    options = {"movflags": "frag_keyframe+empty_moov"}
+    greys = [60 + i for i in range(20)]
+    video = grey_video(tmp_path / "parts.mp4", greys, muxer_options=options).read_bytes()
+    assert probe(io.BytesIO(with_stated_length(video, 2.9))).frame_count == 20
+    with pytest.raises(MediaError, match=r"header says 4\.00 s, but only 2\.00 s"):
+        probe(io.BytesIO(with_stated_length(video, 4.0)))
 
 
 def test_a_cut_video_that_never_stated_its_length_shows_as_shorter(
@@ -361,20 +436,41 @@ def grey_video(
     *,
     size: tuple[int, int] = (320, 180),
     pixel_format: str = "yuv420p",
+    fps: int = FPS,
+    first_seconds: float = 0.0,
+    held_seconds: float | None = None,
     muxer_options: dict[str, str] | None = None,
 ) -> Path:
-    """Writes a video whose frames are evenly grey, from 0 to 255 each."""
+    """Writes a video whose frames are evenly grey, from 0 to 255 each.
+
+    Arguments:
+        first_seconds: when its first frame begins.
+        held_seconds: how long its last frame is shown.
+    """
     width, height = size
     codec = CODECS[path.suffix.removeprefix(".")][0]
     with av.open(path, "w", options=muxer_options or {}) as output:
-        video = cast(VideoStream, output.add_stream(codec, FPS))
+        video = cast(VideoStream, output.add_stream(codec, fps))
         video.width, video.height, video.pix_fmt = width, height, pixel_format
         if codec == "libx264":
             video.codec_context.options = {"preset": "ultrafast"}
-        for grey in greys:
+        video.gop_size = fps
+        packets = []
+        for index, grey in enumerate(greys):
             pixels = np.full((height, width, 3), grey, np.uint8)
-            output.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        output.mux(video.encode(None))
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, fps)
+            packets += video.encode(frame)
+        packets += video.encode(None)
+        if held_seconds is not None:
+            last = max(packets, key=lambda packet: packet.pts or 0)
+            last.duration = round(held_seconds / last.time_base)
+        for packet in packets:
+            assert packet.pts is not None
+            assert packet.dts is not None
+            shift = round(first_seconds / packet.time_base)
+            packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+            output.mux(packet)
     return path
 
 

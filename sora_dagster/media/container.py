@@ -1,13 +1,16 @@
-"""Whether a video file's container is all there: its outermost parts, by the sizes they state.
+"""Whether a video file's container is complete: its parts, by the sizes they state.
 
-FFmpeg plays what it finds of a file that was cut short, and says nothing; so this is looked at
-before anything is decoded.
+FFmpeg plays what it finds of a file that was cut short, and reports no error. So the outermost
+parts are checked before anything is decoded.
 """
 
 from __future__ import annotations
 
 import os
-from typing import BinaryIO
+from typing import BinaryIO, Literal
+
+# How much of a file's beginning tells its container.
+HEAD_BYTES = 64
 
 _MP4_BOXES = frozenset(
     b"ftyp moov mdat moof mfra sidx ssix styp free skip wide uuid pdin meta pnot emsg".split()
@@ -15,37 +18,115 @@ _MP4_BOXES = frozenset(
 _EBML_ID = b"\x1a\x45\xdf\xa3"
 _EBML_SEGMENT_ID = b"\x18\x53\x80\x67"
 _EBML_DOCTYPE_ID = b"\x42\x82"
+_EBML_CLUSTER_ID = b"\x1f\x43\xb6\x75"
 
 
 class MediaError(Exception):
     """The file is no whole, readable video; the text says what is wrong with it."""
 
 
+def looks_like_video(head: bytes) -> bool:
+    """Whether a file begins as an MP4, MOV, WebM or Matroska file does.
+
+    Arguments:
+        head: the first bytes of the file, at least 16 where it has as many.
+    """
+    return _kind_of(head) is not None
+
+
+def container_name(head: bytes) -> str | None:
+    """The name of a container, by how it begins; None for anything but a video.
+
+    Arguments:
+        head: the first bytes of the file; 64 are enough.
+    """
+    kind = _kind_of(head)
+    if kind == "ebml":
+        doctype = head.partition(_EBML_DOCTYPE_ID)[2]
+        return "webm" if doctype[1:5] == b"webm" else "matroska"
+    if kind == "boxes":
+        return "mp4" if head[4:8] == b"ftyp" and head[8:12] != b"qt  " else "mov"
+    return None
+
+
 def check_container(file: BinaryIO) -> str:
     """The name of the file's container: ``mp4``, ``mov``, ``webm`` or ``matroska``.
 
     Arguments:
-        file: a seekable binary file; where it stands afterwards is not said.
+        file: a seekable binary file; its position afterwards is undefined.
 
     Raises:
         MediaError: where it is no such container, or ends before its parts do.
     """
     file_size = file.seek(0, os.SEEK_END)
     if file_size == 0:
-        raise MediaError("the file is empty (0 bytes); fetch it again")
+        raise MediaError("the file is empty (0 bytes)")
     file.seek(0)
-    head = file.read(64)
-    if head.startswith(_EBML_ID):
+    head = file.read(HEAD_BYTES)
+    name = container_name(head)
+    if name is None:
+        raise not_a_video(head, file_size)
+    if _kind_of(head) == "ebml":
         _check_ebml(file, file_size)
-        doctype = head.partition(_EBML_DOCTYPE_ID)[2]
-        return "webm" if doctype[1:5] == b"webm" else "matroska"
-    if head[4:8] in _MP4_BOXES:
+    else:
         _check_boxes(file, file_size)
-        return "mp4" if head[4:8] == b"ftyp" and head[8:12] != b"qt  " else "mov"
-    raise MediaError(
+    return name
+
+
+def not_a_video(head: bytes, file_size: int) -> MediaError:
+    """The error for a file that does not begin as a video does."""
+    return MediaError(
         f"the file ({file_size} bytes) is no MP4, MOV or WebM video: it begins with "
         f"{_shown(head[:40])}. Perhaps an error page was stored in place of the video"
     )
+
+
+def check_ebml_elements(file: BinaryIO) -> bool:
+    """Follow all elements of a WebM or Matroska file, down to the blocks of frames.
+
+    The answer is whether the file states its own size: then its last elements are not missing
+    either. A few bytes of each element are read, all through the file, so this is meant for a file
+    that looks wrong already.
+
+    Arguments:
+        file: a seekable binary file; its position afterwards is undefined.
+
+    Raises:
+        MediaError: where an element is unreadable, or longer than the file.
+    """
+    end = file.seek(0, os.SEEK_END)
+    position = 0
+    states_its_size = False
+    while position < end:
+        file.seek(position)
+        try:
+            element = _ebml_id(file)
+            size = _ebml_size(file)
+        except MediaError:
+            raise MediaError(
+                f"the file is damaged: there is no readable element at byte {position} of {end}"
+            ) from None
+        position = file.tell()
+        if element == _EBML_SEGMENT_ID:
+            states_its_size = size is not None
+            # Bytes after the end of the segment are no part of the video.
+            end = end if size is None else min(end, position + size)
+        elif element != _EBML_CLUSTER_ID:
+            if size is None or position + size > end:
+                raise MediaError(
+                    f"the file is damaged: the element at byte {position} goes on past its end"
+                )
+            position += size
+    return states_its_size
+
+
+def _kind_of(head: bytes) -> Literal["boxes", "ebml"] | None:
+    if head.startswith(_EBML_ID):
+        return "ebml"
+    size = int.from_bytes(head[:4], "big")
+    # A size made of four printable characters is text ("the free…") rather than half a gigabyte.
+    is_size = size in (0, 1) or (size >= 8 and not _is_printable(head[:4]))
+    return "boxes" if head[4:8] in _MP4_BOXES and is_size else None
 
 
 def _check_boxes(file: BinaryIO, file_size: int) -> None:
@@ -61,17 +142,16 @@ def _check_boxes(file: BinaryIO, file_size: int) -> None:
             size = file_size - position
         if size < 8 or position + size > file_size:
             if name not in _MP4_BOXES:
-                break  # bytes after the end of the video harm nobody
+                break  # bytes after the end of the video do no harm
             raise MediaError(
                 f"the file is cut short: its part {name.decode()!r} ends at byte "
-                f"{position + size}, the file after {file_size}; fetch it again"
+                f"{position + size}, the file after {file_size}"
             )
         found.add(name)
         position += size
     if b"moov" not in found:
         raise MediaError(
-            f"the file is cut short: after {file_size} bytes its index ('moov') has not come; "
-            f"fetch it again"
+            f"the file is cut short: there is no index ('moov') in its {file_size} bytes"
         )
 
 
@@ -83,28 +163,39 @@ def _check_ebml(file: BinaryIO, file_size: int) -> None:
     if file.read(4) != _EBML_SEGMENT_ID:
         raise MediaError(
             f"the file is cut short or damaged: no 'Segment' follows the header of a WebM file of "
-            f"{file_size} bytes; fetch it again"
+            f"{file_size} bytes"
         )
     segment_size = _ebml_size(file)
     if segment_size is not None and file.tell() + segment_size > file_size:
         raise MediaError(
             f"the file is cut short: its 'Segment' ends at byte {file.tell() + segment_size}, "
-            f"the file after {file_size}; fetch it again"
+            f"the file after {file_size}"
         )
+
+
+def _ebml_id(file: BinaryIO) -> bytes:
+    first = file.read(1)
+    # An identifier has one to four bytes; the first says how many.
+    if not first or first[0] < 0x10:
+        raise MediaError("the file is damaged: an element has no identifier")
+    return first + file.read(8 - first[0].bit_length())
 
 
 def _ebml_size(file: BinaryIO) -> int | None:
     """A size in EBML's own variable-length form; None for "not known", as live muxers write it."""
     first = file.read(1)
     if not first or first == b"\0":
-        raise MediaError("the file is cut short or damaged in its first bytes; fetch it again")
+        raise MediaError("the file is cut short or damaged in its first bytes")
     length = 9 - first[0].bit_length()
     value = int.from_bytes(first + file.read(length - 1), "big") & ((1 << 7 * length) - 1)
     return None if value == (1 << 7 * length) - 1 else value
 
 
 def _shown(beginning: bytes) -> str:
-    text = beginning.decode("ascii", errors="ignore")
-    if len(text) == len(beginning) and "".join(text.split()).isprintable():
-        return repr(text)
+    if _is_printable(beginning):
+        return repr(beginning.decode("ascii"))
     return f"the bytes {beginning[:8].hex(' ')}"
+
+
+def _is_printable(beginning: bytes) -> bool:
+    return beginning.isascii() and "".join(beginning.decode("ascii").split()).isprintable()

@@ -1,29 +1,43 @@
 """Decodes a video file to its end, and says what is in it.
 
 A file counts as whole only after its last frame and its last sample of sound have been decoded:
-a header alone looks fine in a file that was cut short. What no decoder can see is a byte changed
-inside a picture that still decodes: VP8, VP9 and H.264 carry no checksums.
+a header alone looks fine in a file that was cut short. What is missing shows in the container's
+own index, not in the length that its header states: a header may be longer than the frames, and
+players accept that. What no decoder can see is a byte changed inside a picture that still decodes:
+VP8, VP9 and H.264 carry no checksums.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from sora_dagster.media.container import MediaError, check_container
+from sora_dagster.media.container import (
+    HEAD_BYTES,
+    MediaError,
+    check_container,
+    check_ebml_elements,
+    container_name,
+    not_a_video,
+)
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.audio.stream import AudioStream
     from av.container import InputContainer
+    from av.stream import Stream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# A container's own length counts encoder delay and padding, which are not decoded.
-_LENGTH_TOLERANCE_SECONDS = 0.5
+# How much less than the header states may be decoded of a file without an index to count by. Coarse
+# on purpose: headers count encoder delay and padding, and round.
+_UNCOUNTED_TOLERANCE_SECONDS = 1.0
+_UNCOUNTED_TOLERANCE = 0.25
 # Each decoder thread keeps a frame of its own.
 _DECODER_THREADS = 2
 
@@ -37,7 +51,7 @@ class MediaInfo:
         width: width of the picture in pixels.
         height: height of the picture in pixels.
         duration_seconds: length of the decoded video, from the start of its first frame to the
-            end of its last.
+            end of its last, which lasts as long as the file says of that frame.
         frame_count: how many frames were decoded.
         fps: frames a second.
         video_codec: FFmpeg's name of the codec, such as ``h264`` or ``vp9``.
@@ -61,9 +75,12 @@ class Video:
     """An opened file and the streams of it that are decoded."""
 
     container_name: str
+    file: BinaryIO
     container: InputContainer
     picture: VideoStream
     sound: AudioStream | None
+    # By stream, how many packets its index lists; empty where there is no index of all packets.
+    packet_counts: Mapping[int, int]
 
     @property
     def stated_seconds(self) -> float | None:
@@ -81,26 +98,43 @@ class Video:
 
 
 @contextmanager
-def opened(source: BinaryIO | Path) -> Iterator[Video]:
+def opened(source: BinaryIO | Path, *, is_damaged: bool = False) -> Iterator[Video]:
+    """A file opened for decoding; errors of FFmpeg inside the block are raised as `MediaError`.
+
+    Arguments:
+        is_damaged: open what can be opened, even if parts of the file are missing.
+
+    Raises:
+        MediaError: where it is no video, or cannot be decoded.
+    """
     import av
 
     # Paths are opened here: FFmpeg would take a path such as "concat:…" as an instruction.
     with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
-        container_name = check_container(file)
+        name = _begun_container(file) if is_damaged else check_container(file)
         file.seek(0)
         # The format is named, so that a playlist in disguise never has FFmpeg open other addresses.
-        demuxer = "mov" if container_name in ("mp4", "mov") else "matroska"
+        demuxer = "mov" if name in ("mp4", "mov") else "matroska"
         try:
             with av.open(file, mode="r", format=demuxer, metadata_errors="replace") as container:
-                yield _chosen_streams(container_name, container)
+                yield _video(name, file, container)
         except av.FFmpegError as error:
             raise MediaError(
-                f"the {container_name} file is damaged and cannot be decoded to its end "
-                f"({error.strerror}); fetch it again"
+                f"the {name} file is damaged and cannot be decoded to its end ({error.strerror})"
             ) from error
 
 
-def _chosen_streams(container_name: str, container: InputContainer) -> Video:
+def _begun_container(file: BinaryIO) -> str:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(HEAD_BYTES)
+    name = container_name(head)
+    if name is None:
+        raise not_a_video(head, size)
+    return name
+
+
+def _video(name: str, file: BinaryIO, container: InputContainer) -> Video:
     picture = next(iter(container.streams.video), None)
     sound = next(iter(container.streams.audio), None)
     if picture is None:
@@ -114,7 +148,18 @@ def _chosen_streams(container_name: str, container: InputContainer) -> Video:
         stream.codec_context.options = {"err_detect": "explode"}
         stream.codec_context.thread_count = _DECODER_THREADS
         stream.codec_context.thread_type = "AUTO"
-    return Video(container_name, container, picture, sound)
+    streams: list[Stream] = [picture] if sound is None else [picture, sound]
+    # An index of Matroska lists keyframes only. Fragmented MP4 has its frames in later parts, and
+    # says "0 frames" in the first.
+    has_index = name in ("mp4", "mov") and picture.frames > 0
+    counts = {stream.index: _listed_packets(stream) for stream in streams} if has_index else {}
+    return Video(name, file, container, picture, sound, counts)
+
+
+def _listed_packets(stream: Stream) -> int:
+    # What an edit list leaves out is no longer in FFmpeg's index, unlike in the frame count of the
+    # header. An empty packet ("as before") is listed, and not demuxed.
+    return sum(entry.size > 0 for entry in stream.index_entries)
 
 
 def decode_all(
@@ -124,6 +169,7 @@ def decode_all(
 
     frame_count = 0
     first_seconds = last_seconds = sound_end_seconds = 0.0
+    last_frame: VideoFrame | None = None
     for frame, seconds in frames(video):
         if watch is not None:
             watch(frame, seconds)
@@ -133,23 +179,18 @@ def decode_all(
             continue
         if frame_count == 0:
             first_seconds = seconds
-        last_seconds = max(last_seconds, seconds)
+        if last_frame is None or seconds >= last_seconds:
+            last_frame, last_seconds = frame, seconds
         frame_count += 1
-    if frame_count == 0:
-        raise MediaError("the file has a video stream, but no frame in it; fetch it again")
+    if last_frame is None:
+        raise MediaError("the file has a video stream, but no frame in it")
 
     fps = video.fps
     if fps is None:
         spread_seconds = last_seconds - first_seconds
         fps = (frame_count - 1) / spread_seconds if spread_seconds > 0 else 1.0
-    end_seconds = last_seconds + 1 / fps
-    decoded_seconds = max(end_seconds, sound_end_seconds)
-    stated_seconds = video.stated_seconds
-    if stated_seconds is not None and decoded_seconds < stated_seconds - _LENGTH_TOLERANCE_SECONDS:
-        raise MediaError(
-            f"the file ends early: its header says {stated_seconds:.2f} s, but only "
-            f"{decoded_seconds:.2f} s could be decoded; fetch it again"
-        )
+    end_seconds = last_seconds + _seconds_shown(last_frame, fps)
+    _check_length(video, max(end_seconds, sound_end_seconds))
     return MediaInfo(
         container=video.container_name,
         width=video.picture.codec_context.width,
@@ -163,12 +204,63 @@ def decode_all(
     )
 
 
+def _seconds_shown(frame: VideoFrame, fps: float) -> float:
+    """How long a frame is shown: as long as it says itself, else as long as most frames are."""
+    usual_seconds = 1 / fps
+    if not frame.duration or frame.duration < 0 or frame.time_base is None:
+        return usual_seconds
+    tick_seconds = float(frame.time_base)
+    own_seconds = frame.duration * tick_seconds
+    # WebM counts whole milliseconds: 41 of them mean a 24th of a second.
+    return usual_seconds if abs(own_seconds - usual_seconds) < tick_seconds else own_seconds
+
+
+def _check_length(video: Video, decoded_seconds: float) -> None:
+    """See that a file whose packets are not counted by an index does not end early."""
+    stated_seconds = video.stated_seconds
+    if video.packet_counts or stated_seconds is None or decoded_seconds >= stated_seconds:
+        return
+    problem = (
+        f"the file ends early: its header says {stated_seconds:.2f} s, but only "
+        f"{decoded_seconds:.2f} s could be decoded"
+    )
+    if video.container_name in ("webm", "matroska"):
+        try:
+            states_its_size = check_ebml_elements(video.file)
+        except MediaError as error:
+            raise MediaError(f"{problem}, and {error}") from error
+        if states_its_size:
+            return  # Each part is there, so the header is wrong.
+    tolerance_seconds = max(_UNCOUNTED_TOLERANCE_SECONDS, _UNCOUNTED_TOLERANCE * stated_seconds)
+    if decoded_seconds < stated_seconds - tolerance_seconds:
+        raise MediaError(problem)
+
+
+def _check_counts(video: Video, packet_counts: Mapping[int, int]) -> None:
+    for stream in (video.picture, video.sound):
+        if stream is None:
+            continue
+        listed, found = video.packet_counts.get(stream.index, 0), packet_counts[stream.index]
+        if found < listed:
+            raise MediaError(
+                f"the file is cut short or damaged: its index lists {listed} packets of "
+                f"{stream.type}, and {found} of them are in it"
+            )
+
+
 def frames(video: Video) -> Iterator[tuple[VideoFrame | AudioFrame, float]]:
-    """Each decoded frame and piece of sound with the time of its beginning, in seconds."""
+    """Each decoded frame and piece of sound with the time of its beginning, in seconds.
+
+    Raises:
+        MediaError: where one of them is incomplete, or, at the end, missing.
+    """
     from av import AudioFrame, VideoFrame
 
+    packet_counts: Counter[int] = Counter()
     streams = [video.picture] if video.sound is None else [video.picture, video.sound]
     for packet in video.container.demux(*streams):
+        # The last packet of each stream is empty, and flushes its decoder.
+        packet_counts[packet.stream.index] += packet.size > 0
         if packet.is_corrupt:
             raise MediaError(
                 f"the file is damaged: a piece of its {packet.stream.type} is incomplete; "
@@ -181,6 +273,7 @@ def frames(video: Video) -> Iterator[tuple[VideoFrame | AudioFrame, float]]:
             if frame.is_corrupt:
                 raise MediaError(
                     f"the file is damaged: its {packet.stream.type} cannot be decoded without "
-                    f"gaps at {seconds:.2f} s; fetch it again"
+                    f"gaps at {seconds:.2f} s"
                 )
             yield frame, seconds
+    _check_counts(video, packet_counts)
