@@ -96,7 +96,7 @@ def rendered(spec: VideoSpec, path: Path) -> Clip:
 
 def failed(path: Path, expected: Expected) -> list[Verdict]:
     """The verdicts against a clip."""
-    return [verdict for verdict in judge(expected, found(path)) if not verdict.passed]
+    return [verdict for verdict in judge(expected, found(path)) if verdict.failed]
 
 
 def found(path: Path) -> FoundVideo | UndecodableVideo:

@@ -100,7 +100,7 @@ class RunChecks:
             for event in check_events(checks, manifest, verdicts, target):
                 self._log(event)
         for verdict in verdicts:
-            if not verdict.passed:
+            if verdict.failed:
                 self._context.log.warning(f"{name}: {verdict.name}: {verdict.description}")
         if blocking := checks.blocks(verdicts):
             self.blocked[name] = blocked_sentence(blocking, verdicts)
@@ -182,7 +182,7 @@ def quality_event(
         (clip, verdict)
         for clip, verdicts in verdicts_by_clip.items()
         for verdict in verdicts
-        if not verdict.passed
+        if verdict.failed
     ]
     errors = [clip for clip, verdict in failed if verdict.severity == "error"]
     clips = len(verdicts_by_clip)
@@ -262,7 +262,8 @@ def check_events(
         dg.AssetCheckEvaluation(
             asset_key=asset_key_of(manifest.asset),
             check_name=verdict.name,
-            passed=verdict.passed,
+            # Dagster has no state for "not evaluated"; the description says so.
+            passed=not verdict.failed,
             severity=_SEVERITIES[verdict.severity],
             description=verdict.description,
             metadata=dict(verdict.figures),

@@ -99,9 +99,7 @@ def found_in(path: Path) -> FoundVideo | UndecodableVideo:
 
 def failures(found: FoundVideo | UndecodableVideo, expected: Expected = ASKED) -> dict[str, str]:
     return {
-        verdict.name: verdict.description
-        for verdict in judge(expected, found)
-        if not verdict.passed
+        verdict.name: verdict.description for verdict in judge(expected, found) if verdict.failed
     }
 
 
@@ -156,7 +154,7 @@ def test_a_coarse_webm_that_stands_upright_fails_no_check(tmp_path: Path) -> Non
 def test_each_check_gives_a_verdict_in_its_order() -> None:
     verdicts = judge(ASKED, FINE)
     assert [verdict.name for verdict in verdicts] == list(CHECKS)
-    assert all(verdict.passed and verdict.was_judged for verdict in verdicts)
+    assert all(verdict.passed and verdict.evaluated for verdict in verdicts)
 
 
 @pytest.mark.parametrize(
@@ -223,27 +221,28 @@ def test_a_limit_that_cannot_be_is_refused_by_its_name(limit: str, value: float)
         CheckThresholds(**{limit: value})
 
 
-def test_what_was_not_asked_for_is_not_judged_but_told() -> None:
+def test_what_was_not_asked_for_is_reported_as_not_evaluated() -> None:
     verdicts = {verdict.name: verdict for verdict in judge(Expected(has_sound=False), FINE)}
-    unjudged = {name for name, verdict in verdicts.items() if not verdict.was_judged}
-    assert unjudged == {
+    unevaluated = {name for name, verdict in verdicts.items() if not verdict.evaluated}
+    assert unevaluated == {
         "format_as_asked",
         "size_as_asked",
         "duration_as_asked",
         "has_sound",
         "cost_within_estimate",
     }
-    assert all(verdict.passed for verdict in verdicts.values())
+    assert not any(verdicts[name].passed or verdicts[name].failed for name in unevaluated)
+    assert all(verdicts[name].passed for name in verdicts.keys() - unevaluated)
     assert verdicts["size_as_asked"].description == (
-        "Not judged: no size was asked for; it is 480x272."
+        "Not evaluated: no size was asked for; it is 480x272."
     )
 
 
 def test_a_video_that_was_never_measured_is_not_judged_by_measures() -> None:
     old = replace(FINE, measures=None, is_flagged=None, cost_usd=None)
     verdicts = judge(ASKED, old)
-    assert all(verdict.passed for verdict in verdicts)
-    assert {verdict.name for verdict in verdicts if not verdict.was_judged} == {
+    assert not any(verdict.failed for verdict in verdicts)
+    assert {verdict.name for verdict in verdicts if not verdict.evaluated} == {
         "not_black",
         "not_frozen",
         "not_silent",
@@ -255,7 +254,7 @@ def test_a_video_that_was_never_measured_is_not_judged_by_measures() -> None:
 def test_a_black_video_is_not_called_frozen_too() -> None:
     black = replace(MEASURES, black_fraction=1.0, frozen_fraction=1.0, frozen_seconds=3.0)
     assert list(failures(replace(FINE, measures=black))) == ["not_black"]
-    assert not verdict_of("not_frozen", replace(FINE, measures=black)).was_judged
+    assert not verdict_of("not_frozen", replace(FINE, measures=black)).evaluated
 
 
 def test_a_video_without_sound_is_not_called_silent_too() -> None:
@@ -268,8 +267,21 @@ def test_a_video_without_sound_is_not_called_silent_too() -> None:
 def test_a_video_that_cannot_be_decoded_fails_that_check_alone() -> None:
     verdicts = judge(ASKED, UndecodableVideo("the file ends early"))
     assert [verdict.name for verdict in verdicts] == list(CHECKS)
-    assert [verdict.name for verdict in verdicts if not verdict.passed] == ["decodes"]
-    assert "the file ends early" in verdicts[0].description
+    assert [verdict.name for verdict in verdicts if verdict.failed] == ["decodes"]
+    assert [verdict.name for verdict in verdicts if verdict.passed] == []
+    assert verdicts[0].description == "It cannot be decoded to its end: the file ends early."
+    assert verdicts[0].severity == "error"
+    assert verdicts[1].description == "Not evaluated: the video cannot be decoded."
+
+
+def test_what_the_api_reports_of_a_video_that_cannot_be_decoded_is_evaluated() -> None:
+    found = UndecodableVideo("The file ends early.", is_flagged=True, cost_usd=9.0)
+    verdicts = judge(ASKED, found)
+    assert [verdict.name for verdict in verdicts if verdict.failed] == [
+        "decodes",
+        "content_flag_clean",
+        "cost_within_estimate",
+    ]
 
 
 def test_silence_and_a_higher_price_are_warnings_and_the_rest_are_errors() -> None:
@@ -283,17 +295,40 @@ def test_silence_and_a_higher_price_are_warnings_and_the_rest_are_errors() -> No
 def test_a_clip_of_several_videos_fails_where_one_of_them_does() -> None:
     small = replace(FINE, width=240)
     verdicts = {verdict.name: verdict for verdict in judge_all(ASKED, [FINE, small, FINE])}
-    assert [name for name, verdict in verdicts.items() if not verdict.passed] == ["size_as_asked"]
+    assert [name for name, verdict in verdicts.items() if verdict.failed] == ["size_as_asked"]
     size = verdicts["size_as_asked"]
     assert size.description == "Video 2 of 3: It is 240x272; 480x272 was asked for."
     assert (size.figures["videos"], size.figures["failed_videos"]) == (3, 1)
 
 
-def test_one_video_that_was_judged_speaks_for_those_that_were_not() -> None:
+def test_a_video_that_was_not_evaluated_is_named_beside_one_that_passed() -> None:
     unseen = replace(FINE, is_flagged=None)
     flag = judge_all(ASKED, [unseen, FINE])[list(CHECKS).index("content_flag_clean")]
-    assert (flag.passed, flag.was_judged) == (True, True)
-    assert flag.description.startswith("Video 2 of 2: Its content was looked at")
+    assert (flag.passed, flag.evaluated) == (True, True)
+    assert flag.description == (
+        "Video 2 of 2: Its content was looked at and not flagged. Not evaluated for video 1 of 2."
+    )
+    assert flag.figures["unevaluated_videos"] == 1
+
+
+def test_a_video_that_failed_speaks_for_those_that_passed_or_were_not_evaluated() -> None:
+    videos = [FINE, replace(FINE, is_flagged=None), replace(FINE, is_flagged=True)]
+    flag = judge_all(ASKED, videos)[list(CHECKS).index("content_flag_clean")]
+    assert flag.failed
+    assert flag.description.startswith("Video 3 of 3: Runware flagged")
+
+
+def test_a_check_that_was_evaluated_for_no_video_is_not_evaluated() -> None:
+    unseen = replace(FINE, is_flagged=None)
+    flag = judge_all(ASKED, [unseen, unseen])[list(CHECKS).index("content_flag_clean")]
+    assert (flag.passed, flag.failed, flag.evaluated) == (False, False, False)
+
+
+def test_one_of_two_videos_that_cannot_be_decoded_fails_that_check_for_the_clip() -> None:
+    verdicts = {v.name: v for v in judge_all(ASKED, [FINE, UndecodableVideo("it is cut short")])}
+    assert [name for name, verdict in verdicts.items() if verdict.failed] == ["decodes"]
+    assert verdicts["decodes"].description.startswith("Video 2 of 2: It cannot be decoded")
+    assert verdicts["not_black"].description.endswith("Not evaluated for video 2 of 2.")
 
 
 def test_one_video_is_judged_as_it_is() -> None:

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 
 from sora_dagster.generation.records import ClipManifest, StoredVideo
 from sora_dagster.generation.stored import StoredClip
-from sora_dagster.media.checks import CheckThresholds, Expected, FoundVideo, judge_all
+from sora_dagster.media.checks import (
+    CheckThresholds,
+    Expected,
+    FoundVideo,
+    UndecodableVideo,
+    judge_all,
+)
 from sora_dagster.media.verdicts import CHECKS, Figure, Severity
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.storage import StorageRoot
@@ -22,11 +28,13 @@ class ClipVerdict:
 
     Arguments:
         name: name of the check.
-        passed: whether nothing is wrong.
+        passed: whether it was evaluated, and nothing is wrong.
         severity: how bad it is where it failed: ``error`` for a clip that should not be used,
             ``warn`` for one that somebody should look at.
         description: what was found, and what was expected.
         figures: the numbers that it was judged by.
+        evaluated: False where the check could not be evaluated: it neither passed nor failed, and
+            the description says why.
     """
 
     name: str
@@ -34,6 +42,12 @@ class ClipVerdict:
     severity: Severity
     description: str
     figures: Mapping[str, Figure] = field(default_factory=dict)
+    evaluated: bool = True
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was evaluated, and something is wrong."""
+        return self.evaluated and not self.passed
 
 
 @dataclass(frozen=True)
@@ -99,6 +113,7 @@ class ClipChecks:
                 verdict.severity,
                 verdict.description,
                 verdict.figures,
+                verdict.evaluated,
             )
             for verdict in judge_all(_expected(manifest, catalogue), found, self.thresholds)
             if verdict.name in self.names
@@ -109,11 +124,14 @@ class ClipChecks:
         return verdicts
 
     def blocks(self, verdicts: Iterable[ClipVerdict]) -> tuple[str, ...]:
-        """Names of the blocking checks that failed as an error."""
+        """Names of the blocking checks that failed as an error.
+
+        A check that was not evaluated does not block; what cannot be decoded fails ``decodes``.
+        """
         return tuple(
             verdict.name
             for verdict in verdicts
-            if not verdict.passed and verdict.severity == "error" and verdict.name in self.blocking
+            if verdict.failed and verdict.severity == "error" and verdict.name in self.blocking
         )
 
     def reason_to_block(
@@ -234,7 +252,9 @@ def _expected(manifest: ClipManifest, catalogue: Catalogue) -> Expected:
     )
 
 
-def _found(video: StoredVideo) -> FoundVideo:
+def _found(video: StoredVideo) -> FoundVideo | UndecodableVideo:
+    if video.decode_error is not None:
+        return UndecodableVideo(video.decode_error, is_flagged=video.nsfw, cost_usd=video.cost_usd)
     return FoundVideo(
         container=video.container,
         width=video.width,

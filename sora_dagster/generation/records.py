@@ -158,7 +158,10 @@ class StoredVideo(Record):
         cost_usd: what this video cost, None where the API did not say.
         sha256: hash of the object's bytes, in hex.
         nsfw: the content flag, where content was checked.
-        measures: brightness, movement and loudness, measured while it was decoded.
+        measures: brightness, movement and loudness, measured while it was decoded; None where it
+            cannot be decoded to its end.
+        decode_error: why it cannot be decoded to its end, in a sentence; size, length and codecs
+            are then what its header says. None for a video that decodes.
     """
 
     key: str
@@ -179,6 +182,7 @@ class StoredVideo(Record):
     video_codec: str
     audio_codec: str | None
     measures: VideoMeasures | None = None
+    decode_error: str | None = None
 
 
 class ClipManifest(Record):

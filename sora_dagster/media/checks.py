@@ -1,6 +1,7 @@
 """Whether a stored video is what was asked for, and fit to be shown.
 
-Each check looks at one thing and gives a verdict on it, also where there was nothing to judge.
+Each check looks at one thing and gives a verdict on it. A check that cannot be evaluated says so,
+and counts neither as passed nor as failed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sora_dagster.media.measures import VideoMeasures
-from sora_dagster.media.verdicts import CHECKS, Verdict, together, unjudged
+from sora_dagster.media.verdicts import CHECKS, Verdict, together, unevaluated
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,14 @@ class UndecodableVideo:
     """A video that cannot be decoded to its end.
 
     Arguments:
-        error: why.
+        error: why, in a sentence.
+        is_flagged: whether its content was flagged; None where it was not looked at.
+        cost_usd: what it cost; None where the API did not say.
     """
 
     error: str
+    is_flagged: bool | None = None
+    cost_usd: float | None = None
 
 
 def judge(
@@ -113,19 +118,14 @@ def judge(
     thresholds: CheckThresholds | None = None,
 ) -> list[Verdict]:
     """A verdict of each check on one video, in the order of `CHECKS`."""
-    if isinstance(found, UndecodableVideo):
-        return [
-            Verdict("decodes", False, f"It cannot be decoded to its end: {found.error}."),
-            *(
-                unjudged(name, "the video cannot be decoded")
-                for name in CHECKS
-                if name != "decodes"
-            ),
-        ]
     thresholds = thresholds or CheckThresholds()
-    verdicts = [*_of_the_file(expected, found, thresholds)]
-    verdicts += _of_the_pictures(found, thresholds)
-    verdicts += _of_the_sound(expected, found, thresholds)
+    if isinstance(found, UndecodableVideo):
+        verdicts = [*_of_no_pictures(found)]
+    else:
+        verdicts = [*_of_the_file(expected, found, thresholds)]
+        verdicts += _of_the_pictures(found, thresholds)
+        verdicts += _of_the_sound(expected, found, thresholds)
+    # These two are reported by the API, so they hold for what cannot be decoded too.
     verdicts += [_content_flag(found), _cost(expected, found, thresholds)]
     return verdicts
 
@@ -135,7 +135,7 @@ def judge_all(
     found: Sequence[FoundVideo | UndecodableVideo],
     thresholds: CheckThresholds | None = None,
 ) -> list[Verdict]:
-    """One verdict of each check on all videos of a clip: it passes where each of them does.
+    """One verdict of each check on all videos of a clip: it fails where one of them does.
 
     Arguments:
         found: at least one.
@@ -147,6 +147,14 @@ def judge_all(
         raise ValueError("there is no video to judge; a stored clip has at least one")
     by_video = [judge(expected, video, thresholds) for video in found]
     return [together(verdicts) for verdicts in zip(*by_video, strict=True)]
+
+
+def _of_no_pictures(found: UndecodableVideo) -> Iterator[Verdict]:
+    error = found.error.rstrip(".")
+    yield Verdict("decodes", False, f"It cannot be decoded to its end: {error}.")
+    for name in CHECKS:
+        if name not in ("decodes", "content_flag_clean", "cost_within_estimate"):
+            yield unevaluated(name, "the video cannot be decoded")
 
 
 def _of_the_file(
@@ -161,7 +169,7 @@ def _of_the_file(
         {"frames": found.frame_count},
     )
     if expected.container is None:
-        yield unjudged("format_as_asked", "no format was asked for")
+        yield unevaluated("format_as_asked", "no format was asked for")
     else:
         wanted = expected.container.lower()
         yield Verdict(
@@ -172,7 +180,7 @@ def _of_the_file(
         )
     size = f"{found.width}x{found.height}"
     if expected.size is None:
-        yield unjudged("size_as_asked", f"no size was asked for; it is {size}")
+        yield unevaluated("size_as_asked", f"no size was asked for; it is {size}")
     else:
         wanted = f"{expected.size[0]}x{expected.size[1]}"
         yield Verdict(
@@ -183,7 +191,7 @@ def _of_the_file(
         )
     seconds = found.duration_seconds
     if expected.duration_seconds is None:
-        yield unjudged("duration_as_asked", f"no length was asked for; it is {seconds:g} s long")
+        yield unevaluated("duration_as_asked", f"no length was asked for; it is {seconds:g} s long")
     else:
         difference = abs(seconds - expected.duration_seconds)
         yield Verdict(
@@ -200,7 +208,7 @@ def _of_the_pictures(found: FoundVideo, thresholds: CheckThresholds) -> Iterator
     measures = found.measures
     if measures is None:
         for name in ("not_black", "not_frozen"):
-            yield unjudged(name, "it was stored before pictures were measured")
+            yield unevaluated(name, "it was stored before pictures were measured")
         return
     is_black = measures.black_fraction > thresholds.max_black_fraction
     yield Verdict(
@@ -211,7 +219,7 @@ def _of_the_pictures(found: FoundVideo, thresholds: CheckThresholds) -> Iterator
         {"black_fraction": measures.black_fraction, "brightness": measures.brightness},
     )
     if is_black:
-        yield unjudged("not_frozen", "it is black, and so stands still too")
+        yield unevaluated("not_frozen", "it is black, and so stands still too")
         return
     yield Verdict(
         "not_frozen",
@@ -231,7 +239,7 @@ def _of_the_sound(
     expected: Expected, found: FoundVideo, thresholds: CheckThresholds
 ) -> Iterator[Verdict]:
     if not expected.has_sound:
-        yield unjudged("has_sound", "its model makes no sound")
+        yield unevaluated("has_sound", "its model makes no sound")
     else:
         yield Verdict(
             "has_sound",
@@ -243,11 +251,11 @@ def _of_the_sound(
         )
     measures = found.measures
     if measures is None:
-        yield unjudged("not_silent", "it was stored before sound was measured")
+        yield unevaluated("not_silent", "it was stored before sound was measured")
         return
     loudness, silent_fraction = measures.loudness_dbfs, measures.silent_fraction
     if loudness is None or silent_fraction is None:
-        yield unjudged("not_silent", "it has no sound")
+        yield unevaluated("not_silent", "it has no sound")
         return
     yield Verdict(
         "not_silent",
@@ -260,9 +268,9 @@ def _of_the_sound(
     )
 
 
-def _content_flag(found: FoundVideo) -> Verdict:
+def _content_flag(found: FoundVideo | UndecodableVideo) -> Verdict:
     if found.is_flagged is None:
-        return unjudged("content_flag_clean", "its content was not looked at")
+        return unevaluated("content_flag_clean", "its content was not looked at")
     return Verdict(
         "content_flag_clean",
         not found.is_flagged,
@@ -273,11 +281,13 @@ def _content_flag(found: FoundVideo) -> Verdict:
     )
 
 
-def _cost(expected: Expected, found: FoundVideo, thresholds: CheckThresholds) -> Verdict:
+def _cost(
+    expected: Expected, found: FoundVideo | UndecodableVideo, thresholds: CheckThresholds
+) -> Verdict:
     if found.cost_usd is None:
-        return unjudged("cost_within_estimate", "the API did not tell its cost")
+        return unevaluated("cost_within_estimate", "the API did not tell its cost")
     if expected.estimate_usd is None:
-        return unjudged("cost_within_estimate", "there is no estimate")
+        return unevaluated("cost_within_estimate", "there is no estimate")
     limit = expected.estimate_usd * (1 + thresholds.cost_tolerance)
     return Verdict(
         "cost_within_estimate",

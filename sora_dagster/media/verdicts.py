@@ -32,17 +32,23 @@ class Verdict:
 
     Arguments:
         name: of the check, one of `CHECKS`.
-        passed: False only where something is wrong.
+        passed: whether it was evaluated, and nothing is wrong.
         description: what was found, and what was expected, in a sentence.
         figures: the numbers that it was judged by.
-        was_judged: False where there was nothing to judge; the description says why.
+        evaluated: False where the check could not be evaluated: it neither passed nor failed, and
+            the description says why.
     """
 
     name: str
     passed: bool
     description: str
     figures: Mapping[str, Figure] = field(default_factory=dict)
-    was_judged: bool = True
+    evaluated: bool = True
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was evaluated, and something is wrong."""
+        return self.evaluated and not self.passed
 
     @property
     def severity(self) -> Severity:
@@ -51,21 +57,33 @@ class Verdict:
 
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """One verdict of those of one check on several videos: it passes where each of them does."""
+    """One verdict of those of one check on several videos.
+
+    It fails where one of them does, and passes where at least one does and none fails. Its
+    description says which videos were not evaluated.
+    """
     if len(verdicts) == 1:
         return verdicts[0]
-    failed = [number for number, verdict in enumerate(verdicts, 1) if not verdict.passed]
-    judged = [number for number, verdict in enumerate(verdicts, 1) if verdict.was_judged]
-    shown = [*failed, *judged, 1][0]
+    count = len(verdicts)
+    numbered = list(enumerate(verdicts, 1))
+    failed = [number for number, verdict in numbered if verdict.failed]
+    skipped = [number for number, verdict in numbered if not verdict.evaluated]
+    passed = [number for number, verdict in numbered if verdict.passed]
+    shown = [*failed, *passed, *skipped][0]
     verdict = verdicts[shown - 1]
-    figures = {**verdict.figures, "videos": len(verdicts), "failed_videos": len(failed)}
-    return replace(
-        verdict,
-        description=f"Video {shown} of {len(verdicts)}: {verdict.description}",
-        figures=figures,
-    )
+    description = f"Video {shown} of {count}: {verdict.description}"
+    if verdict.evaluated and skipped:
+        others = ", ".join(str(number) for number in skipped)
+        description += f" Not evaluated for video {others} of {count}."
+    figures = {
+        **verdict.figures,
+        "videos": count,
+        "failed_videos": len(failed),
+        "unevaluated_videos": len(skipped),
+    }
+    return replace(verdict, description=description, figures=figures)
 
 
-def unjudged(name: str, reason: str) -> Verdict:
-    """The verdict where there is nothing to judge."""
-    return Verdict(name, True, f"Not judged: {reason}.", was_judged=False)
+def unevaluated(name: str, reason: str) -> Verdict:
+    """The verdict of a check that could not be evaluated."""
+    return Verdict(name, False, f"Not evaluated: {reason}.", evaluated=False)

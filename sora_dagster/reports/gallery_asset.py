@@ -129,7 +129,7 @@ def _stored_entry(manifest: ClipManifest, failed_checks: tuple[str, ...]) -> Gal
 
 def _failed_checks(graph: VideoGraph, manifest: ClipManifest) -> tuple[str, ...]:
     verdicts = graph.checks.judge(manifest, graph.catalogue)
-    return tuple(verdict.name for verdict in verdicts if not verdict.passed)
+    return tuple(verdict.name for verdict in verdicts if verdict.failed)
 
 
 def _failed_entry(take: FailedTake) -> GalleryEntry:
