@@ -14,7 +14,16 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from PIL import Image
 
-from sora_dagster.media import Examination, MediaError, examine, poster, probe
+from sora_dagster.media import (
+    Examination,
+    MediaError,
+    examine,
+    examine_damaged,
+    looks_like_video,
+    poster,
+    probe,
+)
+from sora_dagster.media.measures import VideoMeasures
 from sora_dagster.storage import StorageRoot
 
 FPS = 10
@@ -534,6 +543,28 @@ def test_pictures_keep_to_their_sizes_even_of_noise(
     assert width / height == pytest.approx(sheet_size[0] / sheet_size[1], rel=0.1)
 
 
+def test_a_video_that_changes_its_size_on_the_way_has_a_sheet_of_one_size(tmp_path: Path) -> None:
+    path = tmp_path / "sizes.webm"
+    with av.open(path, "w") as output:
+        stream = output.add_stream("libvpx-vp9", FPS)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for part, (width, height) in enumerate(((160, 96), (80, 128))):
+            encoder = av.CodecContext.create("libvpx-vp9", "w")
+            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+            encoder.time_base = Fraction(1, FPS)
+            packets = []
+            for index in range(5):
+                frame = av.VideoFrame(width, height, "yuv420p")
+                frame.pts, frame.time_base = 5 * part + index, Fraction(1, FPS)
+                packets += encoder.encode(frame)
+            for packet in [*packets, *encoder.encode(None)]:
+                packet.stream = stream
+                output.mux(packet)
+    examination = examine(path)
+    assert examination.info.frame_count == 10
+    assert size_of(examination.sheet)[1] == 96
+
+
 def test_a_small_video_is_not_made_larger_for_its_sheet(videos: dict[str, bytes]) -> None:
     width, height = size_of(examine(io.BytesIO(videos["mp4"])).sheet)
     assert (3 * 160 <= width <= 3 * 160 + 20, height) == (True, 96)
@@ -544,7 +575,7 @@ def test_a_video_of_one_frame_has_all_its_pictures(tmp_path: Path) -> None:
     assert examination.info.frame_count == 1
     for panel in panels_of(examination.sheet):
         assert panel == pytest.approx([90, 90, 90], abs=6)
-    assert examination.measures.frozen_seconds == 0
+    assert measures_of(examination).frozen_seconds == 0
 
 
 def test_examining_a_long_video_takes_no_more_memory_than_a_short_one(
@@ -565,11 +596,131 @@ def test_examining_a_long_video_takes_no_more_memory_than_a_short_one(
     assert most_memory_kb(100) < most_memory_kb(20) + 20_000
 
 
+# --- a file that is kept though it cannot be decoded
+
+
+def damaged(video: bytes, expected_size: tuple[int, int] | None = (160, 96)) -> Examination:
+    """What is found in a video that `examine` refuses."""
+    with pytest.raises(MediaError) as refusal:
+        examine(io.BytesIO(video))
+    return examine_damaged(io.BytesIO(video), refusal.value, expected_size=expected_size)
+
+
+def with_noise(video: bytes, start: float, end: float) -> bytes:
+    content = bytearray(video)
+    first, last = int(len(video) * start), int(len(video) * end)
+    content[first:last] = np.random.default_rng(3).bytes(last - first)
+    return bytes(content)
+
+
+def test_a_video_that_breaks_off_shows_the_frames_that_could_be_decoded(
+    videos: dict[str, bytes],
+) -> None:
+    video = videos["mp4 with its index first"]
+    examination = damaged(video[: len(video) * 6 // 10])
+    info = examination.info
+    assert (info.container, info.width, info.height) == ("mp4", 160, 96)
+    assert (info.video_codec, info.audio_codec, info.fps) == ("h264", "aac", FPS)
+    assert info.duration_seconds == pytest.approx(2.0, abs=0.1)
+    assert 5 <= info.frame_count < 2 * FPS
+    assert examination.measures is None
+    assert examination.decode_error is not None
+    assert examination.decode_error.startswith("The file is cut short: its part 'mdat' ends")
+    first, _, _ = panels_of(examination.sheet)
+    assert first == pytest.approx(RED, abs=12)
+
+
+def test_a_webm_that_breaks_off_shows_the_frames_that_could_be_decoded(
+    videos: dict[str, bytes],
+) -> None:
+    examination = damaged(videos["webm"][: len(videos["webm"]) // 2])
+    assert examination.info.video_codec == "vp9"
+    assert 1 <= examination.info.frame_count < 2 * FPS
+    assert panels_of(examination.sheet)[0] == pytest.approx(RED, abs=12)
+
+
+def test_a_video_whose_index_is_missing_has_grey_pictures_in_the_size_that_was_requested(
+    videos: dict[str, bytes],
+) -> None:
+    examination = damaged(videos["mov"][:5_000], expected_size=(1280, 720))
+    info = examination.info
+    assert (info.container, info.width, info.height) == ("mov", 1280, 720)
+    assert (info.frame_count, info.duration_seconds, info.video_codec) == (0, 0.0, "unknown")
+    assert size_of(examination.poster) == (960, 540)
+    colors = color_of(examination.poster)
+    assert max(colors) - min(colors) < 5
+    assert len(examination.thumbnail) <= 4_300
+
+
+def test_a_file_of_which_nothing_is_known_has_grey_pictures_too(videos: dict[str, bytes]) -> None:
+    examination = damaged(b"<Error>NoSuchKey</Error>", expected_size=None)
+    assert (examination.info.container, examination.info.width) == ("unknown", 0)
+    assert size_of(examination.poster) == (640, 360)
+    assert "NoSuchKey" in (examination.decode_error or "")
+
+
+def test_a_header_with_an_absurd_size_is_no_reason_to_draw_a_picture_of_it() -> None:
+    examination = damaged(b"", expected_size=(1_000_000, 2))
+    assert size_of(examination.poster) == (960, 2)
+
+
+@pytest.mark.parametrize("name", ["mp4", "mp4 with its index first", "mov", "webm"])
+@pytest.mark.parametrize("place", range(9))
+def test_no_damage_keeps_a_file_from_being_described(
+    videos: dict[str, bytes], name: str, place: int
+) -> None:
+    video = with_noise(videos[name], place / 10, place / 10 + 0.2)
+    error = MediaError("it was refused")
+    examination = examine_damaged(io.BytesIO(video), error, expected_size=(160, 96))
+    assert examination.decode_error == "It was refused."
+    for picture in (examination.poster, examination.sheet, examination.thumbnail):
+        assert min(size_of(picture)) > 0
+
+
+def test_a_damaged_file_that_cannot_be_read_fails_as_itself(
+    videos: dict[str, bytes], tmp_path: Path
+) -> None:
+    error = MediaError("it was refused")
+    with pytest.raises(ConnectionResetError):
+        source = FailingFile(videos["webm"] + b"\0" * 100_000)
+        examine_damaged(source, error, expected_size=None)
+    with pytest.raises(FileNotFoundError):
+        examine_damaged(tmp_path / "nothing.mp4", error, expected_size=None)
+
+
+@pytest.mark.parametrize("name", WITH_EVERY_LENGTH)
+def test_the_first_bytes_of_a_video_look_like_one(videos: dict[str, bytes], name: str) -> None:
+    assert looks_like_video(videos[name][:16])
+    assert looks_like_video(videos[name])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"\0\0\0\x20",
+        b"<!DOCTYPE html><html>",
+        b'{"errors": [{"code": "notFound"}]}',
+        b"The free tier does not include this video",
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        b"#EXTM3U\n#EXTINF:2,\n",
+        b"RIFF\x24\x08\0\0AVI LIST",
+    ],
+)
+def test_the_first_bytes_of_anything_else_do_not(head: bytes) -> None:
+    assert not looks_like_video(head)
+
+
 # --- what is measured
 
 
+def measures_of(examination: Examination) -> VideoMeasures:
+    assert examination.measures is not None
+    return examination.measures
+
+
 def test_measures_tell_how_bright_and_loud_a_video_is(videos: dict[str, bytes]) -> None:
-    measures = examine(io.BytesIO(videos["mp4"])).measures
+    measures = measures_of(examine(io.BytesIO(videos["mp4"])))
     # A quarter is red, one is green, two are blue.
     lumas = [(0.299 * r + 0.587 * g + 0.114 * b) / 255 for r, g, b in (RED, GREEN, BLUE, BLUE)]
     assert measures.brightness == pytest.approx(sum(lumas) / 4, abs=0.03)
@@ -580,7 +731,7 @@ def test_measures_tell_how_bright_and_loud_a_video_is(videos: dict[str, bytes]) 
 
 
 def test_a_video_without_sound_has_no_loudness(encode: EncodeVideo) -> None:
-    measures = examine(io.BytesIO(encode("mp4", sound=False))).measures
+    measures = measures_of(examine(io.BytesIO(encode("mp4", sound=False))))
     assert (measures.loudness_dbfs, measures.silent_fraction) == (None, None)
 
 
@@ -590,7 +741,7 @@ def test_black_is_black_and_white_is_white_in_every_pixel_format(
     tmp_path: Path, pixel_format: str, grey: int, brightness: float
 ) -> None:
     path = grey_video(tmp_path / "grey.mp4", [grey] * 5, pixel_format=pixel_format)
-    measures = examine(path).measures
+    measures = measures_of(examine(path))
     assert measures.brightness == pytest.approx(brightness, abs=0.01)
     assert measures.black_fraction == 1 - brightness
 

@@ -189,7 +189,7 @@ def decode_all(
     if fps is None:
         spread_seconds = last_seconds - first_seconds
         fps = (frame_count - 1) / spread_seconds if spread_seconds > 0 else 1.0
-    end_seconds = last_seconds + _seconds_shown(last_frame, fps)
+    end_seconds = last_seconds + seconds_shown(last_frame, fps)
     _check_length(video, max(end_seconds, sound_end_seconds))
     return MediaInfo(
         container=video.container_name,
@@ -204,7 +204,7 @@ def decode_all(
     )
 
 
-def _seconds_shown(frame: VideoFrame, fps: float) -> float:
+def seconds_shown(frame: VideoFrame, fps: float) -> float:
     """How long a frame is shown: as long as it says itself, else as long as most frames are."""
     usual_seconds = 1 / fps
     if not frame.duration or frame.duration < 0 or frame.time_base is None:

@@ -19,6 +19,10 @@ _PANEL_GAP = 6
 # Between the panels: told apart from dark pictures as well as from light ones.
 _GAP_LUMA = 128
 
+_MOST_GREY_SIDE = 960
+# Lighter than the gaps, so that they show in a sheet of grey panels too.
+_GREY_LUMA = 160
+
 # FFmpeg's scale of a JPEG's coarseness: 2 is the best, 31 the coarsest.
 _POSTER_COARSENESS = (3, 5)
 _SHEET_COARSENESS = (4, 6)
@@ -59,6 +63,19 @@ def jpeg_of(
     return b"".join(bytes(packet) for packet in packets)
 
 
+def grey_frame(width: int, height: int) -> VideoFrame:
+    """A plain grey frame in the proportions of a size, at most 960 pixels wide and high.
+
+    It stands for a video of which no frame can be decoded.
+    """
+    import numpy as np
+    from av.video.frame import VideoFrame
+
+    scale = min(1.0, _MOST_GREY_SIDE / max(width, height))
+    shape = (max(2, round(height * scale)), max(2, round(width * scale)), 3)
+    return VideoFrame.from_ndarray(np.full(shape, _GREY_LUMA, np.uint8), format="rgb24")
+
+
 def panel_of(frame: VideoFrame, panels: int) -> VideoFrame:
     """A small copy of a frame for a contact sheet.
 
@@ -72,14 +89,16 @@ def panel_of(frame: VideoFrame, panels: int) -> VideoFrame:
 
 
 def sheet_of(panels: Sequence[VideoFrame]) -> VideoFrame:
-    """Panels of one size side by side, the first on the left."""
+    """Panels side by side, the first on the left, all in its size."""
     import numpy as np
     from av.video.frame import VideoFrame
 
-    gap = np.full((panels[0].height, _PANEL_GAP, 3), _GAP_LUMA, np.uint8)
+    width, height = panels[0].width, panels[0].height
+    gap = np.full((height, _PANEL_GAP, 3), _GAP_LUMA, np.uint8)
     parts: list[npt.NDArray[Any]] = []
     for panel in panels:
-        parts += [gap, panel.to_ndarray()]
+        # Some videos change their size on the way.
+        parts += [gap, panel.reformat(width=width, height=height).to_ndarray()]
     return VideoFrame.from_ndarray(np.hstack(parts[1:]), format="rgb24")
 
 

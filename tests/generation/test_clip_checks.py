@@ -1,0 +1,58 @@
+"""What the checks say of a stored clip, by its manifest."""
+
+from __future__ import annotations
+
+from sora_dagster.generation.clip_checks import ClipVerdict, build_clip_checks
+from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.records import ClipManifest
+from sora_dagster.media.verdicts import CHECKS
+from sora_dagster.runware.models import Catalogue
+from tests.generation.stored_takes import stored_take
+
+DECODE_ERROR = "The file is cut short: its part 'mdat' ends at byte 900, the file after 500."
+FROM_THE_API = {"content_flag_clean", "cost_within_estimate"}
+
+
+def undecodable(ledger: Ledger) -> ClipManifest:
+    manifest = stored_take(ledger)
+    changes = {"decode_error": DECODE_ERROR, "nsfw": False}
+    video = manifest.videos[0].model_copy(update=changes)
+    return manifest.model_copy(update={"videos": (video,)})
+
+
+def verdicts_of(manifest: ClipManifest) -> dict[str, ClipVerdict]:
+    verdicts = build_clip_checks().judge(manifest, Catalogue.builtin())
+    return {verdict.name: verdict for verdict in verdicts}
+
+
+def test_a_stored_video_that_cannot_be_decoded_fails_decodes_with_the_reason(
+    ledger: Ledger,
+) -> None:
+    decodes = verdicts_of(undecodable(ledger))["decodes"]
+    assert (decodes.failed, decodes.severity) == (True, "error")
+    assert "its part 'mdat' ends at byte 900" in decodes.description
+
+
+def test_what_can_only_be_seen_by_decoding_is_then_not_evaluated(ledger: Ledger) -> None:
+    verdicts = verdicts_of(undecodable(ledger))
+    unevaluated = {name for name, verdict in verdicts.items() if not verdict.evaluated}
+    assert unevaluated == CHECKS.keys() - FROM_THE_API - {"decodes"}
+    for name in unevaluated:
+        assert not verdicts[name].passed
+        assert not verdicts[name].failed
+        assert verdicts[name].description == "Not evaluated: the video cannot be decoded."
+    assert all(verdicts[name].passed for name in FROM_THE_API)
+
+
+def test_only_a_check_that_was_evaluated_blocks(ledger: Ledger) -> None:
+    manifest, catalogue = undecodable(ledger), Catalogue.builtin()
+    for blocking, blocked in (["not_black"], ()), (["not_black", "decodes"], ("decodes",)):
+        checks = build_clip_checks(blocking=blocking)
+        assert checks.blocks(checks.judge(manifest, catalogue)) == blocked
+
+
+def test_a_clip_stored_without_measures_is_not_evaluated_by_them(ledger: Ledger) -> None:
+    verdicts = verdicts_of(stored_take(ledger))
+    assert verdicts["decodes"].passed
+    assert not verdicts["not_black"].evaluated
+    assert not any(verdict.failed for verdict in verdicts.values())
