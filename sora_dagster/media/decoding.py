@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# How much less than the header states may be decoded of a file without an index to count by. Coarse
-# on purpose: headers count encoder delay and padding, and round.
+# Headers count encoder delay and padding, which are not decoded. A shorter difference is no reason
+# to look closer.
+_HEADER_TOLERANCE_SECONDS = 0.5
+# How much less than the header states may be decoded of a file that has neither an index of its
+# packets nor a size of its own. Coarse, since the header may be wrong.
 _UNCOUNTED_TOLERANCE_SECONDS = 1.0
 _UNCOUNTED_TOLERANCE = 0.25
 # Each decoder thread keeps a frame of its own.
@@ -158,7 +161,7 @@ def _video(name: str, file: BinaryIO, container: InputContainer) -> Video:
 
 def _listed_packets(stream: Stream) -> int:
     # What an edit list leaves out is no longer in FFmpeg's index, unlike in the frame count of the
-    # header. An empty packet ("as before") is listed, and not demuxed.
+    # header. Empty samples hold nothing that could be missing.
     return sum(entry.size > 0 for entry in stream.index_entries)
 
 
@@ -218,7 +221,10 @@ def seconds_shown(frame: VideoFrame, fps: float) -> float:
 def _check_length(video: Video, decoded_seconds: float) -> None:
     """See that a file whose packets are not counted by an index does not end early."""
     stated_seconds = video.stated_seconds
-    if video.packet_counts or stated_seconds is None or decoded_seconds >= stated_seconds:
+    if video.packet_counts or stated_seconds is None:
+        return
+    missing_seconds = stated_seconds - decoded_seconds
+    if missing_seconds <= _HEADER_TOLERANCE_SECONDS:
         return
     problem = (
         f"the file ends early: its header says {stated_seconds:.2f} s, but only "
@@ -231,8 +237,7 @@ def _check_length(video: Video, decoded_seconds: float) -> None:
             raise MediaError(f"{problem}, and {error}") from error
         if states_its_size:
             return  # Each part is there, so the header is wrong.
-    tolerance_seconds = max(_UNCOUNTED_TOLERANCE_SECONDS, _UNCOUNTED_TOLERANCE * stated_seconds)
-    if decoded_seconds < stated_seconds - tolerance_seconds:
+    if missing_seconds > max(_UNCOUNTED_TOLERANCE_SECONDS, _UNCOUNTED_TOLERANCE * stated_seconds):
         raise MediaError(problem)
 
 
@@ -263,8 +268,7 @@ def frames(video: Video) -> Iterator[tuple[VideoFrame | AudioFrame, float]]:
         packet_counts[packet.stream.index] += packet.size > 0
         if packet.is_corrupt:
             raise MediaError(
-                f"the file is damaged: a piece of its {packet.stream.type} is incomplete; "
-                f"fetch it again"
+                f"the file is damaged: a piece of its {packet.stream.type} is incomplete"
             )
         for frame in packet.decode():
             if not isinstance(frame, (VideoFrame, AudioFrame)):

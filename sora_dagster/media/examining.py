@@ -104,11 +104,11 @@ def examine(source: BinaryIO | Path) -> Examination:
 def examine_damaged(
     source: BinaryIO | Path, error: MediaError, *, expected_size: tuple[int, int] | None
 ) -> Examination:
-    """Say and show what can be found in a file that `examine` refused; whatever is in it.
+    """Best effort at what `examine` gives, for a file that it refused.
 
-    Facts are those of the file's header. What it does not say is 0, for a name ``unknown``.
-    ``frame_count`` counts the frames that could be decoded. The pictures show those frames; they
-    are plain grey where there is none.
+    Facts are those of the file's header; a number that it lacks is 0, a container or video codec
+    ``unknown``. ``frame_count`` counts the frames that could be decoded. The pictures show those
+    frames, or plain grey if there are none. No content of the file makes it raise an error.
 
     Arguments:
         source: a file's path, or a seekable binary file (read from its beginning, left open).
@@ -304,5 +304,5 @@ def _frame_at(video: Video, wanted_seconds: float) -> VideoFrame:
             if seconds >= wanted_seconds:
                 break
     if last is None:
-        raise MediaError("the file has a video stream, but no frame in it; fetch it again")
+        raise MediaError("the file has a video stream, but no frame in it")
     return last
