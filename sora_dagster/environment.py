@@ -14,6 +14,7 @@ from sora_dagster.assets import build_clip_assets, build_remix_assets
 from sora_dagster.boards.assets import build_board_or_problem
 from sora_dagster.generation.clip_checks import ClipChecks
 from sora_dagster.generation.delivery import DeliverySetting, parse_delivery
+from sora_dagster.generation.url_guard import parse_result_hosts, parse_result_networks
 from sora_dagster.graph import VideoGraph, without_beta_warnings
 from sora_dagster.housekeeping_jobs import build_prune_job, build_verify_job
 from sora_dagster.io_manager import ClipIOManager
@@ -49,6 +50,10 @@ class Settings:
         boards: the storyboards (SORA_BOARDS, with commas between); the example board where neither
             this nor a dataset is set.
         delivery: how videos come into the storage root (SORA_DELIVERY).
+        result_hosts: domains that videos are downloaded from, besides runware.ai
+            (SORA_RESULT_HOSTS, comma-separated).
+        result_networks: networks (CIDR) whose addresses are accepted although they are not public
+            (SORA_RESULT_NETWORKS, comma-separated).
     """
 
     base_url: str = DEFAULT_BASE_URL
@@ -62,14 +67,16 @@ class Settings:
     max_usd_per_day: str | None = None
     boards: tuple[str, ...] = ()
     delivery: DeliverySetting = "auto"
+    result_hosts: tuple[str, ...] = ()
+    result_networks: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Read the environment; what is empty counts as not set.
 
         Raises:
-            ValueError: where SORA_DELIVERY is none of its values, or SORA_WEBHOOK_WAIT no number
-                of seconds.
+            ValueError: if SORA_DELIVERY, SORA_WEBHOOK_WAIT, SORA_RESULT_HOSTS or
+                SORA_RESULT_NETWORKS has a value that is not allowed.
         """
 
         def get(name: str) -> str | None:
@@ -87,6 +94,8 @@ class Settings:
             max_usd=get("SORA_MAX_USD"),
             max_usd_per_day=get("SORA_MAX_USD_PER_DAY"),
             delivery=parse_delivery(get("SORA_DELIVERY")),
+            result_hosts=parse_result_hosts(_listed(get("SORA_RESULT_HOSTS"))),
+            result_networks=parse_result_networks(_listed(get("SORA_RESULT_NETWORKS"))),
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -103,6 +112,8 @@ class Settings:
             "SORA_MAX_USD": self.max_usd,
             "SORA_MAX_USD_PER_DAY": self.max_usd_per_day,
             "SORA_DELIVERY": self.delivery,
+            "SORA_RESULT_HOSTS": ",".join(self.result_hosts) or None,
+            "SORA_RESULT_NETWORKS": ",".join(self.result_networks) or None,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -127,6 +138,8 @@ class Settings:
             max_usd_per_run=self.max_usd,
             max_usd_per_day=self.max_usd_per_day,
             delivery=self.delivery,
+            result_hosts=list(self.result_hosts),
+            result_networks=list(self.result_networks),
             poll_first_seconds=None if self.webhook_url is None else self.webhook_wait_seconds,
         )
 
@@ -164,7 +177,12 @@ def _seconds(value: str | None, name: str, default: float) -> float:
 def _boards(value: str | None, *, is_example: bool) -> tuple[str, ...]:
     if value is None:
         return example_boards() if is_example else ()
-    return tuple(path for part in value.split(",") if (path := part.strip()))
+    return _listed(value)
+
+
+def _listed(value: str | None) -> tuple[str, ...]:
+    """The entries of a comma-separated value."""
+    return tuple(entry for part in (value or "").split(",") if (entry := part.strip()))
 
 
 def build_definitions(

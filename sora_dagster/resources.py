@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 from dagster_aws.s3 import S3Resource
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sora_dagster.generation.budget import parse_limit
 from sora_dagster.generation.collector import PollSettings
@@ -14,6 +14,7 @@ from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.markers import WebhookAddress
 from sora_dagster.generation.overdue import Deadlines
 from sora_dagster.generation.sender import SendSettings
+from sora_dagster.generation.url_guard import parse_result_hosts, parse_result_networks
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import MissingKeyError
 from sora_dagster.runware.models import Catalogue
@@ -188,6 +189,21 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             "Runware), or 'auto' (direct where it is possible, else download)."
         ),
     )
+    result_hosts: list[str] = Field(
+        default=[],
+        description=(
+            "Domains that videos are downloaded from, besides runware.ai; their subdomains are "
+            "included."
+        ),
+    )
+    result_networks: list[str] = Field(
+        default=[],
+        description=(
+            "Networks in CIDR notation, such as 198.18.0.0/15, whose addresses are accepted for "
+            "the hosts of videos although they are not public. Not needed behind a proxy "
+            "(HTTPS_PROXY), which resolves hosts itself."
+        ),
+    )
     retry_wait_seconds: float = Field(
         default=10.0, description="Wait before a second attempt; doubles with each further one."
     )
@@ -217,6 +233,18 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=None,
         description="Longest wait between polls; None for 10, or 60 where there is a webhook.",
     )
+
+    @field_validator("result_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: list[str]) -> list[str]:
+        parse_result_hosts(_known(hosts))
+        return hosts
+
+    @field_validator("result_networks")
+    @classmethod
+    def _check_networks(cls, networks: list[str]) -> list[str]:
+        parse_result_networks(_known(networks))
+        return networks
 
     def catalogue(self) -> Catalogue:
         """The models that may be used.
@@ -288,5 +316,12 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 retry_wait_seconds=self.retry_wait_seconds,
                 day_limit_usd=parse_limit(self.max_usd_per_day, default_usd=None),
                 delivery=self.delivery,
+                result_hosts=tuple(self.result_hosts),
+                result_networks=tuple(self.result_networks),
             ),
         )
+
+
+def _known(values: list[str]) -> list[str]:
+    """The values without those of environment variables, which have none before a run starts."""
+    return [value for value in values if not isinstance(value, dg.EnvVar)]

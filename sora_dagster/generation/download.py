@@ -10,13 +10,16 @@ from dataclasses import dataclass
 import httpx
 import stamina
 
-from sora_dagster.generation.download_errors import DownloadError, NoProgressError
 from sora_dagster.generation.hashing import StreamHash
 from sora_dagster.generation.resuming import ResumingReader
 from sora_dagster.generation.url_guard import (
-    DEFAULT_ALLOWED_DOMAINS,
+    DirectTransport,
+    DownloadError,
+    DownloadStalledError,
+    RefusedAddressError,
     UrlGuard,
     addresses_of,
+    http_client,
     shown_url,
 )
 from sora_dagster.storage import ObjectAttributes, StorageRoot
@@ -27,6 +30,7 @@ __all__ = [
     "Download",
     "DownloadError",
     "Downloader",
+    "RefusedAddressError",
     "shown_url",
 ]
 
@@ -54,25 +58,29 @@ class Downloader:
     file is read anew. Bytes are stored as they are sent, and no encoding of them is asked for.
 
     Arguments:
-        api_base_url: the API's address; its host may serve results too, on whatever scheme the
+        api_base_url: the API's address; its host may serve videos too, with whatever scheme the
             API itself uses.
-        allowed_domains: domains (and their subdomains) that results are fetched from, by https.
-        allow_private: whether these may lie at private, local or reserved addresses.
+        result_hosts: domains (and their subdomains) allowed besides runware.ai, by https.
+        result_networks: networks (CIDR) whose addresses are accepted although they are not public;
+            a proxy of the environment resolves hosts itself, and its answers are not checked.
         timeout_seconds: longest wait for the next bytes.
         max_bytes: longest video.
         max_seconds: longest time for one video.
-        resolve: gives the addresses of a host.
+        resolve: returns the IP addresses of a host.
         monotonic: a clock for waits, in seconds.
         sleep: waits for a number of seconds.
-        transport: how to connect; for tests.
+        transport: replaces the network and the environment's proxies; for tests.
+
+    Raises:
+        ValueError: if a host or network is not valid.
     """
 
     def __init__(
         self,
         *,
         api_base_url: str,
-        allowed_domains: Iterable[str] = DEFAULT_ALLOWED_DOMAINS,
-        allow_private: bool = False,
+        result_hosts: Iterable[str] = (),
+        result_networks: Iterable[str] = (),
         timeout_seconds: float = 60.0,
         max_bytes: int = DEFAULT_MAX_BYTES,
         max_seconds: float = DEFAULT_MAX_SECONDS,
@@ -83,30 +91,23 @@ class Downloader:
     ) -> None:
         self._guard = UrlGuard(
             api_base_url=api_base_url,
-            allowed_domains=allowed_domains,
-            allow_private=allow_private,
+            result_hosts=result_hosts,
+            result_networks=result_networks,
             resolve=resolve,
         )
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
         self._monotonic = monotonic
         self._sleep = sleep
-        # Redirects are followed by hand, so that each new address is checked like the first.
-        self._http = httpx.Client(
-            timeout=timeout_seconds, follow_redirects=False, transport=transport
+        self._http = (
+            http_client(self._guard, timeout_seconds=timeout_seconds)
+            if transport is None
+            else httpx.Client(transport=DirectTransport(self._guard, lambda: transport))
         )
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
-
-    def check_url(self, url: str) -> None:
-        """Refuse an address that results are not fetched from.
-
-        Raises:
-            DownloadError: where the scheme or host is not allowed.
-        """
-        self._guard.check(url)
 
     def fetch(
         self,
@@ -125,9 +126,10 @@ class Downloader:
             attributes: content type and metadata of the object.
 
         Raises:
-            DownloadError: where the address is not allowed, the host refuses, the bytes are fewer
-                or more than announced, or the connection breaks too often.
-            StorageError: where the object cannot be written.
+            RefusedAddressError: if the address is not allowed.
+            DownloadError: if the host refuses, the bytes are fewer or more than announced, or the
+                connection breaks too often.
+            StorageError: if the object cannot be written.
         """
         deadline = self._monotonic() + self._max_seconds
 
@@ -135,7 +137,7 @@ class Downloader:
             return (
                 isinstance(error, DownloadError)
                 and error.retryable
-                and not isinstance(error, NoProgressError)
+                and not isinstance(error, DownloadStalledError | RefusedAddressError)
                 and self._monotonic() <= deadline
             )
 

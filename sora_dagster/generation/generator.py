@@ -44,6 +44,8 @@ class GenerationSettings:
         day_limit_usd: spending limit of a day (UTC) over all runs, in USD; None for none.
         delivery: whether Runware puts videos into the store (`direct`), or they are downloaded;
             `auto` for direct where it is possible.
+        result_hosts: domains that videos are downloaded from, besides runware.ai.
+        result_networks: networks (CIDR) whose addresses are accepted although they are not public.
     """
 
     webhook: WebhookAddress | None = None
@@ -55,6 +57,8 @@ class GenerationSettings:
     retry_wait_seconds: float = 10.0
     day_limit_usd: float | None = None
     delivery: DeliverySetting = "auto"
+    result_hosts: tuple[str, ...] = ()
+    result_networks: tuple[str, ...] = ()
 
 
 class Generator:
@@ -75,7 +79,11 @@ class Generator:
         self.client = client
         self.ledger = Ledger(root)
         self._settings = settings or GenerationSettings()
-        self._downloader = Downloader(api_base_url=client.base_url)
+        self._downloader = Downloader(
+            api_base_url=client.base_url,
+            result_hosts=self._settings.result_hosts,
+            result_networks=self._settings.result_networks,
+        )
         self.archive = ClipArchive(self.ledger, self._downloader)
         self._verification = Verification(client, self.ledger, self._downloader)
         self._is_bound = False

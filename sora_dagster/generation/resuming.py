@@ -8,17 +8,20 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import NoReturn
-from urllib.parse import urljoin
 
 import httpx
 
-from sora_dagster.generation.download_errors import DownloadError, NoProgressError, PassingError
-from sora_dagster.generation.url_guard import UrlGuard, shown_url
+from sora_dagster.generation.url_guard import (
+    DownloadError,
+    DownloadStalledError,
+    TransientDownloadError,
+    UrlGuard,
+    shown_url,
+)
 
 _CHUNK_BYTES = 1 << 18
-_REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
-_PASSING = (408, 429, 500, 502, 503, 504)
+_TRANSIENT = (408, 429, 500, 502, 503, 504)
 _MOST_BREAKS_WITHOUT_PROGRESS = 4
 # Before the rest is asked for after a break without progress; doubled from one to the next.
 FIRST_WAIT_SECONDS = 0.5
@@ -75,9 +78,10 @@ class ResumingReader:
         """The file's bytes as they are sent, in chunks of about 256 KiB.
 
         Raises:
-            DownloadError: where the address is not allowed, the host refuses, the bytes are fewer
-                or more than announced, or the file cannot be gone on with; where that is
-                `retryable`, it may be read anew from its first byte.
+            RefusedAddressError: if the address is not allowed.
+            DownloadError: if the host refuses, the bytes are fewer or more than announced, or the
+                download cannot be resumed. If it is `retryable`, the file may be read again from
+                its first byte.
         """
         breaks = 0
         while True:
@@ -89,7 +93,7 @@ class ResumingReader:
                         self._received += len(chunk)
                         self._check_length()
                         yield chunk
-            except PassingError as error:
+            except TransientDownloadError as error:
                 trouble = error
             if trouble is None and self._is_whole():
                 return
@@ -101,7 +105,7 @@ class ResumingReader:
                 raise trouble
             breaks = 0 if self._received > before else breaks + 1
             if breaks == _MOST_BREAKS_WITHOUT_PROGRESS:
-                raise NoProgressError(
+                raise DownloadStalledError(
                     f"{self._shown} sent {self._received} bytes of {self._total or 'unknown'} and, "
                     f"asked {breaks} times for the rest, nothing more; the last answer: {trouble}"
                 ) from trouble
@@ -121,22 +125,22 @@ class ResumingReader:
             self._guard.check(url)
             try:
                 with self._http.stream("GET", url, headers=headers) as response:
-                    if response.status_code not in _REDIRECTS:
+                    if response.next_request is None:
                         self._shown = shown_url(url)
                         self._check(response)
                         yield response
                         return
-                    url = urljoin(url, response.headers.get("Location", ""))
+                    url = str(response.next_request.url)
             except httpx.TransportError as error:
-                raise PassingError(
+                raise TransientDownloadError(
                     f"{shown_url(url)} could not be fetched: {type(error).__name__}: {error}"
                 ) from error
         raise DownloadError(f"{shown_url(url)} is behind more than {_MOST_REDIRECTS} redirects")
 
     def _check(self, response: httpx.Response) -> None:
         status = response.status_code
-        if status in _PASSING:
-            raise PassingError(f"{self._shown} answered HTTP {status}")
+        if status in _TRANSIENT:
+            raise TransientDownloadError(f"{self._shown} answered HTTP {status}")
         if self._received and status in (200, 206, 416):
             self._check_same_file(response)
         elif status != 200:

@@ -1,84 +1,337 @@
-"""Which addresses results are fetched from."""
+"""Which addresses videos are downloaded from, and connections that lead nowhere else."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit, urlunsplit
+from urllib.request import getproxies
 
-from sora_dagster.generation.download_errors import DownloadError, PassingError
+import httpx
 
 # Results are served from vm.runware.ai and im.runware.ai (reported by an integrator, not
 # documented), so every host of that domain is allowed.
-DEFAULT_ALLOWED_DOMAINS = ("runware.ai",)
+RESULT_DOMAIN = "runware.ai"
+
+_MAX_PORT = 65_535  # httpx does not check it
+_HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+
+
+class DownloadError(Exception):
+    """A video could not be downloaded.
+
+    Arguments:
+        message: what happened; a URL's query is left out, since it may be a signature.
+        gone: whether the host says that the file no longer exists.
+        retryable: whether it may succeed at another time.
+    """
+
+    def __init__(self, message: str, *, gone: bool = False, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.gone = gone
+        self.retryable = retryable
+
+
+class TransientDownloadError(DownloadError):
+    """A failure that another request may overcome soon, even in the middle of a file.
+
+    Arguments:
+        message: what happened.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=True)
+
+
+class DownloadStalledError(DownloadError):
+    """The connection broke again and again at the same byte; worth another try later, not now.
+
+    Arguments:
+        message: what happened.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=True)
+
+
+class RefusedAddressError(DownloadError):
+    """Our own settings do not allow the address of a video.
+
+    It is retryable, so that a refusal never ends a task that was paid for: the download succeeds
+    once the settings allow the address. Trying again before that is pointless.
+
+    Arguments:
+        message: what was refused, what is allowed, and which setting to change.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=True)
+
+
+def parse_result_hosts(hosts: Iterable[str]) -> tuple[str, ...]:
+    """Domains that videos may be downloaded from, in lower case.
+
+    Raises:
+        ValueError: if one is not a plain host name.
+
+    Example:
+        >>> parse_result_hosts(["CDN.example.com"])
+        ('cdn.example.com',)
+    """
+    return tuple(_parse_host(host) for host in hosts)
+
+
+def _parse_host(text: str) -> str:
+    host = text.strip().lower()
+    if _HOST.fullmatch(host) is None:
+        raise ValueError(
+            f"the result host {text!r} is not a host name. Write a domain in ASCII, such as "
+            f"'cdn.example.com', without scheme, port, path or wildcard; its subdomains are "
+            f"included. Correct SORA_RESULT_HOSTS, or the resource's `result_hosts`."
+        )
+    return host
+
+
+def parse_result_networks(networks: Iterable[str]) -> tuple[str, ...]:
+    """Networks whose addresses are accepted although they are not public, in CIDR notation.
+
+    Raises:
+        ValueError: if one is not a network.
+
+    Example:
+        >>> parse_result_networks(["198.18.0.0/15", "10.0.0.7"])
+        ('198.18.0.0/15', '10.0.0.7/32')
+    """
+    return tuple(_parse_network(network) for network in networks)
+
+
+def _parse_network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text.strip()))
+    except ValueError as error:
+        raise ValueError(
+            f"the result network {text!r} is not a network: {error}. Write it in CIDR notation, "
+            f"such as '198.18.0.0/15' or 'fd00::/8'. Correct SORA_RESULT_NETWORKS, or the "
+            f"resource's `result_networks`."
+        ) from error
 
 
 def addresses_of(host: str) -> list[str]:
-    """The addresses of a host, by the system's resolver."""
+    """The IP addresses of a host, from the system's resolver."""
     return [str(info[4][0]) for info in socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)]
 
 
 class UrlGuard:
-    """Refuses addresses that results are not fetched from.
+    """Refuses addresses that videos must not be downloaded from.
 
     Arguments:
-        api_base_url: the API's address; its host may serve results too, on whatever scheme the
+        api_base_url: the API's address; its host may serve videos too, with whatever scheme the
             API itself uses.
-        allowed_domains: domains (and their subdomains) that results are fetched from, by https.
-        allow_private: whether these may lie at private, local or reserved addresses.
-        resolve: gives the addresses of a host.
+        result_hosts: domains (and their subdomains) allowed besides runware.ai, by https.
+        result_networks: networks (CIDR) whose addresses are accepted although they are not public.
+        resolve: returns the IP addresses of a host.
+
+    Raises:
+        ValueError: if a host or network is not valid.
     """
 
     def __init__(
         self,
         *,
         api_base_url: str,
-        allowed_domains: Iterable[str] = DEFAULT_ALLOWED_DOMAINS,
-        allow_private: bool = False,
+        result_hosts: Iterable[str] = (),
+        result_networks: Iterable[str] = (),
         resolve: Callable[[str], Iterable[str]] = addresses_of,
     ) -> None:
-        api = urlsplit(api_base_url)
-        self._api_origin = (api.scheme, api.hostname)
-        self._allowed_domains = tuple(domain.lower() for domain in allowed_domains)
-        self._allow_private = allow_private
+        api = httpx.URL(api_base_url)
+        self._api_origin = (api.scheme, _host_of(api))
+        self._domains = (RESULT_DOMAIN, *parse_result_hosts(result_hosts))
+        self._networks = [
+            ipaddress.ip_network(network) for network in parse_result_networks(result_networks)
+        ]
         self._resolve = resolve
 
     def check(self, url: str) -> None:
-        """Refuse an address that results are not fetched from.
+        """Refuse a URL whose scheme or host is not allowed.
 
         Raises:
-            DownloadError: where the scheme or host is not allowed.
+            RefusedAddressError: if it is not allowed.
         """
-        parts = urlsplit(url)
-        host = (parts.hostname or "").lower()
-        if (parts.scheme, host) == self._api_origin:
-            return
-        if parts.scheme == "https" and any(
-            host == domain or host.endswith(f".{domain}") for domain in self._allowed_domains
+        try:
+            # The parser of the client that connects. With another one, a URL could be crafted that
+            # names an allowed host here and a different one there.
+            parsed = httpx.URL(url)
+            if (parsed.port or 0) > _MAX_PORT:
+                raise httpx.InvalidURL(f"the port {parsed.port} is above {_MAX_PORT}")
+        except httpx.InvalidURL as error:
+            raise RefusedAddressError(
+                f"the address of the video is not a valid URL, so nothing is downloaded: {error}"
+            ) from error
+        host = _host_of(parsed)
+        if self._is_api(parsed) or (
+            parsed.scheme == "https"
+            and any(host == domain or host.endswith(f".{domain}") for domain in self._domains)
         ):
-            self._check_public(host)
             return
-        raise DownloadError(
-            f"results are not fetched from {shown_url(url)}; allowed are https addresses below "
-            f"{', '.join(self._allowed_domains)}, and the API's own host"
+        raise RefusedAddressError(
+            f"nothing is downloaded from {shown_url(url)}: allowed are https addresses of "
+            f"{', '.join(self._domains)} and their subdomains, and the API's own host "
+            f"{self._api_origin[1]}. To allow another domain, add it to SORA_RESULT_HOSTS, or the "
+            f"resource's `result_hosts`."
         )
 
-    def _check_public(self, host: str) -> None:
-        """Refuse a name that leads into somebody's own network."""
-        if self._allow_private:
-            return
+    def resolve(self, url: httpx.URL) -> list[str]:
+        """The IP addresses to connect to for a URL that passed `check`; none for the API's host.
+
+        The API's host is trusted wherever it is, a sandbox on this machine included.
+
+        Raises:
+            RefusedAddressError: if the host has an address that is not allowed.
+            TransientDownloadError: if the host cannot be resolved now.
+        """
+        if self._is_api(url):
+            return []
+        host = _host_of(url)
         try:
             addresses = list(self._resolve(host))
-        except OSError as error:
-            raise PassingError(f"the address of {host} is not known: {error}") from error
+        except (OSError, UnicodeError) as error:  # the latter for a name that is no DNS name
+            raise TransientDownloadError(f"{host} cannot be resolved: {error}") from error
+        if not addresses:
+            raise TransientDownloadError(f"{host} cannot be resolved: it has no address")
         for address in addresses:
-            if not ipaddress.ip_address(address).is_global:
-                raise DownloadError(
-                    f"results are not fetched from {host}: its address {address} is private"
+            if not self._is_accepted(address):
+                allowed = ", ".join(["public addresses", *map(str, self._networks)])
+                raise RefusedAddressError(
+                    f"nothing is downloaded from {host}: it resolves to {address}, which is "
+                    f"not a public address. Allowed are {allowed}. If your network's resolver is "
+                    f"right, add the network of this address (in CIDR notation) to "
+                    f"SORA_RESULT_NETWORKS, or the resource's `result_networks`; if downloads go "
+                    f"through a proxy, set HTTPS_PROXY, and the proxy resolves the host."
                 )
+        return addresses
+
+    def _is_api(self, url: httpx.URL) -> bool:
+        return (url.scheme, _host_of(url)) == self._api_origin
+
+    def _is_accepted(self, text: str) -> bool:
+        address = ipaddress.ip_address(text)
+        return address.is_global or any(address in network for network in self._networks)
+
+
+class DirectTransport(httpx.BaseTransport):
+    """Connects to the addresses that the guard checked, and to no others.
+
+    If the connection resolved the host again, the second answer could differ from the checked one.
+    TLS still verifies the host's name.
+
+    Arguments:
+        guard: resolves hosts and checks their addresses.
+        connect: makes a transport for one host.
+    """
+
+    def __init__(self, guard: UrlGuard, connect: Callable[[], httpx.BaseTransport]) -> None:
+        self._guard = guard
+        self._connect = connect
+        # One a host: a pool keys its idle connections by IP address, so it could send a request
+        # for one host over a connection whose certificate was verified for another.
+        self._by_host: dict[str, httpx.BaseTransport] = {}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request to the first address of its host that accepts a connection."""
+        addresses = self._guard.resolve(request.url)
+        host = _host_of(request.url)
+        transport = self._by_host.get(host)
+        if transport is None:
+            transport = self._by_host.setdefault(host, self._connect())
+        for address in addresses[:-1]:
+            try:
+                return transport.handle_request(_sent_to(address, request))
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                # As with any client, the next address gets its turn; the last one's error is
+                # raised below.
+                continue
+        return transport.handle_request(_sent_to(addresses[-1], request) if addresses else request)
+
+    def close(self) -> None:
+        """Close the connections."""
+        for transport in self._by_host.values():
+            transport.close()
+
+
+def _host_of(url: httpx.URL) -> str:
+    """The host as it is resolved and as its certificate names it, in ASCII."""
+    return url.raw_host.decode("ascii")
+
+
+def _sent_to(address: str, request: httpx.Request) -> httpx.Request:
+    """The same request, its `Host` header included, over a connection to an IP address."""
+    return httpx.Request(
+        request.method,
+        request.url.copy_with(host=address),
+        headers=request.headers,
+        stream=request.stream,
+        extensions={**request.extensions, "sni_hostname": _host_of(request.url)},
+    )
+
+
+def http_client(guard: UrlGuard, *, timeout_seconds: float) -> httpx.Client:
+    """A client that connects through the environment's proxies, or else where the guard allows.
+
+    A proxy resolves hosts itself. The addresses that this machine knows for them say nothing about
+    the connection then, and often there are none, so only connections without a proxy are checked.
+    Redirects are not followed, so that each new URL can be checked like the first.
+    """
+    tls = httpx.create_ssl_context()
+    return httpx.Client(
+        timeout=timeout_seconds,
+        follow_redirects=False,
+        transport=DirectTransport(guard, lambda: httpx.HTTPTransport(verify=tls)),
+        mounts={
+            pattern: None if proxy is None else httpx.HTTPTransport(verify=tls, proxy=proxy)
+            for pattern, proxy in _environment_proxies().items()
+        },
+    )
+
+
+def _environment_proxies() -> dict[str, str | None]:
+    """The proxy of each URL pattern, None for no proxy; what httpx reads from the environment.
+
+    httpx ignores the environment for a client with a transport of its own, and has no public
+    function for it. httpx still matches the patterns, so a request goes either to a proxy or to
+    `DirectTransport`, never unchecked.
+    """
+    found = getproxies()
+    bypassed = [host.strip() for host in found.get("no", "").split(",") if host.strip()]
+    if "*" in bypassed:
+        return {}
+    proxies: dict[str, str | None] = {
+        f"{scheme}://": proxy if "://" in proxy else f"http://{proxy}"
+        for scheme in ("http", "https", "all")
+        if (proxy := found.get(scheme))
+    }
+    return proxies | {_pattern_of(host): None for host in bypassed}
+
+
+def _pattern_of(bypassed: str) -> str:
+    """The URL pattern of one entry of NO_PROXY."""
+    if "://" in bypassed:
+        return bypassed
+    if bypassed.lower() == "localhost":
+        return f"all://{bypassed}"
+    try:
+        version = ipaddress.ip_address(bypassed.split("/")[0]).version
+    except ValueError:
+        return f"all://*{bypassed}"  # the domain and its subdomains
+    return f"all://[{bypassed}]" if version == 6 else f"all://{bypassed}"
 
 
 def shown_url(url: str) -> str:
-    """A URL as it may be shown: without its query, which may be a signature."""
-    return urlunsplit(urlsplit(url)._replace(query="", fragment=""))
+    """A URL that is safe to show: without user, password and query, which may be a signature."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an invalid URL"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=host, query="", fragment=""))

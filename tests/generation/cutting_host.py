@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -110,8 +111,8 @@ class CuttingHost:
 
 
 @contextmanager
-def hosting(host: CuttingHost) -> Iterator[CuttingHost]:
-    """Serve the file for a while."""
+def hosting(host: CuttingHost, tls: ssl.SSLContext | None = None) -> Iterator[CuttingHost]:
+    """Serve the file for a while, by https if there is a TLS context."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -126,9 +127,11 @@ def hosting(host: CuttingHost) -> Iterator[CuttingHost]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    host.address = f"http://127.0.0.1:{server.server_address[1]}"
+    host.address = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_address[1]}"
     try:
         yield host
     finally:

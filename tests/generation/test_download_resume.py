@@ -13,7 +13,12 @@ import httpx
 import pytest
 import stamina
 
-from sora_dagster.generation.download import Download, Downloader, DownloadError
+from sora_dagster.generation.download import (
+    Download,
+    Downloader,
+    DownloadError,
+    RefusedAddressError,
+)
 from sora_dagster.storage import StorageRoot
 from tests.generation.cutting_host import CuttingHost, hosting
 
@@ -247,7 +252,7 @@ def test_the_rest_is_asked_for_at_allowed_addresses_only(root: StorageRoot) -> N
         resolve=lambda _: ["8.8.8.8"],
         transport=httpx.MockTransport(lambda _: next(answers)),
     )
-    with pytest.raises(DownloadError, match="not fetched"):
+    with pytest.raises(RefusedAddressError, match="nothing is downloaded"):
         downloader.fetch("https://vm.runware.ai/a.mp4", root, "a.mp4")
     assert list(root.list("")) == []
 
