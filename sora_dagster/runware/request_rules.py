@@ -7,7 +7,9 @@ a user sees all of them at once.
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sora_dagster.runware.errors import Problem
@@ -21,6 +23,23 @@ if TYPE_CHECKING:
 MIN_OUTPUT_QUALITY = 20
 MAX_OUTPUT_QUALITY = 99
 MIN_TTL_SECONDS = 60
+
+# Letters, symbols and marks by their category that are drawn as nothing or as a blank: fillers and
+# variation selectors, by Unicode's property Default_Ignorable_Code_Point, and the empty Braille
+# pattern.
+_BLANK_RANGES = (
+    (0x034F, 0x034F),
+    (0x115F, 0x1160),
+    (0x17B4, 0x17B5),
+    (0x180B, 0x180F),
+    (0x2065, 0x2065),
+    (0x2800, 0x2800),
+    (0x3164, 0x3164),
+    (0xFE00, 0xFE0F),
+    (0xFFA0, 0xFFA0),
+    (0xFFF0, 0xFFF8),
+    (0xE0000, 0xE0FFF),
+)
 
 
 def broken_rules(request: VideoInference, entry: VideoModel) -> tuple[Problem, ...]:
@@ -49,19 +68,39 @@ def _model(request: VideoInference, entry: VideoModel) -> Iterator[Problem]:
         )
 
 
-def _prompt(request: VideoInference, entry: VideoModel) -> Iterator[Problem]:
-    # How characters are counted is not documented; assumed to be code points. Blanks around the
-    # text do not count towards the least, since two of them describe no video.
-    prompt = request.positive_prompt
+def prompt_length_problem(prompt: str, entry: VideoModel) -> Problem | None:
+    """What is wrong with the length of a prompt for a model, if anything.
+
+    How Runware counts characters is not documented; assumed to be code points. Only visible
+    characters count towards the minimum, since blanks and control characters describe no video
+    but would be paid for.
+    """
     low, high = entry.prompt_min_characters, entry.prompt_max_characters
-    if len(prompt.strip()) < low or len(prompt) > high:
-        yield Problem(
-            "positivePrompt",
-            shown(prompt),
-            f"{low} to {high} characters",
-            f"it has {len(prompt)} characters"
-            + (", of which too few are not blank" if low <= len(prompt) <= high else ""),
-        )
+    # Counted no further than needed.
+    visible = len(list(islice(filter(_is_visible, prompt), low)))
+    if low <= visible and len(prompt) <= high:
+        return None
+    characters = "1 character" if len(prompt) == 1 else f"{len(prompt)} characters"
+    if visible < low <= len(prompt):
+        characters += f", {visible} of them visible"
+    return Problem(
+        "positivePrompt",
+        shown(prompt),
+        f"{low} to {high} characters, at least {low} of them visible, for {entry.name}",
+        f"it has {characters}",
+    )
+
+
+def _is_visible(character: str) -> bool:
+    if character.isspace() or unicodedata.category(character) in ("Cc", "Cf", "Cs"):
+        return False
+    return not any(first <= ord(character) <= last for first, last in _BLANK_RANGES)
+
+
+def _prompt(request: VideoInference, entry: VideoModel) -> Iterator[Problem]:
+    prompt = request.positive_prompt
+    if (problem := prompt_length_problem(prompt, entry)) is not None:
+        yield problem
     if not _is_encodable(prompt):
         yield Problem(
             "positivePrompt",

@@ -237,6 +237,7 @@ shots: [{id: a, prompt: a fox}, {id: b, prompt: an owl}]
         ("shots: [{id: a, prompt: abc, remixes: 3}]", "expected under 'remixes'"),
         ("shots: [{prompt: a fox}]", "the id is missing"),
         ("shots: [{id: a}]", "the prompt is missing"),
+        ('shots: [{id: a, prompt: "\\u200b\\u200b\\u200b"}]', "0 of them visible"),
         ("shots: [{id: a, prompt: abc, recipes: [night]}]", "there is no such column"),
         ("board: a b\nshots: [{id: a, prompt: abc}]", "cannot be a board's name"),
         ("shots: [", "this is not YAML"),

@@ -239,6 +239,7 @@ def test_an_unreachable_api_costs_nothing_and_leaves_nothing(root: StorageRoot) 
     [
         ({"prompt": "x"}, "positivePrompt"),
         ({"prompt": "x" * 6001}, "positivePrompt"),
+        ({"prompt": "\u200b\u200b\u200b"}, "0 of them visible"),
         ({"size": "100x100"}, "width"),
         ({"duration_seconds": 5}, "duration"),
         ({"model": "openai:9@9"}, "SORA_MODELS"),

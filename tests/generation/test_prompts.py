@@ -375,7 +375,7 @@ def test_a_recipes_prompt_is_held_against_the_limits_of_the_models_that_make_it(
         load_dataset(path, catalogue=CATALOGUE.extended([short_prompts]))
     [problem] = caught.value.problems
     assert (problem.file, problem.line) == ("recipes.yaml", 2)
-    assert "21 characters long; allowed: 2 to 20 " in problem.message
+    assert "21 characters; allowed: 2 to 20 " in problem.message
 
 
 @pytest.mark.parametrize(
@@ -385,11 +385,12 @@ def test_a_recipes_prompt_is_held_against_the_limits_of_the_models_that_make_it(
         ("night: At night.\n\nsnow:\n", 3),
         ("night: At night.\nsnow: [In, snow]\n", 2),
         ("night: At night.\nsnow: S\n", 2),
+        ('night: At night.\nsnow: "\\u200b\\u200b\\u200b"\n', 2),
         ("night: At night.\nnight: Again.\n", 2),
         ("- night\n", 1),
         ("night: At night\nsnow: 'In snow\n", 3),
     ],
-    ids=["name", "blank", "list", "short", "twice", "no mapping", "no YAML"],
+    ids=["name", "blank", "list", "short", "invisible", "twice", "no mapping", "no YAML"],
 )
 def test_what_is_wrong_in_a_recipes_file_is_a_problem_at_its_line(
     write: Write, recipes: str, line: int
@@ -517,6 +518,8 @@ def test_a_first_frame_for_a_model_that_takes_none_is_a_problem(write: Write) ->
         ("prompt", "", "missing"),
         ("prompt", "x", "2 to 6000"),
         ("prompt", "x" * 6001, "6001 characters"),
+        ("prompt", "\u200b\u200b\u200b", "3 characters, 0 of them visible"),
+        ("prompt", "a \u2060\ufe0f", "4 characters, 1 of them visible"),
         ("model", "openai:3@3", "did you mean"),
         ("size", "100x100", "allowed: 1280x720, 720x1280, 1792x1024"),
         ("size", "wide", "WIDTHxHEIGHT"),
@@ -923,8 +926,8 @@ def test_the_error_lists_every_problem_with_its_file_line_and_column(write: Writ
         "size, duration, number_results, output_format, output_quality, first_frame, safety, "
         "take, recipes, tags",
         "  prompts.jsonl:3: column 'take': -1 is out of range; allowed: a whole number from 1 on",
-        "  recipes.yaml:1: recipe 'snow': 'S' is 1 character long; allowed: 2 to 6000 characters "
-        "for Sora 2 Pro",
+        "  recipes.yaml:1: recipe 'snow': 'S' cannot be a prompt: it has 1 character; allowed: "
+        "2 to 6000 characters, at least 2 of them visible, for Sora 2 Pro",
     ]
 
 
@@ -957,7 +960,7 @@ def clip_specs(draw: st.DrawFn) -> ClipSpec:
     has_first_frame = draw(st.booleans())
     return ClipSpec(
         clip_id=draw(CLIP_IDS),
-        prompt=draw(ANY_TEXT.filter(lambda text: len(text) >= 2)),
+        prompt=f"A {draw(ANY_TEXT)} lake",
         model=model.air,
         size=None if has_first_frame else draw(st.sampled_from(model.sizes)),
         duration_seconds=draw(st.sampled_from(model.durations_seconds)),

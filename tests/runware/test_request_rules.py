@@ -61,6 +61,9 @@ def test_each_size_of_the_entry_is_accepted(size: Any) -> None:
         ({"positive_prompt": ""}, "positivePrompt"),
         ({"positive_prompt": "a"}, "positivePrompt"),
         ({"positive_prompt": "    "}, "positivePrompt"),
+        ({"positive_prompt": "\u200b\u200b\u200b"}, "positivePrompt"),
+        ({"positive_prompt": "\u3164\u2800\u00ad\x07"}, "positivePrompt"),
+        ({"positive_prompt": "a\u200d\ufe0f"}, "positivePrompt"),
         ({"positive_prompt": "a" * 6001}, "positivePrompt"),
         ({"positive_prompt": "half \ud83c"}, "positivePrompt"),
         ({"webhook_url": "example.com/hook"}, "webhookURL"),
@@ -84,6 +87,7 @@ def test_a_broken_rule_is_told_with_its_field(fields: dict[str, Any], field: str
     "fields",
     [
         {"positive_prompt": "ab"},
+        {"positive_prompt": "\u200ba b\n"},
         {"positive_prompt": "a" * 6000},
         {"positive_prompt": "🎬" * 6000},
         {"number_results": 4},

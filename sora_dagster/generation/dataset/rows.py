@@ -22,7 +22,11 @@ from sora_dagster.runware.models import (
     parse_size,
 )
 from sora_dagster.runware.redaction import shown
-from sora_dagster.runware.request_rules import MAX_OUTPUT_QUALITY, MIN_OUTPUT_QUALITY
+from sora_dagster.runware.request_rules import (
+    MAX_OUTPUT_QUALITY,
+    MIN_OUTPUT_QUALITY,
+    prompt_length_problem,
+)
 
 _SIZES = "WIDTHxHEIGHT in pixels, such as 1792x1024"
 
@@ -186,13 +190,10 @@ class RowReader:
 
 def prompt_problem(prompt: str, entry: VideoModel) -> str | None:
     """What is wrong with a prompt's length for a model, if anything."""
-    if entry.prompt_min_characters <= len(prompt) <= entry.prompt_max_characters:
+    problem = prompt_length_problem(prompt, entry)
+    if problem is None:
         return None
-    characters = "1 character" if len(prompt) == 1 else f"{len(prompt)} characters"
-    return (
-        f"{shown(prompt)} is {characters} long; allowed: {entry.prompt_min_characters} to "
-        f"{entry.prompt_max_characters} characters for {entry.name}"
-    )
+    return f"{problem.value} cannot be a prompt: {problem.message}; allowed: {problem.allowed}"
 
 
 def _prompt(cells: RowCells, entry: VideoModel | None) -> str | None:
