@@ -11,7 +11,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from sora_dagster.runware.models import DEFAULT_MODEL, FrameSize, OutputFormat, SafetyMode, Size
+from sora_dagster.runware.image_input import image_identity
+from sora_dagster.runware.models import (
+    DEFAULT_MODEL,
+    DEFAULT_OUTPUT_QUALITY,
+    FrameSize,
+    OutputFormat,
+    SafetyMode,
+    Size,
+)
 
 FINGERPRINT_VERSION = 1
 
@@ -21,6 +29,7 @@ _CLIP_ID_ALLOWED = (
 )
 _CLIP_ID_PATTERN = re.compile(r"[^\W_][\w .\-]{0,99}")
 _RECIPE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]{0,49}")
+_LINE_END = re.compile(r"\r\n?|\n")
 
 
 def check_clip_id(value: str) -> str:
@@ -99,20 +108,33 @@ class ClipSpec(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Hash (32 hex digits) of all that decides what is generated."""
+        """Hash (32 hex digits) of all that decides what is generated.
+
+        It hashes what is meant, not how it is typed, since a clip whose fingerprint changed may be
+        paid for again. Line ends, Unicode form and blanks at line ends of the prompt do not count,
+        nor does the query of a first frame's URL (see `image_identity`). Size and duration have no
+        default here, as they depend on the model: the dataset reader fills them in.
+        """
         return _fingerprint(
             {
                 "model": self.model,
-                "prompt": self.prompt,
+                "prompt": _prompt_as_meant(self.prompt),
                 "size": None if self.size is None else str(self.size),
                 "duration_seconds": self.duration_seconds,
                 "number_results": self.number_results,
                 "output_format": self.output_format,
-                "output_quality": self.output_quality,
-                "first_frame": self.first_frame,
+                "output_quality": self.output_quality or DEFAULT_OUTPUT_QUALITY,
+                "first_frame": None
+                if self.first_frame is None
+                else image_identity(self.first_frame),
                 "safety": self.safety,
             }
         )
+
+
+def _prompt_as_meant(prompt: str) -> str:
+    lines = _LINE_END.split(unicodedata.normalize("NFC", prompt))
+    return "\n".join(line.rstrip(" \t") for line in lines).rstrip("\n")
 
 
 def _fingerprint(deciding: Mapping[str, object]) -> str:

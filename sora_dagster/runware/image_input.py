@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ ALLOWED_IMAGES = "the UUID of an image at Runware, an http(s) URL, a data URI, o
 
 _UUID_PATTERN = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DATA_URI_PATTERN = re.compile(r"data:(?P<media_type>[^;,]*)(?P<parameters>(;[^;,]*)*),")
+_BLANKS = re.compile(r"\s+")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def is_http_url(text: str) -> bool:
@@ -37,6 +40,42 @@ def is_http_url(text: str) -> bool:
     return bool(parts.hostname)
 
 
+def is_address(image: str) -> bool:
+    """Whether an image is given by UUID or URL, and not by its bytes."""
+    return bool(_UUID_PATTERN.fullmatch(image)) or is_http_url(image)
+
+
+def image_identity(image: str) -> str:
+    """A text that is the same for every spelling of one image. For comparison, never sent.
+
+    Bytes count by their content, whatever the media type is called and wherever base64 breaks its
+    lines. A URL counts without query, fragment, user, password and default port, so that a
+    presigned URL that was signed again is still the same image.
+    """
+    if _UUID_PATTERN.fullmatch(image):
+        return image.lower()
+    if is_http_url(image):
+        return _address_identity(image)
+    match = _DATA_URI_PATTERN.match(image)
+    encoded = image if match is None else image[match.end() :]
+    try:
+        data = base64.b64decode(_BLANKS.sub("", encoded), validate=True)
+    except ValueError:
+        # Not an image that can be sent, so there is no other spelling of it.
+        return image
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _address_identity(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    if parts.port is not None and parts.port != _DEFAULT_PORTS[parts.scheme]:
+        host += f":{parts.port}"
+    return f"{parts.scheme}://{host}{parts.path or '/'}"
+
+
 def image_problems(image: str, *, field: str, entry: VideoModel) -> list[Problem]:
     """What is wrong with an image for a model.
 
@@ -45,7 +84,7 @@ def image_problems(image: str, *, field: str, entry: VideoModel) -> list[Problem
         field: the field it is given in, dotted.
         entry: the catalogue entry with the limits of the image's sides and bytes.
     """
-    if _UUID_PATTERN.fullmatch(image) or is_http_url(image):
+    if is_address(image):
         return []
     encoded = image
     if image[:5].lower() == "data:":

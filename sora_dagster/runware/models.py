@@ -26,6 +26,7 @@ from pydantic import (
 from sora_dagster.runware.errors import UnknownModelError
 
 DEFAULT_MODEL = "openai:3@2"
+DEFAULT_OUTPUT_QUALITY = 95
 
 OutputFormat = Literal["MP4", "WEBM", "MOV"]
 SafetyMode = Literal["none", "fast", "full"]

@@ -20,6 +20,7 @@ from pydantic import (
 from sora_dagster.runware.errors import InvalidRequestError, Problem
 from sora_dagster.runware.models import (
     DEFAULT_MODEL,
+    DEFAULT_OUTPUT_QUALITY,
     Catalogue,
     FrameSize,
     OutputFormat,
@@ -165,7 +166,9 @@ class VideoInference(_WireModel):
         default="MP4", alias="outputFormat", description="MP4, WEBM or MOV"
     )
     output_quality: _Int = Field(
-        default=95, alias="outputQuality", description="a whole number from 20 to 99"
+        default=DEFAULT_OUTPUT_QUALITY,
+        alias="outputQuality",
+        description="a whole number from 20 to 99",
     )
     delivery_method: Literal["async"] = Field(
         default="async", alias="deliveryMethod", description="async"

@@ -1,0 +1,245 @@
+"""A fingerprint hashes what is meant: another spelling is the same clip, a real change is not."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import textwrap
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sora_dagster.generation.clips import ClipSpec
+from sora_dagster.generation.first_frame_store import keep_first_frame, kept_spec, whole_request
+from sora_dagster.generation.prompts import load_dataset
+from sora_dagster.runware.models import SORA_2_PRO, Catalogue
+from sora_dagster.storage import StorageRoot
+from tests.generation.asking import clip
+
+LINES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=12)
+BLANKS = st.text(" \t", max_size=3)
+IMAGE_UUID = "aac49721-1964-481a-ae78-8a4e29b91402"
+
+
+def picture(shade: int = 90) -> bytes:
+    output = io.BytesIO()
+    Image.new("RGB", (300, 300), (shade, 40, 120)).save(output, "PNG")
+    return output.getvalue()
+
+
+ENCODED = base64.b64encode(picture()).decode()
+
+
+def fingerprint(**fields: Any) -> str:
+    return ClipSpec(**{"clip_id": "dawn", "prompt": "Mist over a lake", **fields}).fingerprint
+
+
+def of_prompt(prompt: str) -> str:
+    return fingerprint(prompt=prompt)
+
+
+def of_image(image: str) -> str:
+    return fingerprint(first_frame=image)
+
+
+# --- the prompt
+
+
+@given(st.lists(LINES, min_size=1, max_size=4), st.data())
+def test_line_ends_and_blanks_at_them_do_not_count(lines: list[str], data: st.DataObject) -> None:
+    ends = st.sampled_from(["\n", "\r\n", "\r"])
+    respelled = "".join(line + data.draw(BLANKS) + data.draw(ends) for line in lines)
+    blank_lines = "".join(data.draw(st.lists(BLANKS.flatmap(lambda b: ends.map(b.__add__)))))
+    assert of_prompt(respelled + blank_lines) == of_prompt("\n".join(lines))
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
+def test_the_unicode_form_of_a_prompt_does_not_count(prompt: str) -> None:
+    composed, decomposed = (unicodedata.normalize(form, prompt) for form in ("NFC", "NFD"))
+    assert of_prompt(prompt) == of_prompt(composed) == of_prompt(decomposed)
+
+
+@given(LINES, LINES)
+def test_another_text_is_another_clip(one: str, other: str) -> None:
+    assume(unicodedata.normalize("NFC", one) != unicodedata.normalize("NFC", other))
+    assert of_prompt(one) != of_prompt(other)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "A  lake",
+        " A lake",
+        "A\nlake",
+        "\nA lake",
+        "A\n\nlake",
+        "a lake",
+        "A lake.",
+        "A \N{EM SPACE}",
+    ],
+)
+def test_blanks_within_a_prompt_count(prompt: str) -> None:
+    assert of_prompt(prompt) != of_prompt("A lake")
+
+
+# --- the settings
+
+
+@pytest.mark.parametrize("extension", [".yaml", ".jsonl"])
+def test_a_row_that_states_the_defaults_is_the_row_that_leaves_them_out(
+    tmp_path: Path, extension: str
+) -> None:
+    rows = [
+        {"id": "brief", "prompt": "A lake"},
+        {
+            "id": "explicit",
+            "prompt": "A lake",
+            "model": SORA_2_PRO.air,
+            "size": str(SORA_2_PRO.default_size),
+            "duration": float(SORA_2_PRO.default_duration_seconds),
+            "number_results": 1,
+            "output_format": "mp4",
+            "output_quality": 95,
+            "safety": "none",
+            "take": 1,
+            "tags": ["lake"],
+        },
+    ]
+    path = tmp_path / f"prompts{extension}"
+    # Each of the lines is also a YAML list item.
+    prefix = "- " if extension == ".yaml" else ""
+    path.write_text("".join(f"{prefix}{json.dumps(row)}\n" for row in rows))
+    brief, explicit = load_dataset(path, catalogue=Catalogue.builtin()).clips
+    assert brief.fingerprint == explicit.fingerprint
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": "openai:3@1"},
+        {"size": "720x1280"},
+        {"duration_seconds": 12},
+        {"number_results": 2},
+        {"output_format": "WEBM"},
+        {"output_quality": 94},
+        {"first_frame": IMAGE_UUID},
+        {"safety": "fast"},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_each_setting_that_changes_the_video_changes_the_fingerprint(
+    fields: dict[str, Any],
+) -> None:
+    before = {"size": "1280x720", "duration_seconds": 8}
+    assert fingerprint(**{**before, **fields}) != fingerprint(**before)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"clip_id": "noon"}, {"take": 2}, {"tags": ("lake",)}, {"recipes": ("snow",)}]
+)
+def test_what_leaves_the_video_as_it_is_leaves_the_fingerprint(fields: dict[str, Any]) -> None:
+    assert fingerprint(**fields) == fingerprint()
+
+
+# --- the first frame
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        f"data:image/x-png;base64,{ENCODED}",
+        f"data:IMAGE/PNG;name=lake.png;base64,{ENCODED}",
+        ENCODED,
+        "\r\n".join(textwrap.wrap(ENCODED, 76)),
+        f"data:image/png;base64,{' '.join(textwrap.wrap(ENCODED, 60))}",
+    ],
+    ids=["media type", "parameters", "base64", "line breaks", "blanks"],
+)
+def test_the_bytes_of_a_first_frame_count_and_not_how_they_are_encoded(image: str) -> None:
+    assert of_image(image) == of_image(f"data:image/png;base64,{ENCODED}")
+
+
+def test_a_first_frame_from_a_file_is_the_same_as_its_data_uri(tmp_path: Path) -> None:
+    (tmp_path / "lake.png").write_bytes(picture())
+    path = tmp_path / "prompts.yaml"
+    path.write_text("- {id: dawn, prompt: Mist over a lake, duration: 8, first_frame: lake.png}")
+    [from_file] = load_dataset(path, catalogue=Catalogue.builtin()).clips
+    assert from_file.fingerprint == fingerprint(
+        duration_seconds=8, first_frame=f"data:image/jpeg;base64,{ENCODED}"
+    )
+
+
+def test_other_bytes_are_another_clip() -> None:
+    other = base64.b64encode(picture(shade=91)).decode()
+    assert of_image(f"data:image/png;base64,{other}") != of_image(
+        f"data:image/png;base64,{ENCODED}"
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com/Lake.png?X-Amz-Signature=0123&X-Amz-Date=20270101",
+        "https://example.com/Lake.png#top",
+        "https://user:password@example.com/Lake.png",
+        "https://example.com:443/Lake.png",
+        "HTTPS://Example.COM/Lake.png",
+    ],
+    ids=["query", "fragment", "user", "default port", "upper case"],
+)
+def test_the_address_of_a_first_frame_counts_and_not_what_grants_access(url: str) -> None:
+    assert of_image(url) == of_image("https://example.com/Lake.png")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com/lake.png",
+        "https://example.com/Lake.png/",
+        "https://example.org/Lake.png",
+        "https://example.com:8443/Lake.png",
+        "http://example.com/Lake.png",
+    ],
+)
+def test_another_address_is_another_clip(url: str) -> None:
+    assert of_image(url) != of_image("https://example.com/Lake.png")
+
+
+@pytest.mark.parametrize("host", ["[2001:db8::1]", "[2001:DB8::1]:80"])
+def test_an_ipv6_address_is_compared_like_any_other(host: str) -> None:
+    assert of_image(f"http://{host}/a.png") == of_image("http://[2001:db8::1]:80/a.png")
+    assert of_image(f"http://{host}/a.png") != of_image("http://[2001:db8::1]:8080/a.png")
+
+
+def test_the_case_of_an_images_uuid_does_not_count() -> None:
+    assert of_image(IMAGE_UUID.upper()) == of_image(IMAGE_UUID)
+    assert of_image(IMAGE_UUID) != of_image(IMAGE_UUID.replace("a", "b"))
+
+
+@pytest.mark.parametrize("image", ["data:image/png,plain", "not base64!", "data:", "http://[", ""])
+def test_what_cannot_be_a_first_frame_still_has_a_fingerprint(image: str) -> None:
+    assert of_image(image) == of_image(image)
+
+
+# --- what is sent
+
+
+@pytest.mark.parametrize(
+    "image",
+    [f"data:image/x-png;base64,{ENCODED}", ENCODED, "https://Example.com/a.png?X-Amz-Signature=1"],
+    ids=["data URI", "base64", "URL"],
+)
+def test_a_first_frame_comes_back_from_its_record_as_it_was_given(
+    root: StorageRoot, image: str
+) -> None:
+    request = clip(first_frame=image, size=None)
+    keep_first_frame(root, request.spec)
+    kept = request.model_copy(update={"spec": kept_spec(request.spec)})
+    assert len(kept.model_dump_json()) < 1000
+    assert whole_request(root, kept) == request
