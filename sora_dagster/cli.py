@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from sora_dagster.cli_options import storage_option, with_storage
 from sora_dagster.cli_storage import prune_command, verify_command
 from sora_dagster.cli_viewer import link_command, viewer_command
 
@@ -123,7 +124,7 @@ def sandbox(arguments: tuple[str, ...]) -> None:
 @cli.command("webhook")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--port", default=8788, show_default=True, help="Port; 0 for a free one.")
-@click.option("--storage", "storage_url", help="Storage root; SORA_STORAGE where not given.")
+@storage_option
 def webhook(host: str, port: int, storage_url: str | None) -> None:
     """Receive Runware's webhooks into the storage root's inbox.
 
@@ -141,7 +142,8 @@ def webhook(host: str, port: int, storage_url: str | None) -> None:
             "the same here and where clips are requested"
         )
     with _clear_errors():
-        root = StorageRoot(storage_url or Settings.from_environment().storage_url)
+        settings = with_storage(Settings.from_environment(), storage_url)
+        root = StorageRoot(settings.storage_root_url())
         root.check_writable()
         try:
             serve(
@@ -196,12 +198,13 @@ def _pipeline_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @cli.command("generate")
 @click.argument("prompts", type=click.Path(path_type=Path))
-@click.option("--storage", "storage_url", help="Storage root; SORA_STORAGE where not given.")
+@storage_option
 @click.option(
     "--home",
     "home_folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the Dagster instance; one below .sora for each storage root where not given.",
+    help="Folder of the Dagster instance. Default: one for each storage root, in .sora beside "
+    "PROMPTS.",
 )
 @_pipeline_options
 def generate(
@@ -216,32 +219,38 @@ def generate(
 
     Needs RUNWARE_API_KEY; RUNWARE_BASE_URL names another API. Polls for results unless
     SORA_WEBHOOK_URL names a receiver. May be killed and run again: nothing is paid twice.
+
+    SORA_STORAGE or --storage is required unless the API is on this machine, as a sandbox is: then
+    the storage root is .sora/storage beside PROMPTS by default.
     """
-    from sora_dagster.environment import Settings
+    from sora_dagster.environment import Settings, folder_beside
     from sora_dagster.generation.delivery import parse_delivery
     from sora_dagster.generation.layout import segment
     from sora_dagster.local_home import LocalHome
-    from sora_dagster.storage import normalized_url
 
     with _clear_errors():
-        settings = Settings.from_environment(
-            {**os.environ, "SORA_PROMPTS": str(prompts.absolute())}
-        )
+        settings = Settings.from_environment({**os.environ, "SORA_PROMPTS": str(prompts)})
         settings = replace(
             settings,
-            storage_url=normalized_url(storage_url or settings.storage_url),
             max_usd=max_usd or settings.max_usd,
             delivery=parse_delivery(delivery or settings.delivery),
         )
-        folder = home_folder or DEFAULT_HOME / "generate" / segment(settings.storage_url)
-        home = LocalHome(folder)
+        if home_folder is None and not prompts.parent.is_dir():
+            raise click.ClickException(
+                f"the dataset {prompts.absolute()} is not there: its folder does not exist"
+            )
+        # The first thing that a newcomer lacks, so the first to be reported.
+        settings.runware().api_key()
+        settings = with_storage(settings, storage_url)
+        own_folder = folder_beside(prompts) / "generate" / segment(settings.storage_root_url())
+        home = LocalHome(home_folder or own_folder)
         with home.in_use():
             _run_pipeline(settings, home, {}, max_quiet_minutes)
 
 
 @cli.command("resolve")
 @click.argument("clip")
-@click.option("--storage", "storage_url", help="Storage root; SORA_STORAGE where not given.")
+@storage_option
 @click.option("--asset", help="Asset of the clip; clips, or remixes for CLIP|RECIPE, by default.")
 @click.option("--resend", "decision", flag_value="resend", help="Ask for another attempt.")
 @click.option("--give-up", "decision", flag_value="give-up", help="Leave it as it is, on record.")
@@ -267,11 +276,7 @@ def resolve(
     asset = asset or ("remixes" if "|" in clip else "clips")
     with _clear_errors():
         settings = Settings.from_environment()
-        settings = replace(
-            settings,
-            storage_url=storage_url or settings.storage_url,
-            max_usd=max_usd or settings.max_usd,
-        )
+        settings = replace(with_storage(settings, storage_url), max_usd=max_usd or settings.max_usd)
         try:
             if decision == "give-up":
                 outcome = give_up(Ledger(settings.storage().root()), asset, clip)
@@ -361,7 +366,7 @@ def demo(
 @_demo_options
 def dev(host: str, port: int, home_folder: Path, latency: float) -> None:
     """Start a local Runware, the webhook receiver and the Dagster UI on the demo's data."""
-    from sora_dagster.environment import Settings, example_prompts
+    from sora_dagster.environment import Settings
     from sora_dagster.local_home import LocalHome
     from sora_dagster.local_stack import dagster_ui, local_runware
     from sora_dagster.processes import check_port_is_free, wait_for_http
@@ -370,7 +375,7 @@ def dev(host: str, port: int, home_folder: Path, latency: float) -> None:
     with _clear_errors(), home.in_use(), ExitStack() as stack:
         check_port_is_free(host, port)
         settings = Settings(
-            prompts_path=os.environ.get("SORA_PROMPTS") or str(example_prompts()),
+            prompts_path=os.environ.get("SORA_PROMPTS"),
             boards=Settings.from_environment().boards,
             max_usd=os.environ.get("SORA_MAX_USD"),
             webhook_wait_seconds=_DEMO_WEBHOOK_WAIT_SECONDS,
@@ -415,7 +420,7 @@ def _run_pipeline(
             bar.show(progress)
 
         result = pipeline.run(show)
-    print_result(console, result, storage_url=settings.storage_url)
+    print_result(console, result, storage_url=settings.storage_root_url())
     if after is not None:
         console.print(after)
     if not result.is_complete:

@@ -14,12 +14,21 @@ import dagster as dg
 from sora_dagster.generation.clip_checks import ClipChecks
 from sora_dagster.generation.clips import ClipRequest, remix_spec
 from sora_dagster.generation.generator import parent_video
-from sora_dagster.generation.prompts import PromptDataset, load_dataset
+from sora_dagster.generation.prompts import (
+    DatasetError,
+    DatasetProblem,
+    PromptDataset,
+    load_dataset,
+)
 from sora_dagster.generation.records import ClipManifest
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.storage import StorageRoot
 
 CODE_VERSION = "1"
+_NO_DATASET = (
+    "no prompt dataset is set. Set SORA_PROMPTS to a JSONL, CSV, YAML or Parquet file. The example "
+    "dataset is the default only with a local sandbox, since its clips cost money anywhere else"
+)
 
 
 class Labels(TypedDict):
@@ -38,7 +47,8 @@ class VideoGraph:
     that run or tick with a clear error, and everything paid for is still collected.
 
     Arguments:
-        prompts_path: the dataset file (JSONL, CSV, YAML or Parquet).
+        prompts_path: the dataset file (JSONL, CSV, YAML or Parquet). None: no dataset is set;
+            definitions load, and what reads the dataset fails with a message that says so.
         catalogue: the models that clips may use.
         group_name: asset group of all assets.
         owners: owners of all assets, as Dagster has them: email addresses, or ``team:`` and a name.
@@ -53,7 +63,7 @@ class VideoGraph:
         'trailers_clips'
     """
 
-    prompts_path: str | Path
+    prompts_path: str | Path | None
     catalogue: Catalogue = field(default_factory=Catalogue.builtin)
     group_name: str = "generative_video"
     owners: Sequence[str] = ()
@@ -124,8 +134,10 @@ class VideoGraph:
         """Read the dataset as it is now.
 
         Raises:
-            DatasetError: naming all its problems.
+            DatasetError: naming all its problems, or that no dataset is set.
         """
+        if self.prompts_path is None:
+            raise DatasetError(None, [DatasetProblem(None, None, None, _NO_DATASET)])
         return load_dataset(self.prompts_path, catalogue=self.catalogue)
 
     def clip_request(self, dataset: PromptDataset, clip_id: str) -> ClipRequest:
@@ -189,7 +201,7 @@ class VideoGraph:
         if request.board is not None:
             return request.board
         if request.asset in (self.clips.to_user_string(), self.remixes.to_user_string()):
-            return Path(self.prompts_path).stem
+            return "prompts" if self.prompts_path is None else Path(self.prompts_path).stem
         return request.asset
 
     def row_key(self, asset: str) -> dg.AssetKey:

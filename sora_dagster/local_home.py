@@ -73,10 +73,16 @@ class LocalHome:
         Raises:
             OSError: where the folder cannot be written.
         """
-        self.dagster_home.mkdir(parents=True, exist_ok=True)
-        config = self.dagster_home / "dagster.yaml"
-        if not config.exists():
-            config.write_text(_DAGSTER_YAML)
+        try:
+            self.dagster_home.mkdir(parents=True, exist_ok=True)
+            config = self.dagster_home / "dagster.yaml"
+            if not config.exists():
+                config.write_text(_DAGSTER_YAML)
+        except OSError as error:
+            raise OSError(
+                f"the folder {self.folder} cannot be written: {error.strerror}; choose another "
+                f"with --home"
+            ) from error
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Dagster resources: settings of the API client and of the storage root, and nothing more."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -19,7 +20,20 @@ from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import MissingKeyError
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.runware.transport import DEFAULT_BASE_URL
-from sora_dagster.storage import AzureSettings, GcsSettings, S3Settings, StorageRoot
+from sora_dagster.storage import (
+    AzureSettings,
+    GcsSettings,
+    S3Settings,
+    StorageError,
+    StorageRoot,
+)
+
+NO_STORAGE_ROOT = (
+    "no storage root is set. Set SORA_STORAGE (or --storage, or the url of ClipStorageResource) to "
+    "an absolute folder or a URL such as s3://bucket/prefix, the same for every process. There is "
+    "a default only with a local sandbox, beside the dataset or else in DAGSTER_HOME: with an API "
+    "that charges, a second root would pay for the same clips again"
+)
 
 
 class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -51,11 +65,13 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     s3: dg.ResourceDependency[S3Resource]
 
-    url: str = Field(
+    url: str | None = Field(
+        default=None,
         description=(
-            "Storage root: a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix, or "
-            "az://container/prefix. One root belongs to one Runware account."
-        )
+            "Storage root: an absolute folder, file:///folder, s3://bucket/prefix, "
+            "gs://bucket/prefix, or az://container/prefix. One root belongs to one Runware "
+            "account. If unset, definitions load, and runs stop with a message that says so."
+        ),
     )
     viewer_url: str | None = Field(
         default=None,
@@ -107,8 +123,16 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The storage root.
 
         Raises:
-            StorageError: where it cannot be opened.
+            StorageError: if it is unset or a relative folder, or cannot be opened.
         """
+        if not self.url:
+            raise StorageError(NO_STORAGE_ROOT)
+        if "://" not in self.url and not Path(self.url).expanduser().is_absolute():
+            raise StorageError(
+                f"the storage root {self.url!r} depends on the working directory, and processes in "
+                f"two directories would pay for the same clips twice; give an absolute folder or a "
+                f"URL"
+            )
         return StorageRoot(
             self.url,
             viewer_url=self.viewer_url,
@@ -270,17 +294,25 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             longest_seconds=self.poll_longest_seconds or longest,
         )
 
+    def api_key(self) -> str:
+        """The API key.
+
+        Raises:
+            MissingKeyError: if the environment variable is unset.
+        """
+        key = os.environ.get(self.api_key_variable, "").strip()
+        if not key:
+            raise MissingKeyError
+        return key
+
     def client(self) -> RunwareClient:
         """An API client; to be closed.
 
         Raises:
             MissingKeyError: where the environment variable is not set.
         """
-        key = os.environ.get(self.api_key_variable, "").strip()
-        if not key:
-            raise MissingKeyError
         return RunwareClient(
-            key,
+            self.api_key(),
             base_url=self.base_url,
             catalogue=self.catalogue(),
             timeout_seconds=self.timeout_seconds,
@@ -300,9 +332,12 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self.webhook_url is not None:
             secret = os.environ.get(self.webhook_secret_variable, "")
             webhook = WebhookAddress(self.webhook_url, secret)
+        # First, so that no connection is opened if there is no root.
+        root = storage.root()
+        dg.get_dagster_logger().info(f"storage root: {root.url}")
         return Generator(
             self.client(),
-            storage.root(),
+            root,
             GenerationSettings(
                 webhook=webhook,
                 polls=self.polls(),

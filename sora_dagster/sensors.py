@@ -14,7 +14,7 @@ from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.markers import list_markers
 from sora_dagster.generation.prompts import DatasetError
 from sora_dagster.graph import VideoGraph
-from sora_dagster.resources import ClipStorageResource
+from sora_dagster.resources import NO_STORAGE_ROOT, ClipStorageResource
 
 # A tick must end within 60 s; an event costs about 13 ms.
 _EVENTS_PER_TICK = 500
@@ -61,6 +61,8 @@ def build_dataset_sensor(
         try:
             dataset = graph.load_dataset()
         except DatasetError as error:
+            if graph.prompts_path is None:
+                return dg.SkipReason(str(error))
             raise dg.Failure(description=str(error)) from error
         known = _read_cursor(context.cursor)
         rows = list(rows_of(graph, dataset))
@@ -135,6 +137,9 @@ def build_completion_sensor(
     def completion_sensor(
         context: dg.SensorEvaluationContext, clip_storage: ClipStorageResource
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        if not clip_storage.url:
+            yield dg.SkipReason(NO_STORAGE_ROOT)
+            return
         ledger = Ledger(clip_storage.root())
         pending = ledger.pending()
         markers = list(list_markers(ledger.root))

@@ -91,18 +91,20 @@ def test_all_mistakes_of_a_dataset_are_said_at_once(folder: Path) -> None:
         '{"id": "long", "prompt": "' + "x" * 6001 + '"}\n'
         '{"id": "size", "prompt": "a fox", "size": "100x100"}\n'
     )
-    result = run(folder, "generate", "bad.jsonl", RUNWARE_API_KEY=KEY)
+    result = run(folder, "generate", "bad.jsonl", "--storage=clips", RUNWARE_API_KEY=KEY)
     assert result.returncode == 1
     for line in range(1, 6):
         assert f"bad.jsonl:{line}" in result.stderr
-    assert not (folder / ".sora" / "storage").exists()
+    assert not (folder / "clips").exists()
 
 
-def test_a_missing_dataset_is_said(folder: Path) -> None:
-    result = run(folder, "generate", "absent.yaml", RUNWARE_API_KEY=KEY)
+@pytest.mark.parametrize("prompts", ["absent.yaml", "no-such-folder/absent.yaml"])
+def test_a_missing_dataset_is_said(folder: Path, prompts: str) -> None:
+    result = run(folder, "generate", prompts, "--storage=clips", RUNWARE_API_KEY=KEY)
     assert result.returncode == 1
     assert "absent.yaml" in result.stderr
     assert "Traceback" not in result.stderr
+    assert not (folder / "no-such-folder").exists()
 
 
 def test_a_storage_root_that_cannot_be_written_is_said(folder: Path, sandbox: Sandbox) -> None:
@@ -138,7 +140,14 @@ def test_a_storage_root_of_somebody_elses_is_left_alone(folder: Path, sandbox: S
 
 @pytest.mark.parametrize("limit", ["lots", "-3"])
 def test_a_limit_that_is_none_is_said(folder: Path, limit: str) -> None:
-    result = run(folder, "generate", "prompts.yaml", f"--max-usd={limit}", RUNWARE_API_KEY=KEY)
+    result = run(
+        folder,
+        "generate",
+        "prompts.yaml",
+        f"--max-usd={limit}",
+        "--storage=clips",
+        RUNWARE_API_KEY=KEY,
+    )
     assert result.returncode == 1
     assert "unlimited" in result.stderr
 
@@ -153,7 +162,8 @@ def taken_port() -> Iterator[int]:
 
 @pytest.mark.parametrize("command", ["sandbox", "webhook", "dev"])
 def test_a_port_in_use_is_said(folder: Path, taken_port: int, command: str) -> None:
-    result = run(folder, command, f"--port={taken_port}", SORA_WEBHOOK_SECRET="s" * 32)
+    environment = {"SORA_WEBHOOK_SECRET": "s" * 32, "SORA_STORAGE": "clips"}
+    result = run(folder, command, f"--port={taken_port}", **environment)
     assert result.returncode != 0
     assert str(taken_port) in result.stderr
     assert "--port" in result.stderr
@@ -193,13 +203,17 @@ def test_resolving_a_clip_that_was_never_asked_for_is_said(folder: Path) -> None
 
 
 def test_a_link_plays_a_stored_clip(folder: Path, sandbox: Sandbox) -> None:
-    local = {"RUNWARE_API_KEY": KEY, "RUNWARE_BASE_URL": sandbox.base_url}
+    local = {
+        "RUNWARE_API_KEY": KEY,
+        "RUNWARE_BASE_URL": sandbox.base_url,
+        "SORA_STORAGE": str(folder / "clips"),
+    }
     (folder / "prompts.yaml").write_text("clips: [{id: fox, prompt: a fox}]")
     assert run(folder, "generate", "prompts.yaml", **local).returncode == 0
-    result = run(folder, "link", "fox")
+    result = run(folder, "link", "fox", **local)
     assert result.returncode == 0, result.stderr
     assert Path(result.stdout.strip().removeprefix("file://")).read_bytes()[4:8] == b"ftyp"
-    unknown = run(folder, "link", "ox")
+    unknown = run(folder, "link", "ox", **local)
     assert unknown.returncode == 1
     assert "clips/ox is not stored" in unknown.stderr
 
@@ -209,7 +223,7 @@ def test_the_viewer_says_where_it_listens_and_which_port_is_taken(folder: Path) 
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        result = run(folder, "viewer", f"--port={port}")
+        result = run(folder, "viewer", f"--port={port}", "--storage=clips")
     assert result.returncode == 1
     assert f"cannot listen at 127.0.0.1:{port}" in result.stderr
 
@@ -219,4 +233,57 @@ def test_a_wait_that_is_no_number_of_seconds_is_said(folder: Path, wait: str) ->
     result = run(folder, "verify", SORA_WEBHOOK_WAIT=wait)
     assert result.returncode == 1
     assert f"SORA_WEBHOOK_WAIT is {wait!r}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+# --- the storage root by default
+
+
+def local_api(sandbox: Sandbox) -> dict[str, str]:
+    return {"RUNWARE_API_KEY": KEY, "RUNWARE_BASE_URL": sandbox.base_url}
+
+
+def test_a_dataset_asked_for_from_two_folders_is_paid_once(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox
+) -> None:
+    (folder / "prompts.yaml").write_text("clips: [{id: fox, prompt: a fox}]")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    first = run(folder, "generate", "prompts.yaml", **local_api(sandbox))
+    assert first.returncode == 0, first.stderr
+    charged = sandbox.charged()
+    again = run(elsewhere, "generate", str(folder / "prompts.yaml"), **local_api(sandbox))
+    assert again.returncode == 0, again.stderr
+    assert sandbox.charged() == charged
+    said = f"storage root: {(folder / '.sora' / 'storage').resolve().as_uri()}\n"
+    assert first.stderr == again.stderr == said
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("generate", "prompts.yaml"), ("resolve", "fox", "--resend"), ("verify",), ("webhook",)],
+)
+def test_an_api_that_costs_money_needs_an_explicit_storage_root(
+    folder: Path, arguments: tuple[str, ...]
+) -> None:
+    # The address is reserved, so that nothing can be sent by mistake.
+    result = run(
+        folder,
+        *arguments,
+        RUNWARE_API_KEY=KEY,
+        RUNWARE_BASE_URL="https://runware.invalid/v1",
+        SORA_PROMPTS="prompts.yaml",
+        SORA_WEBHOOK_SECRET="s" * 32,
+    )
+    assert result.returncode == 1
+    assert "Set SORA_STORAGE (or --storage" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert [path.name for path in folder.iterdir()] == ["prompts.yaml"]
+
+
+def test_a_home_that_cannot_be_made_is_said(folder: Path, sandbox: Sandbox) -> None:
+    (folder / ".sora").write_text("in the way")
+    result = run(folder, "generate", "prompts.yaml", "--storage=clips", **local_api(sandbox))
+    assert result.returncode == 1
+    assert "choose another with --home" in result.stderr
     assert "Traceback" not in result.stderr

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 import httpx
 from pydantic import SecretStr
@@ -31,6 +33,23 @@ _NEVER_CONNECTED = (
 )
 
 Purpose = Literal["submission", "poll", "other"]
+
+
+def is_local_api(base_url: str) -> bool:
+    """Whether an API is on this machine, as a sandbox is. Any other may cost money."""
+    try:
+        host = urlsplit(base_url).hostname or ""
+    except ValueError:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        # A name, which may lead anywhere.
+        return False
+    # The unspecified address is what a sandbox prints that listens at all of them.
+    return address.is_loopback or address.is_unspecified
 
 
 @dataclass(frozen=True)

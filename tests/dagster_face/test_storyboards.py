@@ -285,18 +285,27 @@ def test_a_broken_board_is_told_of_in_its_place_and_takes_nothing_else_with_it(
     assert stack.events("clips", "bee")
 
 
-def test_the_example_board_comes_with_the_example_dataset_alone() -> None:
-    assert [Path(path).name for path in Settings.from_environment({}).boards] == ["mangrove.yaml"]
-    assert Settings.from_environment({"SORA_PROMPTS": "mine.jsonl"}).boards == ()
-    chosen = Settings.from_environment({"SORA_BOARDS": "a.yaml, b.yaml"})
-    assert chosen.boards == ("a.yaml", "b.yaml")
+SANDBOX = {"RUNWARE_BASE_URL": "http://127.0.0.1:8787/v1"}
+
+
+def boards_of(**environment: str) -> list[str]:
+    settings = Settings.from_environment(environment)
     # The processes that are started have the same boards, the example's among them.
-    for settings in (chosen, Settings.from_environment({})):
-        assert Settings.from_environment(settings.to_environment()).boards == settings.boards
+    assert Settings.from_environment(settings.to_environment()).board_paths() == (
+        settings.board_paths()
+    )
+    return [Path(path).name for path in settings.board_paths()]
+
+
+def test_the_example_board_comes_with_the_example_dataset_alone() -> None:
+    assert boards_of(**SANDBOX) == ["mangrove.yaml"]
+    assert boards_of(**SANDBOX, SORA_PROMPTS="mine.jsonl") == []
+    assert boards_of(**SANDBOX, SORA_BOARDS="a.yaml, b.yaml") == ["a.yaml", "b.yaml"]
+    assert boards_of() == []
 
 
 def test_the_lineage_of_the_example_board_is_its_family() -> None:
-    graph = build_definitions(Settings.from_environment({})).resolve_asset_graph()
+    graph = build_definitions(Settings.from_environment(SANDBOX)).resolve_asset_graph()
     shot = graph.get(dg.AssetKey(["mangrove", "dawn_departure"]))
     assert shot.parent_keys == {dg.AssetKey(["mangrove", "dawn"])}
     assert graph.get(dg.AssetKey(["mangrove", "monsoon"])).parent_keys == set()

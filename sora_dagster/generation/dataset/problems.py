@@ -45,16 +45,18 @@ class DatasetError(ValueError):
     """A prompt dataset cannot be used; nothing of it was.
 
     Arguments:
-        path: the dataset file.
+        path: the dataset file; None if none is set.
         problems: everything that is wrong with it and with its recipes file.
     """
 
-    def __init__(self, path: Path, problems: Sequence[DatasetProblem]) -> None:
+    def __init__(self, path: Path | None, problems: Sequence[DatasetProblem]) -> None:
         self.path = path
         self.problems = tuple(problems)
         super().__init__(path, self.problems)
 
     def __str__(self) -> str:
+        if self.path is None:
+            return "\n".join(problem.message for problem in self.problems)
         count = len(self.problems)
         listed = [f"\n  {problem}" for problem in self.problems[:MOST_PROBLEMS_LISTED]]
         if count > MOST_PROBLEMS_LISTED:

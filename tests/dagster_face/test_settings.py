@@ -1,0 +1,192 @@
+"""Settings from the environment: one storage root for every process, and nothing bought by default.
+
+An API that may cost money has no default for the storage root and for the dataset; definitions
+load all the same, and say what to set when something runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from sora_dagster.environment import Settings, SettingsError, build_definitions
+from sora_dagster.generation.prompts import DatasetError
+from sora_dagster.resources import ClipStorageResource
+from sora_dagster.runware.transport import DEFAULT_BASE_URL, is_local_api
+from sora_dagster.storage import StorageError
+from tests.dagster_face.stack import Stack, failure_text
+
+SANDBOX = {"RUNWARE_BASE_URL": "http://127.0.0.1:8787/v1"}
+# The name is reserved, so that nothing can be sent by mistake.
+PAID = {"RUNWARE_BASE_URL": "https://runware.invalid/v1", "RUNWARE_API_KEY": "key-0123456789"}
+
+
+def root_url(**environment: str) -> str:
+    return Settings.from_environment({**SANDBOX, **environment}).storage_root_url()
+
+
+# --- paths
+
+
+def test_relative_paths_are_read_once_and_mean_the_same_in_other_working_directories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.from_environment(
+        {
+            "SORA_PROMPTS": "prompts.yaml",
+            "SORA_BOARDS": "a.yaml, boards/b.yaml",
+            "SORA_STORAGE": "clips",
+            "SORA_MODELS": "models.yaml",
+        }
+    )
+    monkeypatch.chdir(tmp_path / "work")
+    child = Settings.from_environment(settings.to_environment())
+    assert child == settings
+    assert child.prompts_path == str(tmp_path / "prompts.yaml")
+    assert child.boards == (str(tmp_path / "a.yaml"), str(tmp_path / "boards" / "b.yaml"))
+    assert child.storage_url == (tmp_path / "clips").resolve().as_uri()
+    assert child.models_path == str(tmp_path / "models.yaml")
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/clips", "memory://", "ftp://host/clips"])
+def test_a_storage_url_stays_as_it_is(url: str) -> None:
+    assert root_url(SORA_STORAGE=url) == url
+
+
+def test_a_resource_refuses_a_folder_that_depends_on_the_working_directory() -> None:
+    with pytest.raises(StorageError, match="give an absolute folder"):
+        ClipStorageResource(url="clips").root()
+
+
+# --- the storage root by default
+
+
+def test_the_same_dataset_has_one_root_in_every_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("data")
+    found = set()
+    for folder, prompts in [(".", "data/p.yaml"), ("data", "p.yaml"), ("data", "../link/p.yaml")]:
+        monkeypatch.chdir(tmp_path / folder)
+        found.add(root_url(SORA_PROMPTS=prompts))
+    assert found == {(tmp_path / "data" / ".sora" / "storage").resolve().as_uri()}
+
+
+def test_a_dataset_that_is_a_link_has_its_root_beside_the_link(tmp_path: Path) -> None:
+    # As a mounted configuration has it, whose files are links to the folder of its version.
+    (tmp_path / "version-1").mkdir()
+    (tmp_path / "version-1" / "p.yaml").touch()
+    (tmp_path / "p.yaml").symlink_to("version-1/p.yaml")
+    expected = (tmp_path / ".sora" / "storage").resolve().as_uri()
+    assert root_url(SORA_PROMPTS=str(tmp_path / "p.yaml")) == expected
+
+
+def test_without_a_dataset_the_root_is_in_the_dagster_instance(tmp_path: Path) -> None:
+    expected = (tmp_path / ".sora" / "storage").resolve().as_uri()
+    assert root_url(DAGSTER_HOME=str(tmp_path)) == expected
+
+
+def test_without_a_dataset_and_an_instance_there_is_no_root() -> None:
+    with pytest.raises(SettingsError, match="Set SORA_STORAGE"):
+        root_url()
+
+
+@pytest.mark.parametrize(
+    ("base_url", "is_local"),
+    [
+        (DEFAULT_BASE_URL, False),
+        ("https://localhost.example.com/v1", False),
+        ("http://10.0.0.7:8787/v1", False),
+        ("http://sandbox:8787/v1", False),
+        ("http://[half", False),
+        ("", False),
+        ("http://127.0.0.1:8787/v1", True),
+        ("http://localhost:8787/v1", True),
+        ("http://[::1]:8787/v1", True),
+        ("http://0.0.0.0:8787/v1", True),
+    ],
+)
+def test_only_an_api_on_this_machine_is_known_to_cost_nothing(
+    base_url: str, is_local: bool
+) -> None:
+    assert is_local_api(base_url) is is_local
+
+
+# --- an API that costs money
+
+
+def test_a_paid_api_has_no_default_root_and_no_example_dataset(tmp_path: Path) -> None:
+    settings = Settings.from_environment({**PAID, "DAGSTER_HOME": str(tmp_path)})
+    with pytest.raises(SettingsError, match="Set SORA_STORAGE"):
+        settings.storage_root_url()
+    with pytest.raises(StorageError, match="Set SORA_STORAGE"):
+        settings.storage().root()
+    with pytest.raises(DatasetError, match="Set SORA_PROMPTS"):
+        settings.graph().load_dataset()
+    assert settings.board_paths() == ()
+
+
+def test_with_a_root_and_a_dataset_a_paid_api_is_used(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("- {id: fox, prompt: a fox}")
+    settings = Settings.from_environment(
+        {**PAID, "SORA_STORAGE": "memory://", "SORA_PROMPTS": str(tmp_path / "p.yaml")}
+    )
+    assert settings.storage().root().url == "memory://"
+    assert settings.graph().load_dataset().clip_ids == ("fox",)
+
+
+@pytest.mark.parametrize(
+    ("environment", "variable"),
+    [
+        ({}, "SORA_PROMPTS"),
+        ({"SORA_STORAGE": "memory://"}, "SORA_PROMPTS"),
+        ({"SORA_PROMPTS": "p.yaml"}, "SORA_STORAGE"),
+    ],
+    ids=["nothing", "no dataset", "no storage root"],
+)
+def test_definitions_load_and_a_run_says_which_variable_to_set(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    variable: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUNWARE_API_KEY", PAID["RUNWARE_API_KEY"])
+    (tmp_path / "p.yaml").write_text("- {id: fox, prompt: a fox}")
+    definitions = build_definitions(Settings.from_environment({**PAID, **environment}))
+    dg.Definitions.validate_loadable(definitions)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = definitions.resolve_job_def("request_clips").execute_in_process(
+            instance=instance, raise_on_error=False
+        )
+    assert not result.success
+    assert f"Set {variable}" in failure_text(result)
+    assert [path.name for path in tmp_path.iterdir()] == ["p.yaml"]
+
+
+def test_sensors_wait_and_say_which_variable_to_set() -> None:
+    definitions = build_definitions(Settings.from_environment(PAID))
+    with dg.DagsterInstance.ephemeral() as instance:
+        for sensor, variable in [
+            ("dataset_sensor", "SORA_PROMPTS"),
+            ("completion_sensor", "SORA_STORAGE"),
+        ]:
+            with dg.build_sensor_context(
+                instance=instance,
+                definitions=definitions,
+                resources={"clip_storage": definitions.resources["clip_storage"]},  # type: ignore[index]
+            ) as context:
+                tick = definitions.get_sensor_def(sensor).evaluate_tick(context)
+            assert f"Set {variable}" in str(tick.skip_message)
+
+
+def test_a_run_says_in_its_log_where_it_stores(stack: Stack) -> None:
+    stack.write({"id": "fox"})
+    result = stack.run_job("request_clips", dry_run=True)
+    logged = [entry.user_message for entry in stack.instance.all_logs(result.run_id)]
+    assert f"storage root: {stack.root.url}" in logged
