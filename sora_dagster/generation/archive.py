@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -73,12 +73,15 @@ class ClipArchive:
     Arguments:
         ledger: the ledger of the root.
         downloader: fetches the videos.
+        store_time: the store's clock.
     """
 
-    def __init__(self, ledger: Ledger, downloader: Downloader) -> None:
+    def __init__(
+        self, ledger: Ledger, downloader: Downloader, *, store_time: Callable[[], datetime]
+    ) -> None:
         self._ledger = ledger
         self._videos = VideoStore(ledger, downloader)
-        self._budget = Budget(ledger)
+        self._budget = Budget(ledger, store_time=store_time)
         self._settled: set[str] = set()
 
     def store(self, ready: ReadyTask) -> FinishedTask:

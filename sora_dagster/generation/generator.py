@@ -84,7 +84,7 @@ class Generator:
             result_hosts=self._settings.result_hosts,
             result_networks=self._settings.result_networks,
         )
-        self.archive = ClipArchive(self.ledger, self._downloader)
+        self.archive = ClipArchive(self.ledger, self._downloader, store_time=self.store_time)
         self._verification = Verification(client, self.ledger, self._downloader)
         self._is_bound = False
         self._sender = Sender(client, self.ledger, settings=self._settings.sending)
@@ -98,6 +98,7 @@ class Generator:
                 api_base_url=client.base_url,
                 generation_seconds=self._settings.deadlines.generation_seconds,
             ),
+            store_time=self.store_time,
             webhook=self._settings.webhook,
             hosted_seconds=self._settings.hosted_seconds,
             max_attempts=self._settings.max_attempts,

@@ -20,6 +20,7 @@ TASKS_FOLDER = "tasks"
 
 _PLAIN = re.compile(r"[a-z0-9_]+")
 _NOT_SLUG = re.compile(r"[^A-Za-z0-9_.]+")
+_BUDGET_ENTRY = re.compile(rf"{BUDGET_FOLDER}/.+/(\d{{8}})\.json")
 
 
 def segment(name: str) -> str:
@@ -108,14 +109,40 @@ def inbox_key(task_uuid: str, body_hash: str) -> str:
     return f"{INBOX_FOLDER}/{task_uuid}-{body_hash}"
 
 
-def budget_key(day: date, number: int) -> str:
-    """Key of an entry of the spending log."""
-    return f"{BUDGET_FOLDER}/{day.isoformat()}/{number:08d}.json"
+def day_log(day: date) -> str:
+    """Name of the spending log of a day (UTC)."""
+    return day.isoformat()
 
 
-def budget_summary_key(day: date, number: int) -> str:
-    """Key of what the entries of a day's spending log say together, up to a number."""
-    return f"{BUDGET_SUMMARIES_FOLDER}/{day.isoformat()}/{number:08d}.json"
+def run_log(root_run: str) -> str:
+    """Name of the spending log of a root run."""
+    return f"runs/{segment(root_run)}"
+
+
+def budget_folder(log: str) -> str:
+    """Folder of a spending log's entries."""
+    return f"{BUDGET_FOLDER}/{log}"
+
+
+def budget_key(log: str, number: int) -> str:
+    """Key of an entry of a spending log."""
+    return f"{budget_folder(log)}/{number:08d}.json"
+
+
+def budget_number(key: str) -> int | None:
+    """Number of the entry of a spending log at a key; None if no entry can be there."""
+    match = _BUDGET_ENTRY.fullmatch(key)
+    return None if match is None else int(match[1])
+
+
+def budget_summary_folder(log: str) -> str:
+    """Folder of the summaries of a spending log."""
+    return f"{BUDGET_SUMMARIES_FOLDER}/{log}"
+
+
+def budget_summary_key(log: str, number: int) -> str:
+    """Key of what the entries of a spending log add up to, up to a number."""
+    return f"{budget_summary_folder(log)}/{number:08d}.json"
 
 
 def lease_key(epoch: int) -> str:

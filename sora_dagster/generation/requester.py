@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from sora_dagster.generation.budget import Budget, SpendingLimits
 from sora_dagster.generation.clips import ClipRequest
@@ -58,6 +59,7 @@ class Requester:
         ledger: the ledger, bound to the client's API.
         sender: sends tasks.
         direct: decides which clips Runware puts into the store itself.
+        store_time: the store's clock.
         webhook: where Runware shall call back; None where results are polled for.
         hosted_seconds: how long Runware shall host a result; None for its default.
         max_attempts: most attempts of one take without the user's asking for another.
@@ -71,6 +73,7 @@ class Requester:
         sender: Sender,
         *,
         direct: DirectDelivery,
+        store_time: Callable[[], datetime],
         webhook: WebhookAddress | None = None,
         hosted_seconds: int | None = None,
         max_attempts: int = 3,
@@ -80,7 +83,7 @@ class Requester:
         self._ledger = ledger
         self._sender = sender
         self._direct = direct
-        self._budget = Budget(ledger)
+        self._budget = Budget(ledger, store_time=store_time)
         self._decider = Decider(client, ledger, max_attempts=max_attempts)
         self._webhook = webhook
         self._hosted_seconds = hosted_seconds
@@ -234,6 +237,8 @@ class Requester:
         error = ErrorRecord(kind="spending_limit", message=reason, retryable=False)
         if self._ledger.take_right_to_void(item.record.task_uuid):
             self._sender.end_unaccepted(item.record.task_uuid, error, is_void=True)
+            # A process that was killed while it reserved may have left a reservation.
+            self._budget.settle({item.record.task_uuid: 0.0}, root_run=item.record.root_run)
             self._ledger.forget_pending(item.record.task_uuid)
         return replace(
             item.requested,

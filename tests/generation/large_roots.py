@@ -46,8 +46,8 @@ def stored_clips(count: int) -> Iterator[tuple[str, bytes]]:
             yield key, text.encode()
         day = today - timedelta(days=2 + number // _SETTLED_A_DAY)
         entry = 2 * (number % _SETTLED_A_DAY)
-        yield layout.budget_key(day, 1 + entry), b"{}"
-        yield layout.budget_key(day, 2 + entry), b"{}"
+        yield layout.budget_key(layout.day_log(day), 1 + entry), b"{}"
+        yield layout.budget_key(layout.day_log(day), 2 + entry), b"{}"
 
 
 def add_those_that_matter(ledger: Ledger, outstanding: int) -> ClipRequest:

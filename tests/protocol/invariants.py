@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sora_dagster.generation.budget import BudgetEntry
+from sora_dagster.generation import layout
 from sora_dagster.generation.records import AttemptRecord, OutcomeRecord
 from sora_dagster.media import MediaError, probe
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.results import TaskStatus
+from tests.protocol.budget_logs import read_logs
 from tests.protocol.faulty_sandbox import CATALOGUE, KEY
 from tests.protocol.scenario import Scenario
 
@@ -210,36 +211,28 @@ def _nothing_left(scenario: Scenario, facts: _Facts, *, may_cost_more: bool) -> 
 
 
 def _within_limits(scenario: Scenario, facts: _Facts) -> list[str]:
-    """No run's limit is passed, neither by the log at any time nor by what was charged."""
+    """No run's limit is passed, neither by its log at any time nor by what was charged."""
+    logs = read_logs(scenario.root())
+    runs = {log.folder: log for log in logs if log.is_of_run}
+    days = [log for log in logs if not log.is_of_run]
     violations: list[str] = []
-    log = [
-        BudgetEntry.model_validate_json(scenario.root().read(key))
-        for key in scenario.keys("budget")
-    ]
-    reserved_at_all = {task for entry in log for task in entry.estimates_usd}
-    violations += [
-        f"task {task} was charged, and no money was set aside for it"
-        for task in facts.charged
-        if task not in reserved_at_all
-    ]
+    for task in facts.charged:
+        for kind, some in (("run", runs.values()), ("day", days)):
+            if not any(task in log.reserved_usd for log in some):
+                violations.append(f"task {task} was charged, and is in no {kind}'s spending log")
+        if sum(task in log.reserved_usd for log in days) > 1:
+            violations.append(f"task {task} counts on two days")
     for root_run, limit_usd in scenario.asked.items():
-        tasks: set[str] = set()
-        estimates: dict[str, float] = {}
-        costs: dict[str, float] = {}
-        for number, entry in enumerate(log, start=1):
-            if entry.root_run == root_run:
-                tasks |= entry.estimates_usd.keys()
-            estimates |= entry.estimates_usd
-            # What a task cost stands, whoever sets money aside for it afterwards.
-            costs |= entry.costs_usd
-            reserved = sum(costs.get(task, estimates[task]) for task in tasks)
-            if reserved > limit_usd + 1e-6:
-                violations.append(
-                    f"entry {number} of the log takes {root_run} to {reserved:.2f} USD of "
-                    f"{limit_usd:.2f}"
-                )
+        log = runs.get(layout.budget_folder(layout.run_log(root_run)))
+        if log is None:
+            continue
+        violations += [
+            f"entry {number} of the log takes {root_run} to {total:.2f} USD of {limit_usd:.2f}"
+            for number, total in enumerate(log.totals_usd, start=1)
+            if total > limit_usd + 1e-6
+        ]
         # An attempt that one run claimed and another sent is paid for by the other.
-        charged = sum(facts.charged_usd.get(task, 0.0) for task in tasks)
+        charged = sum(facts.charged_usd.get(task, 0.0) for task in log.reserved_usd)
         if charged > limit_usd + 1e-6:
             violations.append(f"{root_run} was charged {charged:.2f} USD of {limit_usd:.2f}")
     return violations

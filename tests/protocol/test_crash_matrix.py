@@ -24,8 +24,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sora_dagster.generation.budget import BudgetEntry
-from sora_dagster.generation.layout import BUDGET_FOLDER
 from sora_dagster.generation.lease import DEFAULT_LEASE_SECONDS, is_live
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.records import AttemptRecord, ClipManifest
@@ -33,6 +31,7 @@ from sora_dagster.media import probe
 from sora_dagster.processes import ManagedProcess, free_port, running, wait_until
 from sora_dagster.storage import StorageRoot
 from tests.dagster_face.stack import Stack
+from tests.protocol.budget_logs import read_logs
 from tests.protocol.crash_child import CLIPS, RUN_LIMIT_USD, STEPS, WEBHOOK_SECRET
 from tests.protocol.matrix import INVARIANTS, Matrix
 from tests.sandbox_server import KEY, Sandbox, sandbox_process
@@ -58,8 +57,11 @@ SINGLE = [
 DOUBLE = [
     *[("POST, before", point) for point in in_every_moment("sent-2 taken")],
     ("POST, before", "second POST, after"),
-    *[("budget reserved, after", point) for point in in_every_moment("sent-1 voided")],
-    *[("budget reserved, after", point) for point in in_every_moment("void outcome written")],
+    *[("run budget reserved, after", point) for point in in_every_moment("sent-1 voided")],
+    *[("day budget reserved, after", point) for point in in_every_moment("sent-1 voided")],
+    *[("day budget reserved, after", point) for point in in_every_moment("void outcome written")],
+    ("run budget reserved, after", "run budget settled, before"),
+    ("day budget reserved, after", "day budget settled, after"),
     ("outcome written, after", "pending removed, before"),
 ]
 # On a bucket that Runware puts the videos into.
@@ -229,19 +231,21 @@ class Books:
             for attempt in self.attempts
             for outcome in [self.ledger.outcome(attempt.task_uuid)]
         }
-        log = [
-            BudgetEntry.model_validate_json(self.ledger.root.read(info.key))
-            for info in self.ledger.root.list(BUDGET_FOLDER)
-        ]
-        settled = {task: cost for entry in log for task, cost in entry.costs_usd.items()}
-        reserved = {task for entry in log for task in entry.estimates_usd}
         total = round(sum(cost or 0.0 for cost in outcomes.values()), 6)
+        logs = read_logs(self.ledger.root)
         return [
             *(f"task {task} has no outcome" for task, cost in outcomes.items() if cost is None),
             *(
-                f"{task} is settled at {settled.get(task)} USD, its outcome says {outcomes[task]}"
-                for task in reserved
-                if settled.get(task) != outcomes[task]
+                f"{task} is settled at {log.costs_usd.get(task)} USD in {log.folder}, its outcome "
+                f"says {outcomes[task]}"
+                for log in logs
+                for task in log.reserved_usd
+                if log.costs_usd.get(task) != outcomes[task]
+            ),
+            *(
+                f"{log.folder} comes to {log.total_usd} USD"
+                for log in logs
+                if round(log.total_usd, 6) != self.charged_usd
             ),
             *([f"the outcomes come to {total} USD"] if total != self.charged_usd else []),
         ]
