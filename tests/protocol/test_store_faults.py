@@ -28,7 +28,8 @@ KINDS = {
     "sent": r"/sent-1\.json$",
     "seen": r"/seen\.json$",
     "pending": r"/pending/",
-    "budget": r"/budget/",
+    "run budget": r"/budget/runs/",
+    "day budget": r"/budget/\d",
     "video": r"\.mp4$",
     "manifest": r"/clip\.json$",
     "outcome": r"/outcome\.json$",
@@ -77,7 +78,7 @@ def expired_after(kind: str) -> StoreRow:
 
 ROWS = [
     *map(lost_answer, KINDS),
-    *map(slow_down, ("sent", "seen", "budget", "video", "outcome")),
+    *map(slow_down, ("sent", "seen", "run budget", "day budget", "video", "outcome")),
     StoreRow(
         "store: SlowDown twice for everything",
         lambda: StoreFault("SlowDown", 503, count=2),
