@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -25,9 +26,11 @@ class CountingBucket:
 
     Arguments:
         objects: keys and bodies that are there from the start.
+        delay_seconds: how long it waits before each answer.
     """
 
-    def __init__(self, objects: Iterable[tuple[str, bytes]]) -> None:
+    def __init__(self, objects: Iterable[tuple[str, bytes]], *, delay_seconds: float = 0.0) -> None:
+        self.delay_seconds = delay_seconds
         now = datetime.now(UTC)
         self.objects = {key: (body, now) for key, body in objects}
         self.keys = sorted(self.objects)
@@ -151,6 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(
         self, status: int, body: bytes = b"", *, modified: datetime | None = None, etag: str = ""
     ) -> None:
+        time.sleep(self.served.delay_seconds)
         self.send_response(status)
         if status != 204:
             self.send_header("Content-Length", str(len(body)))

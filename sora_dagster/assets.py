@@ -22,7 +22,7 @@ def build_clip_assets(
         graph: names, partitions and the dataset.
         request_condition: when clips are asked for by themselves, such as
             ``dg.AutomationCondition.on_missing()`` for each new row; each run keeps to its spending
-            limit, and buys nothing anew. None for never.
+            limit, and buys no new take of a changed row. None for never.
 
     They need the resources `runware` and `clip_storage`, and an IO manager `clip_io_manager`.
 
@@ -66,8 +66,8 @@ def build_remix_assets(graph: VideoGraph) -> list[dg.AssetsDefinition]:
     Arguments:
         graph: names, partitions and the dataset.
 
-    Remixes are asked for by themselves when their clip is stored, and only those that the dataset
-    asks for. They need the same resources as the clips.
+    The collecting run asks for the remixes that the dataset wants of each clip, once it is stored.
+    They need the same resources as the clips.
 
     Example:
         >>> [asset.key.to_user_string() for asset in build_remix_assets(VideoGraph("p.yaml"))]
@@ -79,14 +79,6 @@ def build_remix_assets(graph: VideoGraph) -> list[dg.AssetsDefinition]:
         parent = ledger.latest_manifest(graph.clips.to_user_string(), clip_id)
         return graph.remix_request(dataset, clip_id, recipe, parent, ledger.root)
 
-    follow_clips = (
-        dg.AutomationCondition.any_deps_match(
-            dg.AutomationCondition.data_version_changed()
-        ).since_last_handled()
-        & ~dg.AutomationCondition.any_deps_missing()
-        & ~dg.AutomationCondition.any_deps_in_progress()
-        & ~dg.AutomationCondition.in_progress()
-    )
     with without_beta_warnings():
         of_the_clip = dg.MultiToSingleDimensionPartitionMapping("clip")
     return [
@@ -106,7 +98,6 @@ def build_remix_assets(graph: VideoGraph) -> list[dg.AssetsDefinition]:
             partitions_def=graph.remix_partitions,
             description="Submissions of remixes: each is made from its clip's video.",
             ask=ask,
-            automation_condition=follow_clips.with_label("the clip or its remix prompt changed"),
         ),
         build_videos_asset(
             graph,

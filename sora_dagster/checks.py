@@ -1,12 +1,20 @@
-"""Asset checks of stored clips: evaluated in the run that stores them, whichever that is."""
+"""Asset checks of stored clips: evaluated in the run that stores them, whichever that is.
+
+A clip that is fine costs one event: an evaluation that lists all checks. A check keeps an
+evaluation under its own name if it fails, or if it is blocking, so that automation conditions can
+look at it.
+"""
+
+from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, cast, get_args, get_type_hints
 
 import dagster as dg
 
 from sora_dagster.generation.clip_checks import (
+    CLIP_CHECKS,
     QUALITY,
     ClipChecks,
     ClipVerdict,
@@ -16,12 +24,17 @@ from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.records import ClipManifest
 from sora_dagster.generation.walking import stored_manifests
 from sora_dagster.graph import asset_key_of
+from sora_dagster.input_events import newest_materializations
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.storage import StorageRoot
 
 _SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
-_MOST_ROWS = 50
-_COLUMNS = ("clip", "check", "severity", "found")
+_MAX_ROWS = 50
+_CLIP_COLUMNS = ("check", "result", "severity", "found", "figures")
+_RUN_COLUMNS = ("clip", "check", "severity", "found")
+_MANIFESTS_AT_ONCE = 100
+
+NewestMaterializations = Mapping[tuple[str, str | None], dg.EventLogRecord]
 
 
 def check_specs(
@@ -42,33 +55,42 @@ def check_specs(
         warnings.simplefilter("ignore", category=dg.PreviewWarning)
         specs = [
             dg.AssetCheckSpec(
-                name,
+                CLIP_CHECKS,
                 asset=key,
-                description=checks.description(name),
-                blocking=name in checks.blocking,
+                description="All checks of the clip in one table. A check that fails, and each "
+                "blocking check, is also logged under its own name.",
                 partitions_def=partitions_def,
-            )
-            for name in checks.all_names
+            ),
+            *(
+                dg.AssetCheckSpec(
+                    name,
+                    asset=key,
+                    description=checks.description(name),
+                    blocking=name in checks.blocking,
+                    partitions_def=partitions_def,
+                )
+                for name in checks.all_names
+            ),
         ]
     if partitions_def is not None:
         specs.append(
             dg.AssetCheckSpec(
                 QUALITY,
                 asset=key,
-                description="All checks of all clips that the last run stored; what an asset's "
-                "health is told by.",
+                description="All checks of all clips that the last run stored: the asset's health.",
             )
         )
     return specs
 
 
 class RunChecks:
-    """The checks of what one run stores: made as each clip is stored, and summed up at its end.
+    """The checks of what one run stores: logged as clips are stored, and summed up at its end.
 
     Arguments:
         context: the run's, for its log.
         checks: what clips are held to.
         catalogue: says which models make sound.
+        root: the storage root.
     """
 
     def __init__(
@@ -76,100 +98,179 @@ class RunChecks:
         context: dg.AssetExecutionContext | dg.OpExecutionContext,
         checks: ClipChecks,
         catalogue: Catalogue,
+        root: StorageRoot,
     ) -> None:
         self._context = context
         self._checks = checks
         self._catalogue = catalogue
-        self._verdicts: dict[str, dict[str, list[ClipVerdict]]] = {}
-        #: What keeps the clips that failed a blocking check from being used, by name.
+        self._root = root
+        self._ledger = Ledger(root)
+        self._verdicts: dict[str, dict[str, Sequence[ClipVerdict]]] = {}
+        #: Why the clips that failed a blocking check are not used, by name.
         self.blocked: dict[str, str] = {}
 
-    def judge(self, manifest: ClipManifest, root: StorageRoot) -> None:
-        """Check a clip whose materialization is logged, and log what was found.
+    def evaluate(
+        self, manifests: Sequence[ClipManifest], *, only: Collection[str] | None = None
+    ) -> None:
+        """Check clips whose materializations are logged, and log what was found.
 
-        Where another run that is under way will check it too, what was found is left to that run.
+        Dagster's log is read once for all of them.
+
+        Arguments:
+            manifests: the clips' records.
+            only: names of the checks that are logged; None for the list of all checks, and those
+                that failed or are blocking.
         """
-        checks, name = self._checks, manifest.request.name
-        verdicts = checks.judge(manifest, self._catalogue, root)
-        key = asset_key_of(manifest.asset)
-        is_left = bool(verdicts) and self._is_left_to_another_run(
-            dg.AssetCheckKey(key, verdicts[0].name), manifest.request.partition
-        )
-        if not is_left:
-            target = _newest_materialization(self._context.instance, manifest)
-            for event in check_events(checks, manifest, verdicts, target):
-                self._log(event)
-        for verdict in verdicts:
-            if verdict.failed:
-                self._context.log.warning(f"{name}: {verdict.name}: {verdict.description}")
-        if blocking := checks.blocks(verdicts):
-            self.blocked[name] = blocked_sentence(blocking, verdicts)
-        if manifest.request.board is None and not is_left:
-            self._verdicts.setdefault(manifest.asset, {})[name] = verdicts
+        newest = _newest_of(self._context.instance, manifests)
+        for manifest in manifests:
+            verdicts = self._checks.judge(manifest, self._catalogue, self._root)
+            target = newest.get((manifest.asset, manifest.request.partition))
+            named = self._logged_by_name(manifest, verdicts) if only is None else set(only)
+            if only is None or CLIP_CHECKS in only:
+                self._log(clip_evaluation(manifest, verdicts, target))
+            for verdict in verdicts:
+                if verdict.name in named and verdict.evaluated:
+                    self._log(check_evaluation(self._checks, manifest, verdict, target))
+            self._note(manifest, verdicts)
 
-    def has_judged(self, manifest: ClipManifest) -> bool:
-        """Whether the checks of a clip's newest materialization are known to Dagster."""
-        names = self._checks.all_names
-        key = asset_key_of(manifest.asset)
-        # They are logged in this order, so the last tells of all.
-        return not names or self._is_newest(
-            dg.AssetCheckKey(key, names[-1]), manifest.request.partition
-        )
-
-    def judge_stored(self, ledger: Ledger, asset: str, clips: Sequence[str] | None) -> None:
+    def evaluate_stored(
+        self, asset: str, clips: Sequence[str] | None, *, only: Collection[str]
+    ) -> None:
         """Check what is stored, without storing anything.
 
         Arguments:
-            ledger: the ledger.
             asset: asset key of the clips.
             clips: their partition keys; None for all that are stored.
+            only: names of the checks that are logged.
         """
         if clips is None:
-            clips = sorted({found.clip for found in stored_manifests(ledger.root, asset=asset)})
+            clips = sorted({found.clip for found in stored_manifests(self._root, asset=asset)})
+        found: list[ClipManifest] = []
         for clip in clips:
-            manifest = ledger.latest_manifest(asset, clip)
+            manifest = self._ledger.latest_manifest(asset, clip)
             if manifest is None:
                 self._context.log.warning(f"{clip} is not stored, so there is nothing to check")
-            else:
-                self.judge(manifest, ledger.root)
-        self.sum_up()
+                continue
+            found.append(manifest)
+            if len(found) == _MANIFESTS_AT_ONCE:
+                self.evaluate(found, only=only)
+                found = []
+        self.evaluate(found, only=only)
 
     def sum_up(self) -> None:
         """Log the check that sums up what the run stored of each asset."""
         for asset, verdicts in self._verdicts.items():
-            event = quality_event(asset, verdicts)
-            if not self._is_left_to_another_run(event.asset_check_key, None):
-                self._log(event)
+            self._log(quality_evaluation(asset, verdicts))
 
-    def _is_newest(self, check: dg.AssetCheckKey, partition: str | None) -> bool:
-        return any(info.is_current for info in self._newest(check, partition))
+    def _logged_by_name(self, manifest: ClipManifest, verdicts: Sequence[ClipVerdict]) -> set[str]:
+        """The checks that are logged under their own names besides."""
+        names = {verdict.name for verdict in verdicts if verdict.failed} | self._checks.blocking
+        earlier = self._earlier_take(manifest)
+        if earlier is not None:
+            # What failed for an earlier take is logged for this one too: otherwise that failure
+            # would remain the newest result of the check. The user's own checks are not made
+            # again on the earlier take.
+            before = self._checks.judge(earlier, self._catalogue)
+            names |= {verdict.name for verdict in before if verdict.failed}
+            names |= self._checks.own.keys()
+        return names
 
-    def _is_left_to_another_run(self, check: dg.AssetCheckKey, partition: str | None) -> bool:
-        """Whether another run, which is under way, has planned a check and not made it yet.
+    def _earlier_take(self, manifest: ClipManifest) -> ClipManifest | None:
+        for take in range(manifest.take - 1, 0, -1):
+            earlier = self._ledger.manifest(manifest.asset, manifest.clip, take)
+            if earlier is not None:
+                return earlier
+        return None
 
-        Dagster takes the check that was planned or made last for the newest: one that is made
-        before another run makes what it has planned would hide the other's for good, and the clip
-        would be shown as not checked.
-        """
-        for info in self._newest(check, partition):
-            if info.latest_execution_status.value == "PLANNED":
-                run = self._context.instance.get_run_by_id(info.latest_planned_run_id)
-                if run is not None and run.run_id != self._context.run.run_id:
-                    return not run.is_finished
-        return False
-
-    def _newest(self, check: dg.AssetCheckKey, partition: str | None) -> list[Any]:
-        found = self._context.instance.event_log_storage.get_asset_check_partition_info(
-            [check], partition_keys=None if partition is None else [partition]
-        )
-        return [info for info in found if info.partition_key == partition]
+    def _note(self, manifest: ClipManifest, verdicts: Sequence[ClipVerdict]) -> None:
+        name = manifest.request.name
+        for verdict in verdicts:
+            if verdict.failed:
+                self._context.log.warning(f"{name}: {verdict.name}: {verdict.description}")
+        if blocking := self._checks.blocks(verdicts):
+            self.blocked[name] = blocked_sentence(blocking, verdicts)
+        if manifest.request.board is None:
+            self._verdicts.setdefault(manifest.asset, {})[name] = verdicts
 
     def _log(self, event: dg.AssetCheckEvaluation) -> None:
         # Dagster takes these events, and its annotation leaves them out.
         self._context.log_event(cast(Any, event))
 
 
-def quality_event(
+def clip_evaluation(
+    manifest: ClipManifest,
+    verdicts: Sequence[ClipVerdict],
+    target: dg.EventLogRecord | None,
+) -> dg.AssetCheckEvaluation:
+    """The evaluation that lists what all checks say of a clip.
+
+    Arguments:
+        manifest: the clip's record.
+        verdicts: what the checks say.
+        target: the clip's newest materialization; None if there is none.
+    """
+    failed = [verdict for verdict in verdicts if verdict.failed]
+    errors = [verdict for verdict in failed if verdict.severity == "error"]
+    skipped = [verdict for verdict in verdicts if not verdict.evaluated]
+    passed = len(verdicts) - len(failed) - len(skipped)
+    description = f"{passed} passed, {len(failed)} failed, {len(skipped)} not evaluated."
+    for verdict in failed:
+        description += f" {verdict.name}: {verdict.description}"
+    rows = [
+        dg.TableRecord(
+            {
+                "check": verdict.name,
+                "result": _result(verdict),
+                "severity": verdict.severity,
+                "found": verdict.description,
+                "figures": ", ".join(f"{name}={value}" for name, value in verdict.figures.items()),
+            }
+        )
+        for verdict in verdicts
+    ]
+    schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in _CLIP_COLUMNS])
+    return dg.AssetCheckEvaluation(
+        asset_key=asset_key_of(manifest.asset),
+        check_name=CLIP_CHECKS,
+        passed=not failed,
+        severity=_SEVERITIES["error" if errors else "warn"],
+        description=description,
+        metadata={"checks": dg.MetadataValue.table(rows, schema=schema)},
+        partition=manifest.request.partition,
+        target_materialization_data=_target(target),
+    )
+
+
+def check_evaluation(
+    checks: ClipChecks,
+    manifest: ClipManifest,
+    verdict: ClipVerdict,
+    target: dg.EventLogRecord | None,
+) -> dg.AssetCheckEvaluation:
+    """The evaluation of one check of a clip under its own name.
+
+    Dagster knows only passed and failed, so a check that was not evaluated has none.
+
+    Arguments:
+        checks: what clips are held to.
+        manifest: the clip's record.
+        verdict: what the check says.
+        target: the clip's newest materialization; None if there is none.
+    """
+    return dg.AssetCheckEvaluation(
+        asset_key=asset_key_of(manifest.asset),
+        check_name=verdict.name,
+        passed=verdict.passed,
+        severity=_SEVERITIES[verdict.severity],
+        description=verdict.description,
+        metadata=dict(verdict.figures),
+        blocking=verdict.name in checks.blocking,
+        partition=manifest.request.partition,
+        target_materialization_data=_target(target),
+    )
+
+
+def quality_evaluation(
     asset: str, verdicts_by_clip: Mapping[str, Sequence[ClipVerdict]]
 ) -> dg.AssetCheckEvaluation:
     """The evaluation that sums up what a run stored of an asset.
@@ -185,13 +286,22 @@ def quality_event(
         if verdict.failed
     ]
     errors = [clip for clip, verdict in failed if verdict.severity == "error"]
-    clips = len(verdicts_by_clip)
-    if not failed:
-        description = f"All {clips} clips passed all checks."
-    else:
-        bad = len({clip for clip, _ in failed})
-        description = f"{bad} of {clips} clips failed a check."
-    metadata: dict[str, Any] = {"clips": clips, "failed_clips": len({clip for clip, _ in failed})}
+    clips, failed_clips = len(verdicts_by_clip), len({clip for clip, _ in failed})
+    unevaluated = sum(
+        1 for verdicts in verdicts_by_clip.values() for verdict in verdicts if not verdict.evaluated
+    )
+    description = (
+        f"{failed_clips} of {clips} clips failed a check."
+        if failed
+        else f"None of {clips} clips failed a check."
+    )
+    if unevaluated:
+        description += f" {unevaluated} checks were not evaluated; each clip's table says why."
+    metadata: dict[str, Any] = {
+        "clips": clips,
+        "failed_clips": failed_clips,
+        "unevaluated_checks": unevaluated,
+    }
     if failed:
         metadata["failed_checks"] = dg.MetadataValue.table(
             [
@@ -203,9 +313,11 @@ def quality_event(
                         "found": verdict.description,
                     }
                 )
-                for clip, verdict in failed[:_MOST_ROWS]
+                for clip, verdict in failed[:_MAX_ROWS]
             ],
-            schema=dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in _COLUMNS]),
+            schema=dg.TableSchema(
+                columns=[dg.TableColumn(name, "string") for name in _RUN_COLUMNS]
+            ),
         )
     return dg.AssetCheckEvaluation(
         asset_key=asset_key_of(asset),
@@ -217,59 +329,38 @@ def quality_event(
     )
 
 
-def _newest_materialization(instance: dg.DagsterInstance, manifest: ClipManifest) -> Any:
-    """What the checks of a clip are made of, in Dagster's form; None where that is not to be had.
+def _result(verdict: ClipVerdict) -> str:
+    if not verdict.evaluated:
+        return "not evaluated"
+    return "passed" if verdict.passed else "failed"
 
-    Without it Dagster takes the check of a partition for one of an older materialization, and shows
-    it as not made.
+
+def _newest_of(
+    instance: dg.DagsterInstance, manifests: Sequence[ClipManifest]
+) -> NewestMaterializations:
+    """The newest materializations of clips, by asset and partition."""
+    partitions: dict[str, list[str | None]] = {}
+    for manifest in manifests:
+        partitions.setdefault(manifest.asset, []).append(manifest.request.partition)
+    return {
+        (asset, partition): record
+        for asset, names in partitions.items()
+        for partition, record in newest_materializations(
+            instance, asset_key_of(asset), names
+        ).items()
+    }
+
+
+def _target(record: dg.EventLogRecord | None) -> Any:
+    """What a check looked at, in Dagster's form.
+
+    Without it Dagster takes the check of a partition for one of an older materialization. The
+    class has no public name; the annotation of the public class that takes it names it.
     """
-    try:
-        # There is no public name for it.
-        from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-            AssetCheckEvaluationTargetMaterializationData as Target,
-        )
-    except ImportError:
+    if record is None:
         return None
-    partition = manifest.request.partition
-    records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(
-            asset_key=asset_key_of(manifest.asset),
-            asset_partitions=None if partition is None else [partition],
-        ),
-        limit=1,
-    ).records
-    if not records:
-        return None
-    newest = records[0]
-    return Target(storage_id=newest.storage_id, run_id=newest.run_id, timestamp=newest.timestamp)
-
-
-def check_events(
-    checks: ClipChecks,
-    manifest: ClipManifest,
-    verdicts: Sequence[ClipVerdict],
-    target: Any,
-) -> list[dg.AssetCheckEvaluation]:
-    """The evaluations that tell what the checks say of a stored clip.
-
-    Arguments:
-        checks: what clips are held to.
-        manifest: the clip's record.
-        verdicts: what the checks say.
-        target: the clip's newest materialization; None where there is none.
-    """
-    return [
-        dg.AssetCheckEvaluation(
-            asset_key=asset_key_of(manifest.asset),
-            check_name=verdict.name,
-            # Dagster has no state for "not evaluated"; the description says so.
-            passed=not verdict.failed,
-            severity=_SEVERITIES[verdict.severity],
-            description=verdict.description,
-            metadata=dict(verdict.figures),
-            blocking=verdict.name in checks.blocking,
-            partition=manifest.request.partition,
-            target_materialization_data=target,
-        )
-        for verdict in verdicts
-    ]
+    annotation = get_type_hints(dg.AssetCheckEvaluation)["target_materialization_data"]
+    [target_type] = [kind for kind in get_args(annotation) if kind is not type(None)]
+    return target_type(
+        storage_id=record.storage_id, run_id=record.run_id, timestamp=record.timestamp
+    )

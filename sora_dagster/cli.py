@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -19,7 +20,10 @@ from sora_dagster.cli_storage import prune_command, verify_command
 from sora_dagster.cli_viewer import link_command, viewer_command
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sora_dagster.environment import Settings
+    from sora_dagster.local_home import LocalHome
     from sora_dagster.progress import ClipProgress
 
 DEFAULT_HOME = Path(".sora")
@@ -40,7 +44,7 @@ class _AskedToEnd(BaseException):
 
     @classmethod
     def check(cls) -> None:
-        """Raise it where a signal came, also where its exception was dropped."""
+        """Raise it if a signal came, even if its exception was dropped."""
         if cls.number is not None:
             raise cls
 
@@ -61,6 +65,10 @@ def main() -> NoReturn:
     """Run the command; its exit status is 0 only when it did all it was asked."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _on_signal)
+    for stream in (sys.stdout, sys.stderr):
+        # A clip id or a reason that the terminal's encoding lacks must not end the command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli.main(prog_name="sora-dagster", standalone_mode=False)
     except click.ClickException as error:
@@ -80,9 +88,10 @@ def _on_signal(number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
-    """Turn what a user can mend into a message without a traceback."""
+    """Turn what a user can fix into a message without a traceback."""
     from sora_dagster.generation.prompts import DatasetError
     from sora_dagster.local_home import HomeInUseError
+    from sora_dagster.plain_text import plain
     from sora_dagster.processes import ProcessError
     from sora_dagster.runware.errors import MissingKeyError, RunwareError
     from sora_dagster.storage import StorageError
@@ -96,10 +105,10 @@ def _clear_errors() -> Iterator[None]:
         ProcessError,
         RunwareError,
         StorageError,
+        OSError,
+        ValueError,
     ) as error:
-        raise click.ClickException(str(error)) from error
-    except (OSError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(plain(str(error))) from error
 
 
 @cli.command(
@@ -139,7 +148,7 @@ def webhook(host: str, port: int, storage_url: str | None) -> None:
     if not secret:
         raise click.ClickException(
             "SORA_WEBHOOK_SECRET is not set; set it to a random text of 32 characters or more, "
-            "the same here and where clips are requested"
+            "the same here and in the processes that request clips"
         )
     with _clear_errors():
         settings = with_storage(Settings.from_environment(), storage_url)
@@ -182,17 +191,23 @@ def _pipeline_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--max-quiet-minutes",
         default=45.0,
         show_default=True,
-        help="Give up waiting when nothing has changed for so long.",
+        help="Stop waiting when nothing has changed for so long. Nothing is lost by it.",
+    )(command)
+    command = click.option(
+        "--regenerate-changed",
+        is_flag=True,
+        help="Generate a new take of each clip whose row changed, which costs again. Default: ask "
+        "on a terminal; elsewhere the clips are kept.",
     )(command)
     command = click.option(
         "--delivery",
         type=click.Choice(["auto", "direct", "download"]),
-        help="Whether Runware puts videos into the bucket, or they are downloaded; SORA_DELIVERY, "
-        "or auto, where not given.",
+        help="Whether Runware puts videos into the bucket, or they are downloaded. Default: "
+        "SORA_DELIVERY, or auto.",
     )(command)
     return click.option(
         "--max-usd",
-        help="Spending limit in USD, or 'unlimited'; SORA_MAX_USD, or 25, where not given.",
+        help="Spending limit in USD, or 'unlimited'. Default: SORA_MAX_USD, or 25.",
     )(command)
 
 
@@ -213,12 +228,17 @@ def generate(
     home_folder: Path | None,
     max_usd: str | None,
     delivery: str | None,
+    regenerate_changed: bool,
     max_quiet_minutes: float,
 ) -> None:
     """Generate every clip of the dataset PROMPTS, and its remixes, and wait until all are stored.
 
     Needs RUNWARE_API_KEY; RUNWARE_BASE_URL names another API. Polls for results unless
     SORA_WEBHOOK_URL names a receiver. May be killed and run again: nothing is paid twice.
+
+    A clip whose row, recipe or parent video changed is kept, unless a new take is wanted: on a
+    terminal you are asked, elsewhere --regenerate-changed says so. A raised take is generated
+    without a question.
 
     SORA_STORAGE or --storage is required unless the API is on this machine, as a sandbox is: then
     the storage root is .sora/storage beside PROMPTS by default.
@@ -245,16 +265,23 @@ def generate(
         own_folder = folder_beside(prompts) / "generate" / segment(settings.storage_root_url())
         home = LocalHome(home_folder or own_folder)
         with home.in_use():
-            _run_pipeline(settings, home, {}, max_quiet_minutes)
+            _run_pipeline(
+                settings,
+                home,
+                {},
+                max_quiet_minutes=max_quiet_minutes,
+                regenerate_changed=regenerate_changed,
+            )
 
 
 @cli.command("resolve")
 @click.argument("clip")
 @storage_option
-@click.option("--asset", help="Asset of the clip; clips, or remixes for CLIP|RECIPE, by default.")
+@click.option("--asset", help="Asset of the clip. Default: clips, or remixes for CLIP|RECIPE.")
 @click.option("--resend", "decision", flag_value="resend", help="Ask for another attempt.")
+@click.option("--retry", "decision", flag_value="retry", help="Collect again what was set aside.")
 @click.option("--give-up", "decision", flag_value="give-up", help="Leave it as it is, on record.")
-@click.option("--max-usd", help="Spending limit in USD; SORA_MAX_USD, or 25, where not given.")
+@click.option("--max-usd", help="Spending limit in USD. Default: SORA_MAX_USD, or 25.")
 def resolve(
     clip: str,
     storage_url: str | None,
@@ -264,33 +291,49 @@ def resolve(
 ) -> None:
     """Decide about CLIP, whose last attempt brought no video and may have been paid for.
 
-    --resend polls that attempt once more; where Runware has its video after all, it is collected,
-    and nothing is sent. Otherwise a new attempt is made, which costs again.
+    --resend polls that attempt once more. If Runware has its video after all, or is still
+    generating it, it is collected and nothing is sent. Otherwise a new attempt is made, which costs
+    again. --retry has CLIP collected again, free, if it was set aside because one of its records
+    could not be read.
     """
     from sora_dagster.environment import Settings
     from sora_dagster.generation.ledger import Ledger
-    from sora_dagster.generation.resolving import ResolutionError, give_up, resend
+    from sora_dagster.generation.resolving import (
+        ResolutionError,
+        give_up,
+        resend,
+        retry_stuck,
+    )
+    from sora_dagster.plain_text import one_line
 
     if decision is None:
-        raise click.UsageError("say what to do: --resend or --give-up")
+        raise click.UsageError("say what to do: --resend, --retry or --give-up")
     asset = asset or ("remixes" if "|" in clip else "clips")
     with _clear_errors():
         settings = Settings.from_environment()
         settings = replace(with_storage(settings, storage_url), max_usd=max_usd or settings.max_usd)
+        ledger = Ledger(settings.storage().root())
         try:
             if decision == "give-up":
-                outcome = give_up(Ledger(settings.storage().root()), asset, clip)
+                outcome = give_up(ledger, asset, clip)
                 click.echo(
                     f"{clip}: left as it is ({outcome.state}); {outcome.cost_usd:.2f} USD stay "
                     f"counted for it"
+                )
+                return
+            if decision == "retry":
+                tasks = retry_stuck(ledger, asset, clip)
+                click.echo(
+                    f"{clip}: task {', '.join(tasks)} is outstanding again; the next collecting "
+                    f"run stores it. Nothing was sent"
                 )
                 return
             runware = settings.runware()
             with runware.generator(settings.storage()) as generator:
                 requested = resend(generator, asset, clip, run_limit_usd=runware.run_limit_usd())
         except ResolutionError as error:
-            raise click.ClickException(str(error)) from error
-    click.echo(f"{clip}: {requested.detail}")
+            raise click.ClickException(one_line(str(error))) from error
+    click.echo(one_line(f"{clip}: {requested.detail}"))
     if not requested.ok:
         sys.exit(1)
 
@@ -300,7 +343,7 @@ def resolve(
 def estimate(prompts: Path) -> None:
     """Print what every clip of the dataset PROMPTS would cost; generates and pays nothing.
 
-    With RUNWARE_API_KEY set, prices are those of the API's dry run, where it tells them.
+    With RUNWARE_API_KEY set, prices are those of the API's dry run, if it gives them.
     """
     from rich.console import Console
 
@@ -312,13 +355,13 @@ def estimate(prompts: Path) -> None:
         table, total = estimate_table(settings)
     console = Console()
     console.print(table)
-    console.print(f"[bold]{total:.2f} USD in all[/bold]; nothing was sent to be generated")
+    console.print(f"[bold]{total:.2f} USD in all[/bold]; nothing was generated")
 
 
 @cli.command("demo")
 @_demo_options
 @click.option(
-    "--storage", "storage_url", help="Storage root of the clips; in the home where not given."
+    "--storage", "storage_url", help="Storage root of the clips. Default: a folder in the home."
 )
 @_pipeline_options
 def demo(
@@ -327,6 +370,7 @@ def demo(
     storage_url: str | None,
     max_usd: str | None,
     delivery: str | None,
+    regenerate_changed: bool,
     max_quiet_minutes: float,
 ) -> None:
     """Generate the example dataset against a local Runware: no key, no cloud, no cost."""
@@ -344,7 +388,7 @@ def demo(
             webhook_wait_seconds=_DEMO_WEBHOOK_WAIT_SECONDS,
             delivery=parse_delivery(delivery or os.environ.get("SORA_DELIVERY")),
         )
-        click.echo("Starting a local Runware and a webhook receiver …")
+        click.echo("Starting a local Runware and a webhook receiver ...")
         with local_runware(
             home,
             settings,
@@ -355,7 +399,8 @@ def demo(
                 local,
                 home,
                 environment,
-                max_quiet_minutes,
+                max_quiet_minutes=max_quiet_minutes,
+                regenerate_changed=regenerate_changed,
                 after="To look at it in the Dagster UI: make dev   (or: sora-dagster dev)",
             )
 
@@ -380,7 +425,7 @@ def dev(host: str, port: int, home_folder: Path, latency: float) -> None:
             max_usd=os.environ.get("SORA_MAX_USD"),
             webhook_wait_seconds=_DEMO_WEBHOOK_WAIT_SECONDS,
         )
-        click.echo("Starting a local Runware, a webhook receiver and the Dagster UI …")
+        click.echo("Starting a local Runware, a webhook receiver and the Dagster UI ...")
         local, environment = stack.enter_context(
             local_runware(home, settings, latency_seconds=latency)
         )
@@ -397,9 +442,11 @@ def dev(host: str, port: int, home_folder: Path, latency: float) -> None:
 
 def _run_pipeline(
     settings: Settings,
-    home: Any,
+    home: LocalHome,
     environment: Mapping[str, str],
+    *,
     max_quiet_minutes: float,
+    regenerate_changed: bool,
     after: str | None = None,
 ) -> None:
     from rich.console import Console
@@ -408,20 +455,44 @@ def _run_pipeline(
     from sora_dagster.pipeline import Pipeline
 
     settings.runware().run_limit_usd()
-    # Where the output goes to a file or a pipe, nothing needs to be folded.
+    # If the output goes to a file or a pipe, nothing needs to be folded.
     console = Console() if sys.stdout.isatty() else Console(width=160)
     pipeline = Pipeline(
         settings, home, environment=environment, max_quiet_minutes=max_quiet_minutes
     )
+    regenerate_changed = _decide(console, pipeline.look(), regenerate_changed)
     with ProgressBar(console) as bar:
 
         def show(progress: Sequence[ClipProgress]) -> None:
             _AskedToEnd.check()
             bar.show(progress)
 
-        result = pipeline.run(show)
-    print_result(console, result, storage_url=settings.storage_root_url())
+        result = pipeline.run(show, bar.say, regenerate_changed=regenerate_changed)
+    print_result(
+        console,
+        result,
+        storage_url=settings.storage_root_url(),
+        regenerate_changed=regenerate_changed,
+    )
     if after is not None:
         console.print(after)
     if not result.is_complete:
         sys.exit(1)
+
+
+def _decide(console: Console, progress: Sequence[ClipProgress], regenerate_changed: bool) -> bool:
+    """Whether changed clips get new takes: asks on a terminal. Says what is about to be bought."""
+    from sora_dagster.console_output import (
+        changes_line,
+        print_changes,
+        print_line,
+        purchases_line,
+    )
+
+    changes = changes_line(progress)
+    if changes and not regenerate_changed and sys.stdin.isatty() and sys.stdout.isatty():
+        print_changes(console, progress)
+        regenerate_changed = click.confirm(f"{changes}: regenerate?", default=False)
+    if line := purchases_line(progress, regenerate_changed=regenerate_changed):
+        print_line(console, line)
+    return regenerate_changed

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sora_dagster.plain_text import plain
+
 if TYPE_CHECKING:
     from sora_dagster.environment import Settings
     from sora_dagster.storage import StorageRoot
@@ -42,7 +44,7 @@ def with_storage(settings: Settings, storage_url: str | None) -> Settings:
 
 @contextmanager
 def opened_root(storage_url: str | None) -> Iterator[StorageRoot]:
-    """A storage root, and what is wrong with it as a message without a traceback.
+    """A storage root; what is wrong with it is a message without a traceback.
 
     Arguments:
         storage_url: its URL. None: SORA_STORAGE, or its default.
@@ -54,4 +56,4 @@ def opened_root(storage_url: str | None) -> Iterator[StorageRoot]:
         settings = with_storage(Settings.from_environment(), storage_url)
         yield StorageRoot(settings.storage_root_url())
     except (StorageError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(plain(str(error))) from error

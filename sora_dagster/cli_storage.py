@@ -7,6 +7,7 @@ import sys
 import click
 
 from sora_dagster.cli_options import opened_root, storage_option
+from sora_dagster.plain_text import plain
 
 
 @click.command("verify")
@@ -15,14 +16,14 @@ from sora_dagster.cli_options import opened_root, storage_option
 def verify_command(storage_url: str | None, deep: bool) -> None:
     """Check that every clip that was stored is there, and whole; changes nothing.
 
-    Exits with 1 where something is missing or damaged, and says what to do.
+    Exits with 1 if something is missing or damaged, and says what to do.
     """
     from sora_dagster.generation.ledger import Ledger
     from sora_dagster.generation.storage_check import verify
 
     with opened_root(storage_url) as root:
         report = verify(
-            Ledger(root), deep=deep, on_finding=lambda found: click.echo(found.sentence)
+            Ledger(root), deep=deep, on_finding=lambda found: click.echo(plain(found.sentence))
         )
     click.echo(report.sentence)
     if not report.is_whole:
@@ -34,40 +35,32 @@ def verify_command(storage_url: str | None, deep: bool) -> None:
 @click.option(
     "--keep-takes",
     type=click.IntRange(min=1),
-    help="How many takes of each clip stay, the newest ones; all where not given.",
+    help="How many takes of each clip stay, the newest ones. Default: all.",
 )
 @click.option(
     "--keep-parents/--no-keep-parents",
     default=True,
     show_default=True,
-    help="Whether an older take stays where a remix was made of it.",
-)
-@click.option(
-    "--quarantine-days",
-    default=30.0,
-    show_default=True,
-    type=click.FloatRange(min=0),
-    help="Age from which markers in quarantine go.",
+    help="Whether an older take stays if a remix was made from it.",
 )
 @click.option(
     "--upload-days",
     default=2.0,
     show_default=True,
     type=click.FloatRange(min=1),
-    help="Age from which uploads that never ended are given up.",
+    help="Age in days from which unfinished uploads are removed.",
 )
-@click.option("--apply", "is_applied", is_flag=True, help="Remove it; else it is only told.")
+@click.option("--apply", "is_applied", is_flag=True, help="Remove it. Default: dry run.")
 def prune_command(
     storage_url: str | None,
     keep_takes: int | None,
     keep_parents: bool,
-    quarantine_days: float,
     upload_days: float,
     is_applied: bool,
 ) -> None:
-    """Remove older takes, what broken stores left, and old markers in quarantine.
+    """Remove older takes, files that no clip names, and unfinished uploads.
 
-    Without --apply it only says what it would remove. The newest take of a clip always stays, and
+    Without --apply it only lists what it would remove. The newest take of a clip always stays, and
     so does every record of what was asked and paid: nothing is paid for again.
     """
     from sora_dagster.generation.housekeeping import prune
@@ -78,12 +71,11 @@ def prune_command(
             Ledger(root),
             keep_takes=keep_takes,
             keep_parents=keep_parents,
-            quarantine_days=quarantine_days,
             upload_days=upload_days,
             dry=not is_applied,
-            on_removed=lambda removed: click.echo(f"{removed.kind}: {removed.key}"),
+            on_removed=lambda removed: click.echo(plain(f"{removed.kind}: {removed.key}")),
         )
     for sentence in report.sentences:
         click.echo(sentence)
     if report.is_dry and report.objects:
-        click.echo("Nothing was removed; say --apply to remove it.")
+        click.echo("Nothing was removed. Run it again with --apply to remove these.")

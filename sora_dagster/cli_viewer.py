@@ -12,11 +12,11 @@ from sora_dagster.cli_options import opened_root, storage_option
 @click.option("--port", default=8789, show_default=True, help="Port; 0 for a free one.")
 @storage_option
 def viewer_command(host: str, port: int, storage_url: str | None) -> None:
-    """Show clips, gallery and reports in browsers, read-only.
+    """Show clips, galleries and reports in browsers, read-only.
 
     Prints "listening on URL" when ready. Name the address by which browsers reach it in
-    SORA_VIEWER_URL, and the Dagster UI links to it. It asks nobody who they are: keep it on this
-    machine, or behind a proxy of yours.
+    SORA_VIEWER_URL, and the Dagster UI links to it. It has no authentication: run it locally or
+    behind a proxy.
     """
     from sora_dagster.viewer import serve
 
@@ -40,11 +40,11 @@ def viewer_command(host: str, port: int, storage_url: str | None) -> None:
     default=1.0,
     show_default=True,
     type=click.FloatRange(min=0.01, max=168),
-    help="How long a signed link is good.",
+    help="How long a signed link is valid.",
 )
 @storage_option
 def link_command(clip: str, asset: str, hours: float, storage_url: str | None) -> None:
-    """Print a link that plays the newest take of CLIP, made for this once.
+    """Print a link that plays the newest take of CLIP.
 
     For a remix, CLIP is "clip|recipe" and the asset "remixes"; for a shot of a storyboard, the
     shot, and the asset "board/shot".

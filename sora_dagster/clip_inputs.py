@@ -50,12 +50,12 @@ class DownloadFolders:
 
 
 class ClipInput:
-    """One input of one step: which clips it names, and as what they are wanted.
+    """One input of one step: which clips it names, and what they are read as.
 
     Arguments:
         context: Dagster's context of the input.
         root: the storage root.
-        folders: where files are fetched to.
+        folders: the folders that files are fetched to.
         parallel_clips: how many videos are read at once.
     """
 
@@ -78,14 +78,14 @@ class ClipInput:
         """The clips as the input is annotated.
 
         Raises:
-            StorageError: where clips are not stored, or cannot be read.
-            TypeError: where they cannot be had as the input is annotated.
+            StorageError: if clips are not stored, or cannot be read.
+            TypeError: if clips cannot be read as the input is annotated.
         """
         context = self._context
         element = _element_of_dict(self._wanted)
         convert = self._converter(self._wanted if element is None else element)
         if not context.has_asset_partitions:
-            if self._told(lambda: context.asset_partitions_def) is not None:
+            if self._if_known(lambda: context.asset_partitions_def) is not None:
                 raise StorageError(
                     f"{self._asset} has partitions; name those that are to be loaded"
                 )
@@ -148,12 +148,12 @@ class ClipInput:
 
     @property
     def _is_of_a_step(self) -> bool:
-        """Whether a step asks, and not somebody by `load_asset_value`, who uses the file later."""
-        return self._told(lambda: self._context.step_context) is not None
+        """Whether a step asks, and not a caller of `load_asset_value`, who uses the file later."""
+        return self._if_known(lambda: self._context.step_context) is not None
 
     @staticmethod
-    def _told(ask: Callable[[], Any]) -> Any:
-        """What Dagster's context says, or None where it raises because it has nothing to say."""
+    def _if_known(ask: Callable[[], Any]) -> Any:
+        """What Dagster's context says; None if it raises because it does not know."""
         try:
             return ask()
         except dg.DagsterInvariantViolationError:

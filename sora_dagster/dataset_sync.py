@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
-from sora_dagster.events import (
-    data_version_of,
-    latest_materialization,
-    prompt_event,
-    row_data_version,
-)
+from sora_dagster.events import prompt_event, row_data_version
 from sora_dagster.generation.clips import ClipSpec, remix_spec
 from sora_dagster.generation.prompts import PromptDataset
 from sora_dagster.graph import VideoGraph, remix_partition
+from sora_dagster.input_events import data_version_of, newest_materializations
 
 
 @dataclass(frozen=True)
@@ -108,17 +104,22 @@ def sync_rows(
     """
     for name, keys in missing_partitions(graph, context.instance, dataset).items():
         context.instance.add_dynamic_partitions(name, keys)
-    changed = [
-        row
-        for row in rows_of(graph, dataset)
-        if row.partition in partitions and not is_logged(context.instance, row)
-    ]
+    asked = [row for row in rows_of(graph, dataset) if row.partition in partitions]
+    changed = unlogged_rows(context.instance, asked)
     for row in changed:
         context.log_event(row.event())
     return bool(changed)
 
 
-def is_logged(instance: dg.DagsterInstance, row: Row) -> bool:
-    """Whether Dagster knows a row in its present version."""
-    latest = latest_materialization(instance, row.asset, row.partition)
-    return latest is not None and data_version_of(latest[1]) == row.data_version
+def unlogged_rows(instance: dg.DagsterInstance, rows: Sequence[Row]) -> list[Row]:
+    """Those of some rows that Dagster does not know in their present version, in their order."""
+    partitions: dict[dg.AssetKey, list[str]] = {}
+    for row in rows:
+        partitions.setdefault(row.asset, []).append(row.partition)
+    known = {
+        (asset, partition): None if event is None else data_version_of(event)
+        for asset, keys in partitions.items()
+        for partition, record in newest_materializations(instance, asset, keys).items()
+        for event in [record.asset_materialization]
+    }
+    return [row for row in rows if known.get((row.asset, row.partition)) != row.data_version]

@@ -294,20 +294,17 @@ def build_definitions(
     """
     graph = replace(settings.graph(), checks=checks or ClipChecks())
     runware, storage = runware or settings.runware(), settings.storage()
-    request_job, collect_job = build_request_job(graph), build_collect_job(graph)
-    with without_beta_warnings():
-        remix_automation = dg.AutomationConditionSensorDefinition(
-            "remix_automation",
-            target=dg.AssetSelection.assets(graph.remix_requests),
-            default_status=dg.DefaultSensorStatus.RUNNING,
-            description="Asks for the remixes of clips that were materialized by hand.",
-        )
     boards = [
         build_board_or_problem(board, graph.catalogue, graph.checks)
         for board in settings.board_paths()
     ]
     shots = [key for board in boards for key in board.keys]
-    reports = [*build_cost_assets(graph, watched=shots), build_gallery_asset(graph, watched=shots)]
+    board_names = sorted({key.path[0] for key in shots})
+    request_job, collect_job = build_request_job(graph), build_collect_job(graph, board_names)
+    reports = [
+        *build_cost_assets(graph, boards=board_names, watched=shots),
+        build_gallery_asset(graph, boards=board_names, watched=shots),
+    ]
     with without_beta_warnings():
         report_automation = dg.AutomationConditionSensorDefinition(
             "report_automation",
@@ -334,12 +331,12 @@ def build_definitions(
             build_completion_sensor(
                 graph,
                 collect_job,
+                boards=board_names,
                 poll_after_seconds=_POLL_AFTER_SECONDS
                 if settings.webhook_url is None
                 else settings.webhook_wait_seconds,
                 minimum_interval_seconds=5,
             ),
-            remix_automation,
             report_automation,
         ],
         resources={

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 
 from rich.table import Table
+from rich.text import Text
 
 from sora_dagster.environment import Settings
 from sora_dagster.generation.estimating import estimate
 from sora_dagster.graph import remix_partition
+from sora_dagster.plain_text import one_line
 
 
 def estimate_table(settings: Settings) -> tuple[Table, float]:
     """A line for each clip and remix of a dataset, and the total in USD.
 
-    Prices are the API's where there is a key and its dry run tells them, else the catalogue's. A
-    remix cannot be priced by the API before its clip is there.
+    Prices are the API's if there is a key and its dry run gives them, else the catalogue's. A
+    remix cannot be priced by the API before its clip is stored.
 
     Raises:
         DatasetError: naming all problems of the dataset.
@@ -46,8 +48,8 @@ def estimate_table(settings: Settings) -> tuple[Table, float]:
         price, priced_by = prices.get(clip, (by_catalogue, "catalogue"))
         total += price
         table.add_row(
-            clip,
-            spec.model,
+            Text(one_line(clip)),
+            Text(one_line(spec.model)),
             "first frame's" if spec.size is None else str(spec.size),
             "" if spec.duration_seconds is None else f"{spec.duration_seconds:g}",
             str(videos),

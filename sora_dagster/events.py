@@ -7,39 +7,34 @@ show as stale after a request that changed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
-from sora_dagster.generation.archive import FinishedTask
 from sora_dagster.generation.clips import ClipRequest
-from sora_dagster.generation.records import ClipManifest
-from sora_dagster.generation.requested import Requested
+from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.records import AttemptRecord, ClipManifest
+from sora_dagster.generation.requested import Requested, RequestState
+from sora_dagster.generation.tracked import FinishedTask
 from sora_dagster.graph import CODE_VERSION, VideoGraph, asset_key_of, split_remix_partition
-from sora_dagster.metadata import clip_metadata, error_metadata, request_metadata
+from sora_dagster.input_events import (
+    DATA_VERSION_TAG,
+    InputEvents,
+    InputVersion,
+    newest_materializations,
+)
+from sora_dagster.input_events import data_version_of as data_version_of
+from sora_dagster.metadata import error_metadata, request_metadata
 from sora_dagster.runware.errors import ErrorRecord
-from sora_dagster.storage import StorageRoot
 
-DATA_VERSION_TAG = "dagster/data_version"
 _USER_PROVIDED_TAG = "dagster/data_version_is_user_provided"
 _CODE_VERSION_TAG = "dagster/code_version"
-# Dagster's own word for an input that has no event.
-_NO_EVENT = "NULL"
-# How far back the event of an input's version is looked for: more changes than these while a clip
-# is generated leave it shown as stale.
-_EVENTS_SEARCHED = 25
 
 
 def data_version_tags(data_version: str) -> dict[str, str]:
     """Tags that give a materialization a data version of ours."""
     return {DATA_VERSION_TAG: data_version, _USER_PROVIDED_TAG: "true"}
-
-
-def data_version_of(event: dg.AssetMaterialization) -> str | None:
-    """The data version that a materialization carries."""
-    return (event.tags or {}).get(DATA_VERSION_TAG)
 
 
 def latest_materialization(
@@ -52,10 +47,10 @@ def latest_materialization(
         key: the asset.
         partition: its partition key; None for an asset without partitions.
     """
-    found = instance.fetch_materializations(_records_of(key, partition), limit=1).records
-    if not found or found[0].asset_materialization is None:
+    record = newest_materializations(instance, key, [partition]).get(partition)
+    if record is None or record.asset_materialization is None:
         return None
-    return found[0].storage_id, found[0].asset_materialization
+    return record.storage_id, record.asset_materialization
 
 
 def prompt_event(
@@ -79,69 +74,97 @@ def row_data_version(fingerprint: str, take: int) -> str:
     return fingerprint if take == 1 else f"{fingerprint}-take-{take}"
 
 
-def request_event(
-    instance: dg.DagsterInstance, graph: VideoGraph, requested: Requested
-) -> dg.AssetMaterialization:
-    """The materialization of a clip's or remix's submission.
+def request_events(
+    inputs: InputEvents, ledger: Ledger, graph: VideoGraph, requested: Sequence[Requested]
+) -> list[dg.AssetMaterialization]:
+    """The materializations of submissions, in their order.
 
-    Raises:
-        LookupError: where it is no asset; see :func:`has_request_asset`.
+    Of a clip whose row changed and whose take is kept, the event names the row that the kept take
+    was made from, so that Dagster goes on showing it as stale.
+
+    Arguments:
+        inputs: finds the events of what they were made from.
+        ledger: the ledger, for the takes that are kept.
+        graph: names of the assets.
+        requested: what became of asking.
     """
-    request = requested.request
-    graph = _graph_of(graph, request.asset) or graph
-    row = row_data_version(request.spec.fingerprint, request.spec.take)
-    inputs = _row_and_parent(graph, request, row)
-    return dg.AssetMaterialization(
-        asset_key=graph.request_key(request.asset),
-        partition=request.clip,
+    used = [_inputs_of_request(ledger, graph, item) for item in requested]
+    inputs.load(version for versions in used for version in versions)
+    return [
+        dg.AssetMaterialization(
+            asset_key=graph.request_key(item.request.asset),
+            partition=item.request.clip,
+            metadata=request_metadata(item),
+            tags={
+                **_tags(inputs, request_data_version(item), versions, code_version=CODE_VERSION),
+                **_dimension_tags(item.request.clip),
+            },
+        )
+        for item, versions in zip(requested, used, strict=True)
+    ]
+
+
+def changed_event(graph: VideoGraph, requested: Requested) -> dg.AssetObservation:
+    """The observation that says that a row changed, and what a new take would cost."""
+    return dg.AssetObservation(
+        asset_key=graph.request_key(requested.request.asset),
+        partition=requested.request.clip,
         metadata=request_metadata(requested),
-        tags={
-            **_tags(instance, request_data_version(requested), inputs, code_version=CODE_VERSION),
-            **_dimension_tags(request.clip),
-        },
     )
 
 
 def has_request_asset(graph: VideoGraph, request: ClipRequest) -> bool:
     """Whether the submission of a clip is an asset: a storyboard's shot has none of its own."""
-    return _graph_of(graph, request.asset) is not None
+    return request.asset in (graph.clips.to_user_string(), graph.remixes.to_user_string())
+
+
+def clip_inputs(graph: VideoGraph | None, attempt: AttemptRecord) -> list[InputVersion]:
+    """What a clip is made from, in the versions that are used.
+
+    They are those it was asked for with, not the newest: a row that changed while the clip was
+    generated leaves the clip stale.
+    """
+    request = attempt.request
+    if graph is None or not has_request_asset(graph, request):
+        parent = request.parent
+        if parent is None:
+            return []
+        return [InputVersion(asset_key_of(parent.asset), None, parent.content_hash)]
+    asked = InputVersion(graph.request_key(request.asset), attempt.clip, attempt.task_uuid)
+    return [asked, *_row_and_parent(graph, request, attempt.fingerprint)]
 
 
 def clip_event(
-    instance: dg.DagsterInstance,
+    inputs: InputEvents,
     graph: VideoGraph | None,
+    attempt: AttemptRecord,
     manifest: ClipManifest,
-    root: StorageRoot,
+    metadata: Mapping[str, Any],
 ) -> dg.AssetMaterialization:
     """The materialization of a stored clip, remix, or shot of a storyboard.
 
-    Its inputs are those it was made from, not the newest: a row that changed while the clip was
-    generated leaves the clip stale. So does a shot's code version, which is that of its spec.
+    A shot's code version is that of its spec.
 
     Arguments:
-        instance: the Dagster instance.
-        graph: names of the assets; None where only shots are stored.
+        inputs: the events of what it was made from, loaded before.
+        graph: names of the assets; None if only shots are stored.
+        attempt: what was asked.
         manifest: the stored clip.
-        root: the storage root.
+        metadata: what the UI shows of it.
     """
     request = manifest.request
-    inputs: dict[dg.AssetKey, _Input] = {}
-    code_version = CODE_VERSION
-    if request.board is not None:
-        code_version = manifest_row_version(manifest)
-        if request.parent is not None:
-            inputs[asset_key_of(request.parent.asset)] = _Input(None, request.parent.content_hash)
-    elif (own_graph := _graph_of(graph, manifest.asset)) is not None:
-        inputs = {
-            own_graph.request_key(manifest.asset): _Input(manifest.clip, manifest.task_uuid),
-            **_row_and_parent(own_graph, request, manifest_row_version(manifest)),
-        }
+    is_shot = request.board is not None
     return dg.AssetMaterialization(
         asset_key=asset_key_of(manifest.asset),
         partition=request.partition,
-        metadata=clip_metadata(manifest, root),
+        metadata=metadata,
         tags={
-            **_tags(instance, manifest.content_hash, inputs, code_version=code_version),
+            **_tags(
+                inputs,
+                manifest.content_hash,
+                clip_inputs(graph, attempt),
+                code_version=manifest_row_version(manifest) if is_shot else CODE_VERSION,
+            ),
             **_dimension_tags(request.partition or ""),
         },
     )
@@ -154,15 +177,15 @@ def failure_event(
     finished: FinishedTask | None = None,
     error: ErrorRecord | None = None,
 ) -> dg.AssetObservation:
-    """The observation that tells why a clip is not stored, and what can be done about it.
+    """The observation that says why a clip is not stored, and what can be done about it.
 
     Arguments:
         key: the asset.
         partition: its partition key; None for an asset without partitions.
         sentence: what failed, and why.
-        finished: the task that ended without its clip, or without a part of it; None where there
-            is no such task, as for a clip that was not finished in time.
-        error: why it was refused, where that is known and no task ended.
+        finished: the task that ended without its clip, or without a part of it; None if there is
+            no such task, as for a clip that was not finished in time.
+        error: why it was refused, if that is known and no task ended.
     """
     metadata: dict[str, Any] = {"state": "not stored", "failure": sentence}
     if finished is not None:
@@ -184,15 +207,20 @@ def failure_event(
 
 def _what_to_do(finished: FinishedTask) -> str:
     state = finished.outcome.state
+    if state == "done":
+        return (
+            "Ask for it again: while Runware hosts the video, it is fetched again and costs "
+            "nothing."
+        )
     if state == "partial":
         return (
-            "The videos that came are stored. Raise the clip's take to have all of it made anew, "
-            "which is paid for anew."
+            "The videos that came are stored. Raise the clip's take to generate all of it again, "
+            "which costs again."
         )
-    if state == "unsure":
+    if state in ("unsure", "lost"):
         clip, asset = finished.attempt.clip, finished.attempt.asset
         return (
-            f"It may have been charged, so a person decides: sora-dagster resolve {clip!r} "
+            f"It may have been charged, so a person decides. Run: sora-dagster resolve {clip!r} "
             f"--asset {asset} --resend, or --give-up."
         )
     if state == "void":
@@ -205,22 +233,10 @@ def manifest_row_version(manifest: ClipManifest) -> str:
     return row_data_version(manifest.fingerprint, manifest.request.spec.take)
 
 
-def is_of_the_current_row(
-    instance: dg.DagsterInstance, graph: VideoGraph, manifest: ClipManifest
-) -> bool:
-    """Whether Dagster's newest version of a clip's row is the one that the clip was made from."""
-    key = graph.row_key(manifest.asset)
-    latest = latest_materialization(instance, key, manifest.clip)
-    return latest is not None and data_version_of(latest[1]) == manifest_row_version(manifest)
-
-
-def clip_event_is_logged(instance: dg.DagsterInstance, manifest: ClipManifest) -> bool:
-    """Whether the newest event of a clip is of this manifest."""
-    key = asset_key_of(manifest.asset)
-    latest = latest_materialization(instance, key, manifest.request.partition)
-    if latest is None:
-        return False
-    task_uuid = latest[1].metadata.get("task_uuid")
+def is_event_of(record: dg.EventLogRecord | None, manifest: ClipManifest) -> bool:
+    """Whether an event is the materialization of this manifest."""
+    event = None if record is None else record.asset_materialization
+    task_uuid = None if event is None else event.metadata.get("task_uuid")
     return task_uuid is not None and task_uuid.value == manifest.task_uuid
 
 
@@ -229,76 +245,44 @@ def request_data_version(requested: Requested) -> str:
     return requested.task_uuid or f"take-{requested.take}"
 
 
-@dataclass(frozen=True)
-class _Input:
-    """What an asset was made from: a partition of another, in one data version of it.
-
-    Arguments:
-        partition: its partition key; None where the other asset has no partitions.
-        data_version: the version that was used.
-    """
-
-    partition: str | None
-    data_version: str
+def _inputs_of_request(
+    ledger: Ledger, graph: VideoGraph, requested: Requested
+) -> list[InputVersion]:
+    """What a submission is made from: of a changed clip, what its kept take was asked for with."""
+    request, fingerprint = requested.request, requested.request.spec.fingerprint
+    if requested.state is RequestState.CHANGED:
+        for take in ledger.takes(request.asset, request.clip):
+            if take.number == requested.take:
+                request, fingerprint = take.latest.request, take.latest.fingerprint
+    return _row_and_parent(graph, request, fingerprint)
 
 
 def _row_and_parent(
-    graph: VideoGraph, request: ClipRequest, row_version: str
-) -> dict[dg.AssetKey, _Input]:
-    inputs = {graph.row_key(request.asset): _Input(request.clip, row_version)}
+    graph: VideoGraph, request: ClipRequest, fingerprint: str
+) -> list[InputVersion]:
+    row = row_data_version(fingerprint, request.spec.take)
+    inputs = [InputVersion(graph.row_key(request.asset), request.clip, row)]
     if request.parent is not None:
-        inputs[graph.clips] = _Input(request.parent.clip, request.parent.content_hash)
+        parent = request.parent
+        inputs.append(InputVersion(graph.clips, parent.clip, parent.content_hash))
     return inputs
 
 
-def _graph_of(graph: VideoGraph | None, asset: str) -> VideoGraph | None:
-    """The graph that an asset of videos belongs to, told by its name; None where it is of none.
-
-    Datasets that share a storage root differ in their name prefix, and whoever collects first
-    stores the clips of all.
-    """
-    if graph is None or "/" in asset:
-        return None
-    for videos in ("clips", "remixes"):
-        if asset.endswith(videos):
-            return replace(graph, name_prefix=asset.removesuffix(videos))
-    return None
-
-
 def _tags(
-    instance: dg.DagsterInstance,
+    inputs: InputEvents,
     data_version: str,
-    inputs: Mapping[dg.AssetKey, _Input],
+    used: Sequence[InputVersion],
     *,
     code_version: str,
 ) -> dict[str, str]:
     tags: dict[str, str] = {_CODE_VERSION_TAG: code_version, **data_version_tags(data_version)}
-    for key, used in inputs.items():
-        storage_id = _event_of(instance, key, used)
-        name = key.to_user_string()
-        tags[f"dagster/input_data_version/{name}"] = used.data_version
-        tags[f"dagster/input_event_pointer/{name}"] = (
-            _NO_EVENT if storage_id is None else str(storage_id)
-        )
+    for version in used:
+        name = version.key.to_user_string()
+        tags[f"dagster/input_data_version/{name}"] = version.data_version
+        # Dagster takes an input without this tag for a new dependency, and one whose event is not
+        # the newest of its version for a changed one.
+        tags[f"dagster/input_event_pointer/{name}"] = str(inputs.storage_id(version))
     return tags
-
-
-def _event_of(instance: dg.DagsterInstance, key: dg.AssetKey, used: _Input) -> int | None:
-    """Storage id of the newest event by which an input had the version that was used."""
-    found = instance.fetch_materializations(
-        _records_of(key, used.partition), limit=_EVENTS_SEARCHED
-    ).records
-    for record in found:
-        event = record.asset_materialization
-        if event is not None and data_version_of(event) == used.data_version:
-            return record.storage_id
-    return None
-
-
-def _records_of(key: dg.AssetKey, partition: str | None) -> dg.AssetRecordsFilter:
-    return dg.AssetRecordsFilter(
-        asset_key=key, asset_partitions=None if partition is None else [partition]
-    )
 
 
 def _dimension_tags(partition_key: str) -> dict[str, str]:

@@ -12,8 +12,9 @@ from typing import TypedDict
 import dagster as dg
 
 from sora_dagster.generation.clip_checks import ClipChecks
-from sora_dagster.generation.clips import ClipRequest, remix_spec
+from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest, remix_spec
 from sora_dagster.generation.generator import parent_video
+from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.prompts import (
     DatasetError,
     DatasetProblem,
@@ -70,6 +71,18 @@ class VideoGraph:
     tags: Mapping[str, str] = field(default_factory=dict)
     checks: ClipChecks = field(default_factory=ClipChecks)
     name_prefix: str = ""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset in the storage root; ``default`` without a `name_prefix`.
+
+        What is outstanding, the inbox, the claims, the gallery and the reports are kept under it,
+        apart from those of other datasets in the same root.
+
+        >>> VideoGraph("prompts.yaml", name_prefix="trailers_").dataset
+        'trailers'
+        """
+        return self.name_prefix.rstrip("_") or DEFAULT_DATASET
 
     @property
     def labels(self) -> Labels:
@@ -153,7 +166,9 @@ class VideoGraph:
                 f"clip {clip_id!r} is not in {self.prompts_path}; it was removed or renamed. What "
                 f"was generated stays; put the row back to generate it anew"
             ) from None
-        return ClipRequest(asset=self.clips.to_user_string(), clip=clip_id, spec=spec)
+        return ClipRequest(
+            asset=self.clips.to_user_string(), clip=clip_id, spec=spec, dataset=self.dataset
+        )
 
     def remix_request(
         self,
@@ -194,15 +209,20 @@ class VideoGraph:
             spec=remix_spec(dataset.clip(clip_id), prompt=dataset.recipe(recipe).prompt),
             recipe=recipe,
             parent=parent_video(parent),
+            dataset=self.dataset,
         )
 
-    def dataset_of(self, request: ClipRequest) -> str:
-        """What a clip belongs to: this dataset, a storyboard, or else an asset of its own."""
-        if request.board is not None:
-            return request.board
-        if request.asset in (self.clips.to_user_string(), self.remixes.to_user_string()):
-            return "prompts" if self.prompts_path is None else Path(self.prompts_path).stem
-        return request.asset
+    def bind_dataset(self, ledger: Ledger) -> None:
+        """Bind the dataset's name in a storage root to these assets.
+
+        What requests or collects its clips calls this first, once the root itself is bound.
+
+        Raises:
+            DatasetNameError: if the name stands for other assets in this root.
+        """
+        ledger.bind_dataset(
+            self.dataset, [self.clips.to_user_string(), self.remixes.to_user_string()]
+        )
 
     def row_key(self, asset: str) -> dg.AssetKey:
         """The asset of rows that belongs to an asset of videos."""

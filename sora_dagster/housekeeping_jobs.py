@@ -29,9 +29,6 @@ class PruneConfig(dg.Config):
         default=True,
         description="Whether an older take stays where a remix was made of it.",
     )
-    quarantine_days: float | None = Field(
-        default=30.0, description="Age from which markers in quarantine go; never where null."
-    )
     upload_days: float = Field(
         default=2.0, description="Age from which uploads that never ended are given up."
     )
@@ -50,12 +47,12 @@ class VerifyConfig(dg.Config):
 
 
 def build_prune_job(graph: VideoGraph) -> dg.JobDefinition:
-    """The job `prune_storage`: removes older takes, leftovers and old markers in quarantine.
+    """The job `prune_storage`: removes older takes, leftovers and unfinished uploads.
 
     Arguments:
         graph: names of the definitions.
 
-    As it comes it removes nothing, and says what it would.
+    Dry run by default: it only says what it would remove.
 
     Example:
         >>> build_prune_job(VideoGraph("prompts.yaml")).name
@@ -64,7 +61,7 @@ def build_prune_job(graph: VideoGraph) -> dg.JobDefinition:
 
     @dg.op(
         name=graph.name("prune"),
-        description="Remove what is not needed any more from the storage root; dry as it comes.",
+        description="Remove what is no longer needed from the storage root. Dry run by default.",
         out=dg.Out(dg.Nothing),
     )
     def prune_op(
@@ -82,7 +79,6 @@ def build_prune_job(graph: VideoGraph) -> dg.JobDefinition:
             Ledger(clip_storage.root()),
             keep_takes=config.keep_takes,
             keep_parents=config.keep_parents,
-            quarantine_days=config.quarantine_days,
             upload_days=config.upload_days,
             dry=config.dry_run,
             on_removed=note,

@@ -1,21 +1,25 @@
-"""The IO manager of clips: stores the stream of finished clips, and reads stored ones."""
+"""The IO manager of clips: records stored clips as outputs, and reads them for other assets."""
 
-from contextlib import closing
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from sora_dagster.clip_inputs import ClipInput, DownloadFolders
-from sora_dagster.clip_stream import ClipStream
+from sora_dagster.generation.stored import StoredClip
+from sora_dagster.metadata import clip_metadata
 from sora_dagster.resources import ClipStorageResource
+from sora_dagster.storage import StorageRoot
 
 
 class ClipIOManager(dg.ConfigurableIOManager):
-    """Stores clips in the storage root as they are finished, and gives them to other assets.
+    """Records the clips of an asset run as they are stored, and gives them to other assets.
 
-    A clip asset gives it a :class:`~sora_dagster.clip_stream.ClipStream`. An asset downstream gets
-    what its input is annotated with:
+    An asset of videos gives it a :class:`~sora_dagster.StoredClip`. Its bytes are in the storage
+    root already: a video is fetched, checked and stored by the collection that the run waits with,
+    `parallel_clips` at once, and never passes through Dagster. An asset downstream gets what its
+    input is annotated with:
 
     - `StoredClip`: the video, cost, seed and provenance; nothing is fetched before it is read;
     - `pathlib.Path`: a file; on a bucket it is fetched, checked, and removed when the run's process
@@ -36,45 +40,51 @@ class ClipIOManager(dg.ConfigurableIOManager):
     parallel_clips: int = Field(
         default=4, ge=1, description="How many clips are fetched and stored at once."
     )
-    max_fetch_failures: int = Field(
-        default=3,
-        description="How often fetching clips may fail in one run before the run fails.",
-    )
 
     _folders: DownloadFolders = PrivateAttr(default_factory=DownloadFolders)
 
+    @cached_property
+    def _root(self) -> StorageRoot:
+        return self.storage.root()
+
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Store each clip of the stream as it comes.
+        """Record a stored clip as the output of its asset: its metadata is the clip's.
 
         Raises:
-            TypeError: where the asset gave something else than a stream of clips.
-            DownloadError: where videos cannot be fetched; they stay outstanding, and the next
-                collection fetches them.
+            TypeError: if the asset gave something else than a stored clip.
+            ValueError: if the clip is not the one that the output stands for, or lies in another
+                storage root.
         """
-        if not isinstance(obj, ClipStream):
+        asset = context.asset_key.to_user_string()
+        if not isinstance(obj, StoredClip):
             raise TypeError(
-                f"{context.asset_key.to_user_string()} gave a {type(obj).__name__}; this IO "
-                f"manager stores a ClipStream. Use another IO manager for other assets."
+                f"{asset} gave a {type(obj).__name__}; this IO manager records a StoredClip. Use "
+                f"another IO manager for other assets."
             )
-        failures = 0
-        with closing(obj.store(parallel_clips=self.parallel_clips)) as arrivals:
-            for arrival in arrivals:
-                if arrival.error is None:
-                    continue
-                failures += 1
-                if failures >= self.max_fetch_failures:
-                    raise arrival.error
+        manifest = obj.manifest
+        wanted = context.partition_key if context.has_partition_key else None
+        if (manifest.asset, manifest.request.partition) != (asset, wanted):
+            raise ValueError(
+                f"{asset}, partition {wanted}: the clip is {manifest.asset}, partition "
+                f"{manifest.request.partition}. An asset records its own clips only."
+            )
+        if obj.root.url != self._root.url:
+            raise ValueError(
+                f"{manifest.request.name} is stored in {obj.root.url}, and this IO manager reads "
+                f"{self._root.url}. Give both the same clip_storage."
+            )
+        context.add_output_metadata(clip_metadata(manifest, obj.root))
 
     def load_input(self, context: dg.InputContext) -> Any:
         """The newest stored take: of one partition, or a dict of those of several.
 
         Raises:
-            StorageError: where clips are not stored, or cannot be read.
-            TypeError: where the input is annotated with something that clips cannot be read as.
+            StorageError: if clips are not stored, or cannot be read.
+            TypeError: if the input is annotated with something that clips cannot be read as.
         """
         return ClipInput(
             context,
-            self.storage.root(),
+            self._root,
             folders=self._folders,
             parallel_clips=self.parallel_clips,
         ).load()

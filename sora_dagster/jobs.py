@@ -1,22 +1,28 @@
 """The two jobs: one asks for any set of clips and ends, one waits for all of them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.collecting import CollectingRun, CollectLimits
+from sora_dagster.clip_reports import ClipReporter
+from sora_dagster.collecting import CollectingRun, CollectLimits, CollectReport
 from sora_dagster.dataset_sync import sync_rows
-from sora_dagster.events import request_event
+from sora_dagster.events import request_events
 from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.generator import Generator
+from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.prompts import PromptDataset
-from sora_dagster.generation.requested import RequestState
+from sora_dagster.generation.record_format import UnreadableRecordError
+from sora_dagster.generation.requested import Requested, RequestState, failure_reasons
+from sora_dagster.generation.walking import in_parallel
 from sora_dagster.graph import VideoGraph, remix_partition
+from sora_dagster.input_events import InputEvents, newest_materializations
 from sora_dagster.partition_runs import failure_of
-from sora_dagster.request_assets import RequestConfig, asking_of, log_estimates
+from sora_dagster.request_assets import RequestConfig, asking_of, log_estimates, log_requested
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.run_facts import add_post_counts
+from sora_dagster.storage import AccessDeniedError
 
 REQUEST_JOB = "request_clips"
 COLLECT_JOB = "collect_clips"
@@ -57,7 +63,8 @@ def build_request_job(graph: VideoGraph) -> dg.JobDefinition:
         graph: names, partitions and the dataset.
 
     It ends when everything is submitted; the completion sensor sees to the rest. Scattered clips
-    go in one run, which a backfill could not do.
+    go in one run, which a backfill could not do. A clip whose row changed is listed with what a new
+    take would cost, and bought only with `regenerate_changed`.
 
     Example:
         >>> build_request_job(VideoGraph("prompts.yaml")).name
@@ -84,24 +91,33 @@ def build_request_job(graph: VideoGraph) -> dg.JobDefinition:
         }
         sync_rows(context, graph, dataset, {*clip_ids, *cells})
         failures: dict[str, str] = {}
+        asking = asking_of(config, context.run, runware.run_limit_usd())
         with runware.generator(clip_storage) as generator:
             asked = _clips_and_remixes(graph, dataset, generator, clip_ids, failures)
-            asking = asking_of(config, context.run, runware.run_limit_usd())
             if config.dry_run:
                 log_estimates(context, graph, generator.estimate(asked, asking))
                 return
-            requested = generator.request(asked, asking)
-            add_post_counts(context, generator.client.posts)
-        for item in requested:
-            context.log.info(f"{item.request.clip}: {item.detail}")
-            if item.ok and item.state is not RequestState.STALE:
-                context.log_event(request_event(context.instance, graph, item))
-            elif not item.ok:
-                failures[item.request.clip] = item.detail
-        if failures:
-            raise failure_of(
-                failures, done=sum(1 for item in requested if item.ok), verb="requested"
+            generator.bind()
+            graph.bind_dataset(generator.ledger)
+            try:
+                requested = generator.request(asked, asking)
+            finally:
+                add_post_counts(context, generator.client.posts)
+            reporter = ClipReporter(
+                context,
+                graph,
+                generator.ledger.root,
+                checks=graph.checks,
+                catalogue=graph.catalogue,
             )
+            news = _unreported(context.instance, graph, generator.ledger, requested)
+            if known := len(requested) - len(news):
+                context.log.info(f"{known} clips are stored, and nothing about them changed")
+            log_requested(context, news)
+            reporter.report_request(news)
+        not_asked = failure_reasons(requested)
+        if failures := failures | not_asked:
+            raise failure_of(failures, done=len(requested) - len(not_asked), verb="requested")
 
     @dg.job(
         name=graph.name(REQUEST_JOB),
@@ -125,35 +141,80 @@ def _clips_and_remixes(
 
     The remixes of the others follow when those are collected.
     """
+    ledger = generator.ledger
     asked: list[ClipRequest] = []
-    remixes: list[ClipRequest] = []
     for clip_id in clip_ids:
         try:
-            request = graph.clip_request(dataset, clip_id)
+            asked.append(graph.clip_request(dataset, clip_id))
         except LookupError as error:
             failures[clip_id] = str(error)
-            continue
-        asked.append(request)
-        manifest = generator.ledger.latest_manifest(request.asset, request.clip)
+
+    def remixes_of(request: ClipRequest) -> tuple[list[ClipRequest], dict[str, str]]:
+        found: list[ClipRequest] = []
+        reasons: dict[str, str] = {}
+        try:
+            manifest = ledger.latest_manifest(request.asset, request.clip)
+        except (UnreadableRecordError, AccessDeniedError) as error:
+            return [], {f"remixes of {request.clip}": str(error)}
         if manifest is None or manifest.fingerprint != request.spec.fingerprint:
-            continue
-        for recipe in dataset.recipes_of(clip_id):
+            return [], {}
+        for recipe in dataset.recipes_of(request.clip):
             try:
-                remixes.append(
-                    graph.remix_request(dataset, clip_id, recipe, manifest, generator.ledger.root)
+                found.append(
+                    graph.remix_request(dataset, request.clip, recipe, manifest, ledger.root)
                 )
             except ValueError as error:
-                failures[remix_partition(clip_id, recipe)] = str(error)
+                reasons[remix_partition(request.clip, recipe)] = str(error)
+        return found, reasons
+
+    parents = [request for request in asked if dataset.recipes_of(request.clip)]
+    remixes: list[ClipRequest] = []
+    for found, reasons in in_parallel(parents, remixes_of):
+        remixes += found
+        failures |= reasons
     return [*asked, *remixes]
 
 
-def build_collect_job(graph: VideoGraph) -> dg.JobDefinition:
+def _unreported(
+    instance: dg.DagsterInstance,
+    graph: VideoGraph,
+    ledger: Ledger,
+    requested: Sequence[Requested],
+) -> list[Requested]:
+    """What became of clips, but for those that are stored as Dagster's log has it already.
+
+    So asking again for a large dataset writes no event for each clip that is stored.
+    """
+    stored = [
+        item for item in requested if item.state is RequestState.STORED and not item.restored_videos
+    ]
+    events = request_events(InputEvents(instance), ledger, graph, stored)
+    partitions: dict[dg.AssetKey, list[str | None]] = {}
+    for event in events:
+        partitions.setdefault(event.asset_key, []).append(event.partition)
+    newest = {key: newest_materializations(instance, key, keys) for key, keys in partitions.items()}
+    known = set()
+    for event in events:
+        record = newest[event.asset_key].get(event.partition)
+        logged = None if record is None else record.asset_materialization
+        if logged is not None and (event.tags or {}).items() <= (logged.tags or {}).items():
+            known.add((event.asset_key, event.partition))
+    return [
+        item
+        for item in requested
+        if (graph.request_key(item.request.asset), item.request.partition) not in known
+    ]
+
+
+def build_collect_job(graph: VideoGraph, boards: Sequence[str] = ()) -> dg.JobDefinition:
     """The job `collect_clips`: stores what is finished, and waits for what is not.
 
     Arguments:
         graph: names, partitions and the dataset.
+        boards: names of the storyboards whose outstanding shots it collects too.
 
-    The completion sensor starts it; one run waits for everything outstanding.
+    The completion sensor starts it; one run waits for everything outstanding in the dataset and the
+    storyboards, and for nothing of other datasets in the same storage root.
 
     Example:
         >>> build_collect_job(VideoGraph("prompts.yaml")).name
@@ -182,15 +243,11 @@ def build_collect_job(graph: VideoGraph) -> dg.JobDefinition:
                         remix_linger_seconds=config.remix_linger_seconds,
                         parallel_clips=config.parallel_clips,
                     ),
+                    boards=boards,
                 ).run()
             finally:
                 add_post_counts(context, generator.client.posts)
-        context.log.info(
-            f"{len(report.stored)} clips stored for {report.cost_usd:.2f} USD, "
-            f"{len(report.remixes_requested)} remixes asked for, {report.left} still outstanding"
-        )
-        if report.failures:
-            raise failure_of(report.failures, done=len(report.stored), verb="stored")
+        _sum_up(context, report)
 
     @dg.job(
         name=graph.name(COLLECT_JOB),
@@ -203,3 +260,35 @@ def build_collect_job(graph: VideoGraph) -> dg.JobDefinition:
         collect()
 
     return collect_clips
+
+
+def _sum_up(context: dg.OpExecutionContext, report: CollectReport) -> None:
+    """Report what a collecting run did, in its log and as metadata.
+
+    Raises:
+        Failure: if a clip failed, or a record of one cannot be read, or Runware was not reached.
+    """
+    if report.is_elsewhere:
+        context.log.info("another live run collects all of it; there is nothing to do here")
+    if report.is_taken_over:
+        context.log.warning(
+            "this run was stopped for so long that another one took over, which goes on from here"
+        )
+    for name, reason in report.left.items():
+        if reason:
+            context.log.warning(f"{name} is left to a later run: {reason}")
+    context.log.info(
+        f"{len(report.stored)} clips stored for {report.cost_usd:.2f} USD, "
+        f"{len(report.remixes_requested)} remixes asked for, {len(report.left)} still outstanding"
+    )
+    if report.failures:
+        raise failure_of(report.failures, done=len(report.stored), verb="stored")
+    context.add_output_metadata(
+        {
+            "stored": len(report.stored),
+            "cost_usd": report.cost_usd,
+            "remixes_requested": len(report.remixes_requested),
+            "outstanding": len(report.left),
+            "slow": {name: reason for name, reason in report.left.items() if reason},
+        }
+    )

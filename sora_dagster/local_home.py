@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# No newsletter dialog, no telemetry; runs start at once, and runs that died are noticed.
+# No newsletter dialog, no telemetry. Runs start at once, and runs whose process died are noticed.
 _DAGSTER_YAML = """\
 telemetry:
   enabled: false
@@ -34,7 +34,7 @@ class LocalHome:
     """A folder with a Dagster instance, logs and, for the demo, clips.
 
     Arguments:
-        folder: the folder; made where it is missing.
+        folder: the folder; created if it is missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,7 +55,7 @@ class LocalHome:
         return self.folder / "logs" / f"{name}.log"
 
     def viewer_port(self, host: str) -> int:
-        """The port of the viewer, the same each time where it is free: events link to it."""
+        """The port of the viewer, the same each time if it is free: events link to it."""
         kept = self.folder / "viewer-port"
         before = int(kept.read_text()) if kept.exists() else 0
         for wanted in (before, 0):
@@ -68,10 +68,10 @@ class LocalHome:
         raise OSError(f"no port of {host} is free")
 
     def prepare(self) -> None:
-        """Make the folder and its `dagster.yaml`; one that is there is left as it is.
+        """Create the folder and its `dagster.yaml`, unless they exist.
 
         Raises:
-            OSError: where the folder cannot be written.
+            OSError: if the folder cannot be written.
         """
         try:
             self.dagster_home.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ class LocalHome:
         """Keep other commands out of the folder while the block runs.
 
         Raises:
-            HomeInUseError: where another command is in it.
+            HomeInUseError: if another command uses it.
         """
         self.prepare()
         with (self.folder / "lock").open("a+") as lock:

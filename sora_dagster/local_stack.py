@@ -33,13 +33,13 @@ def local_runware(
         home: where logs, the sandbox's files and the clips go.
         settings: dataset and limits; its API, storage root and webhook are replaced.
         latency_seconds: how long the sandbox takes for a video.
-        storage_url: storage root of the clips; a folder of the home where not given.
+        storage_url: storage root of the clips. None: a folder of the home.
 
     Yields:
         The settings that use them, and the secrets that belong to them as environment variables.
 
     Raises:
-        ProcessError: where one does not start.
+        ProcessError: if one does not start.
     """
     home.prepare()
     environment = {
@@ -126,7 +126,7 @@ def dagster_ui(
 
 
 def code_location_arguments() -> list[str]:
-    """How Dagster is told where the definitions are: the project's workspace, or the package's."""
+    """Arguments that name the definitions: the project's workspace, or else the package's."""
     workspace = Path("workspace.yaml")
     if workspace.exists():
         return ["-w", str(workspace.resolve())]
@@ -137,7 +137,7 @@ def _script(name: str) -> str:
     """A command that was installed next to this Python.
 
     Raises:
-        ProcessError: where it is not installed.
+        ProcessError: if it is not installed.
     """
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     found = shutil.which(name, path=search)

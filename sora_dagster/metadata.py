@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from sora_dagster.generation.records import ClipManifest, StoredVideo
-from sora_dagster.generation.requested import Requested
+from sora_dagster.generation.requested import Requested, RequestState
 from sora_dagster.graph import asset_key_of
 from sora_dagster.storage import StorageRoot
 
@@ -28,6 +28,8 @@ def request_metadata(requested: Requested) -> dict[str, Any]:
         "take": requested.take,
         "attempt": requested.attempt,
     }
+    if requested.state is RequestState.CHANGED:
+        metadata["new_take_usd"] = requested.new_take_usd
     if requested.task_uuid is not None:
         metadata["task_uuid"] = requested.task_uuid
     if request.parent is not None:

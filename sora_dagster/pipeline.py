@@ -5,25 +5,29 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
 from sora_dagster.code_location_loader import load_code_location
+from sora_dagster.dataset_progress import DatasetProgress
 from sora_dagster.environment import REPORTS_JOB, Settings
-from sora_dagster.generation.lease import is_live
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.prompts import PromptDataset
-from sora_dagster.graph import VideoGraph, without_beta_warnings
+from sora_dagster.generation.budget import Budget
+from sora_dagster.generation.claims import ClaimReader
+from sora_dagster.generation.clocks import StoreClock
+from sora_dagster.generation.layout import gallery_key
+from sora_dagster.generation.records import ClipManifest
+from sora_dagster.graph import VideoGraph, split_remix_partition, without_beta_warnings
 from sora_dagster.jobs import REQUEST_JOB
 from sora_dagster.local_home import LocalHome
 from sora_dagster.local_stack import dagster_daemon
-from sora_dagster.progress import ClipProgress, ClipState, DatasetProgress, count
-from sora_dagster.reports.gallery_page import GALLERY_KEY
+from sora_dagster.patience import Patience
+from sora_dagster.progress import ClipProgress, ClipState, Purchase, count
 from sora_dagster.run_facts import OTHER_POSTS_TAG, POLL_POSTS_TAG, SUBMISSION_POSTS_TAG
 from sora_dagster.storage import StorageRoot
 
@@ -45,40 +49,64 @@ class PipelineResult:
 
     Arguments:
         progress: how far each clip and remix is, in the order of the dataset.
-        stored_before: asset and partition key of those that were stored already.
+        manifests: the records of those that are stored, by asset and partition key.
+        takes_before: takes that were stored already, by asset and partition key.
         problems: what else went wrong.
         posts: POSTs made to the API: submissions, polls, other.
-        gallery_uri: where the page is that shows all clips; None where it could not be made.
+        stalled_minutes: how long nothing had changed when waiting ended for that; else None.
+        gallery_uri: address of the page that shows the dataset's clips; None if there is none.
     """
 
     progress: Sequence[ClipProgress]
-    stored_before: frozenset[tuple[str, str]]
+    manifests: Mapping[tuple[str, str], ClipManifest]
+    takes_before: Mapping[tuple[str, str], int]
     problems: tuple[str, ...]
     posts: Mapping[str, int]
+    stalled_minutes: float | None = None
     gallery_uri: str | None = None
 
     @property
     def is_complete(self) -> bool:
-        """Whether every clip asked for is stored."""
-        return count(self.progress, ClipState.STORED) == len(self.progress)
+        """Whether every clip asked for is stored, be it as its row was before it changed."""
+        return is_complete(self.progress)
 
     @property
     def total_cost_usd(self) -> float:
         """What all stored clips cost, whenever they were made."""
-        return sum(clip.manifest.cost_usd for clip in self.progress if clip.manifest)
+        return sum(manifest.cost_usd for manifest in self.manifests.values())
 
     @property
     def paid_now_usd(self) -> float:
         """What those cost that were stored by this run."""
         return sum(
-            clip.manifest.cost_usd
-            for clip in self.progress
-            if clip.manifest and (clip.asset, clip.clip) not in self.stored_before
+            manifest.cost_usd
+            for clip, manifest in self.manifests.items()
+            if self.takes_before.get(clip) != manifest.take
         )
+
+
+def is_complete(progress: Sequence[ClipProgress]) -> bool:
+    """Whether every clip is stored, be it as its row was before it changed."""
+    return count(progress, ClipState.STORED, ClipState.CHANGED) == len(progress)
+
+
+@dataclass(frozen=True)
+class _JobResult:
+    """What a job brought that ran in this process.
+
+    Arguments:
+        run_id: its run.
+        problems: what failed in it.
+    """
+
+    run_id: str
+    problems: list[str]
 
 
 class Pipeline:
     """Runs a dataset through request, generation and storage.
+
+    Look first, so that what would be bought can be shown; then run.
 
     Arguments:
         settings: dataset, API and storage root.
@@ -98,126 +126,309 @@ class Pipeline:
         self._settings = settings
         self._home = home
         self._environment = {**settings.to_environment(), **environment}
-        self._max_quiet_seconds = max_quiet_minutes * 60
+        self._max_quiet_minutes = max_quiet_minutes
         self._graph: VideoGraph = settings.graph()
+        self._watch: DatasetProgress | None = None
 
-    def load_dataset(self) -> PromptDataset:
-        """The dataset.
-
-        Raises:
-            DatasetError: naming all its problems.
-        """
-        return self._graph.load_dataset()
-
-    def run(self, on_look: Callable[[Sequence[ClipProgress]], None]) -> PipelineResult:
-        """Request what is not there, and wait until everything is stored or has failed.
-
-        Arguments:
-            on_look: called with how far each clip is, about once a second.
+    def look(self) -> Sequence[ClipProgress]:
+        """How far the dataset is now, and what would be bought. Pays nothing.
 
         Raises:
-            MissingKeyError: where there is no key.
-            RunwareError: where the API refuses the key or cannot be reached.
-            StorageError: where the storage root cannot be used.
-            ProcessError: where the daemon does not run.
+            DatasetError: naming all problems of the dataset.
+            MissingKeyError: if there is no key.
+            RunwareError: if the API refuses the key or cannot be reached.
+            StorageError: if the storage root cannot be used.
         """
-        dataset = self.load_dataset()
-        ledger = Ledger(self._settings.storage().root())
+        dataset = self._graph.load_dataset()
         os.environ.update(self._environment)
         os.environ["DAGSTER_HOME"] = str(self._home.dagster_home)
         with self._settings.runware().generator(self._settings.storage()) as generator:
             generator.bind()
-        watch = DatasetProgress(ledger, self._graph, dataset)
+            ledger = generator.ledger
+        self._watch = DatasetProgress(ledger, self._graph, dataset)
+        return self._watch.look()
+
+    def run(
+        self,
+        on_look: Callable[[Sequence[ClipProgress]], None],
+        on_event: Callable[[str], None],
+        *,
+        regenerate_changed: bool,
+    ) -> PipelineResult:
+        """Request what is missing, and wait until everything is stored or has failed.
+
+        Arguments:
+            on_look: called with how far each clip is, about once a second.
+            on_event: called with a sentence about each run that failed.
+            regenerate_changed: whether clips whose rows changed get a new take, which is paid for.
+
+        Raises:
+            DatasetError, MissingKeyError, RunwareError, StorageError: see `look`.
+            ProcessError: if the daemon does not run.
+        """
+        if self._watch is None:
+            self.look()
+        assert self._watch is not None
+        watch, ledger = self._watch, self._watch.ledger
+        store_time = StoreClock(ledger.root.store_time)
+        watch.regenerates_changed = regenerate_changed
         before = watch.look()
         on_look(before)
-        stored_before = frozenset(
-            (clip.asset, clip.clip) for clip in before if clip.state is ClipState.STORED
-        )
-        gallery = _gallery_uri(ledger.root)
-        if len(stored_before) == len(before) and not ledger.pending() and gallery:
-            return PipelineResult(before, stored_before, (), _no_posts(), gallery)
+        takes_before = {(clip.asset, clip.clip): clip.take for clip in before if clip.take}
+        gallery = _gallery_uri(ledger.root, self._graph.dataset)
+        if is_complete(before) and not watch.outstanding and gallery:
+            manifests = watch.manifests(before)
+            return PipelineResult(
+                before, manifests, takes_before, (), _no_posts(), gallery_uri=gallery
+            )
         started_at = datetime.now(UTC)
         with dg.DagsterInstance.get() as instance, ExitStack() as stack:
             _make_tables(instance)
             _end_killed_requests(instance)
             daemon = stack.enter_context(dagster_daemon(self._home, self._environment))
-            problems = _run_here(instance, REQUEST_JOB)
-            progress = self._wait(
+            # In a thread, since Dagster takes Ctrl-C for itself in the main one. Leaving the block
+            # waits for it, so that what is being sent is also recorded.
+            threads = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="job"))
+            waiting = _Waiting(
                 instance,
-                ledger,
                 watch,
-                on_look,
-                daemon.check,
+                requests=_Requests(
+                    self._graph,
+                    instance,
+                    threads,
+                    run_limit_usd=self._settings.runware().run_limit_usd(),
+                    spent_usd=Budget(ledger, store_time=store_time).run_spent_usd,
+                    regenerate_changed=regenerate_changed,
+                ),
+                claims=ClaimReader(ledger, self._graph.dataset, store_time=store_time),
                 since=started_at,
-                quiet_seconds=_QUIET_SECONDS_AFTER_FAILURE if problems else _QUIET_SECONDS,
+                daemon_log=str(self._home.log_path("daemon")),
+                max_quiet_minutes=self._max_quiet_minutes,
             )
+            progress = waiting.wait(before, on_look, on_event, daemon.check)
             posts = _count_posts(instance, started_at)
-            problems += _run_here(instance, REPORTS_JOB)
+            reports = threads.submit(_run_here, instance, _job(self._graph.name(REPORTS_JOB)))
+            problems = [*waiting.problems, *reports.result().problems]
         return PipelineResult(
-            progress, stored_before, tuple(problems), posts, _gallery_uri(ledger.root)
+            progress,
+            watch.manifests(progress),
+            takes_before,
+            tuple(problems),
+            posts,
+            stalled_minutes=waiting.stalled_minutes,
+            gallery_uri=_gallery_uri(ledger.root, self._graph.dataset),
         )
 
-    def _wait(
+
+@dataclass
+class _Requests:
+    """Runs the request job in this process, once for the dataset and again for what follows.
+
+    Arguments:
+        graph: names of the job.
+        instance: the Dagster instance.
+        threads: runs the job.
+        run_limit_usd: the spending limit of all these runs together; None for no limit.
+        spent_usd: what was spent within a root run's limit.
+        regenerate_changed: whether clips whose rows changed get a new take.
+        problems: what failed in those that ended.
+    """
+
+    graph: VideoGraph
+    instance: dg.DagsterInstance
+    threads: ThreadPoolExecutor
+    run_limit_usd: float | None
+    spent_usd: Callable[[str], float]
+    regenerate_changed: bool
+    problems: list[str] = field(default_factory=list)
+    _root_runs: list[str] = field(default_factory=list)
+    _asked_again: set[tuple[str, int]] = field(default_factory=set)
+    _running: Future[_JobResult] | None = None
+
+    def start(self, progress: Sequence[ClipProgress], clip_ids: Sequence[str] = ()) -> None:
+        """Ask for clips; for the whole dataset if none are named."""
+        self._asked_again |= self._changed_remixes(progress).keys()
+        config: dict[str, Any] = {"regenerate_changed": self.regenerate_changed}
+        if clip_ids:
+            config["clip_ids"] = list(clip_ids)
+        if self.run_limit_usd is not None and self._root_runs:
+            # What the earlier runs have spent counts: the limit is for the command.
+            spent_usd = sum(self.spent_usd(run_id) for run_id in self._root_runs)
+            config["max_usd"] = max(0.0, self.run_limit_usd - spent_usd)
+        job = _job(self.graph.name(REQUEST_JOB))
+        ops = {self.graph.name("request"): {"config": config}}
+        self._running = self.threads.submit(_run_here, self.instance, job, ops)
+
+    def has_just_ended(self) -> bool:
+        """Whether the job has ended since this was last asked; its problems are known then."""
+        if self._running is None or not self._running.done():
+            return False
+        result = self._running.result()
+        self._running = None
+        self._root_runs.append(result.run_id)
+        self.problems += result.problems
+        return True
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the job goes on."""
+        return self._running is not None
+
+    def start_for_new_videos(self, progress: Sequence[ClipProgress]) -> bool:
+        """Ask for remixes of clips that got a new take; False if there are none.
+
+        No sensor buys these. Each is asked for once.
+        """
+        if not self.regenerate_changed:
+            return False
+        remixes = self._changed_remixes(progress)
+        clip_ids = sorted({remixes[key] for key in remixes.keys() - self._asked_again})
+        if clip_ids:
+            self.start(progress, clip_ids)
+        return bool(clip_ids)
+
+    def _changed_remixes(self, progress: Iterable[ClipProgress]) -> dict[tuple[str, int], str]:
+        """Clip ids of changed remixes, by remix and the take of the clip that is stored."""
+        remixes = self.graph.remixes.to_user_string()
+        clips = {clip.clip: clip.take for clip in progress if clip.asset != remixes}
+        found = {}
+        for remix in progress:
+            if remix.asset == remixes and remix.purchase is Purchase.CHANGED:
+                clip_id, _ = split_remix_partition(remix.clip)
+                if take := clips.get(clip_id):
+                    found[remix.clip, take] = clip_id
+        return found
+
+
+class _Waiting:
+    """Waits until everything is stored or has failed, or waiting has no use any more."""
+
+    def __init__(
         self,
         instance: dg.DagsterInstance,
-        ledger: Ledger,
         watch: DatasetProgress,
-        on_look: Callable[[Sequence[ClipProgress]], None],
-        check_processes: Callable[[], None],
         *,
+        requests: _Requests,
+        claims: ClaimReader,
         since: datetime,
-        quiet_seconds: float,
+        daemon_log: str,
+        max_quiet_minutes: float,
+    ) -> None:
+        self._instance = instance
+        self._watch = watch
+        self._requests = requests
+        self._claims = claims
+        self._since = since
+        self._daemon_log = daemon_log
+        self._max_quiet_minutes = max_quiet_minutes
+        self._failed_runs: set[str] = set()
+        self.stalled_minutes: float | None = None
+
+    @property
+    def problems(self) -> list[str]:
+        """What failed in the runs that asked for clips."""
+        return self._requests.problems
+
+    def wait(
+        self,
+        progress: Sequence[ClipProgress],
+        on_look: Callable[[Sequence[ClipProgress]], None],
+        on_event: Callable[[str], None],
+        check_processes: Callable[[], None],
     ) -> Sequence[ClipProgress]:
-        last_change = quiet_since = time.monotonic()
-        last_states: list[ClipState] = []
+        """Ask for the dataset, and wait; see `Pipeline.run`."""
+        patience = Patience(
+            quiet_seconds=_QUIET_SECONDS, stall_seconds=self._max_quiet_minutes * 60
+        )
+        self._requests.start(progress)
+        is_thorough = True
         while True:
             check_processes()
-            progress = watch.look()
+            if self._requests.has_just_ended():
+                is_thorough = True
+                if self.problems:
+                    patience.quiet_seconds = _QUIET_SECONDS_AFTER_FAILURE
+            progress = self._watch.look(thorough=is_thorough)
             on_look(progress)
-            states = [clip.state for clip in progress]
-            now = time.monotonic()
-            if states != last_states:
-                last_states, last_change = states, now
-            settled = not {ClipState.WAITING, ClipState.GENERATING} & set(states)
-            busy = bool(ledger.pending()) or _has_unfinished_runs(instance, since)
-            if settled and not busy:
-                return progress
-            if busy or (not ledger.is_empty and is_live(ledger)):
-                quiet_since = now
-            if now - quiet_since > quiet_seconds or now - last_change > self._max_quiet_seconds:
-                return progress
+            for sentence in self._new_failures():
+                on_event(sentence)
+            is_busy = self._is_busy()
+            if is_thorough and not is_busy:
+                if self._requests.start_for_new_videos(progress):
+                    is_busy = True
+                elif not count(progress, ClipState.WAITING, ClipState.GENERATING):
+                    return progress
+            seen = [(clip.state, clip.take, clip.reason) for clip in progress]
+            match patience.after_look(seen, is_busy=is_busy):
+                case "quiet":
+                    return progress
+                case "stalled" if not self._requests.is_running:
+                    self.stalled_minutes = self._max_quiet_minutes
+                    return progress
+            # What the index does not show to have moved is looked at before waiting ends.
+            is_thorough = not is_busy
             time.sleep(_LOOK_SECONDS)
 
+    def _is_busy(self) -> bool:
+        if self._requests.is_running or self._watch.outstanding:
+            return True
+        if _has_unfinished_runs(self._instance, self._since):
+            return True
+        view = self._claims.view()
+        return view.rest is not None or bool(view.tasks)
 
-def _gallery_uri(root: StorageRoot) -> str | None:
-    return root.uri(GALLERY_KEY) if root.exists(GALLERY_KEY) else None
+    def _new_failures(self) -> list[str]:
+        """Why runs failed that the daemon started, each once."""
+        failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=self._since)
+        sentences = []
+        for run in self._instance.get_runs(failed):
+            if run.run_id in self._failed_runs or run.job_name == self._request_job:
+                continue
+            self._failed_runs.add(run.run_id)
+            sentences.append(f"{run.job_name} failed: {self._failure_of(run)}")
+        return sentences
+
+    @property
+    def _request_job(self) -> str:
+        return self._requests.graph.name(REQUEST_JOB)
+
+    def _failure_of(self, run: dg.DagsterRun) -> str:
+        logged = self._instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+        for entry in logged:
+            if entry.dagster_event is not None:
+                return _failure_text(entry.dagster_event)
+        return f"its process ended; the reason is in {self._daemon_log}"
 
 
-def _run_here(instance: dg.DagsterInstance, job_name: str) -> list[str]:
-    """Run a job in this process.
+def _gallery_uri(root: StorageRoot, dataset: str) -> str | None:
+    key = gallery_key(dataset)
+    return root.uri(key) if root.exists(key) else None
 
-    Returns:
-        What failed in it.
-    """
+
+def _job(name: str) -> dg.JobDefinition:
     with without_beta_warnings():
         definitions = load_code_location()
         dg.Definitions.validate_loadable(definitions)
-        job = definitions.resolve_job_def(job_name)
+        return definitions.resolve_job_def(name)
+
+
+def _run_here(
+    instance: dg.DagsterInstance, job: dg.JobDefinition, ops: Mapping[str, Any] | None = None
+) -> _JobResult:
+    """Run a job in this process."""
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    # In a thread, since Dagster takes Ctrl-C for itself in the main one. The block waits for it, so
-    # that what is being sent is also recorded.
-    with ThreadPoolExecutor(1, thread_name_prefix=job_name) as pool:
-        result = pool.submit(
-            job.execute_in_process,
-            instance=instance,
-            raise_on_error=False,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        ).result()
-    return [
-        _failure_text(event)
-        for event in result.all_events
-        if event.event_type is dg.DagsterEventType.STEP_FAILURE
-    ]
+    config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    if ops:
+        config["ops"] = dict(ops)
+    result = job.execute_in_process(instance=instance, raise_on_error=False, run_config=config)
+    return _JobResult(
+        result.run_id,
+        [
+            _failure_text(event)
+            for event in result.all_events
+            if event.event_type is dg.DagsterEventType.STEP_FAILURE
+        ],
+    )
 
 
 def _make_tables(instance: dg.DagsterInstance) -> None:

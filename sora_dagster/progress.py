@@ -1,4 +1,4 @@
-"""How far a dataset is: what is requested, generating, stored or failed."""
+"""How far clips are, and what would be bought."""
 
 from __future__ import annotations
 
@@ -6,19 +6,33 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.prompts import PromptDataset
-from sora_dagster.generation.records import ClipManifest, OutcomeRecord
-from sora_dagster.graph import VideoGraph, remix_partition
-
 
 class ClipState(Enum):
-    """How far one clip is."""
+    """How far one clip is.
+
+    WAITING: not requested yet. GENERATING: requested, and not stored yet. STORED: stored as its row
+    asks for it. CHANGED: stored, and its row changed since. FAILED: there is no video.
+    """
 
     WAITING = "waiting"
     GENERATING = "generating"
     STORED = "stored"
+    CHANGED = "changed"
     FAILED = "failed"
+
+
+class Purchase(Enum):
+    """Why a clip would be bought.
+
+    NEW: there is none yet. RAISED_TAKE: its row asks for a further take. CHANGED: its row, recipe
+    or parent video changed. FOLLOWS: it is a remix, and its clip gets a new video. The last two are
+    bought only with `regenerate_changed`.
+    """
+
+    NEW = "new"
+    RAISED_TAKE = "raised take"
+    CHANGED = "changed"
+    FOLLOWS = "follows"
 
 
 @dataclass(frozen=True)
@@ -29,75 +43,28 @@ class ClipProgress:
         asset: asset key of the clip.
         clip: its partition key.
         state: how far it is.
-        manifest: the stored clip.
-        reason: why it failed.
+        take: number of the take that is stored; 0 if none is.
+        reason: why it failed, is slow, or waits.
+        changes: what changed since its newest take; empty if nothing did.
+        purchase: why it would be bought now; None if it would not.
+        price_usd: what that would cost by the catalogue.
     """
 
     asset: str
     clip: str
     state: ClipState
-    manifest: ClipManifest | None = None
+    take: int = 0
     reason: str = ""
+    changes: str = ""
+    purchase: Purchase | None = None
+    price_usd: float = 0.0
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether only `regenerate_changed` buys a new take of it."""
+        return self.purchase in (Purchase.CHANGED, Purchase.FOLLOWS)
 
 
-class DatasetProgress:
-    """Looks how far the clips and remixes of a dataset are; what is stored is looked at once.
-
-    Arguments:
-        ledger: the ledger of the storage root.
-        graph: names of the assets.
-        dataset: the dataset.
-    """
-
-    def __init__(self, ledger: Ledger, graph: VideoGraph, dataset: PromptDataset) -> None:
-        self._ledger = ledger
-        self._wanted = [
-            (graph.clips.to_user_string(), spec.clip_id, spec.fingerprint, "")
-            for spec in dataset.clips
-        ] + [
-            (graph.remixes.to_user_string(), remix_partition(clip_id, recipe), None, clip_id)
-            for clip_id, recipe in dataset.remix_cells
-        ]
-        self._settled: dict[tuple[str, str], ClipProgress] = {}
-        self._failed_clips: set[str] = set()
-
-    def look(self) -> list[ClipProgress]:
-        """How far each clip, and then each remix, is; in the order of the dataset."""
-        found = []
-        for asset, clip, fingerprint, parent in self._wanted:
-            progress = self._settled.get((asset, clip))
-            if progress is None:
-                progress = self._look_at(asset, clip, fingerprint)
-                if parent in self._failed_clips and progress.state is ClipState.WAITING:
-                    progress = ClipProgress(
-                        asset, clip, ClipState.FAILED, reason=f"its clip {parent} failed"
-                    )
-                if progress.state is ClipState.STORED:
-                    self._settled[asset, clip] = progress
-            if progress.state is ClipState.FAILED:
-                self._failed_clips.add(clip)
-            found.append(progress)
-        return found
-
-    def _look_at(self, asset: str, clip: str, fingerprint: str | None) -> ClipProgress:
-        takes = self._ledger.takes(asset, clip)
-        if not takes or (fingerprint is not None and takes[-1].latest.fingerprint != fingerprint):
-            return ClipProgress(asset, clip, ClipState.WAITING)
-        current = takes[-1].latest
-        outcome = self._ledger.outcome(current.task_uuid)
-        if outcome is None:
-            return ClipProgress(asset, clip, ClipState.GENERATING)
-        if outcome.has_videos:
-            manifest = self._ledger.manifest(asset, clip, current.take)
-            if manifest is not None:
-                return ClipProgress(asset, clip, ClipState.STORED, manifest)
-        return ClipProgress(asset, clip, ClipState.FAILED, reason=_reason(outcome))
-
-
-def _reason(outcome: OutcomeRecord) -> str:
-    return "; ".join(error.message for error in outcome.errors) or outcome.state
-
-
-def count(progress: Iterable[ClipProgress], state: ClipState) -> int:
-    """How many clips are so far."""
-    return sum(1 for clip in progress if clip.state is state)
+def count(progress: Iterable[ClipProgress], *states: ClipState) -> int:
+    """How many clips are in one of some states."""
+    return sum(1 for clip in progress if clip.state in states)

@@ -6,9 +6,8 @@ from typing import Any
 import dagster as dg
 
 from sora_dagster.dataset_sync import rows_of
-from sora_dagster.generation.archive import content_hash
 from sora_dagster.graph import CODE_VERSION, VideoGraph
-from sora_dagster.partition_runs import failure_of, log_exact_events, partitioned_asset
+from sora_dagster.partition_runs import failure_of, partitioned_asset, report_partitions
 
 _ROWS_PER_RUN = 1000
 
@@ -22,7 +21,7 @@ def build_prompts_asset(
 ) -> dg.AssetsDefinition:
     """The asset of the rows, or of the remixes that rows ask for.
 
-    Materializing it reads the dataset anew; the dataset sensor does the same without a run.
+    Materializing it reads the dataset again; the dataset sensor does the same without a run.
 
     Arguments:
         graph: names, partitions and the dataset.
@@ -40,25 +39,21 @@ def build_prompts_asset(
         kinds={"yaml"},
         description=description,
         dagster_type=dg.Nothing,
+        # A range run logs the event of each partition itself.
+        output_required=False,
     )
-    def prompts(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
+    def prompts(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
         rows = {row.partition: row for row in rows_of(graph, graph.load_dataset())}
-        wanted = {partition: rows.get(partition) for partition in context.partition_keys}
-        found = {partition: row for partition, row in wanted.items() if row is not None}
-        if missing := [partition for partition, row in wanted.items() if row is None]:
-            for row in found.values():
+        found = [rows[partition] for partition in context.partition_keys if partition in rows]
+        missing = [partition for partition in context.partition_keys if partition not in rows]
+        if missing:
+            for row in found:
                 context.log_event(row.event())
             raise failure_of(
                 dict.fromkeys(missing, f"{graph.prompts_path} does not ask for it"),
                 done=len(found),
                 verb="read",
             )
-        versions = [row.data_version for row in found.values()]
-        context.set_data_version(key, dg.DataVersion(content_hash(versions)))
-        if len(found) == 1:
-            context.add_asset_metadata(next(iter(found.values())).metadata())
-        yield dg.Output(None)
-        if len(found) > 1:
-            log_exact_events(context, [row.event() for row in found.values()])
+        yield from report_partitions(context, key, [row.event() for row in found])
 
     return prompts

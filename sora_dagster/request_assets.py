@@ -7,18 +7,18 @@ import dagster as dg
 from pydantic import Field
 
 from sora_dagster.dataset_sync import sync_rows
-from sora_dagster.events import request_data_version, request_event
-from sora_dagster.generation.archive import content_hash
+from sora_dagster.events import request_events
 from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.estimating import Estimate
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.prompts import PromptDataset
+from sora_dagster.generation.requested import Requested, RequestState, failure_reasons
 from sora_dagster.generation.requester import Asking
 from sora_dagster.graph import CODE_VERSION, VideoGraph, asset_key_of
-from sora_dagster.metadata import request_metadata
-from sora_dagster.partition_runs import failure_of, log_exact_events, partitioned_asset
+from sora_dagster.input_events import InputEvents
+from sora_dagster.partition_runs import failure_of, partitioned_asset, report_partitions
 from sora_dagster.resources import ClipStorageResource, RunwareResource
-from sora_dagster.run_facts import add_post_counts, is_automatic, root_run_of
+from sora_dagster.run_facts import add_post_counts, is_launched_by_a_person, root_run_of
 
 # Submitting is quick, and small runs share the work of a large backfill.
 _REQUESTS_PER_RUN = 100
@@ -31,16 +31,22 @@ class RequestConfig(dg.Config):
 
     Arguments:
         max_usd: the run's spending limit in USD; None for the resource's.
-        regenerate_stale: whether a clip whose spec changed gets a new take, which is paid for.
+        regenerate_changed: whether a clip whose row changed gets a new take, which is paid for. A
+            run of one partition that a person launched buys it without this.
         retry_failed: whether a clip that failed for good is tried again.
         dry_run: show what it would cost, send nothing, and materialize nothing.
     """
 
     max_usd: float | None = Field(
-        default=None, description="Spending limit of this run in USD; the resource's where null."
+        default=None, description="Spending limit of this run in USD; the resource's if null."
     )
-    regenerate_stale: bool = Field(
-        default=True, description="Whether a clip whose prompt or settings changed is made anew."
+    regenerate_changed: bool = Field(
+        default=False,
+        description=(
+            "Whether clips whose row changed get a new take, which is paid for. Otherwise the run "
+            "lists them, with what new takes would cost, and keeps what there is. A run of one "
+            "partition that a person launched buys its new take without this."
+        ),
     )
     retry_failed: bool = Field(
         default=False, description="Whether a clip that failed for good is tried again."
@@ -51,15 +57,45 @@ class RequestConfig(dg.Config):
     )
 
 
-def asking_of(config: RequestConfig, run: dg.DagsterRun, default_limit_usd: float | None) -> Asking:
-    """On whose behalf a run asks for clips."""
+def asking_of(
+    config: RequestConfig,
+    run: dg.DagsterRun,
+    default_limit_usd: float | None,
+    *,
+    is_for_one: bool = False,
+) -> Asking:
+    """On whose behalf a run asks for clips.
+
+    Arguments:
+        config: the run's config.
+        run: the run.
+        default_limit_usd: its spending limit in USD if the config sets none; None for no limit.
+        is_for_one: whether the run is for exactly one clip. If a person launched it, they ask for
+            a new take of that clip if its row changed.
+    """
     return Asking(
         root_run=root_run_of(run),
         run_limit_usd=default_limit_usd if config.max_usd is None else config.max_usd,
-        # Nothing is bought anew because an upstream asset changed by itself.
-        regenerate_stale=config.regenerate_stale and not is_automatic(run),
+        regenerate_changed=config.regenerate_changed
+        or (is_for_one and is_launched_by_a_person(run)),
         retry_failed=config.retry_failed,
     )
+
+
+def log_requested(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, requested: Sequence[Requested]
+) -> None:
+    """Say in the run's log what became of each clip, and what new takes of changed rows cost."""
+    for item in requested:
+        context.log.info(f"{item.request.name}: {item.detail}")
+    changed = [item for item in requested if item.state is RequestState.CHANGED]
+    if changed:
+        usd = sum(item.new_take_usd for item in changed)
+        names = ", ".join(item.request.name for item in changed)
+        context.log.warning(
+            f"{len(changed)} changed and keep the take they have: {names}. New takes would cost "
+            f"about {usd:.2f} USD; set regenerate_changed in the run config to buy them"
+        )
 
 
 def log_estimates(
@@ -103,6 +139,18 @@ def build_requests_asset(
     ask: AskFor,
     automation_condition: dg.AutomationCondition[Any] | None = None,
 ) -> dg.AssetsDefinition:
+    """The asset of the submissions of a dataset's clips, or of its remixes.
+
+    Arguments:
+        graph: names, partitions and the dataset.
+        key: `graph.clip_requests` or `graph.remix_requests`.
+        deps: what submissions are made from.
+        partitions_def: its partitions.
+        description: what the UI says of it.
+        ask: gives what the dataset asks for under a partition.
+        automation_condition: when clips are asked for without a person; None for never.
+    """
+
     @partitioned_asset(
         key=key,
         deps=deps,
@@ -114,7 +162,7 @@ def build_requests_asset(
         kinds={"runware"},
         description=description,
         dagster_type=dg.Nothing,
-        # A dry run has no output.
+        # A dry run has no output, and a range run logs the event of each partition itself.
         output_required=False,
     )
     def requests(
@@ -122,39 +170,43 @@ def build_requests_asset(
         config: RequestConfig,
         runware: RunwareResource,
         clip_storage: ClipStorageResource,
-    ) -> Iterator[dg.Output[None]]:
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        partitions = list(context.partition_keys)
         dataset = graph.load_dataset()
-        rows_changed = sync_rows(context, graph, dataset, set(context.partition_keys))
+        sync_rows(context, graph, dataset, set(partitions))
         failures: dict[str, str] = {}
         with runware.generator(clip_storage) as generator:
             asked = []
-            for partition in context.partition_keys:
+            for partition in partitions:
                 try:
                     asked.append(ask(dataset, partition, generator.ledger))
                 except (LookupError, ValueError) as error:
                     failures[partition] = str(error)
-            asking = asking_of(config, context.run, runware.run_limit_usd())
+            asking = asking_of(
+                config, context.run, runware.run_limit_usd(), is_for_one=len(partitions) == 1
+            )
             if config.dry_run:
                 log_estimates(context, graph, generator.estimate(asked, asking))
                 return
-            requested = generator.request(asked, asking)
-            add_post_counts(context, generator.client.posts)
-        failures |= {item.request.clip: item.detail for item in requested if not item.ok}
-        for item in requested:
-            context.log.info(f"{item.request.clip}: {item.detail}")
-        if failures:
-            for item in requested:
-                if item.ok:
-                    context.log_event(request_event(context.instance, graph, item))
-            raise failure_of(failures, done=len(requested) - len(failures), verb="requested")
-        versions = [request_data_version(item) for item in requested]
-        context.set_data_version(key, dg.DataVersion(content_hash(versions)))
-        if len(requested) == 1:
-            context.add_asset_metadata(request_metadata(requested[0]))
-        yield dg.Output(None)
-        if len(requested) > 1 or rows_changed:
-            log_exact_events(
-                context, [request_event(context.instance, graph, item) for item in requested]
+            if asked:
+                generator.bind()
+                graph.bind_dataset(generator.ledger)
+            try:
+                requested = generator.request(asked, asking)
+            finally:
+                add_post_counts(context, generator.client.posts)
+            log_requested(context, requested)
+            failures |= failure_reasons(requested)
+            events = request_events(
+                InputEvents(context.instance),
+                generator.ledger,
+                graph,
+                [item for item in requested if item.request.name not in failures],
             )
+        if failures:
+            for event in events:
+                context.log_event(event)
+            raise failure_of(failures, done=len(events), verb="requested")
+        yield from report_partitions(context, key, events)
 
     return requests

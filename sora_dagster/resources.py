@@ -9,11 +9,11 @@ from dagster_aws.s3 import S3Resource
 from pydantic import Field, field_validator
 
 from sora_dagster.generation.budget import parse_limit
-from sora_dagster.generation.collector import PollSettings
 from sora_dagster.generation.delivery import DeliverySetting
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.markers import WebhookAddress
-from sora_dagster.generation.overdue import Deadlines
+from sora_dagster.generation.missing_tasks import Deadlines
+from sora_dagster.generation.poll_schedule import PollSettings
 from sora_dagster.generation.sender import SendSettings
 from sora_dagster.generation.url_guard import parse_result_hosts, parse_result_networks
 from sora_dagster.runware.client import RunwareClient

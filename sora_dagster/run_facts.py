@@ -1,4 +1,4 @@
-"""What a run says of itself: who started it, and how many POSTs it made."""
+"""What is known of a run: who started it, what pays for it, and how many POSTs it made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ POLL_POSTS_TAG = "sora_dagster/poll_posts"
 OTHER_POSTS_TAG = "sora_dagster/other_posts"
 
 _BACKFILL_TAG = "dagster/backfill"
-_AUTOMATION_TAG = "dagster/from_automation_condition"
+# Runs with one of these tags were launched by Dagster, or by a retry of another run.
+_LAUNCHED_BY_DAGSTER_TAGS = (
+    _BACKFILL_TAG,
+    "dagster/schedule_name",
+    "dagster/sensor_name",
+    "dagster/from_automation_condition",
+    "dagster/auto_materialize",
+    "dagster/parent_run_id",
+    "dagster/root_run_id",
+    "dagster/retry_number",
+)
 
 
 def root_run_of(run: dg.DagsterRun) -> str:
@@ -19,9 +29,15 @@ def root_run_of(run: dg.DagsterRun) -> str:
     return run.tags.get(_BACKFILL_TAG) or run.root_run_id or run.run_id
 
 
-def is_automatic(run: dg.DagsterRun) -> bool:
-    """Whether an automation condition started the run, and nobody in person."""
-    return run.tags.get(_AUTOMATION_TAG) == "true"
+def is_of_a_backfill(run: dg.DagsterRun) -> bool:
+    """Whether the run belongs to a backfill."""
+    return _BACKFILL_TAG in run.tags
+
+
+def is_launched_by_a_person(run: dg.DagsterRun) -> bool:
+    """Whether no schedule, sensor, automation, backfill or retry launched the run."""
+    is_retry = run.parent_run_id is not None or run.root_run_id is not None
+    return not is_retry and not any(tag in run.tags for tag in _LAUNCHED_BY_DAGSTER_TAGS)
 
 
 def add_post_counts(

@@ -89,7 +89,7 @@ def build_generation_schedule(
                 " ".join(_account(pick, max_usd))
                 or f"all {len(dataset.clips)} clips of the dataset were asked for before"
             )
-        config = {"clip_ids": list(pick.clip_ids), "max_usd": max_usd, "regenerate_stale": False}
+        config = {"clip_ids": list(pick.clip_ids), "max_usd": max_usd, "regenerate_changed": False}
         return dg.RunRequest(
             run_config={"ops": {graph.name("request"): {"config": config}}},
             tags={"sora_dagster/clips": str(len(pick.clip_ids))},

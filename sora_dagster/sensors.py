@@ -3,30 +3,26 @@
 import base64
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from sora_dagster.dataset_sync import Row, is_logged, missing_partitions, rows_of
-from sora_dagster.generation.lease import is_live
+from sora_dagster.collect_runs import reason_to_wait
+from sora_dagster.dataset_sync import Row, missing_partitions, rows_of, unlogged_rows
+from sora_dagster.generation.clocks import StoreClock
+from sora_dagster.generation.due import DueReader, DueWork, uncollected_folders
 from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.markers import list_markers
 from sora_dagster.generation.prompts import DatasetError
 from sora_dagster.graph import VideoGraph
 from sora_dagster.resources import NO_STORAGE_ROOT, ClipStorageResource
 
 # A tick must end within 60 s; an event costs about 13 ms.
 _EVENTS_PER_TICK = 500
-# A run that has not taken the lease yet counts as alive only while it is young: one that died
-# without saying so must not keep the next from starting. It takes the lease soon after its start.
-_YOUNG_BEFORE_START = timedelta(minutes=3)
-_YOUNG_AFTER_START = timedelta(minutes=1)
-_BEFORE_START = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-]
+# Other code locations may collect a dataset of the same root; they have had their time by then.
+_UNCOLLECTED_AGE = timedelta(minutes=30)
+# Where a completion sensor names the datasets that it looks after.
+_DATASETS = "sora_dagster/datasets"
 
 
 def build_dataset_sensor(
@@ -66,17 +62,11 @@ def build_dataset_sensor(
             raise dg.Failure(description=str(error)) from error
         known = _read_cursor(context.cursor)
         rows = list(rows_of(graph, dataset))
-        changed: list[Row] = []
-        for row in rows:
-            name = _cursor_name(row.asset, row.partition)
-            if known.get(name) == row.data_version:
-                continue
-            if len(changed) >= _EVENTS_PER_TICK:
-                break
-            known[name] = row.data_version
-            if not is_logged(context.instance, row):
-                changed.append(row)
-        present = {_cursor_name(row.asset, row.partition) for row in rows}
+        new = [row for row in rows if known.get(_cursor_name(row)) != row.data_version]
+        new = new[:_EVENTS_PER_TICK]
+        known |= {_cursor_name(row): row.data_version for row in new}
+        changed: list[Row] = unlogged_rows(context.instance, new)
+        present = {_cursor_name(row) for row in rows}
         removed = sorted(set(known) - present)
         for name in removed:
             context.log.info(
@@ -103,6 +93,7 @@ def build_completion_sensor(
     graph: VideoGraph,
     collect_job: dg.JobDefinition,
     *,
+    boards: Sequence[str] = (),
     poll_after_seconds: float = 10.0,
     minimum_interval_seconds: int = 10,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
@@ -112,13 +103,15 @@ def build_completion_sensor(
     Arguments:
         graph: names and partitions.
         collect_job: the job to start.
+        boards: names of the storyboards whose shots the job collects too.
         poll_after_seconds: age of an outstanding clip at which it is polled for, marker or not;
             short where there is no webhook.
         minimum_interval_seconds: shortest time between two looks.
         default_status: whether it runs from the start.
 
-    A tick costs one listing where nothing is outstanding. While a run collects, which its lease in
-    the storage root tells, no other is started.
+    A tick costs two listings for each dataset if nothing is outstanding. While a live run collects
+    a dataset, no other is started for it. After a run that failed and got nothing done, the next
+    one is started 30 seconds later, and after each further failure twice as late, up to 30 minutes.
 
     Example:
         >>> graph = VideoGraph("prompts.yaml")
@@ -126,6 +119,7 @@ def build_completion_sensor(
         >>> build_completion_sensor(graph, build_collect_job(graph)).name
         'completion_sensor'
     """
+    datasets = (graph.dataset, *boards)
 
     @dg.sensor(
         name=graph.name("completion_sensor"),
@@ -133,55 +127,75 @@ def build_completion_sensor(
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
         job=collect_job,
+        metadata={_DATASETS: dg.MetadataValue.json(list(datasets))},
     )
     def completion_sensor(
         context: dg.SensorEvaluationContext, clip_storage: ClipStorageResource
-    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    ) -> dg.RunRequest | dg.SkipReason:
         if not clip_storage.url:
-            yield dg.SkipReason(NO_STORAGE_ROOT)
-            return
+            return dg.SkipReason(NO_STORAGE_ROOT)
         ledger = Ledger(clip_storage.root())
-        pending = ledger.pending()
-        markers = list(list_markers(ledger.root))
-        if not pending and not markers:
-            yield dg.SkipReason("no clip is outstanding")
-            return
-        if is_live(ledger):
-            yield dg.SkipReason(f"{len(pending)} clips are outstanding, and a run collects them")
-            return
-        if _is_about_to_collect(context.instance, collect_job.name):
-            yield dg.SkipReason("a collecting run is about to start")
-            return
-        if not markers:
-            age = (ledger.root.store_time() - min(pending.values())).total_seconds()
-            if age < poll_after_seconds:
-                yield dg.SkipReason(
-                    f"{len(pending)} clips are outstanding, the oldest for {age:.0f} s; they are "
-                    f"polled for after {poll_after_seconds:.0f} s"
-                )
-                return
-        context.log.info(f"{len(pending)} clips are outstanding, {len(markers)} markers arrived")
-        yield dg.RunRequest()
+        store_time = StoreClock(ledger.root.store_time)
+        reader = DueReader(
+            ledger, datasets, poll_after_seconds=poll_after_seconds, store_time=store_time
+        )
+        work = reader.look(int(context.cursor or 0))
+        # A cursor is written only if it changed: each one is a write to Dagster's database.
+        if str(work.next_read) != (context.cursor or "0"):
+            context.update_cursor(str(work.next_read))
+        if not work.is_due:
+            return dg.SkipReason(_why_nothing_is_due(work, poll_after_seconds))
+        wait = reason_to_wait(context.instance, collect_job.name, now=datetime.now(UTC))
+        if wait is not None:
+            return dg.SkipReason(f"{work.outstanding} clips are outstanding; {wait}")
+        context.log.info(
+            f"{work.outstanding} clips are outstanding, {work.markers} markers arrived, the "
+            f"remixes of {work.remixes} clips are to be asked for"
+        )
+        for folder in uncollected_folders(
+            ledger,
+            _datasets_collected_here(context, datasets),
+            age=_UNCOLLECTED_AGE,
+            store_time=store_time,
+        ):
+            context.log.warning(
+                f"{ledger.root.uri(folder)} holds outstanding clips of a dataset or storyboard "
+                f"that no sensor of this code location collects. If no other code location does, "
+                f"name the storyboard in `boards` of build_collect_job and "
+                f"build_completion_sensor, or build both for that dataset"
+            )
+        return dg.RunRequest()
 
     return completion_sensor
 
 
-def _is_about_to_collect(instance: dg.DagsterInstance, job_name: str) -> bool:
-    """Whether a collecting run was launched that has not taken the lease yet."""
-    now = datetime.now(UTC)
-    return any(
-        instance.get_run_records(
-            dg.RunsFilter(job_name=job_name, statuses=statuses, created_after=now - young), limit=1
-        )
-        for statuses, young in (
-            (_BEFORE_START, _YOUNG_BEFORE_START),
-            ([dg.DagsterRunStatus.STARTED], _YOUNG_AFTER_START),
-        )
+def _why_nothing_is_due(work: DueWork, poll_after_seconds: float) -> str:
+    if work.is_idle:
+        return "no clip is outstanding"
+    count = f"{work.outstanding} clips are outstanding"
+    if work.collected:
+        return f"{count}, and a run collects {', '.join(work.collected)}"
+    return (
+        f"{count}, the oldest for {work.oldest_seconds or 0.0:.0f} s; they are polled for after "
+        f"{poll_after_seconds:.0f} s, or, if they are slow or claimed by another run, later"
     )
 
 
-def _cursor_name(asset: dg.AssetKey, partition: str) -> str:
-    return f"{asset.to_user_string()}/{partition}"
+def _datasets_collected_here(
+    context: dg.SensorEvaluationContext, own: Sequence[str]
+) -> tuple[str, ...]:
+    """Names of all datasets that sensors of the same code location look after."""
+    found = list(own)
+    repository = context.repository_def
+    for sensor in () if repository is None else repository.sensor_defs:
+        datasets = sensor.metadata.get(_DATASETS)
+        if isinstance(datasets, dg.JsonMetadataValue) and isinstance(datasets.data, list):
+            found += [str(name) for name in datasets.data]
+    return tuple(dict.fromkeys(found))
+
+
+def _cursor_name(row: Row) -> str:
+    return f"{row.asset.to_user_string()}/{row.partition}"
 
 
 def _read_cursor(cursor: str | None) -> dict[str, str]:

@@ -1,17 +1,20 @@
-"""The viewer: shows people the stored clips, the gallery and the reports in their browsers.
+"""The viewer: shows people the stored clips, the galleries and the reports in their browsers.
 
 It serves the few folders of the storage root that are made to be looked at, read-only. Where the
 store can sign addresses, a video is sent by the store itself, at an address that is made when it is
-asked for and soon ends. It knows no users: keep it on loopback, or behind your own proxy.
+asked for and soon ends. It has no authentication: run it on loopback or behind a proxy.
 """
 
 from __future__ import annotations
 
+import html
 import mimetypes
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import quote
 
+from sora_dagster.generation.layout import CLIPS_FOLDER, GALLERY_FOLDER, REPORTS_FOLDER
 from sora_dagster.serving import serve_app
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
 
@@ -20,8 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-SHOWN_FOLDERS = ("clips", "gallery", "reports")
-GALLERY_PATH = "/gallery/index.html"
+SHOWN_FOLDERS = (CLIPS_FOLDER, GALLERY_FOLDER, REPORTS_FOLDER)
 _SIGNED_SECONDS = 3600
 _CHUNK_BYTES = 1 << 20
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -31,11 +33,18 @@ _PAGE = "text/html; charset=utf-8"
 def create_app(root: StorageRoot) -> Starlette:
     """The viewer as an ASGI app: ``GET /<key>`` for what lies below the shown folders.
 
+    ``GET /`` leads to the gallery, or lists the galleries if several datasets have one.
+
     Arguments:
         root: the storage root.
     """
     from starlette.applications import Starlette
-    from starlette.responses import PlainTextResponse, RedirectResponse, StreamingResponse
+    from starlette.responses import (
+        HTMLResponse,
+        PlainTextResponse,
+        RedirectResponse,
+        StreamingResponse,
+    )
     from starlette.routing import Route
 
     def show(request: Request) -> Response:
@@ -46,7 +55,7 @@ def create_app(root: StorageRoot) -> Starlette:
         try:
             info = root.info(key)
             if info is None:
-                return PlainTextResponse(_absent(key), status_code=404)
+                return PlainTextResponse(f"there is no {key}", status_code=404)
             kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
             if root.can_presign and kind.startswith(("video/", "image/")):
                 signed = root.presign("GET", key, _SIGNED_SECONDS)
@@ -75,12 +84,24 @@ def create_app(root: StorageRoot) -> Starlette:
                 headers=headers,
             )
         except ObjectMissingError:
-            return PlainTextResponse(_absent(key), status_code=404)
+            return PlainTextResponse(f"there is no {key}", status_code=404)
         except StorageError as error:
             return PlainTextResponse(str(error), status_code=503)
 
     def front(_request: Request) -> Response:
-        return RedirectResponse(GALLERY_PATH, status_code=307)
+        try:
+            names = root.folders(GALLERY_FOLDER)
+        except StorageError as error:
+            return PlainTextResponse(str(error), status_code=503)
+        if not names:
+            return PlainTextResponse(
+                "There is no gallery yet. Materialize the asset gallery, then reload this page.",
+                status_code=404,
+            )
+        headers = {"Cache-Control": "no-cache"}
+        if len(names) == 1:
+            return RedirectResponse(_gallery_path(names[0]), status_code=307, headers=headers)
+        return HTMLResponse(_list_of_galleries(names), headers=headers)
 
     return Starlette(
         routes=[
@@ -128,10 +149,20 @@ def requested_range(header: str | None, size_bytes: int) -> tuple[int, int] | No
     return start, max(start, min(size_bytes, int(last) + 1 if last else size_bytes))
 
 
-def _absent(key: str) -> str:
-    if f"/{key}" == GALLERY_PATH:
-        return "There is no gallery yet: materialize the asset gallery, then load this page anew."
-    return f"there is no {key}"
+def _gallery_path(name: str) -> str:
+    return f"/{GALLERY_FOLDER}/{quote(name)}/index.html"
+
+
+def _list_of_galleries(names: Sequence[str]) -> str:
+    links = "\n".join(
+        f'<li><a href="{_gallery_path(name)}">{html.escape(name)}</a></li>' for name in names
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Galleries</title>'
+        "<style>body{font:1rem/1.6 system-ui,sans-serif;margin:3rem auto;max-width:40rem;"
+        "padding:0 1rem}</style></head>\n"
+        f"<body><h1>Galleries</h1>\n<ul>\n{links}\n</ul></body></html>\n"
+    )
 
 
 def _bytes_of(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:

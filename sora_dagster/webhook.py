@@ -13,14 +13,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sora_dagster.generation import layout
+from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.markers import (
+    DATASET_PARAMETER,
     MAX_MARKER_BYTES,
     SIGNATURE_PARAMETER,
     TASK_PARAMETER,
     drop_marker,
-    list_markers,
+    markers_of,
     signature_is_valid,
 )
+from sora_dagster.generation.record_format import UnreadableRecordError
 from sora_dagster.serving import serve_app
 from sora_dagster.storage import StorageError, StorageRoot
 
@@ -29,8 +32,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-# A task has at most 4 results, each delivered once or, after a lost answer, again with the same
-# body (which is the same marker): more different bodies than this for one task are not Runware's.
+# A task has at most 4 results. Each is delivered once, or again with the same body, which is the
+# same marker: Runware never sends more different bodies than this for one task.
 MAX_MARKERS_PER_TASK = 8
 
 _TASK_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -47,10 +50,13 @@ def create_app(
         secret: the secret that webhook addresses are signed with.
         max_body_bytes: longest body that is read.
 
-    A call is answered 204 only when its marker is written, or its task was over before, so that
-    Runware sends again what was not kept. 403: not signed by us; 404: not a task that was sent;
+    A call is answered 204 only when its marker is written, or its task already has a video, so
+    that Runware sends again what was not kept. The marker of a task that ended without a video is
+    kept: it has the task polled once more. 403: not signed by us; 404: not a task that was sent;
     413: too long; 400: not JSON; 429: too many different bodies for one task; 503: the storage
     root failed.
+
+    The cost of a call does not depend on how many markers are waiting.
     """
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
@@ -63,27 +69,41 @@ def create_app(
     def refusal(status: int, reason: str) -> Response:
         return JSONResponse({"error": reason}, status_code=status)
 
-    def accept(task_uuid: str, body: bytes) -> Response:
+    ledger = Ledger(root)
+
+    def has_video(task_uuid: str) -> bool:
+        # Nearly every call is about a task that has no outcome yet: one look answers those.
+        if not root.exists(layout.task_key(task_uuid, "outcome-0")):
+            return False
+        try:
+            outcome = ledger.outcome(task_uuid)
+        except UnreadableRecordError as error:
+            # The marker does no harm, and the collection reports the damaged record.
+            _log.warning("the marker of task %s is kept: %s", task_uuid, error)
+            return False
+        return outcome is not None and outcome.has_videos
+
+    def accept(dataset: str, task_uuid: str, body: bytes) -> Response:
         try:
             if not root.exists(layout.task_key(task_uuid, "sent-1")):
                 return refusal(404, "no such task was sent")
-            if root.exists(layout.task_key(task_uuid, "outcome")):
-                # Everything it could tell is already kept; a refusal would only make it come again.
+            if has_video(task_uuid):
+                # Everything it could report is stored; a refusal would only make it come again.
                 return Response(status_code=204)
-            markers = [marker for marker in list_markers(root) if marker.task_uuid == task_uuid]
-            if len(markers) >= MAX_MARKERS_PER_TASK:
+            if len(markers_of(root, dataset, task_uuid)) >= MAX_MARKERS_PER_TASK:
                 return refusal(429, "too many markers for this task")
-            drop_marker(root, task_uuid, body)
+            drop_marker(root, dataset, task_uuid, body)
         except StorageError as error:
             _log.error("a webhook for task %s could not be kept: %s", task_uuid, error)
             return refusal(503, "the storage root cannot be written; send again")
         return Response(status_code=204)
 
     async def receive(request: Request) -> Response:
+        dataset = request.query_params.get(DATASET_PARAMETER, "")
         task_uuid = request.query_params.get(TASK_PARAMETER, "").lower()
         signature = request.query_params.get(SIGNATURE_PARAMETER, "")
         if not _TASK_UUID.fullmatch(task_uuid) or not signature_is_valid(
-            secret, task_uuid, signature
+            secret, dataset, task_uuid, signature
         ):
             return refusal(403, "the address is not signed by this installation")
         body = bytearray()
@@ -93,9 +113,10 @@ def create_app(
                 return refusal(413, f"the body is longer than {max_body_bytes} bytes")
         try:
             json.loads(body)
-        except ValueError:
+        # Brackets nested thousands deep are within the limit of bytes, and too deep to parse.
+        except (ValueError, RecursionError):
             return refusal(400, "the body is not JSON")
-        return await run_in_threadpool(accept, task_uuid, bytes(body))
+        return await run_in_threadpool(accept, dataset, task_uuid, bytes(body))
 
     async def health(_request: Request) -> Response:
         try:

@@ -14,15 +14,15 @@ import numpy as np
 from av.video.stream import VideoStream
 from PIL import Image
 
+from sora_dagster.generation.layout import gallery_key
 from sora_dagster.reports.gallery_page import (
-    GALLERY_KEY,
     GalleryEntry,
     GalleryVideo,
     render_gallery,
 )
 
 FIRST_DAY = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
-VIDEO_HREF = "../video.webm"
+VIDEO_HREF = "../../video.webm"
 CODECS = {"mp4": "libx264", "webm": "libvpx-vp9"}
 
 
@@ -83,7 +83,7 @@ def many_entries(count: int) -> list[GalleryEntry]:
 
 def write_gallery(root: Path, entries: Sequence[GalleryEntry], *, wasted_usd: float = 0.0) -> str:
     """Lay the page and its entries' video into a storage root; gives the page's address."""
-    path = root / GALLERY_KEY
+    path = root / gallery_key("default")
     path.parent.mkdir(parents=True, exist_ok=True)
     page = render_gallery(
         entries, title="Test gallery", generated_at=FIRST_DAY, wasted_usd=wasted_usd

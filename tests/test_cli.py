@@ -193,13 +193,19 @@ def test_every_command_says_what_it_does(folder: Path) -> None:
 def test_resolving_needs_a_decision(folder: Path) -> None:
     result = run(folder, "resolve", "fox")
     assert result.returncode == 2
-    assert "--resend or --give-up" in result.stderr
+    assert "--resend, --retry or --give-up" in result.stderr
 
 
 def test_resolving_a_clip_that_was_never_asked_for_is_said(folder: Path) -> None:
     result = run(folder, "resolve", "fox", "--give-up", "--storage=clips")
     assert result.returncode == 1
     assert "never asked for" in result.stderr
+
+
+def test_retrying_a_clip_that_was_not_set_aside_is_said(folder: Path) -> None:
+    result = run(folder, "resolve", "fox", "--retry", "--storage=clips")
+    assert result.returncode == 1
+    assert "clips/fox was not set aside" in result.stderr
 
 
 def test_a_link_plays_a_stored_clip(folder: Path, sandbox: Sandbox) -> None:

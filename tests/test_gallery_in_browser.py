@@ -97,7 +97,7 @@ def root_of_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             entry("mp4", videos=both[:1], poster_href=poster_href),
             entry("webm", videos=both[1:], poster_href=poster_href),
             entry("both", videos=both, poster_href=poster_href),
-            entry("gone", href="../nowhere.mp4"),
+            entry("gone", href="../../nowhere.mp4"),
         ],
     )
     return root
@@ -105,7 +105,7 @@ def root_of_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def videos(root_of_videos: Path) -> str:
-    return (root_of_videos / "gallery/index.html").as_uri()
+    return (root_of_videos / "gallery/default/index.html").as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +313,7 @@ def test_over_http_only_the_opened_video_is_loaded(browser: Browser, root_of_vid
     with serving(app) as address, opened(browser, "about:blank") as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url.removeprefix(address)))
-        page.goto(f"{address}/gallery/index.html")
+        page.goto(f"{address}/gallery/default/index.html")
         expect(card(page, "webm").locator("img")).to_have_js_property("complete", True)
         assert not [path for path in asked if path.endswith((".mp4", ".webm"))]
         card(page, "webm").click()
@@ -350,7 +350,7 @@ def test_space_pauses(browser: Browser, videos: str) -> None:
 
 
 def test_a_video_that_is_gone_is_said_to_be(browser: Browser, root_of_videos: Path) -> None:
-    url = (root_of_videos / "gallery/index.html").as_uri()
+    url = (root_of_videos / "gallery/default/index.html").as_uri()
     context = browser.new_context()
     page = context.new_page()
     page.goto(url)

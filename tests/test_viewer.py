@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from sora_dagster.generation.layout import gallery_key
 from sora_dagster.storage import StorageRoot
 from sora_dagster.viewer import create_app
 from tests.http_server import serving
@@ -18,7 +20,7 @@ KEY = "clips/clips/paper-boat/take-1/abc.mp4"
 @pytest.fixture
 def viewer(root: StorageRoot) -> Iterator[str]:
     root.write(KEY, VIDEO)
-    root.write("gallery/index.html", b"<!doctype html><p>all clips")
+    root.write("gallery/default/index.html", b"<!doctype html><p>all clips")
     root.write("slots/clips/paper-boat/take-1/attempt-1.json", b"{}")
     with serving(create_app(root)) as url:
         yield url
@@ -60,16 +62,27 @@ def test_several_ranges_are_answered_with_the_whole(viewer: str) -> None:
 
 def test_the_front_is_the_gallery(viewer: str) -> None:
     response = httpx.get(viewer, follow_redirects=True)
-    assert response.url.path == "/gallery/index.html"
+    assert response.url.path == "/gallery/default/index.html"
     assert response.headers["Content-Type"].startswith("text/html")
     assert "all clips" in response.text
+
+
+def test_the_front_lists_the_galleries_of_several_datasets(viewer: str, root: StorageRoot) -> None:
+    root.write(gallery_key("Trailers & Co"), b"<!doctype html><p>trailers")
+    response = httpx.get(viewer)
+    assert response.status_code == 200
+    links = re.findall(r'href="([^"]+)"', response.text)
+    assert [httpx.get(f"{viewer}{link}").text for link in links] == [
+        "<!doctype html><p>trailers",
+        "<!doctype html><p>all clips",
+    ]
 
 
 def test_where_there_is_no_gallery_yet_it_says_how_to_get_one(root: StorageRoot) -> None:
     with serving(create_app(root)) as url:
         response = httpx.get(url, follow_redirects=True)
     assert response.status_code == 404
-    assert "materialize the asset gallery" in response.text
+    assert "Materialize the asset gallery" in response.text
 
 
 @pytest.mark.parametrize(
@@ -95,10 +108,10 @@ def test_it_changes_nothing(viewer: str) -> None:
 def test_from_a_bucket_the_store_itself_sends_the_video(s3_url: str) -> None:
     root = StorageRoot(s3_url)
     root.write(KEY, VIDEO)
-    root.write("gallery/index.html", b"<p>all clips")
+    root.write("gallery/default/index.html", b"<p>all clips")
     with serving(create_app(root)) as url:
         answer = httpx.get(f"{url}/{KEY}")
         assert answer.status_code == 307
         assert "X-Amz-Expires=3600" in answer.headers["Location"]
         assert httpx.get(answer.headers["Location"]).content == VIDEO
-        assert httpx.get(f"{url}/gallery/index.html").text == "<p>all clips"
+        assert httpx.get(f"{url}/gallery/default/index.html").text == "<p>all clips"

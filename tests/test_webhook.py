@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
 
+from sora_dagster.generation import layout
 from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.markers import WebhookAddress, list_markers
-from sora_dagster.generation.records import OutcomeRecord
+from sora_dagster.generation.markers import (
+    WebhookAddress,
+    drop_marker,
+    markers_of,
+    tasks_with_markers,
+)
+from sora_dagster.generation.records import OutcomeRecord, OutcomeState, ReopenedRecord
 from sora_dagster.storage import StorageError, StorageRoot
 from sora_dagster.webhook import MAX_MARKERS_PER_TASK, create_app
+from tests.generation.large_roots import CountingRoot
 from tests.http_server import serving
 
 SECRET = "a secret of more than thirty-two characters"
+DATASET = "trailers"
+OTHER_TASK = "00000000-0000-4000-8000-000000000000"
 
 
 @dataclass
@@ -26,17 +37,22 @@ class Receiver:
 
     @property
     def address(self) -> str:
-        return WebhookAddress(f"{self.url}/runware", SECRET).for_task(self.task_uuid)
+        return WebhookAddress(f"{self.url}/runware", SECRET).for_task(DATASET, self.task_uuid)
 
-    def markers(self) -> list[str]:
-        return [marker.task_uuid for marker in list_markers(self.root)]
+    def markers(self, dataset: str = DATASET) -> list[str]:
+        return [marker.task_uuid for marker in tasks_with_markers(self.root, dataset)]
+
+
+def settle(ledger: Ledger, task_uuid: str, state: OutcomeState, *, reopening: int = 0) -> None:
+    outcome = OutcomeRecord(state=state, cost_usd=1, at=ledger.clock(), nonce=ledger.new_nonce())
+    ledger.settle(task_uuid, outcome, reopening=reopening)
 
 
 @pytest.fixture
 def receiver(ledger: Ledger) -> Iterator[Receiver]:
     task_uuid = ledger.task_uuid("clips", "fox", 1, 1)
     ledger.take_right_to_send(task_uuid)
-    with serving(create_app(ledger.root, SECRET, max_body_bytes=1000)) as url:
+    with serving(create_app(ledger.root, SECRET, max_body_bytes=60_000)) as url:
         yield Receiver(url, ledger.root, task_uuid)
 
 
@@ -58,7 +74,7 @@ def test_each_result_of_a_task_has_a_marker(receiver: Receiver) -> None:
     assert len(receiver.markers()) == 4
 
 
-@pytest.mark.parametrize("change", ["signature=0", "signature=", "task=x"])
+@pytest.mark.parametrize("change", ["signature=0", "signature=", "task=x", "dataset=clips"])
 def test_a_call_that_is_not_signed_is_refused(receiver: Receiver, change: str) -> None:
     name = change.partition("=")[0]
     url = httpx.URL(receiver.address).copy_set_param(name, change.partition("=")[2])
@@ -67,36 +83,90 @@ def test_a_call_that_is_not_signed_is_refused(receiver: Receiver, change: str) -
 
 
 def test_the_signature_of_one_task_is_not_anothers(receiver: Receiver) -> None:
-    other = "00000000-0000-4000-8000-000000000000"
-    url = httpx.URL(receiver.address).copy_set_param("task", other)
+    url = httpx.URL(receiver.address).copy_set_param("task", OTHER_TASK)
     assert httpx.post(url, json={}).status_code == 403
 
 
 def test_a_task_that_was_never_sent_is_refused(receiver: Receiver) -> None:
-    other = "00000000-0000-4000-8000-000000000000"
-    url = WebhookAddress(f"{receiver.url}/runware", SECRET).for_task(other)
+    url = WebhookAddress(f"{receiver.url}/runware", SECRET).for_task(DATASET, OTHER_TASK)
     assert httpx.post(url, json={}).status_code == 404
     assert receiver.markers() == []
 
 
-def test_a_call_about_a_task_that_is_over_is_taken_and_not_kept(
-    receiver: Receiver, ledger: Ledger
+@pytest.mark.parametrize("state", ["done", "partial"])
+def test_a_call_about_a_task_that_has_a_video_is_taken_and_not_kept(
+    receiver: Receiver, ledger: Ledger, state: OutcomeState
 ) -> None:
-    ledger.settle(
-        receiver.task_uuid,
-        OutcomeRecord(state="done", cost_usd=1, at=ledger.clock(), nonce=ledger.new_nonce()),
-    )
+    settle(ledger, receiver.task_uuid, state)
     assert httpx.post(receiver.address, json={}).status_code == 204
     assert receiver.markers() == []
 
 
+@pytest.mark.parametrize("state", ["failed", "lost", "unsure"])
+def test_the_marker_of_a_task_that_ended_without_a_video_is_kept(
+    receiver: Receiver, ledger: Ledger, state: OutcomeState
+) -> None:
+    settle(ledger, receiver.task_uuid, state)
+    assert httpx.post(receiver.address, json={}).status_code == 204
+    assert receiver.markers() == [receiver.task_uuid]
+
+
+def test_a_reopened_task_takes_markers_until_it_has_a_video(
+    receiver: Receiver, ledger: Ledger
+) -> None:
+    settle(ledger, receiver.task_uuid, "lost")
+    key = layout.task_key(receiver.task_uuid, "reopened-1")
+    ledger.root.create(key, ReopenedRecord(at=ledger.clock(), nonce="1").to_json())
+    assert httpx.post(receiver.address, json={"first": 1}).status_code == 204
+    assert len(receiver.markers()) == 1
+    settle(ledger, receiver.task_uuid, "done", reopening=1)
+    assert httpx.post(receiver.address, json={"second": 2}).status_code == 204
+    assert len(receiver.markers()) == 1
+
+
+def test_a_damaged_outcome_does_not_keep_a_marker_away(receiver: Receiver) -> None:
+    receiver.root.write(layout.task_key(receiver.task_uuid, "outcome-0"), b"{")
+    assert httpx.post(receiver.address, json={}).status_code == 204
+    assert receiver.markers() == [receiver.task_uuid]
+
+
+def test_a_dataset_sees_no_markers_of_another(receiver: Receiver) -> None:
+    assert httpx.post(receiver.address, json={}).status_code == 204
+    drop_marker(receiver.root, "Trailers", OTHER_TASK, b"{}")
+    assert receiver.markers("trailers") == [receiver.task_uuid]
+    assert receiver.markers("Trailers") == [OTHER_TASK]
+    assert receiver.markers("trailer") == []
+
+
+def test_a_call_lists_the_markers_of_its_task_only(tmp_path: Path) -> None:
+    root = CountingRoot(str(tmp_path))
+    tasks = [str(UUID(int=number, version=4)) for number in range(20)]
+    for task_uuid in tasks:
+        drop_marker(root, DATASET, task_uuid, b"{}")
+    Ledger(root).take_right_to_send(tasks[7])
+    root.counts.clear()
+    with serving(create_app(root, SECRET)) as url:
+        address = WebhookAddress(f"{url}/runware", SECRET).for_task(DATASET, tasks[7])
+        assert httpx.post(address, json={"n": 2}).status_code == 204
+    assert root.counts["list"] == root.counts["listed"] == 1
+    assert len(markers_of(root, DATASET, tasks[7])) == 2
+
+
 def test_a_body_that_is_too_long_is_refused(receiver: Receiver) -> None:
-    assert httpx.post(receiver.address, content=b'"' + b"x" * 2000 + b'"').status_code == 413
+    assert httpx.post(receiver.address, content=b'"' + b"x" * 60_000 + b'"').status_code == 413
     assert receiver.markers() == []
 
 
-def test_a_body_that_is_not_json_is_refused(receiver: Receiver) -> None:
-    assert httpx.post(receiver.address, content=b"<xml>").status_code == 400
+@pytest.mark.parametrize("body", [b"<xml>", b"", b"\xff", b'{"n": ' + b"9" * 5000 + b"}"])
+def test_a_body_that_is_not_json_is_refused(receiver: Receiver, body: bytes) -> None:
+    assert httpx.post(receiver.address, content=body).status_code == 400
+    assert receiver.markers() == []
+
+
+def test_a_body_that_is_nested_too_deep_is_refused(receiver: Receiver) -> None:
+    body = b"[" * 30_000 + b"]" * 30_000
+    assert httpx.post(receiver.address, content=body).status_code == 400
+    assert receiver.markers() == []
 
 
 def test_a_task_has_a_bounded_number_of_markers(receiver: Receiver) -> None:
@@ -142,3 +212,12 @@ def test_an_address_that_runware_cannot_call_is_refused(url: str) -> None:
 
 def test_the_secret_does_not_show() -> None:
     assert SECRET not in repr(WebhookAddress("https://hooks.example.com/x", SECRET))
+
+
+def test_dataset_and_task_are_signed_apart() -> None:
+    address = WebhookAddress("https://hooks.example.com/x", SECRET)
+    signatures = {
+        httpx.URL(address.for_task(dataset, OTHER_TASK)).params["signature"]
+        for dataset in ("", "a", "A", "a\0", "a b", "ä")
+    }
+    assert len(signatures) == 6

@@ -12,16 +12,15 @@ from pydantic import Field
 from sora_dagster.boards.estimate import estimate_board
 from sora_dagster.boards.run import BoardLimits, BoardRun, ShotEnd
 from sora_dagster.checks import RunChecks, check_specs
-from sora_dagster.events import clip_event, failure_event, row_data_version
+from sora_dagster.clip_reports import ClipReporter
+from sora_dagster.events import failure_event, row_data_version
 from sora_dagster.generation.clip_checks import ClipChecks
 from sora_dagster.generation.dataset.boards import Board, Shot, load_board
 from sora_dagster.generation.dataset.problems import DatasetError
-from sora_dagster.generation.generator import Generator
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.partition_runs import failure_of
+from sora_dagster.partition_runs import exact_result, failure_of, is_used_later
 from sora_dagster.request_assets import RequestConfig, asking_of, log_estimates
 from sora_dagster.resources import ClipStorageResource, RunwareResource
-from sora_dagster.run_facts import add_post_counts
+from sora_dagster.run_facts import add_post_counts, is_of_a_backfill
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.video_assets import CLIP_IO_MANAGER_KEY
 
@@ -64,22 +63,22 @@ def build_storyboard_assets(
         path: the storyboard, a YAML file; see
             :func:`sora_dagster.generation.dataset.boards.load_board`. It is read now, since its
             shots are what is defined.
-        catalogue: the models that shots may use; Sora 2 Pro and Sora 2 where not given.
-        checks: what stored shots are held to; see :func:`build_clip_checks`. Where `collect_clips`
-            finishes a shot, its graph's checks are made.
-        group_name: asset group of the shots; the board's name where not given.
+        catalogue: the models that shots may use; default: Sora 2 Pro and Sora 2.
+        checks: what stored shots are held to; see :func:`build_clip_checks`. If `collect_clips`
+            finishes a shot, the checks of its dataset are made.
+        group_name: asset group of the shots; default: the board's name.
         owners: owners of the shots, as Dagster has them.
 
     A run asks for the chosen shots, level by level, and stores each as it is finished; parents that
     are not chosen come from storage. Asking for what is stored is free. A shot is stale when its
-    prompt or settings have changed, or its parent has a new take, and nothing makes it anew until
-    it is materialized.
+    prompt or settings have changed, or its parent has a new take. A new take of it is bought by a
+    run of that one shot that a person launched, or with `regenerate_changed`.
 
     The shots need the resources `runware` and `clip_storage`, and an IO manager `clip_io_manager`,
     by which assets downstream load them.
 
     Raises:
-        DatasetError: where the file is wrong; it names all its problems.
+        DatasetError: if the file is wrong; it names all its problems.
 
     Example:
         >>> board = build_storyboard_assets("examples/boards/mangrove.yaml")
@@ -92,8 +91,8 @@ def build_storyboard_assets(
     outs = {
         shot.id: dg.AssetOut(
             key=keys[shot.id],
-            # A shot is stored when its materialization is told; there is nothing to hand over. The
-            # IO manager is for those who load it.
+            # A shot is stored before its materialization is logged, so there is nothing to hand
+            # over. The IO manager is for assets that load it.
             dagster_type=dg.Nothing,
             io_manager_key=CLIP_IO_MANAGER_KEY,
             is_required=False,
@@ -125,20 +124,18 @@ def build_storyboard_assets(
         runware: RunwareResource,
         clip_storage: ClipStorageResource,
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        run_checks = RunChecks(context, checks, catalogue)
         if not context.selected_asset_keys:
-            ledger = Ledger(clip_storage.root())
-            for key in dict.fromkeys(
-                check.asset_key for check in context.selected_asset_check_keys
-            ):
-                run_checks.judge_stored(ledger, key.to_user_string(), [key.path[-1]])
+            _evaluate_checks(context, checks, catalogue, clip_storage)
             return
         chosen = [shot.id for shot in board.shots if keys[shot.id] in context.selected_asset_keys]
-        asking = asking_of(config, context.run, runware.run_limit_usd())
+        asking = asking_of(
+            config, context.run, runware.run_limit_usd(), is_for_one=len(chosen) == 1
+        )
         with runware.generator(clip_storage) as generator:
             if config.dry_run:
                 log_estimates(context, None, list(estimate_board(generator, board, chosen, asking)))
                 return
+            root = generator.ledger.root
             run = BoardRun(
                 generator,
                 board,
@@ -149,14 +146,21 @@ def build_storyboard_assets(
                     linger_seconds=config.remix_linger_seconds,
                     parallel_clips=config.parallel_clips,
                 ),
+                holder=context.run.run_id,
                 on_progress=context.log.info,
                 on_warning=context.log.warning,
-                blocked=lambda manifest: checks.reason_to_block(
-                    manifest, catalogue, generator.ledger.root
-                ),
+                blocked=lambda manifest: checks.reason_to_block(manifest, catalogue, root),
+            )
+            reporter = ClipReporter(
+                context,
+                None,
+                root,
+                checks=checks,
+                catalogue=catalogue,
+                reports_elsewhere=is_used_later(context) or is_of_a_backfill(context.run),
             )
             try:
-                yield from _results(context, board, generator, run.ends(), run_checks)
+                yield from _results(context, board, run.ends(), reporter)
             finally:
                 add_post_counts(context, generator.client.posts)
 
@@ -166,7 +170,7 @@ def build_storyboard_assets(
 def build_board_or_problem(
     path: str | Path, catalogue: Catalogue, checks: ClipChecks
 ) -> dg.AssetsDefinition:
-    """A storyboard's shots; or where it cannot be read, one asset that says what is wrong.
+    """A storyboard's shots; or if it cannot be read, one asset that says what is wrong.
 
     For code locations that hold more than the board: one that does not load neither asks for
     clips nor stores those that are paid for.
@@ -197,35 +201,39 @@ def build_board_or_problem(
 def _results(
     context: dg.AssetExecutionContext,
     board: Board,
-    generator: Generator,
     ends: Iterator[ShotEnd],
-    run_checks: RunChecks,
+    reporter: ClipReporter,
 ) -> Iterator[dg.MaterializeResult[Any]]:
-    """Tell Dagster of each shot as it ends, and in the end of all that failed."""
-    root = generator.ledger.root
+    """Report each shot to Dagster as it ends, and at the end all that failed."""
     failures: dict[str, str] = {}
-    stored = 0
     for end in ends:
-        key = dg.AssetKey([board.name, end.shot.id])
-        if end.failure is not None:
+        if end.ended is not None:
+            for event in reporter.events([end.ended]):
+                yield exact_result(event)
+        elif end.failure is not None:
+            key = dg.AssetKey([board.name, end.shot.id])
             failures[key.to_user_string()] = end.failure
             context.log.error(f"{key.to_user_string()}: {end.failure}")
-            context.log_event(failure_event(key, None, end.failure, end.finished, end.error))
-        if end.manifest is not None:
-            stored += 1
-            event = clip_event(context.instance, None, end.manifest, root)
-            yield dg.MaterializeResult(
-                asset_key=key,
-                metadata=event.metadata,
-                data_version=dg.DataVersion(end.manifest.content_hash),
-                # What the video was made from, which need not be the newest.
-                tags=event.tags,
-            )
-            run_checks.judge(end.manifest, root)
-    failures |= run_checks.blocked
+            context.log_event(failure_event(key, None, end.failure, end.last, end.error))
+    failures |= reporter.failures | reporter.blocked
     if failures:
-        # Dagster takes a chosen asset that is never told of for a success.
-        raise failure_of(failures, done=stored, verb="stored")
+        # Dagster takes a chosen asset without an event for a success.
+        raise failure_of(failures, done=len(reporter.stored), verb="stored")
+
+
+def _evaluate_checks(
+    context: dg.AssetExecutionContext,
+    checks: ClipChecks,
+    catalogue: Catalogue,
+    clip_storage: ClipStorageResource,
+) -> None:
+    """Make the chosen checks of stored shots again, without generating anything."""
+    run_checks = RunChecks(context, checks, catalogue, clip_storage.root())
+    chosen: dict[dg.AssetKey, set[str]] = {}
+    for check in context.selected_asset_check_keys:
+        chosen.setdefault(check.asset_key, set()).add(check.name)
+    for key, names in chosen.items():
+        run_checks.evaluate_stored(key.to_user_string(), [key.path[-1]], only=names)
 
 
 def _description(shot: Shot) -> str:

@@ -1,4 +1,4 @@
-"""What a storyboard's shots would cost, remixes of shots that are not made yet among them."""
+"""What a storyboard's shots would cost, remixes of shots that are not stored yet included."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def estimate_board(
 ) -> Iterator[Estimate]:
     """What asking for chosen shots would cost now; sends nothing, pays nothing.
 
-    The remixes of a shot that would be made now, or made anew, are priced by the catalogue: the
+    The remixes of a shot that would be generated now, or again, are priced by the catalogue: the
     API prices only what it could do at once.
 
     Raises:
-        InvalidRequestError: where the API would refuse a shot.
-        StorageError: where the storage root cannot be read.
-        ValueError: where a stored parent cannot be remixed.
+        InvalidRequestError: if the API would refuse a shot.
+        StorageError: if the storage root cannot be read.
+        ValueError: if a stored parent cannot be remixed.
     """
     changing: set[str] = set()
     for level in range(max((shot.level for shot in board.shots), default=-1) + 1):

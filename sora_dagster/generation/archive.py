@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Literal
 
 from sora_dagster.generation import layout
-from sora_dagster.generation.budget import Budget
-from sora_dagster.generation.delivery import STATES_OF_DOUBT
-from sora_dagster.generation.download import Downloader
+from sora_dagster.generation.download import Downloader, DownloadError
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.records import (
     AttemptRecord,
     ClipManifest,
-    FactsFrom,
     OutcomeRecord,
     OutcomeState,
 )
+from sora_dagster.generation.tracked import DamagedCopy, FinishedTask, ReadyTask
 from sora_dagster.generation.video_store import KeptVideo, VideoStore
 from sora_dagster.runware.errors import ErrorRecord, RunwareError
 from sora_dagster.runware.results import TaskStatus
@@ -28,68 +24,33 @@ from sora_dagster.storage import ObjectAttributes
 _PICTURE = ObjectAttributes("image/jpeg")
 
 
-@dataclass(frozen=True)
-class ReadyTask:
-    """A task that is over at Runware, and not yet stored.
-
-    Arguments:
-        attempt: what was asked.
-        status: what the poll said.
-        seen_finished_at: when its last result was first seen finished, by the store's clock.
-        facts_from: who said so; a marker, or what lies in the store, only where polls know the
-            task no more.
-    """
-
-    attempt: AttemptRecord
-    status: TaskStatus
-    seen_finished_at: datetime
-    facts_from: FactsFrom = "poll"
-
-
-@dataclass(frozen=True)
-class FinishedTask:
-    """A task with an outcome: its clip stored, or its failure recorded.
-
-    Arguments:
-        attempt: what was asked.
-        outcome: how it ended.
-        manifest: the stored clip; None where there is no video.
-    """
-
-    attempt: AttemptRecord
-    outcome: OutcomeRecord
-    manifest: ClipManifest | None
-
-    @property
-    def failure_sentence(self) -> str:
-        """Why the clip, or a part of it, is missing: enough to act on."""
-        reasons = " ".join(error.sentence for error in self.outcome.errors)
-        return f"{self.attempt.clip}: take {self.attempt.take} {self.outcome.state}: {reasons}"
-
-
 class ClipArchive:
-    """Stores finished tasks in the storage root; every step may be repeated.
+    """Stores finished tasks in the storage root; every step can be repeated.
 
     Arguments:
         ledger: the ledger of the root.
         downloader: fetches the videos.
-        store_time: the store's clock.
+        damaged_seconds: time between two fetches of a video that cannot be decoded.
     """
 
     def __init__(
-        self, ledger: Ledger, downloader: Downloader, *, store_time: Callable[[], datetime]
+        self, ledger: Ledger, downloader: Downloader, *, damaged_seconds: float = 300.0
     ) -> None:
         self._ledger = ledger
-        self._videos = VideoStore(ledger, downloader)
-        self._budget = Budget(ledger, store_time=store_time)
-        self._settled: set[str] = set()
+        self._videos = VideoStore(ledger, downloader, damaged_seconds=damaged_seconds)
 
-    def store(self, ready: ReadyTask) -> FinishedTask:
+    def store(
+        self, ready: ReadyTask, damaged: dict[str, DamagedCopy] | None = None
+    ) -> FinishedTask:
         """Store what a task brought, and record its outcome.
 
+        Arguments:
+            ready: the task, over at Runware.
+            damaged: copies of its videos that could not be decoded so far; kept up to date here.
+
         Raises:
-            DownloadError: where a video cannot be fetched now; the task stays outstanding.
-            StorageError: where the storage root fails; the task stays outstanding.
+            DownloadError: if a video cannot be fetched now; the task stays outstanding.
+            StorageError: if the storage root fails; the task stays outstanding.
         """
         attempt, status = ready.attempt, ready.status
         errors = (
@@ -97,25 +58,89 @@ class ClipArchive:
             *_missing(attempt, status),
         )
         cost_usd, cost_is_estimate = _cost(attempt, status)
-        manifest = None
-        if status.results:
-            manifest = self._ledger.manifest(attempt.asset, attempt.clip, attempt.take)
-            if manifest is None:
-                manifest = self._ledger.write_manifest(
-                    self._store_videos(ready, errors, cost_usd, cost_is_estimate)
-                )
+        manifest = self._ledger.manifest(attempt.asset, attempt.clip, attempt.take)
+        if manifest is None and status.results:
+            manifest = self._store_videos(
+                ready, errors, cost_usd, cost_is_estimate, {} if damaged is None else damaged
+            )
+        if manifest is not None and manifest.task_uuid == attempt.task_uuid:
+            return self._settle_stored(ready, manifest)
         state: OutcomeState = "failed" if not status.results else "partial" if errors else "done"
-        return self._settle(attempt, state, errors, cost_usd, cost_is_estimate, manifest)
+        return self._settle(
+            attempt,
+            ready.reopening,
+            state,
+            errors,
+            cost_usd,
+            cost_is_estimate,
+            manifest if status.results else None,
+        )
 
     def conclude(
-        self, attempt: AttemptRecord, state: Literal["lost", "unsure"], error: ErrorRecord
+        self,
+        attempt: AttemptRecord,
+        state: Literal["lost", "unsure"],
+        error: ErrorRecord,
+        *,
+        reopening: int = 0,
     ) -> FinishedTask:
-        """Record that no video of a task is to be had, and count it at its estimate."""
-        return self._settle(attempt, state, (error,), attempt.estimate_usd, True, None)
+        """Record that no video of a task can be had, and count it at its estimate.
+
+        A manifest that stands outranks that: then its clip is stored.
+        """
+        if stored := self._stored_already(attempt, reopening):
+            return stored
+        given_up = self._settle(
+            attempt, reopening, state, (error,), attempt.estimate_usd, True, None
+        )
+        # Another process may have stored it in between, and been killed before it recorded that.
+        return self._stored_already(attempt, reopening) or given_up
+
+    def _stored_already(self, attempt: AttemptRecord, reopening: int) -> FinishedTask | None:
+        manifest = self._ledger.manifest(attempt.asset, attempt.clip, attempt.take)
+        if manifest is None or manifest.task_uuid != attempt.task_uuid:
+            return None
+        status = TaskStatus(task_uuid=attempt.task_uuid)
+        ready = ReadyTask(attempt, status, manifest.stored_at, reopening=reopening)
+        return self._settle_stored(ready, manifest)
+
+    def void(self, attempt: AttemptRecord) -> FinishedTask:
+        """Record that a task was never sent and cost nothing."""
+        outcome = self._ledger.settle(
+            attempt.task_uuid,
+            OutcomeRecord(
+                state="void",
+                cost_usd=0.0,
+                was_accepted=False,
+                at=self._ledger.clock(),
+                nonce=self._ledger.new_nonce(),
+            ),
+        )
+        return FinishedTask(attempt, outcome, None)
+
+    def _settle_stored(self, ready: ReadyTask, manifest: ClipManifest) -> FinishedTask:
+        """Record the outcome that a manifest stands for, and put the clip into the index."""
+        finished, reopening = None, ready.reopening
+        while finished is None or not finished.outcome.has_videos:
+            if finished is not None:
+                # Another process gave the task up while its video was stored.
+                reopening = self._ledger.reopen(ready.attempt)
+            finished = self._settle(
+                ready.attempt,
+                reopening,
+                manifest.state,
+                manifest.errors,
+                manifest.cost_usd,
+                manifest.cost_is_estimate,
+                manifest,
+            )
+        self._ledger.mark_stored(manifest)
+        return finished
 
     def _settle(
         self,
         attempt: AttemptRecord,
+        reopening: int,
         state: OutcomeState,
         errors: tuple[ErrorRecord, ...],
         cost_usd: float,
@@ -132,17 +157,9 @@ class ClipArchive:
                 at=self._ledger.clock(),
                 nonce=self._ledger.new_nonce(),
             ),
+            reopening=reopening,
         )
-        finished = FinishedTask(attempt, outcome, manifest)
-        self._settle_cost(finished)
-        return finished
-
-    def _settle_cost(self, finished: FinishedTask) -> None:
-        attempt = finished.attempt
-        self._budget.settle(
-            {attempt.task_uuid: finished.outcome.cost_usd}, root_run=attempt.root_run
-        )
-        self._settled.add(attempt.task_uuid)
+        return FinishedTask(attempt, outcome, manifest, reopening)
 
     def _store_videos(
         self,
@@ -150,25 +167,19 @@ class ClipArchive:
         errors: tuple[ErrorRecord, ...],
         cost_usd: float,
         cost_is_estimate: bool,
+        damaged: dict[str, DamagedCopy],
     ) -> ClipManifest:
+        """Store the videos and their pictures, and write the manifest that decides.
+
+        Every object has a name of this writer's own, so that a process that loses removes what it
+        wrote, and never what the standing manifest names.
+        """
         attempt = ready.attempt
-        kept = self._keep_videos(ready)
-        where = (attempt.asset, attempt.clip, attempt.take)
-        poster_key, sheet_key, thumbnail_key = (
-            layout.poster_key(*where),
-            layout.sheet_key(*where),
-            layout.thumbnail_key(*where),
-        )
-        pictures = kept[0].examination
-        for key, picture in (
-            (poster_key, pictures.poster),
-            (sheet_key, pictures.sheet),
-            (thumbnail_key, pictures.thumbnail),
-        ):
-            self._ledger.root.write(key, picture, attributes=_PICTURE)
+        kept = self._keep_videos(ready, damaged)
+        pictures = self._store_pictures(attempt, kept[0])
         sent_times = self._ledger.sent_times(attempt.task_uuid)
         requested_at = sent_times[0] if sent_times else attempt.created_at
-        return ClipManifest(
+        mine = ClipManifest(
             asset=attempt.asset,
             clip=attempt.clip,
             take=attempt.take,
@@ -179,9 +190,9 @@ class ClipArchive:
             request=attempt.request,
             wire=attempt.wire,
             videos=tuple(item.video for item in kept),
-            poster_key=poster_key,
-            sheet_key=sheet_key,
-            thumbnail_key=thumbnail_key,
+            poster_key=pictures["poster.jpg"],
+            sheet_key=pictures["sheet.jpg"],
+            thumbnail_key=pictures["thumbnail.jpg"],
             delivery=kept[0].delivery,
             errors=errors,
             cost_usd=cost_usd,
@@ -197,25 +208,44 @@ class ClipArchive:
             facts_from=ready.facts_from,
             nonce=self._ledger.new_nonce(),
         )
+        standing = self._ledger.write_manifest(mine)
+        if standing.nonce != mine.nonce:
+            for key in (*(video.key for video in mine.videos), *pictures.values()):
+                self._ledger.root.delete(key)
+        return standing
 
-    def _keep_videos(self, ready: ReadyTask) -> list[KeptVideo]:
+    def _keep_videos(self, ready: ReadyTask, damaged: dict[str, DamagedCopy]) -> list[KeptVideo]:
         results = ready.status.results
-        # Of several videos, nobody could tell which one was put under the one address.
+        # Of several videos, it could not be known which one was put under the one address.
         was_direct = ready.attempt.delivery == "direct" and len(results) == 1
-        return [
-            self._videos.keep(ready.attempt, result, was_direct=was_direct) for result in results
-        ]
+        kept: list[KeptVideo] = []
+        try:
+            kept.extend(
+                self._videos.keep(ready.attempt, result, was_direct=was_direct, damaged=damaged)
+                for result in results
+            )
+        except DownloadError:
+            # No manifest names these, and the next try writes all of them under other names.
+            for item in kept:
+                self._ledger.root.delete(item.video.key)
+            raise
+        return kept
 
-    def close(self, finished: FinishedTask, marker_keys: Sequence[str]) -> None:
-        """Remove what is of no more use: upload and markers of the task, its index entry last."""
-        if finished.attempt.task_uuid not in self._settled:
-            # Whoever recorded the outcome may have been killed before the spending log had it.
-            self._settle_cost(finished)
-        if finished.attempt.delivery == "direct" and finished.outcome.state not in STATES_OF_DOUBT:
-            self._ledger.root.delete(layout.incoming_key(finished.attempt.task_uuid))
-        for key in marker_keys:
-            self._ledger.root.delete(key)
-        self._ledger.forget_pending(finished.attempt.task_uuid)
+    def _store_pictures(self, attempt: AttemptRecord, first: KeptVideo) -> dict[str, str]:
+        """Store the pictures of the first video; gives their keys by name."""
+        nonce = self._ledger.new_nonce()[:8]
+        bodies = {
+            "poster.jpg": first.examination.poster,
+            "sheet.jpg": first.examination.sheet,
+            "thumbnail.jpg": first.examination.thumbnail,
+        }
+        keys = {
+            name: layout.take_file_key(attempt.asset, attempt.clip, attempt.take, name, nonce)
+            for name in bodies
+        }
+        for name, body in bodies.items():
+            self._ledger.root.write(keys[name], body, attributes=_PICTURE)
+        return keys
 
 
 def content_hash(video_hashes: Sequence[str]) -> str:
@@ -225,11 +255,16 @@ def content_hash(video_hashes: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(video_hashes).encode()).hexdigest()
 
 
+def is_upload_failure(attempt: AttemptRecord, error: RunwareError) -> bool:
+    """Whether an error says that Runware could not put a video into the store."""
+    return attempt.delivery == "direct" and "upload" in (error.code or "").lower()
+
+
 def _cost(attempt: AttemptRecord, status: TaskStatus) -> tuple[float, bool]:
     """What a task cost in USD, and whether a part of that is our estimate.
 
-    A result whose cost the API does not tell counts at its share of the estimate; so does one that
-    failed, since whether those are charged is not documented.
+    A result whose cost the API does not report counts at its share of the estimate; so does one
+    that failed, since whether those are charged is not documented.
     """
     known = [result.cost_usd for result in status.results if result.cost_usd is not None]
     results = attempt.request.spec.number_results
@@ -244,7 +279,7 @@ def _failure(attempt: AttemptRecord, error: RunwareError) -> ErrorRecord:
     and be paid for again.
     """
     record = error.to_record()
-    if attempt.delivery != "direct" or "upload" not in (record.code or "").lower():
+    if not is_upload_failure(attempt, error):
         return record
     advice = (
         f"{record.message.rstrip().rstrip('.')}. Runware could not put the video into the store. "

@@ -261,7 +261,7 @@ class Budget:
             )
             while run_log.append(release) is None:
                 run_log.read()
-        # Whoever settled a task before this run reserved it could not know of this run.
+        # A process that settled a task before this run reserved it could not know of this run.
         self._settle_in(run_log, _only(day_log.known().costs_usd, in_day))
         return refused | refused_late
 

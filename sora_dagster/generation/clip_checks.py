@@ -176,7 +176,7 @@ def build_clip_checks(
         'is_long'
     """
     own, without, blocking = own or {}, frozenset(without), frozenset(blocking)
-    taken = sorted(own.keys() & {*CHECKS, QUALITY})
+    taken = sorted(own.keys() & {*CHECKS, CLIP_CHECKS, QUALITY})
     if taken:
         raise ValueError(f"{', '.join(taken)}: checks of ours have these names; choose others")
     names = tuple(name for name in CHECKS if name not in without)
@@ -209,7 +209,8 @@ def blocked_sentence(blocking: Iterable[str], verdicts: Iterable[ClipVerdict]) -
     )
 
 
-# The check that sums a run up.
+# The check that lists all checks of a clip, and the one that sums up a run.
+CLIP_CHECKS = "clip_checks"
 QUALITY = "quality"
 
 _DESCRIPTIONS = {

@@ -22,6 +22,7 @@ from sora_dagster.runware.models import (
 )
 
 FINGERPRINT_VERSION = 1
+DEFAULT_DATASET = "default"
 
 _CLIP_ID_ALLOWED = (
     "1 to 100 letters, digits, '.', '_', '-' and inner spaces, "
@@ -183,6 +184,7 @@ class ClipRequest(BaseModel):
         recipe: name of the remix recipe, for a remix of a dataset's clip.
         parent: the video a remix is made from.
         board: name of the storyboard, for a shot, which is an asset of its own.
+        dataset: name of the dataset that it belongs to; a storyboard is a dataset of its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -193,6 +195,7 @@ class ClipRequest(BaseModel):
     recipe: RecipeName | None = None
     parent: ParentVideo | None = None
     board: str | None = None
+    dataset: str = DEFAULT_DATASET
 
     @property
     def partition(self) -> str | None:

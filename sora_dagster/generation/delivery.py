@@ -7,7 +7,7 @@ kept nowhere. What Runware puts lands in `incoming/`, never under a name that a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, cast, get_args
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from sora_dagster.generation import layout
 from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.record_format import UnreadableRecordError
 from sora_dagster.generation.records import AttemptRecord
 from sora_dagster.storage import StorageError, StorageRoot
 
@@ -23,10 +24,13 @@ _log = logging.getLogger(__name__)
 
 DeliverySetting = Literal["auto", "direct", "download"]
 
+# How long an upload address lives at least: a slow generation is waited for beyond its deadline.
+URL_SECONDS = 7200.0
 # Time beyond the generation deadline in which an upload may still begin or end.
 URL_MARGIN_SECONDS = 900.0
 # The most that S3, GCS and Azure grant a presigned URL.
 LONGEST_URL_SECONDS = 7 * 86_400.0
+_UUID_LENGTH = 36
 # States in which a task ended without a video of ours, and Runware may have one after all.
 STATES_OF_DOUBT = ("lost", "unsure")
 
@@ -60,7 +64,7 @@ class DirectDelivery:
         root: the storage root.
         setting: what is wanted.
         api_base_url: the API; one on this machine reaches stores that are on it, too.
-        generation_seconds: how long a generation may take at the most.
+        generation_seconds: how long after it was sent a generation usually ends.
     """
 
     def __init__(
@@ -74,7 +78,7 @@ class DirectDelivery:
         self._root = root
         self._setting = setting
         self._api_is_here = urlsplit(api_base_url).hostname in ("127.0.0.1", "localhost", "::1")
-        self.url_seconds = generation_seconds + URL_MARGIN_SECONDS
+        self.url_seconds = max(URL_SECONDS, generation_seconds + URL_MARGIN_SECONDS)
 
     def begin(self, request: ClipRequest, task_uuid: str, *, attempt: int) -> str | None:
         """The address that a new task's video is put to; None where it is downloaded.
@@ -168,17 +172,17 @@ class DirectDelivery:
 
 @dataclass(frozen=True)
 class StrayUpload:
-    """An object in `incoming/` that nobody waits for any more.
+    """An object in `incoming/` that no process waits for any more.
 
     Arguments:
         key: the object's key.
-        task_uuid: the task that it was put for.
+        task_uuid: the task that it belongs to; None for what an interrupted restore left.
         size_bytes: its length.
-        last_modified: when it was put, by the store's clock.
+        last_modified: when it was written, by the store's clock.
     """
 
     key: str
-    task_uuid: str
+    task_uuid: str | None
     size_bytes: int
     last_modified: datetime
 
@@ -188,39 +192,57 @@ def sweep_incoming(
     *,
     now: datetime,
     older_than_seconds: float = LONGEST_URL_SECONDS,
+    restores_older_than_seconds: float = 86_400.0,
     is_dry_run: bool = False,
     on_kept: Callable[[StrayUpload, str], None] = lambda _upload, _reason: None,
 ) -> tuple[StrayUpload, ...]:
-    """Remove uploads that came late, or a second time, for tasks that are done with.
+    """Remove late and repeated uploads of tasks that have ended, and what restores left.
 
-    What belongs to a task that is outstanding stays, however old it is; so does what came for a
-    task that ended without a video, since it may be the only copy of what was paid for.
+    What belongs to an outstanding task stays, however old it is. So does what came for a task that
+    ended without a video, since it may be the only copy of what was paid for.
 
     Arguments:
         ledger: the ledger of the root.
         now: the time by the store's clock.
         older_than_seconds: age from which an upload is swept; the life of its address, so that
             none comes again.
-        is_dry_run: whether they are only told.
+        restores_older_than_seconds: age from which a file of an interrupted restore is swept.
+        is_dry_run: whether they are only reported.
         on_kept: called with each old upload that stays, and why.
 
     Returns:
         What was removed, or would be.
     """
     swept: list[StrayUpload] = []
-    pending = ledger.pending()
+    pending = ledger.pending_tasks()
     for info in ledger.root.list(layout.INCOMING_FOLDER):
-        task_uuid = info.key.removeprefix(f"{layout.INCOMING_FOLDER}/")
+        is_restore = info.key.startswith(layout.RESTORE_PREFIX)
+        task_uuid = None if is_restore else _task_of_upload(info.key)
         upload = StrayUpload(info.key, task_uuid, info.size_bytes, info.last_modified)
-        if now - info.last_modified < timedelta(seconds=older_than_seconds):
+        longest = restores_older_than_seconds if is_restore else older_than_seconds
+        if now - info.last_modified < timedelta(seconds=longest):
             continue
-        outcome = None if task_uuid in pending else ledger.outcome(task_uuid)
-        if outcome is None:
-            on_kept(upload, "its task is outstanding, or none of this storage root's")
-        elif outcome.state in STATES_OF_DOUBT:
-            on_kept(upload, f"its task ended as {outcome.state}: it may be the only copy")
-        else:
-            swept.append(upload)
-            if not is_dry_run:
-                ledger.root.delete(info.key)
+        reason = None if task_uuid is None else _why_upload_stays(ledger, task_uuid, pending)
+        if reason is not None:
+            on_kept(upload, reason)
+            continue
+        swept.append(upload)
+        if not is_dry_run:
+            ledger.root.delete(info.key)
     return tuple(swept)
+
+
+def _task_of_upload(key: str) -> str:
+    return key.removeprefix(f"{layout.INCOMING_FOLDER}/")[:_UUID_LENGTH]
+
+
+def _why_upload_stays(ledger: Ledger, task_uuid: str, pending: Container[str]) -> str | None:
+    try:
+        outcome = None if task_uuid in pending else ledger.outcome(task_uuid)
+    except UnreadableRecordError:
+        return "the end of its task cannot be read; verify the storage root"
+    if outcome is None:
+        return "its task is outstanding, or does not belong to this storage root"
+    if outcome.state in STATES_OF_DOUBT:
+        return f"its task ended as {outcome.state}: it may be the only copy"
+    return None

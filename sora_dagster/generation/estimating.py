@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sora_dagster.generation.clips import ClipRequest
-from sora_dagster.generation.deciding import Decider
+from sora_dagster.generation.deciding import AttemptPlanner
 from sora_dagster.generation.inference import build_inference, estimate_usd
 from sora_dagster.generation.requested import Requested
 from sora_dagster.runware.client import RunwareClient
@@ -25,46 +25,53 @@ class Estimate:
 
     Arguments:
         request: the clip.
-        usd: its price; 0 where it is stored or under way.
-        priced_by: the API's dry run, the catalogue, or nobody where nothing would be sent.
+        usd: what asking would cost; 0 if nothing would be sent.
+        priced_by: the API's dry run, the catalogue, or nobody if nothing would be sent.
         detail: why nothing would be sent.
+        new_take_usd: what a new take would cost, if its row changed and the take there is is kept.
     """
 
     request: ClipRequest
     usd: float
     priced_by: Literal["api", "catalogue", "nobody"]
     detail: str = ""
+    new_take_usd: float = 0.0
 
 
 def estimate(
     client: RunwareClient,
-    decider: Decider | None,
+    planner: AttemptPlanner | None,
     asked: Sequence[ClipRequest],
     *,
-    regenerate_stale: bool = True,
+    regenerate_changed: bool = False,
     retry_failed: bool = False,
 ) -> list[Estimate]:
-    """What clips would cost, by the API's dry run where it tells, else by the catalogue.
+    """What clips would cost, by the API's dry run if it gives a price, else by the catalogue.
+
+    Sends nothing and writes nothing.
 
     Arguments:
         client: the API client.
-        decider: knows what is stored or under way; None to price everything.
+        planner: knows what is stored or outstanding; None to price everything.
         asked: the clips.
-        regenerate_stale: whether a clip whose spec changed would get a new take.
+        regenerate_changed: whether a clip whose row changed would get a new take.
         retry_failed: whether a clip that failed for good would be tried again.
 
     Raises:
-        InvalidRequestError: where the API would refuse a clip.
-        UnknownModelError: where a model has no catalogue entry.
+        InvalidRequestError: if the API would refuse a clip.
+        UnknownModelError: if a model has no catalogue entry.
     """
     estimates: dict[int, Estimate] = {}
     to_price: dict[int, VideoInference] = {}
     for index, request in enumerate(asked):
-        decision = decider and decider.decide(
-            request, regenerate_stale=regenerate_stale, retry_failed=retry_failed
+        plan = planner and planner.plan(
+            request,
+            regenerate_changed=regenerate_changed,
+            retry_failed=retry_failed,
+            is_dry_run=True,
         )
-        if isinstance(decision, Requested):
-            estimates[index] = Estimate(request, 0.0, "nobody", decision.detail)
+        if isinstance(plan, Requested):
+            estimates[index] = Estimate(request, 0.0, "nobody", plan.detail, plan.new_take_usd)
             continue
         to_price[index] = build_inference(
             request,

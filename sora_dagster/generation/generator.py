@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from sora_dagster.generation.archive import ClipArchive, FinishedTask
-from sora_dagster.generation.arrivals import Arrivals
+from sora_dagster.generation.archive import ClipArchive
+from sora_dagster.generation.budget import Budget
+from sora_dagster.generation.claims import Claims, ClaimSettings
 from sora_dagster.generation.clips import ClipRequest, ParentVideo
-from sora_dagster.generation.collector import WEBHOOK_POLLS, Collector, PollSettings
-from sora_dagster.generation.deciding import Decider
+from sora_dagster.generation.clocks import StoreClock, running_seconds
+from sora_dagster.generation.collection import Collection
+from sora_dagster.generation.collection_parts import CollectionLimits, CollectionTools
 from sora_dagster.generation.delivery import DeliverySetting, DirectDelivery
 from sora_dagster.generation.download import Downloader
 from sora_dagster.generation.estimating import Estimate, estimate
 from sora_dagster.generation.first_frame_store import whole_request
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.markers import WebhookAddress
-from sora_dagster.generation.overdue import Deadlines, Overdue
+from sora_dagster.generation.missing_tasks import Deadlines
+from sora_dagster.generation.poll_schedule import WEBHOOK_POLLS, PollSettings
 from sora_dagster.generation.records import ClipManifest
 from sora_dagster.generation.requested import Requested, RequestState
-from sora_dagster.generation.requester import Asking, Requester
-from sora_dagster.generation.retries import RetryQueue
+from sora_dagster.generation.requester import Asking, Requester, asking_after
 from sora_dagster.generation.sender import Sender, SendSettings
+from sora_dagster.generation.stored_index import stored_answers
+from sora_dagster.generation.tracked import FinishedTask
 from sora_dagster.generation.verification import StoredClipError, Verification
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord
@@ -46,6 +50,7 @@ class GenerationSettings:
             `auto` for direct where it is possible.
         result_hosts: domains that videos are downloaded from, besides runware.ai.
         result_networks: networks (CIDR) whose addresses are accepted although they are not public.
+        claims: what makes a collecting process count as dead.
     """
 
     webhook: WebhookAddress | None = None
@@ -59,6 +64,7 @@ class GenerationSettings:
     delivery: DeliverySetting = "auto"
     result_hosts: tuple[str, ...] = ()
     result_networks: tuple[str, ...] = ()
+    claims: ClaimSettings = field(default_factory=ClaimSettings)
 
 
 class Generator:
@@ -68,6 +74,7 @@ class Generator:
         client: the API client; closed with the generator.
         root: the storage root.
         settings: how clips are requested and waited for.
+        elapsed: a clock that runs through a suspended machine, in seconds.
     """
 
     def __init__(
@@ -75,36 +82,44 @@ class Generator:
         client: RunwareClient,
         root: StorageRoot,
         settings: GenerationSettings | None = None,
+        *,
+        elapsed: Callable[[], float] = running_seconds,
     ) -> None:
         self.client = client
         self.ledger = Ledger(root)
-        self._settings = settings or GenerationSettings()
+        self._settings = settings = settings or GenerationSettings()
+        self._elapsed = elapsed
+        self.store_time: Callable[[], datetime] = StoreClock(root.store_time, elapsed=elapsed)
         self._downloader = Downloader(
             api_base_url=client.base_url,
-            result_hosts=self._settings.result_hosts,
-            result_networks=self._settings.result_networks,
+            result_hosts=settings.result_hosts,
+            result_networks=settings.result_networks,
         )
-        self.archive = ClipArchive(self.ledger, self._downloader, store_time=self.store_time)
+        self.archive = ClipArchive(
+            self.ledger, self._downloader, damaged_seconds=settings.deadlines.damaged_seconds
+        )
         self._verification = Verification(client, self.ledger, self._downloader)
         self._is_bound = False
-        self._sender = Sender(client, self.ledger, settings=self._settings.sending)
+        self._sender = Sender(client, self.ledger, settings=settings.sending)
+        self._budget = Budget(self.ledger, store_time=self.store_time)
         self._requester = Requester(
             client,
             self.ledger,
             self._sender,
+            budget=self._budget,
             direct=DirectDelivery(
                 root,
-                setting=self._settings.delivery,
+                setting=settings.delivery,
                 api_base_url=client.base_url,
-                generation_seconds=self._settings.deadlines.generation_seconds,
+                generation_seconds=settings.deadlines.generation_seconds,
             ),
             store_time=self.store_time,
-            webhook=self._settings.webhook,
-            hosted_seconds=self._settings.hosted_seconds,
-            max_attempts=self._settings.max_attempts,
-            day_limit_usd=self._settings.day_limit_usd,
+            webhook=settings.webhook,
+            hosted_seconds=settings.hosted_seconds,
+            max_attempts=settings.max_attempts,
+            day_limit_usd=settings.day_limit_usd,
+            unsent_seconds=settings.deadlines.unsent_seconds,
         )
-        self._clock_offset: timedelta | None = None
 
     def __enter__(self) -> Generator:
         return self
@@ -152,10 +167,14 @@ class Generator:
         if not asked:
             return []
         self.bind()
-        return [
-            self._verified(requested)
-            for requested in self._requester.request(asked, asking, on_progress=on_progress)
-        ]
+        answers = stored_answers(self.ledger, asked)
+        others = [index for index in range(len(asked)) if index not in answers]
+        requested = self._requester.request(
+            [asked[index] for index in others], asking, on_progress=on_progress
+        )
+        for index, answer in zip(others, requested, strict=True):
+            answers[index] = self._verified(answer)
+        return [answers[index] for index in range(len(asked))]
 
     def estimate(self, asked: Sequence[ClipRequest], asking: Asking) -> list[Estimate]:
         """What asking would cost now; sends nothing, pays nothing.
@@ -167,9 +186,9 @@ class Generator:
         """
         return estimate(
             self.client,
-            Decider(self.client, self.ledger, max_attempts=self._settings.max_attempts),
+            self._requester.planner,
             asked,
-            regenerate_stale=asking.regenerate_stale,
+            regenerate_changed=asking.regenerate_changed,
             retry_failed=asking.retry_failed,
         )
 
@@ -192,6 +211,7 @@ class Generator:
             return requested
         return replace(
             requested,
+            restored_videos=len(restored),
             detail=f"{requested.detail}; {len(restored)} of its videos were missing or damaged and "
             f"were fetched again",
         )
@@ -200,55 +220,68 @@ class Generator:
         """Ask for the next attempt of a clip whose last one failed in a way that may pass.
 
         Raises:
-            RunwareError: where the API refuses the key or cannot be reached.
-            StorageError: where the storage root fails.
+            RunwareError: if the API refuses the key or cannot be reached.
+            StorageError: if the storage root fails.
         """
-        attempt = failed.attempt
-        request = whole_request(self.ledger.root, attempt.request)
-        [requested] = self.request(
-            [request],
-            Asking(attempt.root_run, attempt.run_limit_usd, regenerate_stale=False),
-        )
+        request = whole_request(self.ledger.root, failed.attempt.request)
+        [requested] = self.request([request], asking_after(self.ledger, failed.attempt))
         return requested
 
-    def collector(self) -> Collector:
-        """A collector over the storage root."""
+    def collection(
+        self,
+        limits: CollectionLimits,
+        *,
+        holder: str,
+        datasets: Sequence[str] = (),
+        on_warning: Callable[[str], None] = lambda _: None,
+        on_retry: Callable[[Requested], None] = lambda _: None,
+    ) -> Collection:
+        """What waits for outstanding clips; see :class:`Collection`.
+
+        Arguments:
+            limits: how long it lasts, and how it works.
+            holder: what people know this process by, such as a run id.
+            datasets: names of the datasets of which all is collected that no other process has
+                claimed; none where only chosen tasks are waited for.
+            on_warning: called with a sentence about each task that is slow or failing.
+            on_retry: called with what became of asking for a failed clip again.
+        """
         settings = self._settings
         polls = settings.polls or (PollSettings() if settings.webhook is None else WEBHOOK_POLLS)
-        return Collector(
-            self.client,
-            self.ledger,
-            Overdue(
-                self.client,
+
+        def new_claims(dataset: str) -> Claims:
+            return Claims(
                 self.ledger,
-                self.archive,
-                self._requester,
-                self._sender,
-                deadlines=settings.deadlines,
+                dataset,
+                holder=holder,
                 store_time=self.store_time,
-            ),
-            Arrivals(
-                self.ledger.root,
-                grace_seconds=settings.deadlines.upload_seconds,
-                store_time=self.store_time,
-            ),
-            settings=polls,
-            unsent_seconds=settings.deadlines.unsent_seconds,
+                settings=settings.claims,
+                elapsed=self._elapsed,
+            )
+
+        tools = CollectionTools(
+            client=self.client,
+            ledger=self.ledger,
+            archive=self.archive,
+            requester=self._requester,
+            sender=self._sender,
+            budget=self._budget,
+            request_again=self.request_again,
+            polls=polls,
+            deadlines=settings.deadlines,
+            expects_markers=settings.webhook is not None,
+            max_attempts=settings.max_attempts,
+            retry_wait_seconds=settings.retry_wait_seconds,
+            new_claims=new_claims,
             store_time=self.store_time,
+            elapsed=self._elapsed,
         )
-
-    def retries(self) -> RetryQueue:
-        """A queue for new attempts."""
-        return RetryQueue(
-            max_attempts=self._settings.max_attempts,
-            first_wait_seconds=self._settings.retry_wait_seconds,
+        if self.ledger.is_empty:
+            # There is nothing to collect, and a claim in it would make it no empty folder.
+            datasets = ()
+        return Collection(
+            tools, limits, datasets=datasets, on_warning=on_warning, on_retry=on_retry
         )
-
-    def store_time(self) -> datetime:
-        """The store's clock, read once and carried on by the local one."""
-        if self._clock_offset is None:
-            self._clock_offset = self.ledger.root.store_time() - self.ledger.clock()
-        return self.ledger.clock() + self._clock_offset
 
 
 def parent_video(manifest: ClipManifest) -> ParentVideo:

@@ -1,4 +1,4 @@
-"""Making room: older takes, what broken stores left, and what was put away long ago.
+"""Making room: older takes, files that no manifest names, and what interrupted uploads left.
 
 What is asked, sent and paid for (`root.json`, `slots/`, `tasks/`, `budget/`) is never removed, so
 that nothing that was removed is paid for again. Ages are those of the store's own clock.
@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, NamedTuple
 
-from sora_dagster.generation import layout
 from sora_dagster.generation.delivery import sweep_incoming
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.take_folders import list_take_folders
 from sora_dagster.generation.take_pruning import TakePruner
-from sora_dagster.storage import ObjectInfo
 
-RemovedKind = Literal["older take", "leftover", "quarantine", "incoming", "unfinished upload"]
+RemovedKind = Literal["older take", "leftover", "incoming", "unfinished upload"]
 
 _DAY = timedelta(days=1)
 
@@ -28,10 +26,11 @@ class Removed(NamedTuple):
     """One object that was removed, or would be.
 
     Arguments:
-        kind: an object of an older take; one that a broken store left; a marker that was none; an
-            upload that nobody waited for; an upload that never ended.
+        kind: an object of an older take, its entry in the index included; one beside a manifest
+            that does not name it; an upload that no task waits for, or what a restore left; an
+            upload that never ended.
         key: its key.
-        size_bytes: its length; 0 where the store does not tell.
+        size_bytes: its length; 0 if the store does not say.
     """
 
     kind: RemovedKind
@@ -72,7 +71,6 @@ def prune(
     *,
     keep_takes: int | None = None,
     keep_parents: bool = True,
-    quarantine_days: float | None = 30.0,
     upload_days: float = 2.0,
     dry: bool = True,
     on_removed: Callable[[Removed], None] = lambda _: None,
@@ -85,9 +83,8 @@ def prune(
             older one only its record stays (`pruned.json`).
         keep_parents: whether an older take also stays where a stored or outstanding remix was made
             of it. The remix does not need it; whoever looks at where it came from does.
-        quarantine_days: age from which markers in quarantine are removed; None for never.
         upload_days: age from which uploads that never ended are given up.
-        dry: whether it is only told what would be removed.
+        dry: whether to report only what would be removed.
         on_removed: called for each object that was removed, or would be.
 
     Raises:
@@ -99,17 +96,15 @@ def prune(
             f"keep_takes is {keep_takes}; allowed are 1 and more, since the newest take of a clip "
             f"always stays, or none at all to keep every take"
         )
-    if upload_days < 1 or (quarantine_days is not None and quarantine_days < 0):
+    if upload_days < 1:
         raise ValueError(
-            f"ages of {upload_days} days for uploads and {quarantine_days} for quarantine cannot "
-            f"be used; allowed are 1 and more for uploads, which may be under way, and 0 and more "
-            f"for quarantine"
+            f"upload_days is {upload_days}; allowed are 1 and more, since a younger upload may be "
+            f"under way"
         )
     # A folder of somebody else's has no namespace, and is left alone.
     _ = ledger.namespace
     housekeeper = _Housekeeper(ledger, dry=dry, on_removed=on_removed)
     housekeeper.takes(keep_takes, keep_parents=keep_parents)
-    housekeeper.quarantine(quarantine_days)
     housekeeper.incoming()
     housekeeper.uploads(upload_days)
     return housekeeper.report()
@@ -139,13 +134,6 @@ class _Housekeeper:
             self._note("leftover", info.key, info.size_bytes)
         self._kept.update(pruner.kept)
 
-    def quarantine(self, days: float | None) -> None:
-        for info in list(self._ledger.root.list(layout.QUARANTINE_FOLDER)):
-            if days is None or self._now - info.last_modified < timedelta(days=days):
-                self._kept["markers in quarantine"] += 1
-                continue
-            self._delete("quarantine", info)
-
     def incoming(self) -> None:
         swept = sweep_incoming(
             self._ledger,
@@ -161,11 +149,6 @@ class _Housekeeper:
             if not self._dry:
                 self._ledger.root.abort_upload(upload)
             self._note("unfinished upload", upload.key, 0)
-
-    def _delete(self, kind: RemovedKind, info: ObjectInfo) -> None:
-        if not self._dry:
-            self._ledger.root.delete(info.key)
-        self._note(kind, info.key, info.size_bytes)
 
     def _note(self, kind: RemovedKind, key: str, size_bytes: int) -> None:
         self._objects[kind] += 1

@@ -61,7 +61,7 @@ def build_inference(
     if spec.safety != "none":
         fields["safety"] = {"check_content": True, "mode": spec.safety}
     if webhook is not None:
-        fields["webhook_url"] = webhook.for_task(task_uuid)
+        fields["webhook_url"] = webhook.for_task(request.dataset, task_uuid)
     if hosted_seconds is not None:
         fields["ttl"] = hosted_seconds
     if upload_url is not None:

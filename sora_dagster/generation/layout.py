@@ -7,16 +7,22 @@ import re
 from datetime import date
 
 ROOT_KEY = "root.json"
+DATASETS_FOLDER = "datasets"
 PENDING_FOLDER = "pending"
+STORED_FOLDER = "stored"
+STUCK_FOLDER = "stuck"
+NOTES_FOLDER = "notes"
 INBOX_FOLDER = "inbox"
-QUARANTINE_FOLDER = "quarantine"
-LEASE_FOLDER = "lease"
+CLAIMS_FOLDER = "claims"
 BUDGET_FOLDER = "budget"
 BUDGET_SUMMARIES_FOLDER = "budget-summaries"
 INCOMING_FOLDER = "incoming"
+RESTORE_PREFIX = f"{INCOMING_FOLDER}/restore-"
 CLIPS_FOLDER = "clips"
 SLOTS_FOLDER = "slots"
 TASKS_FOLDER = "tasks"
+GALLERY_FOLDER = "gallery"
+REPORTS_FOLDER = "reports"
 
 _PLAIN = re.compile(r"[a-z0-9_]+")
 _NOT_SLUG = re.compile(r"[^A-Za-z0-9_.]+")
@@ -54,13 +60,73 @@ def task_folder(task_uuid: str) -> str:
 
 
 def task_key(task_uuid: str, name: str) -> str:
-    """Key of a fact about one task: ``sent-1``, ``seen`` or ``outcome``."""
+    """Key of a fact about one task: ``sent-1``, ``seen``, ``outcome-0``, ``reopened-1``."""
     return f"{task_folder(task_uuid)}/{name}.json"
 
 
-def pending_key(task_uuid: str) -> str:
-    """Key of a task's entry in the index of what is outstanding."""
-    return f"{PENDING_FOLDER}/{task_uuid}"
+def dataset_key(dataset: str) -> str:
+    """Key of what a dataset's name stands for."""
+    return f"{DATASETS_FOLDER}/{segment(dataset)}.json"
+
+
+def pending_folder(dataset: str) -> str:
+    """Folder of the index of what is outstanding in one dataset."""
+    return f"{PENDING_FOLDER}/{segment(dataset)}"
+
+
+def pending_key(dataset: str, task_uuid: str, reopening: int = 0) -> str:
+    """Key of a task's entry in the index of what is outstanding.
+
+    Each reopening of a task has an entry of its own, so that closing one never closes the next.
+    """
+    return f"{pending_folder(dataset)}/{task_uuid}.{reopening}"
+
+
+def remixes_due_key(dataset: str, task_uuid: str) -> str:
+    """Key of the entry, in the same index, of a stored clip whose remixes are not asked for yet."""
+    return f"{pending_folder(dataset)}/{task_uuid}.remixes"
+
+
+def remix_key(task_uuid: str, recipe: str, fingerprint: str) -> str:
+    """Key of the record that a remix of a task's video was asked for.
+
+    Arguments:
+        task_uuid: the task that the parent video came from.
+        recipe: name of the recipe.
+        fingerprint: hash of all that decides what the remix is.
+    """
+    identity = hashlib.sha256(f"{recipe}\0{fingerprint}".encode()).hexdigest()[:16]
+    return task_key(task_uuid, f"remix-{identity}")
+
+
+def stuck_key(dataset: str, task_uuid: str) -> str:
+    """Key of a task that cannot be collected because one of its records cannot be read."""
+    return f"{STUCK_FOLDER}/{segment(dataset)}/{task_uuid}.json"
+
+
+def note_key(dataset: str, task_uuid: str) -> str:
+    """Key of why an outstanding task is slow or cannot be stored yet."""
+    return f"{NOTES_FOLDER}/{segment(dataset)}/{task_uuid}.json"
+
+
+def stored_folder(dataset: str) -> str:
+    """Folder of the index of what is stored of one dataset."""
+    return f"{STORED_FOLDER}/{segment(dataset)}"
+
+
+def stored_clip_folder(dataset: str, clip: str) -> str:
+    """Folder of a clip's entries in the index of what is stored."""
+    return f"{stored_folder(dataset)}/{segment(clip)}"
+
+
+def stored_key(dataset: str, clip: str, take: int, fingerprint: str, size_bytes: int) -> str:
+    """Key of an entry in the index of what is stored; it has no content."""
+    return f"{stored_clip_folder(dataset, clip)}/{take}.{fingerprint}.{size_bytes}"
+
+
+def claims_folder(dataset: str) -> str:
+    """Folder of which live process stores what of one dataset."""
+    return f"{CLAIMS_FOLDER}/{segment(dataset)}"
 
 
 def take_folder(asset: str, clip: str, take: int) -> str:
@@ -78,25 +144,23 @@ def pruned_key(asset: str, clip: str, take: int) -> str:
     return f"{take_folder(asset, clip, take)}/pruned.json"
 
 
-def poster_key(asset: str, clip: str, take: int) -> str:
-    """Key of a take's poster image."""
-    return f"{take_folder(asset, clip, take)}/poster.jpg"
+def take_file_key(asset: str, clip: str, take: int, name: str, nonce: str) -> str:
+    """Key of a picture of a take, under a name that only one writer has.
+
+    >>> take_file_key("clips", "fox", 1, "poster.jpg", "5a1e")
+    'clips/clips/fox/take-1/poster-5a1e.jpg'
+    """
+    stem, _, extension = name.rpartition(".")
+    return f"{take_folder(asset, clip, take)}/{stem}-{nonce}.{extension}"
 
 
-def sheet_key(asset: str, clip: str, take: int) -> str:
-    """Key of a take's contact sheet."""
-    return f"{take_folder(asset, clip, take)}/sheet.jpg"
+def video_key(asset: str, clip: str, take: int, video_uuid: str, extension: str, nonce: str) -> str:
+    """Key of one video, named by a hash of its id, since ids from outside are no file names.
 
-
-def thumbnail_key(asset: str, clip: str, take: int) -> str:
-    """Key of a take's thumbnail."""
-    return f"{take_folder(asset, clip, take)}/thumbnail.jpg"
-
-
-def video_key(asset: str, clip: str, take: int, video_uuid: str, extension: str) -> str:
-    """Key of one video, named by a hash of its id, since ids from outside are no file names."""
+    The nonce is the writer's: two processes that store the same video never share an object.
+    """
     name = hashlib.sha256(video_uuid.encode()).hexdigest()[:16]
-    return f"{take_folder(asset, clip, take)}/{name}.{extension}"
+    return take_file_key(asset, clip, take, f"{name}.{extension}", nonce)
 
 
 def incoming_key(task_uuid: str) -> str:
@@ -104,9 +168,20 @@ def incoming_key(task_uuid: str) -> str:
     return f"{INCOMING_FOLDER}/{task_uuid}"
 
 
-def inbox_key(task_uuid: str, body_hash: str) -> str:
+def restore_key(nonce: str) -> str:
+    """Key that a video is fetched to again, before its hash is compared with the recorded one."""
+    return f"{RESTORE_PREFIX}{nonce}"
+
+
+def inbox_folder(dataset: str, task_uuid: str | None = None) -> str:
+    """Folder of the markers of a dataset, or of one of its tasks."""
+    folder = f"{INBOX_FOLDER}/{segment(dataset)}"
+    return folder if task_uuid is None else f"{folder}/{task_uuid}"
+
+
+def inbox_key(dataset: str, task_uuid: str, body_hash: str) -> str:
     """Key of a marker; the same body lands on the same key."""
-    return f"{INBOX_FOLDER}/{task_uuid}-{body_hash}"
+    return f"{inbox_folder(dataset, task_uuid)}/{body_hash}"
 
 
 def day_log(day: date) -> str:
@@ -145,6 +220,11 @@ def budget_summary_key(log: str, number: int) -> str:
     return f"{budget_summary_folder(log)}/{number:08d}.json"
 
 
-def lease_key(epoch: int) -> str:
-    """Key of one epoch of the collector's lease."""
-    return f"{LEASE_FOLDER}/{epoch:08d}.json"
+def gallery_key(dataset: str) -> str:
+    """Key of the page that shows a dataset's clips."""
+    return f"{GALLERY_FOLDER}/{segment(dataset)}/index.html"
+
+
+def scan_key(dataset: str) -> str:
+    """Key of what the last scan for a dataset's gallery and costs has read."""
+    return f"{REPORTS_FOLDER}/{segment(dataset)}/scan.jsonl.gz"

@@ -1,14 +1,13 @@
-"""Markers: what the webhook receiver drops in the inbox when a result is finished.
+"""Markers: what the webhook receiver drops in a dataset's inbox when a result is finished.
 
-A marker only wakes the collector. Its facts come from polls, since anyone who saw a webhook
-address could write one.
+A marker only wakes the collection. Facts come from polls, since anyone who saw a webhook address
+could write a marker.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,19 +16,19 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 from sora_dagster.generation import layout
 from sora_dagster.storage import StorageRoot
 
+DATASET_PARAMETER = "dataset"
 TASK_PARAMETER = "task"
 SIGNATURE_PARAMETER = "signature"
-_UUID_LENGTH = 36
 MAX_MARKER_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
 class WebhookAddress:
-    """Where Runware shall call back, and the secret that proves that we gave it the address.
+    """Where Runware calls back, and the secret that proves that the address is ours.
 
     Arguments:
         url: public URL of the receiver.
-        secret: shared by whoever submits and the receiver.
+        secret: shared by the runs that submit tasks and the receiver.
     """
 
     url: str
@@ -39,8 +38,8 @@ class WebhookAddress:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(
-                f"webhook URL {self.url!r} is no http(s) URL; set SORA_WEBHOOK_URL to the public "
-                f"address of the receiver, such as https://hooks.example.com/runware"
+                f"webhook URL {self.url!r} is not an http(s) URL; set SORA_WEBHOOK_URL to the "
+                f"public address of the receiver, such as https://hooks.example.com/runware"
             )
         if not self.secret:
             raise ValueError(
@@ -51,77 +50,81 @@ class WebhookAddress:
     def __repr__(self) -> str:
         return f"WebhookAddress(url={self.url!r})"
 
-    def for_task(self, task_uuid: str) -> str:
-        """The address for one task, signed: Runware's webhooks carry no signature of their own."""
+    def for_task(self, dataset: str, task_uuid: str) -> str:
+        """The address for one task of a dataset.
+
+        It is signed, since Runware's webhooks carry no signature of their own.
+        """
         parts = urlsplit(self.url)
         query = urlencode(
-            {TASK_PARAMETER: task_uuid, SIGNATURE_PARAMETER: sign_task(self.secret, task_uuid)}
+            {
+                DATASET_PARAMETER: dataset,
+                TASK_PARAMETER: task_uuid,
+                SIGNATURE_PARAMETER: sign_task(self.secret, dataset, task_uuid),
+            }
         )
         return urlunsplit(parts._replace(query="&".join(filter(None, [parts.query, query]))))
 
 
-def sign_task(secret: str, task_uuid: str) -> str:
-    """HMAC-SHA256 of a task's UUID, in hex."""
-    return hmac.new(secret.encode(), task_uuid.encode(), hashlib.sha256).hexdigest()
+def sign_task(secret: str, dataset: str, task_uuid: str) -> str:
+    """HMAC-SHA256 of a task's UUID and the dataset that it belongs to, in hex."""
+    # A UUID has no NUL: no other pair of dataset and task gives the same text.
+    signed = f"{task_uuid}\0{dataset}".encode(errors="replace")
+    return hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
 
 
-def signature_is_valid(secret: str, task_uuid: str, signature: str) -> bool:
-    """Whether a signature is the task's; takes the same time whatever it is."""
+def signature_is_valid(secret: str, dataset: str, task_uuid: str, signature: str) -> bool:
+    """Whether a signature belongs to a dataset and task; compared in constant time."""
     return hmac.compare_digest(
-        sign_task(secret, task_uuid).encode(), signature.encode(errors="replace")
+        sign_task(secret, dataset, task_uuid).encode(), signature.encode(errors="replace")
     )
 
 
 @dataclass(frozen=True)
 class Marker:
-    """One marker in the inbox.
+    """One marker in the inbox of a dataset.
 
     Arguments:
-        key: its object.
-        task_uuid: the task it is about.
+        key: key of the object.
+        dataset: name of the dataset.
+        task_uuid: the task that it is about.
         received_at: when it was written, by the store's clock.
-        size_bytes: its length.
+        size_bytes: size of the object.
     """
 
     key: str
+    dataset: str
     task_uuid: str
     received_at: datetime
     size_bytes: int
 
 
-def drop_marker(root: StorageRoot, task_uuid: str, body: bytes) -> str:
+def drop_marker(root: StorageRoot, dataset: str, task_uuid: str, body: bytes) -> str:
     """Write a marker; the same body again is the same object.
 
     Returns:
         The object's key.
     """
-    key = layout.inbox_key(task_uuid, hashlib.sha256(body).hexdigest()[:16])
+    key = layout.inbox_key(dataset, task_uuid, hashlib.sha256(body).hexdigest()[:16])
     root.create(key, body)
     return key
 
 
-def list_markers(root: StorageRoot) -> Iterator[Marker]:
-    """All markers in the inbox."""
-    for info in root.list(layout.INBOX_FOLDER):
-        name = info.key.removeprefix(f"{layout.INBOX_FOLDER}/")
-        yield Marker(
-            key=info.key,
-            task_uuid=name[:_UUID_LENGTH].lower(),
-            received_at=info.last_modified,
-            size_bytes=info.size_bytes,
-        )
+def markers_of(root: StorageRoot, dataset: str, task_uuid: str) -> list[Marker]:
+    """The markers of one task. Lists that task's folder only."""
+    return [
+        Marker(info.key, dataset, task_uuid, info.last_modified, info.size_bytes)
+        for info in root.list(layout.inbox_folder(dataset, task_uuid))
+    ]
 
 
-def quarantine(root: StorageRoot, marker: Marker, reason: str) -> None:
-    """Move a marker that is none out of the inbox, and say why."""
-    name = marker.key.removeprefix(f"{layout.INBOX_FOLDER}/")
-    body = b"" if marker.size_bytes > MAX_MARKER_BYTES else root.read_if_present(marker.key) or b""
-    report = {
-        "reason": reason,
-        "size_bytes": marker.size_bytes,
-        "body": body.decode(errors="replace"),
-    }
-    root.write(
-        f"{layout.QUARANTINE_FOLDER}/{layout.segment(name)}.json", json.dumps(report).encode()
-    )
-    root.delete(marker.key)
+def tasks_with_markers(root: StorageRoot, dataset: str) -> Iterator[Marker]:
+    """All markers of a dataset, in no particular order. Costs one listing of its inbox.
+
+    An object that does not lie in a task's folder is not a marker, and is skipped.
+    """
+    folder = layout.inbox_folder(dataset)
+    for info in root.list(folder):
+        task_uuid, _, name = info.key.removeprefix(f"{folder}/").partition("/")
+        if name:
+            yield Marker(info.key, dataset, task_uuid, info.last_modified, info.size_bytes)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from sora_dagster.generation import layout
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.prompts import PromptDataset
+from sora_dagster.generation.record_format import UnreadableRecordError
 from sora_dagster.runware.models import Catalogue
+from sora_dagster.storage import AccessDeniedError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,15 @@ def never_asked_for(ledger: Ledger, asset: str, clip_ids: Iterable[str]) -> Iter
 
 def _was_given_up(ledger: Ledger, asset: str, clip_id: str) -> bool:
     """Whether a clip's last attempt ended before anything was accepted, as over a limit."""
-    takes = ledger.takes(asset, clip_id)
-    if not takes:
-        return True
-    outcome = ledger.outcome(takes[-1].latest.task_uuid)
+    try:
+        takes = ledger.takes(asset, clip_id)
+        if not takes:
+            return True
+        outcome = ledger.outcome(takes[-1].latest.task_uuid)
+    except (UnreadableRecordError, AccessDeniedError) as error:
+        # It may have been paid for, so it is left to people.
+        _log.warning("clip %s is not picked: %s", clip_id, error)
+        return False
     return outcome is not None and outcome.state == "void"
 
 

@@ -11,7 +11,8 @@ from sora_dagster.generation.clips import ClipRequest, ParentVideo
 from sora_dagster.media.measures import VideoMeasures
 from sora_dagster.runware.errors import ErrorRecord
 
-FORMAT_VERSION = 1
+# Of the storage layout: what an older version wrote is laid out otherwise, and is refused.
+FORMAT_VERSION = 2
 # Version 2 added the contact sheet, the thumbnail, the measures and the way of delivery; what is
 # missing in an older manifest reads as none.
 MANIFEST_VERSION = 2
@@ -78,6 +79,11 @@ class AttemptRecord(Record):
     nonce: str
 
     @property
+    def dataset(self) -> str:
+        """Name of the dataset that the clip belongs to."""
+        return self.request.dataset
+
+    @property
     def asset(self) -> str:
         """Asset key of the clip."""
         return self.request.asset
@@ -93,22 +99,112 @@ class AttemptRecord(Record):
         return self.request.parent
 
 
-class PendingRecord(Record):
-    """`pending/<uuid>`: the index of what is outstanding; the slot it names holds the rest."""
+class DatasetRecord(Record):
+    """`datasets/<name>.json`: which assets a dataset's name stands for.
 
+    Arguments:
+        name: the dataset's name.
+        assets: keys of its assets of videos; a storyboard's name stands for all its shots.
+    """
+
+    name: str
+    assets: tuple[str, ...]
+    nonce: str
+
+
+class PendingRecord(Record):
+    """`pending/<dataset>/<uuid>.<reopening>`: the index of what is outstanding.
+
+    The slot it names holds the rest.
+
+    Arguments:
+        reopening: 0, or the number of the reopening that this entry is for.
+        times_left: how often a run has ended and left this task running at Runware.
+    """
+
+    dataset: str
     asset: str
     clip: str
     take: int
     attempt: int
     task_uuid: str
+    reopening: int = 0
+    times_left: int = 0
 
 
 class SentRecord(Record):
-    """`tasks/<uuid>/sent-1.json`: the right to POST this task, taken by one."""
+    """`tasks/<uuid>/sent-<i>.json`: the right to POST this task, taken by one process.
+
+    Arguments:
+        purpose: to submit the task, or to void it so that it is never sent.
+        root_run: the run that the task is paid by; its limit counts retries and remixes too.
+        run_limit_usd: that run's spending limit in USD; None for no limit.
+        slot: key of the attempt, so that a task can be found by its UUID alone.
+    """
 
     purpose: Literal["submit", "void"]
+    root_run: str | None = None
+    run_limit_usd: float | None = None
+    slot: str | None = None
     at: datetime
     nonce: str
+
+
+class ReopenedRecord(Record):
+    """`tasks/<uuid>/reopened-<i>.json`: an ended task is collected again.
+
+    It has its own deadline and its own `outcome-<i>.json`.
+    """
+
+    at: datetime
+    nonce: str
+
+
+class StuckRecord(Record):
+    """`stuck/<dataset>/<uuid>.json`: a task that cannot be collected, and why.
+
+    Arguments:
+        pending: its entry in the index of what is outstanding; None if that cannot be read.
+        reason: which record cannot be read, and what to do.
+    """
+
+    task_uuid: str
+    reopening: int
+    pending: PendingRecord | None
+    reason: str
+    at: datetime
+
+
+class NoteRecord(Record):
+    """`notes/<dataset>/<uuid>.json`: why an outstanding task is slow or cannot be stored yet.
+
+    Arguments:
+        asset: asset key of the clip.
+        clip: its partition key.
+        reason: one sentence for people.
+    """
+
+    asset: str
+    clip: str
+    reason: str
+    at: datetime
+
+
+class RemixRecord(Record):
+    """`tasks/<uuid>/remix-<hash>.json`: a remix of this task's video was asked for by a run.
+
+    Arguments:
+        asset: asset key of the remix.
+        clip: its partition key.
+        fingerprint: hash of all that decides what it is.
+        answer: what became of asking for it.
+    """
+
+    asset: str
+    clip: str
+    fingerprint: str
+    answer: str
+    at: datetime
 
 
 class SeenRecord(Record):
@@ -122,7 +218,7 @@ OutcomeState = Literal["done", "partial", "failed", "lost", "unsure", "void"]
 
 
 class OutcomeRecord(Record):
-    """`tasks/<uuid>/outcome.json`: how a task ended.
+    """`tasks/<uuid>/outcome-<i>.json`: how a task, or its i-th reopening, ended.
 
     Arguments:
         state: done (all videos), partial (some), failed (none), void (never accepted), …

@@ -1,19 +1,30 @@
-"""A person's word on a clip that the protocol cannot decide about by itself."""
+"""Manual decisions about a clip that the protocol cannot decide about by itself."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Protocol
 
 from sora_dagster.generation import layout
+from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.first_frame_store import whole_request
-from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.ledger import Ledger, Take
-from sora_dagster.generation.records import OutcomeRecord, Record
+from sora_dagster.generation.record_format import UnreadableRecordError, parse_record
+from sora_dagster.generation.records import (
+    AttemptRecord,
+    OutcomeRecord,
+    PendingRecord,
+    Record,
+    StuckRecord,
+)
 from sora_dagster.generation.requested import Requested
 from sora_dagster.generation.requester import Asking
+from sora_dagster.runware.client import RunwareClient
+from sora_dagster.storage import StorageError
 
-_UNDECIDED = ("unsure", "lost", "failed", "void")
+_ATTEMPT_KEY = re.compile(r".*/take-(\d+)/attempt-(\d+)\.json")
 
 
 class ResolutionError(Exception):
@@ -21,7 +32,7 @@ class ResolutionError(Exception):
 
 
 class Resolution(Record):
-    """`tasks/<uuid>/resolved.json`: what a person decided.
+    """`tasks/<uuid>/resolved.json`: what was decided by hand.
 
     Arguments:
         decision: to ask for another attempt, or to leave it.
@@ -31,25 +42,40 @@ class Resolution(Record):
     at: datetime
 
 
+class ClipGenerator(Protocol):
+    """What asks for clips: an API client, a ledger bound to its account, and a requester."""
+
+    client: RunwareClient
+    ledger: Ledger
+
+    def request(self, asked: Sequence[ClipRequest], asking: Asking) -> list[Requested]:
+        """Ask for clips."""
+
+
 def resend(
-    generator: Generator, asset: str, clip: str, *, run_limit_usd: float | None
+    generator: ClipGenerator, asset: str, clip: str, *, run_limit_usd: float | None
 ) -> Requested:
     """Ask for another attempt of a clip, whatever became of the last; it may be paid for again.
 
-    The last attempt is polled once more first: where Runware has its video after all, that is
-    collected, and nothing is sent.
+    The last attempt is polled once more first: if Runware has its video after all, or is still
+    generating it, that is collected, and nothing is sent.
 
     Raises:
-        ResolutionError: where the clip is stored, under way, or was never asked for.
-        RunwareError: where the API refuses the key or cannot be reached.
+        ResolutionError: if the clip is stored, outstanding, or was never asked for.
+        RunwareError: if the API refuses the key or cannot be reached.
     """
-    take, _ = undecided(generator.ledger, asset, clip)
-    _record(generator.ledger, take, "resend")
-    request = whole_request(generator.ledger.root, take.latest.request)
+    ledger = generator.ledger
+    take = _latest_take(ledger, asset, clip)
+    if not _is_stored(ledger, take) and ledger.outcome(take.latest.task_uuid) is None:
+        raise ResolutionError(
+            f"{asset}/{clip} is outstanding: {_progress(generator, take)}. Nothing was sent"
+        )
+    take, _ = undecided(ledger, asset, clip)
+    _record(ledger, take, "resend")
+    request = whole_request(ledger.root, take.latest.request)
     asking = Asking(
         root_run=f"resolve-{take.latest.task_uuid}",
         run_limit_usd=run_limit_usd,
-        regenerate_stale=False,
         retry_failed=True,
     )
     [requested] = generator.request([request], asking)
@@ -60,7 +86,7 @@ def give_up(ledger: Ledger, asset: str, clip: str) -> OutcomeRecord:
     """Leave a clip as it is, on record; what it may have cost stays counted.
 
     Raises:
-        ResolutionError: where the clip is stored, under way, or was never asked for.
+        ResolutionError: if the clip is stored, outstanding, or was never asked for.
     """
     take, outcome = undecided(ledger, asset, clip)
     _record(ledger, take, "give-up")
@@ -68,20 +94,98 @@ def give_up(ledger: Ledger, asset: str, clip: str) -> OutcomeRecord:
 
 
 def undecided(ledger: Ledger, asset: str, clip: str) -> tuple[Take, OutcomeRecord]:
-    """The latest take of a clip whose last attempt brought no video.
+    """The latest take of a clip that has no video, and how its last attempt ended.
 
     Raises:
-        ResolutionError: where there is none.
+        ResolutionError: if there is none.
     """
+    take = _latest_take(ledger, asset, clip)
+    if _is_stored(ledger, take):
+        raise ResolutionError(f"{asset}/{clip} is stored; there is nothing to resolve")
+    outcome = ledger.outcome(take.latest.task_uuid)
+    if outcome is None:
+        raise ResolutionError(f"{asset}/{clip} is outstanding; wait for it")
+    return take, outcome
+
+
+def retry_stuck(ledger: Ledger, asset: str, clip: str) -> tuple[str, ...]:
+    """Have tasks of a clip collected again that were set aside with an unreadable record.
+
+    Returns:
+        UUIDs of the tasks that are in the index again.
+
+    Raises:
+        ResolutionError: if none of the clip was set aside, or if neither the index entry of a
+            task nor its attempt's record can be read.
+    """
+    stuck = {
+        info.key.rpartition("/")[2].removesuffix(".json"): info.key
+        for info in ledger.root.list(layout.STUCK_FOLDER)
+    }
+    put_back = []
+    for slot_key, task_uuid in _tasks_of(ledger, asset, clip):
+        if task_uuid in stuck:
+            _put_back(ledger, stuck[task_uuid], slot_key)
+            put_back.append(task_uuid)
+    if not put_back:
+        raise ResolutionError(f"{asset}/{clip} was not set aside; there is nothing to retry")
+    return tuple(put_back)
+
+
+def _tasks_of(ledger: Ledger, asset: str, clip: str) -> list[tuple[str, str]]:
+    """Keys of the attempts of a clip, and their tasks, without reading any record."""
+    return [
+        (info.key, ledger.task_uuid(asset, clip, int(match[1]), int(match[2])))
+        for info in ledger.root.list(layout.slot_folder(asset, clip))
+        if (match := _ATTEMPT_KEY.fullmatch(info.key))
+    ]
+
+
+def _put_back(ledger: Ledger, stuck_key: str, slot_key: str) -> None:
+    root = ledger.root
+    stuck = parse_record(root.read(stuck_key), StuckRecord, uri=root.uri(stuck_key))
+    pending = stuck.pending
+    if pending is None:
+        try:
+            attempt = parse_record(root.read(slot_key), AttemptRecord, uri=root.uri(slot_key))
+        except (UnreadableRecordError, StorageError) as error:
+            raise ResolutionError(
+                f"task {stuck.task_uuid} cannot be collected yet, since what was asked cannot be "
+                f"read. Restore it first, then run this again: {error}"
+            ) from error
+        pending = PendingRecord(
+            dataset=attempt.dataset,
+            asset=attempt.asset,
+            clip=attempt.clip,
+            take=attempt.take,
+            attempt=attempt.attempt,
+            task_uuid=attempt.task_uuid,
+            reopening=stuck.reopening,
+        )
+    ledger.put_back(pending.dataset, stuck.model_copy(update={"pending": pending}))
+
+
+def _latest_take(ledger: Ledger, asset: str, clip: str) -> Take:
     takes = ledger.takes(asset, clip)
     if not takes:
         raise ResolutionError(f"{asset}/{clip} was never asked for in {ledger.root.url}")
-    outcome = ledger.outcome(takes[-1].latest.task_uuid)
-    if outcome is None:
-        raise ResolutionError(f"{asset}/{clip} is still under way; wait for it")
-    if outcome.state not in _UNDECIDED:
-        raise ResolutionError(f"{asset}/{clip} is stored; there is nothing to resolve")
-    return takes[-1], outcome
+    return takes[-1]
+
+
+def _is_stored(ledger: Ledger, take: Take) -> bool:
+    place = (take.latest.asset, take.latest.clip, take.number)
+    return ledger.manifest(*place) is not None or ledger.pruned(*place) is not None
+
+
+def _progress(generator: ClipGenerator, take: Take) -> str:
+    """How an outstanding take is going, by what Runware says now."""
+    task_uuid = take.latest.task_uuid
+    status = generator.client.poll([task_uuid])[task_uuid]
+    if status.results:
+        return "Runware has its video, and the next collecting run stores it"
+    if status.processing:
+        return "Runware is still generating it, and it is collected when it is finished"
+    return "Runware shows nothing of it now, and the collecting run finds out what became of it"
 
 
 def _record(ledger: Ledger, take: Take, decision: Literal["resend", "give-up"]) -> None:

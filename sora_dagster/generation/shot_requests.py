@@ -27,6 +27,7 @@ def shot_request(board: Board, shot: Shot, parent: ParentVideo | None) -> ClipRe
         spec=shot.spec,
         parent=parent,
         board=board.name,
+        dataset=board.name,
     )
 
 

@@ -1,7 +1,7 @@
 """One spending log: numbered entries that are only appended, and what they add up to.
 
-Entries are numbered without gaps and each is created only once. So whoever creates entry *n* has
-taken all entries before it into account, and two processes cannot both take the last dollar.
+Entries are numbered without gaps and each is created only once. The process that creates entry *n*
+has taken all entries before it into account, so two processes cannot both take the last dollar.
 
 A log may have tens of thousands of entries. A summary of the first ones is written from time to
 time, so that a process that has read none of them does not have to read each.

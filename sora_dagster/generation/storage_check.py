@@ -16,7 +16,7 @@ from sora_dagster.generation.record_format import (
     parse_record,
 )
 from sora_dagster.generation.records import AttemptRecord, ClipManifest, StoredVideo
-from sora_dagster.generation.take_folders import MANIFEST_NAME, PRUNED_NAME
+from sora_dagster.generation.take_folders import MANIFEST_NAME, PRUNED_NAME, named_objects
 from sora_dagster.generation.walking import in_parallel, list_tasks, read_manifests
 
 FindingKind = Literal[
@@ -34,8 +34,8 @@ _CHUNK_BYTES = 1 << 20
 _ATTEMPT_KEY = re.compile(r"slots/([^/]+/[^/]+/take-\d+)/attempt-\d+\.json")
 
 _FETCH_AGAIN = (
-    "Ask for the clip again: it is fetched anew, free, while Runware hosts it. After that, restore "
-    "the object from a backup."
+    "Ask for the clip again: it is fetched again, free, while Runware hosts it. After that, "
+    "restore the object from a backup."
 )
 _RESTORE = "Restore the object from a backup."
 
@@ -135,7 +135,7 @@ class _Check:
 
     def findings(self) -> Iterator[Finding]:
         # What is claimed after this is none of ours to judge; what is pending may be half-done.
-        pending = self._ledger.pending().keys()
+        pending = self._ledger.pending_tasks()
         tasks = list_tasks(self._ledger.root)
         sizes = _sizes(self._ledger)
         manifests = read_manifests(
@@ -156,7 +156,7 @@ class _Check:
 
         for manifest, found in in_parallel(manifests, check):
             self.takes += 1
-            self.objects += len(_keys(manifest))
+            self.objects += len(named_objects(manifest))
             self.size_bytes += sum(video.size_bytes for video in manifest.videos)
             yield from found
         for key, error in self._unreadable:
@@ -167,7 +167,7 @@ class _Check:
         self, manifest: ClipManifest, sizes: dict[str, dict[str, int]]
     ) -> Iterator[Finding]:
         lengths = {video.key: video for video in manifest.videos}
-        for wanted in _keys(manifest):
+        for wanted in named_objects(manifest):
             yield from self._object(manifest, wanted, lengths.get(wanted), sizes)
 
     def _object(
@@ -203,7 +203,7 @@ class _Check:
                     key,
                     manifest,
                     f"its SHA-256 is {sha256}, and was {video.sha256}: its bytes were changed. "
-                    f"Remove it, and ask for the clip again: it is fetched anew, free, while "
+                    f"Remove it, and ask for the clip again: it is fetched again, free, while "
                     f"Runware hosts it. Or restore it from a backup.",
                 )
 
@@ -219,10 +219,16 @@ class _Check:
         return digest.hexdigest()
 
     def _outcome(self, manifest: ClipManifest) -> Iterator[Finding]:
-        key = layout.task_key(manifest.task_uuid, "outcome")
-        if self._ledger.outcome(manifest.task_uuid) is None and not self._ledger.root.exists(
-            layout.pending_key(manifest.task_uuid)
-        ):
+        task_uuid = manifest.task_uuid
+        reopening = self._ledger.task_files(task_uuid).reopening
+        key = layout.task_key(task_uuid, f"outcome-{reopening}")
+        try:
+            outcome = self._ledger.outcome(task_uuid)
+        except UnreadableRecordError as error:
+            yield _unreadable(key, error)
+            return
+        pending_key = layout.pending_key(manifest.request.dataset, task_uuid, reopening)
+        if outcome is None and not self._ledger.root.exists(pending_key):
             yield _finding(
                 "missing outcome",
                 key,
@@ -263,7 +269,7 @@ class _Check:
             attempt,
             f"its task {attempt.task_uuid} ended with videos, and the clip's record is not there. "
             f"Restore the take's folder from a backup, or raise the clip's take to have it "
-            f"generated anew, which costs again.",
+            f"generated again, which costs again.",
         )
 
 
@@ -274,12 +280,6 @@ def _sizes(ledger: Ledger) -> dict[str, dict[str, int]]:
         folder, _, name = info.key.rpartition("/")
         sizes.setdefault(folder, {})[name] = info.size_bytes
     return sizes
-
-
-def _keys(manifest: ClipManifest) -> tuple[str, ...]:
-    """Keys of the objects that a manifest names."""
-    pictures = (manifest.poster_key, manifest.sheet_key, manifest.thumbnail_key)
-    return (*(video.key for video in manifest.videos), *filter(None, pictures))
 
 
 def _finding(

@@ -1,13 +1,12 @@
-"""What there is to show: the newest take of every clip, and every clip that failed since."""
+"""What the gallery shows: the newest take of each clip, and each clip that failed since."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.library_scan import LibraryScan
 from sora_dagster.generation.records import AttemptRecord, ClipManifest, OutcomeRecord
-from sora_dagster.generation.walking import attempt_histories, stored_manifests
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class FailedTake:
 
 @dataclass(frozen=True)
 class Library:
-    """The clips of a storage root.
+    """The clips of a dataset.
 
     Arguments:
         clips: the newest stored take of each clip, the newest clip first.
@@ -34,17 +33,17 @@ class Library:
     wasted_usd: float
 
 
-def read_library(ledger: Ledger) -> Library:
-    """Walk over everything stored."""
+def library_of(scan: LibraryScan) -> Library:
+    """What there is to show of what was scanned."""
     newest: dict[tuple[str, str], ClipManifest] = {}
-    for manifest in stored_manifests(ledger.root):
+    for manifest in scan.manifests:
         clip = (manifest.asset, manifest.clip)
         if clip not in newest or newest[clip].take < manifest.take:
             newest[clip] = manifest
     last: dict[tuple[str, str], tuple[AttemptRecord, OutcomeRecord | None]] = {}
     paid: dict[str, float] = {}
-    for history in attempt_histories(ledger):
-        attempt, outcome = history.attempt, history.outcome
+    for task in scan.tasks:
+        attempt, outcome = task.attempt, task.outcome
         clip = (attempt.asset, attempt.clip)
         if outcome is not None:
             paid[attempt.task_uuid] = outcome.cost_usd
@@ -54,8 +53,11 @@ def read_library(ledger: Ledger) -> Library:
             last[clip] = (attempt, outcome)
     failed = [
         FailedTake(attempt, outcome)
-        for attempt, outcome in last.values()
-        if outcome is not None and not outcome.has_videos
+        for clip, (attempt, outcome) in last.items()
+        if outcome is not None
+        and not outcome.has_videos
+        # A manifest outranks any outcome.
+        and (clip not in newest or newest[clip].take < attempt.take)
     ]
     shown = {manifest.task_uuid for manifest in newest.values()}
     shown |= {take.attempt.task_uuid for take in failed}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sora_dagster.generation import layout
+from sora_dagster.generation.records import ClipManifest
 from sora_dagster.storage import ObjectInfo, StorageRoot
 
 MANIFEST_NAME = "clip.json"
@@ -25,6 +26,8 @@ class TakeFolder:
         has_manifest: whether the take is whole.
         is_pruned: whether its videos were removed on purpose.
         objects: how many objects it holds, its manifest and its record of removal apart.
+        has_several_writers: whether the names of these objects end in different nonces, so that
+            not all of them are the manifest's.
     """
 
     path: str
@@ -32,6 +35,8 @@ class TakeFolder:
     has_manifest: bool = False
     is_pruned: bool = False
     objects: int = 0
+    has_several_writers: bool = False
+    _nonce: str | None = None
 
     @property
     def slot_path(self) -> str:
@@ -52,6 +57,15 @@ class TakeFolder:
             self.is_pruned = True
         else:
             self.objects += 1
+            nonce = name.rpartition("-")[2].partition(".")[0]
+            self.has_several_writers |= self._nonce not in (None, nonce)
+            self._nonce = nonce
+
+
+def named_objects(manifest: ClipManifest) -> tuple[str, ...]:
+    """Keys of the objects that a manifest names."""
+    pictures = (manifest.poster_key, manifest.sheet_key, manifest.thumbnail_key)
+    return (*(video.key for video in manifest.videos), *filter(None, pictures))
 
 
 def list_take_folders(root: StorageRoot) -> dict[str, dict[int, TakeFolder]]:

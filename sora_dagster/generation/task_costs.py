@@ -1,43 +1,37 @@
-"""The cost of every task in the storage root."""
+"""The cost of every task of a dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.cost_rows import CostRow, cost_row
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.walking import attempt_histories, stored_manifests
+from sora_dagster.generation.library_scan import LibraryScan
 
 
-def walk_costs(ledger: Ledger, *, dataset_of: Callable[[ClipRequest], str]) -> list[CostRow]:
+def costs_of(scan: LibraryScan) -> list[CostRow]:
     """One row for each task that was ever asked for, the oldest first.
 
     A task that was never sent, and will not be, cost nothing and has no row.
 
     Arguments:
-        ledger: the ledger.
-        dataset_of: says what a clip is counted under.
+        scan: what was asked for and stored.
     """
-    stored = {}
+    stored = {manifest.task_uuid: manifest for manifest in scan.manifests}
     newest: dict[tuple[str, str], int] = {}
-    for manifest in stored_manifests(ledger.root):
-        stored[manifest.task_uuid] = manifest
+    for manifest in scan.manifests:
         clip = (manifest.asset, manifest.clip)
         newest[clip] = max(newest.get(clip, 0), manifest.take)
     rows = []
-    for history in attempt_histories(ledger):
-        attempt, outcome = history.attempt, history.outcome
-        if outcome is not None and not outcome.was_accepted:
+    for task in scan.tasks:
+        attempt, outcome = task.attempt, task.outcome
+        if outcome is not None and (outcome.state == "void" or not outcome.was_accepted):
             continue
         rows.append(
             cost_row(
                 attempt,
                 outcome,
                 stored.get(attempt.task_uuid),
-                dataset=dataset_of(attempt.request),
+                dataset=attempt.dataset,
                 is_newest_take=newest.get((attempt.asset, attempt.clip), 0) <= attempt.take,
-                requested_at=min(history.sent_times, default=attempt.created_at),
+                requested_at=min(task.sent_times, default=attempt.created_at),
             )
         )
     return sorted(rows, key=lambda row: (row.requested_at, row.task_uuid))

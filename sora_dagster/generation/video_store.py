@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sora_dagster.generation import layout
+from sora_dagster.generation.clocks import running_seconds
 from sora_dagster.generation.download import DEFAULT_MAX_BYTES, Downloader, DownloadError
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.records import AttemptRecord, ClipManifest, Delivery, StoredVideo
-from sora_dagster.media import Examination, MediaError, examine
+from sora_dagster.generation.tracked import DamagedCopy
+from sora_dagster.media import (
+    Examination,
+    MediaError,
+    examine,
+    examine_damaged,
+    looks_like_video,
+)
 from sora_dagster.runware.results import VideoResult
 from sora_dagster.storage import ObjectAttributes, ObjectInfo, ObjectMissingError
 
@@ -21,8 +30,8 @@ _FILE_KINDS = {
     "MOV": ("mov", "video/quicktime"),
     "WEBM": ("webm", "video/webm"),
 }
-_FETCHES_OF_A_BROKEN_VIDEO = 2
 _CHUNK_BYTES = 1 << 20
+_HEAD_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -40,75 +49,108 @@ class KeptVideo:
     delivery: Delivery
 
 
+class DamagedVideoError(DownloadError):
+    """A video arrived and cannot be decoded; its bytes are kept aside, and it is fetched again.
+
+    Arguments:
+        message: what arrived, and what is wrong with it.
+        retry_seconds: when the next fetch can decide whether these are the bytes that there are.
+    """
+
+    def __init__(self, message: str, *, retry_seconds: float) -> None:
+        super().__init__(message, retryable=True)
+        self.retry_seconds = retry_seconds
+
+
 class VideoStore:
-    """Puts videos where they belong; every step may be repeated.
+    """Puts videos where they belong; every step can be repeated.
 
     Arguments:
         ledger: the ledger of the root.
         downloader: fetches the videos that were not put there.
+        damaged_seconds: time between two fetches of a video that cannot be decoded; if both bring
+            the same bytes, and they are a video's, they are kept.
+        elapsed: a clock that runs through a suspended machine, in seconds.
     """
 
-    def __init__(self, ledger: Ledger, downloader: Downloader) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        downloader: Downloader,
+        *,
+        damaged_seconds: float = 300.0,
+        elapsed: Callable[[], float] = running_seconds,
+    ) -> None:
         self._ledger = ledger
         self._root = ledger.root
         self._downloader = downloader
+        self._damaged_seconds = damaged_seconds
+        self._elapsed = elapsed
 
-    def keep(self, attempt: AttemptRecord, result: VideoResult, *, was_direct: bool) -> KeptVideo:
-        """Put a video in its place.
+    def keep(
+        self,
+        attempt: AttemptRecord,
+        result: VideoResult,
+        *,
+        was_direct: bool,
+        damaged: dict[str, DamagedCopy],
+    ) -> KeptVideo:
+        """Put a video in its place, under a name that only this writer has.
 
         Arguments:
             attempt: what was asked.
             result: the video.
-            was_direct: whether Runware was told to put it into the store; where it is not there,
-                or not whole, it is downloaded.
+            was_direct: whether its request named an upload address; if it is not there, or
+                cannot be decoded, it is downloaded.
+            damaged: copies that could not be decoded so far, by video UUID; kept up to date here.
 
         Raises:
-            DownloadError: where it cannot be had now.
-            StorageError: where the storage root fails.
+            DownloadError: if it cannot be had now.
+            StorageError: if the storage root fails.
         """
+        place = self._new_place(attempt, result)
         problem = None
         if was_direct:
-            try:
-                return self._from_upload(attempt, result)
-            except _UploadError as error:
-                problem = str(error)
-                _log.warning("video %s of %s %s", result.video_uuid, attempt.clip, problem)
-        return self._from_download(attempt, result, problem)
+            upload = self._root.info(layout.incoming_key(attempt.task_uuid))
+            if upload is None:
+                problem = "was not put into the store"
+            elif not 0 < upload.size_bytes <= DEFAULT_MAX_BYTES:
+                problem = f"was put into the store with {upload.size_bytes} bytes"
+            else:
+                try:
+                    return self._from_upload(attempt, result, upload, place)
+                except MediaError as error:
+                    problem = f"was put into the store and cannot be decoded: {error}"
+                    if result.video_url is None:
+                        sha256 = self._hash(upload.key)
+                        copy = DamagedCopy(upload.key, sha256, upload.size_bytes, self._elapsed())
+                        return self._damaged(attempt, result, copy, error, damaged, place)
+            _log.warning("video %s of %s %s", result.video_uuid, attempt.clip, problem)
+        return self._from_download(attempt, result, problem, damaged, place)
 
-    def _from_upload(self, attempt: AttemptRecord, result: VideoResult) -> KeptVideo:
-        incoming = layout.incoming_key(attempt.task_uuid)
-        upload = self._root.info(incoming)
-        if upload is None:
-            raise _UploadError("was not put into the store")
-        if not 0 < upload.size_bytes <= DEFAULT_MAX_BYTES:
-            raise _UploadError(f"was put into the store with {upload.size_bytes} bytes")
-        key, content_type = _place(attempt, result)
+    def _from_upload(
+        self, attempt: AttemptRecord, result: VideoResult, upload: ObjectInfo, place: _Place
+    ) -> KeptVideo:
         try:
-            with self._root.open(incoming) as file:
+            with self._root.open(upload.key) as file:
                 examination = examine(file)
-            sha256 = self._hash(incoming)
-            # A manifest names this key: another process was quicker, and what it stored stays.
-            if self._ledger.manifest(attempt.asset, attempt.clip, attempt.take) is not None:
-                raise DownloadError(f"{attempt.clip} was stored meanwhile", retryable=True)
+            sha256 = self._hash(upload.key)
             self._root.copy(
-                incoming, key, attributes=_attributes_of_result(attempt, result, content_type)
+                upload.key,
+                place.key,
+                attributes=_attributes_of_result(attempt, result, place.content_type),
             )
-        except MediaError as error:
-            raise _UploadError(
-                f"was put into the store with {upload.size_bytes} bytes and cannot be decoded: "
-                f"{error}"
-            ) from error
         except ObjectMissingError as error:
-            # Another process has stored the clip, and tidied up.
+            # Another process has stored the clip and removed the upload.
             raise DownloadError(f"{attempt.clip}: {error}", retryable=True) from error
-        self._check_copy(key, upload, sha256)
+        self._check_copy(place.key, upload, sha256)
         video = _stored_video(
-            key, result, content_type, examination, size_bytes=upload.size_bytes, sha256=sha256
+            place, result, examination, size_bytes=upload.size_bytes, sha256=sha256
         )
         return KeptVideo(video, examination, "direct")
 
     def _check_copy(self, key: str, upload: ObjectInfo, sha256: str) -> None:
-        """See that a copy is what was examined: what lies in `incoming/` may be put anew."""
+        """See that a copy is what was examined: an upload may be replaced at any time."""
         copy = self._root.info(key)
         # An equal ETag is the same content; with some encryptions a copy has another all the same.
         is_same = (
@@ -117,6 +159,7 @@ class VideoStore:
             and ((copy.etag is not None and copy.etag == upload.etag) or self._hash(key) == sha256)
         )
         if not is_same:
+            self._root.delete(key)
             raise DownloadError(
                 f"the copy of {self._root.uri(upload.key)} is not what was put there; it is copied "
                 f"again",
@@ -131,44 +174,119 @@ class VideoStore:
         return digest.hexdigest()
 
     def _from_download(
-        self, attempt: AttemptRecord, result: VideoResult, problem: str | None
+        self,
+        attempt: AttemptRecord,
+        result: VideoResult,
+        problem: str | None,
+        damaged: dict[str, DamagedCopy],
+        place: _Place,
     ) -> KeptVideo:
-        key, content_type = _place(attempt, result)
-        attributes = _attributes_of_result(attempt, result, content_type)
         if result.video_url is None:
             raise DownloadError(
                 f"video {result.video_uuid} of {attempt.clip} came without a URL"
-                + (f", and {problem}" if problem else "")
+                + (f", and {problem}" if problem else ""),
+                retryable=problem is not None,
             )
-        for fetch in range(1, _FETCHES_OF_A_BROKEN_VIDEO + 1):
-            download = self._downloader.fetch(
-                result.video_url, self._root, key, attributes=attributes
-            )
-            try:
-                with self._root.open(key) as file:
-                    examination = examine(file)
-                break
-            except MediaError as error:
-                self._root.delete(key)
-                if fetch == _FETCHES_OF_A_BROKEN_VIDEO:
-                    raise DownloadError(
-                        f"video {result.video_uuid} of {attempt.clip} arrived "
-                        f"{download.size_bytes} bytes long and cannot be decoded: {error}"
-                    ) from error
-                _log.warning("video %s is broken, fetching it again: %s", result.video_uuid, error)
+        download = self._downloader.fetch(
+            result.video_url,
+            self._root,
+            place.key,
+            attributes=_attributes_of_result(attempt, result, place.content_type),
+        )
+        try:
+            with self._root.open(place.key) as file:
+                examination = examine(file)
+        except MediaError as error:
+            copy = DamagedCopy(place.key, download.sha256, download.size_bytes, self._elapsed())
+            return self._damaged(attempt, result, copy, error, damaged, place)
+        if earlier := damaged.pop(result.video_uuid, None):
+            self._root.delete(earlier.key)
         video = _stored_video(
-            key,
-            result,
-            content_type,
-            examination,
-            size_bytes=download.size_bytes,
-            sha256=download.sha256,
+            place, result, examination, size_bytes=download.size_bytes, sha256=download.sha256
         )
         return KeptVideo(video, examination, "download")
 
+    def _damaged(
+        self,
+        attempt: AttemptRecord,
+        result: VideoResult,
+        copy: DamagedCopy,
+        error: MediaError,
+        damaged: dict[str, DamagedCopy],
+        place: _Place,
+    ) -> KeptVideo:
+        """Keep a video that our decoder refuses, once two fetches agree on its bytes.
 
-class _UploadError(Exception):
-    """A video was not put into the store, or not whole; the message goes on from its name."""
+        It was paid for, and players may accept it. What is no video at all, such as an error page,
+        is never kept.
+        """
+        earlier = damaged.get(result.video_uuid)
+        message = (
+            f"video {result.video_uuid} of {attempt.clip} arrived {copy.size_bytes} bytes long and "
+            f"cannot be decoded: {error}"
+        )
+        is_upload = copy.key != place.key
+        with self._root.open(copy.key) as file:
+            is_video = looks_like_video(file.read(_HEAD_BYTES))
+        if not is_video:
+            if not is_upload:
+                self._root.delete(copy.key)
+            raise DownloadError(message) from error
+        waited = 0.0 if earlier is None else copy.at - earlier.at
+        if earlier is None or earlier.sha256 != copy.sha256 or waited < self._damaged_seconds:
+            self._keep_aside(result, copy, earlier, damaged, is_upload=is_upload)
+            first = damaged[result.video_uuid]
+            raise DamagedVideoError(
+                f"{message}. It is fetched again; if the same bytes come, they are kept",
+                retry_seconds=max(0.0, first.at + self._damaged_seconds - copy.at),
+            ) from error
+        _log.warning("%s; the same bytes came twice, so they are kept", message)
+        if is_upload:
+            attributes = _attributes_of_result(attempt, result, place.content_type)
+            self._root.copy(copy.key, place.key, attributes=attributes)
+        elif earlier.key != copy.key:
+            self._root.delete(earlier.key)
+        size = attempt.request.expected_size
+        with self._root.open(place.key) as file:
+            examination = examine_damaged(
+                file, error, expected_size=None if size is None else (size.width, size.height)
+            )
+        video = _stored_video(
+            place, result, examination, size_bytes=copy.size_bytes, sha256=copy.sha256
+        )
+        return KeptVideo(video, examination, "direct" if is_upload else "download")
+
+    def _keep_aside(
+        self,
+        result: VideoResult,
+        copy: DamagedCopy,
+        earlier: DamagedCopy | None,
+        damaged: dict[str, DamagedCopy],
+        *,
+        is_upload: bool,
+    ) -> None:
+        """Remember the first copy of each content, so that the time between two fetches counts."""
+        if earlier is not None and earlier.sha256 == copy.sha256:
+            if not is_upload:
+                self._root.delete(copy.key)
+            return
+        if earlier is not None and not is_upload:
+            self._root.delete(earlier.key)
+        damaged[result.video_uuid] = copy
+
+    def _new_place(self, attempt: AttemptRecord, result: VideoResult) -> _Place:
+        extension, content_type = _FILE_KINDS[attempt.request.spec.output_format]
+        nonce = self._ledger.new_nonce()[:8]
+        key = layout.video_key(
+            attempt.asset, attempt.clip, attempt.take, result.video_uuid, extension, nonce
+        )
+        return _Place(key, content_type)
+
+
+@dataclass(frozen=True)
+class _Place:
+    key: str
+    content_type: str
 
 
 def attributes_of_video(manifest: ClipManifest, video: StoredVideo) -> ObjectAttributes:
@@ -203,21 +321,13 @@ def _attributes_of_result(
 
 
 def _attributes(content_type: str, **facts: str | float | None) -> ObjectAttributes:
-    told = {name: str(value) for name, value in facts.items() if value is not None}
-    return ObjectAttributes(content_type, told)
-
-
-def _place(attempt: AttemptRecord, result: VideoResult) -> tuple[str, str]:
-    """Key and content type of a video."""
-    extension, content_type = _FILE_KINDS[attempt.request.spec.output_format]
-    key = layout.video_key(attempt.asset, attempt.clip, attempt.take, result.video_uuid, extension)
-    return key, content_type
+    known = {name: str(value) for name, value in facts.items() if value is not None}
+    return ObjectAttributes(content_type, known)
 
 
 def _stored_video(
-    key: str,
+    place: _Place,
     result: VideoResult,
-    content_type: str,
     examination: Examination,
     *,
     size_bytes: int,
@@ -225,7 +335,7 @@ def _stored_video(
 ) -> StoredVideo:
     media = examination.info
     return StoredVideo(
-        key=key,
+        key=place.key,
         video_uuid=result.video_uuid,
         video_id=result.video_id,
         seed=result.seed,
@@ -233,7 +343,7 @@ def _stored_video(
         nsfw=result.nsfw,
         size_bytes=size_bytes,
         sha256=sha256,
-        content_type=content_type,
+        content_type=place.content_type,
         container=media.container,
         width=media.width,
         height=media.height,
@@ -243,4 +353,5 @@ def _stored_video(
         video_codec=media.video_codec,
         audio_codec=media.audio_codec,
         measures=examination.measures,
+        decode_error=examination.decode_error,
     )

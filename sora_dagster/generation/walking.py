@@ -15,9 +15,8 @@ from datetime import datetime
 from typing import TypeVar
 
 from sora_dagster.generation import layout
-from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.record_format import UnreadableRecordError, parse_record
-from sora_dagster.generation.records import AttemptRecord, ClipManifest, OutcomeRecord, Record
+from sora_dagster.generation.records import ClipManifest, Record
 from sora_dagster.storage import StorageRoot
 
 _log = logging.getLogger(__name__)
@@ -25,8 +24,7 @@ _log = logging.getLogger(__name__)
 PARALLEL_READS = 16
 
 _MANIFEST_KEY = re.compile(r"clips/[^/]+/[^/]+/take-\d+/clip\.json")
-_ATTEMPT_KEY = re.compile(r"slots/[^/]+/[^/]+/take-\d+/attempt-\d+\.json")
-_TASK_KEY = re.compile(r"tasks/([^/]+)/(?:sent-(\d+)|(outcome))\.json")
+_TASK_KEY = re.compile(r"tasks/([^/]+)/(sent|outcome|reopened)-(\d+)\.json")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -91,106 +89,43 @@ def read_manifests(
     return _records(root, keys, ClipManifest, on_unreadable)
 
 
-def all_attempts(
-    root: StorageRoot,
-    *,
-    asset: str | None = None,
-    on_unreadable: OnUnreadable = log_unreadable,
-) -> Iterator[AttemptRecord]:
-    """Everything that was ever asked for, in no promised order.
-
-    Arguments:
-        root: the storage root.
-        asset: asset key of the clips; None for all.
-        on_unreadable: called with the key of a record that cannot be read, and why.
-    """
-    keys = _listed(root, _folder(layout.SLOTS_FOLDER, asset), _ATTEMPT_KEY)
-    for _, attempt in _records(root, keys, AttemptRecord, on_unreadable):
-        yield attempt
-
-
-@dataclass(frozen=True)
-class AttemptHistory:
-    """What was asked in one attempt, and what became of it.
-
-    Arguments:
-        attempt: what was asked.
-        outcome: how it ended; None where it is outstanding.
-        sent_times: when each right to send it was taken, by the store's clock; empty where it was
-            never sent.
-    """
-
-    attempt: AttemptRecord
-    outcome: OutcomeRecord | None
-    sent_times: tuple[datetime, ...]
-
-
-def attempt_histories(
-    ledger: Ledger,
-    *,
-    asset: str | None = None,
-    on_unreadable: OnUnreadable = log_unreadable,
-) -> Iterator[AttemptHistory]:
-    """Everything that was ever asked for, and what became of it, in no promised order.
-
-    Arguments:
-        ledger: the ledger.
-        asset: asset key of the clips; None for all.
-        on_unreadable: called with the key of a record that cannot be read, and why.
-
-    Costs a listing of the tasks besides, and a look at each outcome.
-    """
-    tasks = list_tasks(ledger.root)
-
-    def history(attempt: AttemptRecord) -> AttemptHistory | tuple[str, UnreadableRecordError]:
-        facts = tasks.get(attempt.task_uuid, TaskFacts())
-        try:
-            outcome = outcome_of(ledger, attempt) if facts.has_outcome else None
-        except UnreadableRecordError as error:
-            return layout.task_key(attempt.task_uuid, "outcome"), error
-        return AttemptHistory(attempt, outcome, facts.sent_times)
-
-    attempts = all_attempts(ledger.root, asset=asset, on_unreadable=on_unreadable)
-    for result in in_parallel(attempts, history):
-        if isinstance(result, AttemptHistory):
-            yield result
-        else:
-            on_unreadable(*result)
-
-
-def outcome_of(ledger: Ledger, attempt: AttemptRecord) -> OutcomeRecord | None:
-    """How an attempt ended, if it did."""
-    return ledger.outcome(attempt.task_uuid)
-
-
 @dataclass(frozen=True, slots=True)
 class TaskFacts:
-    """What a listing tells of a task.
+    """What a listing shows of a task.
 
     Arguments:
         sent_times: when each right to send it was taken, by the store's clock, in their order.
-        has_outcome: whether its end was recorded (it may have been taken up again since).
+        reopening: number of its newest reopening; 0 for none.
+        has_outcome: whether that reopening, or the task itself if there is none, has ended.
     """
 
     sent_times: tuple[datetime, ...] = ()
+    reopening: int = 0
     has_outcome: bool = False
 
 
 def list_tasks(root: StorageRoot) -> dict[str, TaskFacts]:
     """All tasks by UUID; costs one listing, and memory for each task."""
     sent: dict[str, dict[int, datetime]] = {}
-    over: set[str] = set()
+    reopened: dict[str, int] = {}
+    ended: dict[str, set[int]] = {}
     for info in root.list(layout.TASKS_FOLDER):
         if not (match := _TASK_KEY.fullmatch(info.key)):
             continue
-        times = sent.setdefault(match[1], {})
-        if match[2]:
-            times[int(match[2])] = info.last_modified
+        uuid, name, number = match[1], match[2], int(match[3])
+        if name == "sent":
+            sent.setdefault(uuid, {})[number] = info.last_modified
+        elif name == "outcome":
+            ended.setdefault(uuid, set()).add(number)
         else:
-            over.add(match[1])
+            reopened[uuid] = max(number, reopened.get(uuid, 0))
     return {
-        uuid: TaskFacts(tuple(times[token] for token in sorted(times)), uuid in over)
-        for uuid, times in sent.items()
+        uuid: TaskFacts(
+            sent_times=tuple(time for _, time in sorted(sent.get(uuid, {}).items())),
+            reopening=reopened.get(uuid, 0),
+            has_outcome=reopened.get(uuid, 0) in ended.get(uuid, ()),
+        )
+        for uuid in sent.keys() | ended.keys() | reopened.keys()
     }
 
 

@@ -8,8 +8,8 @@ import dagster as dg
 
 from sora_dagster.generation.cost_rows import CostLine, cost_line, cost_lines
 from sora_dagster.generation.cost_table import costs_key, read_costs, write_costs
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.task_costs import walk_costs
+from sora_dagster.generation.library_scan import scan_library
+from sora_dagster.generation.task_costs import costs_of
 from sora_dagster.graph import CODE_VERSION, VideoGraph
 from sora_dagster.metadata import link_metadata
 from sora_dagster.reports.automation import at_most_every
@@ -22,17 +22,20 @@ _MOST_LINES = 100
 def build_cost_assets(
     graph: VideoGraph,
     *,
+    boards: Sequence[str] = (),
     watched: Sequence[dg.AssetKey] = (),
     cron_schedule: str = "*/10 * * * *",
 ) -> list[dg.AssetsDefinition]:
-    """The assets `generation_costs` and `cost_report`, over everything in the storage root.
+    """The assets `generation_costs` and `cost_report` of a dataset.
 
     Arguments:
-        graph: names, and the dataset that its clips are counted under.
-        watched: assets whose updates make the report anew, besides the graph's clips and remixes;
-            such as the shots of a storyboard. They are no dependencies, so that the lineage of a
+        graph: names, and the dataset whose clips and remixes are counted.
+        boards: names of the storyboards that are counted, too. Other datasets in the same storage
+            root have reports of their own.
+        watched: assets whose updates refresh the report, besides the graph's clips and remixes;
+            such as the shots of a storyboard. They are not dependencies, so that the lineage of a
             storyboard stays that of its family.
-        cron_schedule: how often at most they are made anew by themselves.
+        cron_schedule: how often at most they are refreshed.
 
     They need the resource `clip_storage`.
 
@@ -57,7 +60,7 @@ def build_cost_assets(
         context: dg.AssetExecutionContext, clip_storage: ClipStorageResource
     ) -> dg.MaterializeResult[Any]:
         root = clip_storage.root()
-        rows = walk_costs(Ledger(root), dataset_of=graph.dataset_of)
+        rows = costs_of(scan_library(root, graph.dataset, boards=boards))
         write_costs(root, table_key, rows)
         total = cost_line("all", rows)
         context.log.info(f"{total.tasks} tasks, {total.total_usd:.2f} USD")

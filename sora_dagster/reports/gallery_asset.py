@@ -1,4 +1,4 @@
-"""The asset of the gallery: a page in the storage root that shows every clip."""
+"""The asset of the gallery: a page in the storage root that shows the clips of a dataset."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -7,14 +7,14 @@ from typing import Any
 import dagster as dg
 
 from sora_dagster.generation.clips import ClipRequest
-from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.layout import gallery_key
+from sora_dagster.generation.library_scan import scan_library
 from sora_dagster.generation.records import ClipManifest
-from sora_dagster.generation.stored_library import FailedTake, read_library
+from sora_dagster.generation.stored_library import FailedTake, library_of
 from sora_dagster.graph import CODE_VERSION, VideoGraph
 from sora_dagster.metadata import link_metadata
 from sora_dagster.reports.automation import at_most_every
 from sora_dagster.reports.gallery_page import (
-    GALLERY_KEY,
     GalleryEntry,
     GalleryVideo,
     entry_id,
@@ -28,18 +28,21 @@ from sora_dagster.storage import ObjectAttributes
 def build_gallery_asset(
     graph: VideoGraph,
     *,
+    boards: Sequence[str] = (),
     watched: Sequence[dg.AssetKey] = (),
     cron_schedule: str = "*/10 * * * *",
     title: str = "Generated clips",
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> dg.AssetsDefinition:
-    """The asset `gallery`: one self-contained page over everything in the storage root.
+    """The asset `gallery`: one self-contained page of the clips and remixes of a dataset.
 
     Arguments:
         graph: names, and the checks that clips are held to.
-        watched: further assets whose updates make it anew, such as the shots of a storyboard; they
-            are no dependencies, so that the lineage of a storyboard stays that of its family.
-        cron_schedule: how often at most it is made anew by itself.
+        boards: names of the storyboards whose shots are shown, too. Other datasets in the same
+            storage root have galleries of their own.
+        watched: further assets whose updates refresh it, such as the shots of a storyboard. They
+            are not dependencies, so that the lineage of a storyboard stays that of its family.
+        cron_schedule: how often at most it is refreshed.
         title: heading of the page.
         now: a clock.
 
@@ -49,6 +52,7 @@ def build_gallery_asset(
         >>> build_gallery_asset(VideoGraph("prompts.yaml")).key.to_user_string()
         'gallery'
     """
+    page_key = gallery_key(graph.dataset)
 
     @dg.asset(
         name=graph.name("gallery"),
@@ -62,7 +66,7 @@ def build_gallery_asset(
     )
     def gallery(clip_storage: ClipStorageResource) -> dg.MaterializeResult[Any]:
         root = clip_storage.root()
-        library = read_library(Ledger(root))
+        library = library_of(scan_library(root, graph.dataset, boards=boards))
         entries = [
             *(
                 _stored_entry(manifest, _failed_checks(graph, manifest))
@@ -73,15 +77,15 @@ def build_gallery_asset(
         page = render_gallery(
             entries, title=title, generated_at=now(), wasted_usd=library.wasted_usd
         ).encode()
-        root.write(GALLERY_KEY, page, attributes=ObjectAttributes("text/html; charset=utf-8", {}))
+        root.write(page_key, page, attributes=ObjectAttributes("text/html; charset=utf-8", {}))
         return dg.MaterializeResult(
             metadata={
-                "page": link_metadata(root, GALLERY_KEY),
+                "page": link_metadata(root, page_key),
                 "clips": len(library.clips),
                 "failed": len(library.failed),
                 "cost_usd": round(sum(clip.cost_usd for clip in library.clips), 6),
                 "size_bytes": len(page),
-                "dagster/uri": root.uri(GALLERY_KEY),
+                "dagster/uri": root.uri(page_key),
             }
         )
 

@@ -19,8 +19,6 @@ from importlib.resources import files
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
-GALLERY_KEY = "gallery/index.html"
-
 _SCRIPTS = ("entries", "filters", "layouts", "canvas", "player", "page")
 _LINK_SCHEMES = ("", "https", "file")
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
@@ -138,12 +136,12 @@ def entry_id(asset: str, clip: str, take: int) -> str:
 
 
 def relative_href(key: str) -> str:
-    """Link from the page at `GALLERY_KEY` to an object of the same storage root.
+    """Link from a gallery, two folders below the root, to an object of the same storage root.
 
     >>> relative_href("clips/remixes/boat #1/poster.jpg")
-    '../clips/remixes/boat%20%231/poster.jpg'
+    '../../clips/remixes/boat%20%231/poster.jpg'
     """
-    return "../" + quote(key)
+    return "../../" + quote(key)
 
 
 def render_gallery(

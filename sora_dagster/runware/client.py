@@ -20,6 +20,7 @@ from sora_dagster.runware.errors import (
     MissingKeyError,
     Problem,
     RunwareError,
+    SubmissionTooLateError,
     UnreadableAnswerError,
 )
 from sora_dagster.runware.models import Catalogue
@@ -39,7 +40,7 @@ def _random_uuid() -> str:
     return str(uuid.uuid4())
 
 
-def _tells_of_running_tasks(answer: ApiAnswer) -> bool:
+def _shows_running_tasks(answer: ApiAnswer) -> bool:
     conflict = any(isinstance(error, ConflictError) for error in answer.errors)
     return conflict or bool(answer.rows)
 
@@ -145,15 +146,23 @@ class RunwareClient:
         """How many POSTs were made so far."""
         return self._transport.posts
 
-    def submit(self, requests: Sequence[VideoInference]) -> list[Submission]:
-        """Ask for videos, with exactly one POST. This is what is paid for.
+    def submit(
+        self,
+        requests: Sequence[VideoInference],
+        *,
+        before_post: Callable[[], None] = lambda: None,
+    ) -> list[Submission]:
+        """Ask for videos, in one POST if the API takes it. This is what is paid for.
 
         The POST is made again only where nothing of it can have been accepted: the connection was
-        never made, or the answer is a 429 that accepts no task. What became of each request is
-        told by its `Submission`; an answer of the API is never raised.
+        never made, or the answer is a 429 that accepts no task. After a 413 each half of the tasks
+        is posted on its own. What became of each request is in its `Submission`; an answer of the
+        API is never raised.
 
         Arguments:
             requests: up to `submit_batch_size` requests.
+            before_post: called right before each POST. If it raises `SubmissionTooLateError`,
+                nothing is posted and the tasks are ``uncertain``.
 
         Raises:
             ValueError: where there are more.
@@ -167,13 +176,17 @@ class RunwareClient:
                 f"(submit_batch_size is {self.submit_batch_size}); submit them in parts"
             )
         self._check(requests)
-        if not requests:
-            return []
+        return self._submit(requests, before_post) if requests else []
+
+    def _submit(
+        self, requests: Sequence[VideoInference], before_post: Callable[[], None]
+    ) -> list[Submission]:
         tasks = [self._wire(request) for request in requests]
 
         def post() -> ApiAnswer:
+            before_post()
             answer = self._transport.post(tasks, purpose="submission")
-            if answer.status_code == 429 and not _tells_of_running_tasks(answer):
+            if answer.status_code == 429 and not _shows_running_tasks(answer):
                 raise NothingAcceptedError(answer)
             return answer
 
@@ -181,8 +194,14 @@ class RunwareClient:
             answer = self._retries.submit(post)
         except NothingAcceptedError as refusal:
             answer = refusal.answer
-        except ConnectionFailedError as error:
+        except (ConnectionFailedError, SubmissionTooLateError) as error:
             return [submission_without_answer(request.task_uuid, error) for request in requests]
+        if answer.status_code == 413 and len(requests) > 1 and not _shows_running_tasks(answer):
+            half = len(requests) // 2
+            return [
+                *self._submit(requests[:half], before_post),
+                *self._submit(requests[half:], before_post),
+            ]
         names_any = any(answer.names(request.task_uuid) for request in requests)
         return [
             submission_from_answer(request.task_uuid, answer, names_any_task=names_any)

@@ -14,6 +14,7 @@
       ServerError                    Runware itself failed                         (retryable)
         UnreadableAnswerError        the answer is not the API's JSON              (retryable)
       ConnectionFailedError          no connection, or it broke                    (retryable)
+      SubmissionTooLateError         the sender was delayed, so nothing was posted (retryable)
     ValueError
       InvalidRequestError            a request breaks a documented rule; nothing was sent
       UnknownModelError              a model has no catalogue entry
@@ -232,6 +233,16 @@ class ConnectionFailedError(RunwareError):
     def __init__(self, message: str, *, sent: bool = True, **facts: Any) -> None:
         super().__init__(message, **facts)
         self.sent = sent
+
+
+class SubmissionTooLateError(RunwareError):
+    """The sender was delayed after it took the right to send, so it did not post the tasks.
+
+    By now others may have decided about them, so it is not known how the tasks stand.
+    """
+
+    kind = "connection"
+    retryable = True
 
 
 _CLASSES: Mapping[ErrorKind, type[RunwareError]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,6 +14,10 @@ from sora_dagster.runware.errors import ConnectionFailedError, RunwareError
 
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 10.0
+# A submission is repeated for a shorter time than a question: who submits must not send a task
+# long after claiming it, so a refusal that lasts is reported while it is still fresh.
+_SUBMISSION_TIMEOUT_SECONDS = 12.0
+_LONGEST_SUBMISSION_WAIT_SECONDS = 4.0
 
 Result = TypeVar("Result")
 
@@ -40,22 +45,41 @@ class RetryPolicy:
 
     def ask(self, post: Callable[[], Result]) -> Result:
         """Make a POST that changes nothing at Runware, again after any error that may pass."""
-        return self._run(post, self._after_question)
+        return self._run(
+            post,
+            self._after_question,
+            timeout_seconds=self.timeout_seconds,
+            longest_wait_seconds=_LONGEST_WAIT_SECONDS,
+        )
 
     def submit(self, post: Callable[[], Result]) -> Result:
         """Make a POST that is paid for, again only where nothing of it can have been accepted.
 
         That is where the connection was never made, and where the answer refuses all of it.
         """
-        return self._run(post, self._after_submission)
+        timeout_seconds = min(self.timeout_seconds, _SUBMISSION_TIMEOUT_SECONDS)
+        ends_at = time.monotonic() + timeout_seconds
+        return self._run(
+            post,
+            lambda error: _after_submission(error, ends_at - time.monotonic()),
+            timeout_seconds=timeout_seconds,
+            longest_wait_seconds=_LONGEST_SUBMISSION_WAIT_SECONDS,
+        )
 
-    def _run(self, post: Callable[[], Result], on: Callable[[Exception], bool | float]) -> Result:
+    def _run(
+        self,
+        post: Callable[[], Result],
+        on: Callable[[Exception], bool | float],
+        *,
+        timeout_seconds: float,
+        longest_wait_seconds: float,
+    ) -> Result:
         for attempt in stamina.retry_context(
             on=on,
             attempts=self.attempts,
-            timeout=self.timeout_seconds,
+            timeout=timeout_seconds,
             wait_initial=_FIRST_WAIT_SECONDS,
-            wait_max=_LONGEST_WAIT_SECONDS,
+            wait_max=longest_wait_seconds,
         ):
             with attempt:
                 return post()
@@ -64,14 +88,16 @@ class RetryPolicy:
     def _after_question(self, error: Exception) -> bool | float:
         if not isinstance(error, RunwareError) or not error.retryable:
             return False
-        return self._wait(error.retry_after_seconds)
+        return _wait(error.retry_after_seconds, self.timeout_seconds)
 
-    def _after_submission(self, error: Exception) -> bool | float:
-        if isinstance(error, NothingAcceptedError):
-            return self._wait(error.answer.retry_after_seconds)
-        return isinstance(error, ConnectionFailedError) and not error.sent
 
-    def _wait(self, asked_seconds: float | None) -> bool | float:
-        if asked_seconds is None:
-            return True
-        return asked_seconds if asked_seconds <= self.timeout_seconds else False
+def _after_submission(error: Exception, seconds_left: float) -> bool | float:
+    if isinstance(error, NothingAcceptedError):
+        return _wait(error.answer.retry_after_seconds, seconds_left)
+    return isinstance(error, ConnectionFailedError) and not error.sent
+
+
+def _wait(asked_seconds: float | None, longest_seconds: float) -> bool | float:
+    if asked_seconds is None:
+        return True
+    return asked_seconds if asked_seconds <= longest_seconds else False

@@ -17,6 +17,7 @@ from sora_dagster.runware.errors import (
     QuotaError,
     RunwareError,
     ServerError,
+    SubmissionTooLateError,
     TaskTimeoutError,
 )
 from sora_dagster.runware.results import cost_usd
@@ -46,9 +47,12 @@ class Submission:
     cost_usd: float | None = None
 
 
-def submission_without_answer(task_uuid: str, error: ConnectionFailedError) -> Submission:
+def submission_without_answer(
+    task_uuid: str, error: ConnectionFailedError | SubmissionTooLateError
+) -> Submission:
     """What became of a task where no whole answer came."""
-    return Submission(task_uuid, "uncertain" if error.sent else "unsent", error)
+    is_unsent = isinstance(error, ConnectionFailedError) and not error.sent
+    return Submission(task_uuid, "unsent" if is_unsent else "uncertain", error)
 
 
 def submission_from_answer(

@@ -2,7 +2,7 @@
 
 from sora_dagster.storage.attributes import ObjectAttributes
 from sora_dagster.storage.azure import AzureSettings
-from sora_dagster.storage.errors import ObjectMissingError, StorageError
+from sora_dagster.storage.errors import AccessDeniedError, ObjectMissingError, StorageError
 from sora_dagster.storage.gcs import GcsSettings
 from sora_dagster.storage.objects import ObjectInfo
 from sora_dagster.storage.opening import normalized_url
@@ -12,6 +12,7 @@ from sora_dagster.storage.store import StaleUpload
 from sora_dagster.storage.upload import ByteSink
 
 __all__ = [
+    "AccessDeniedError",
     "AzureSettings",
     "ByteSink",
     "GcsSettings",

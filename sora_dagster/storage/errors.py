@@ -14,6 +14,19 @@ class ObjectMissingError(StorageError):
     """There is no object at the key."""
 
 
+class AccessDeniedError(StorageError):
+    """The store refuses the operation to these credentials, or to this user.
+
+    Arguments:
+        message: what was refused, and what to do.
+        action: what was tried, such as "read" or "write".
+    """
+
+    def __init__(self, message: str, *, action: str = "read") -> None:
+        super().__init__(message)
+        self.action = action
+
+
 @dataclass(frozen=True)
 class _Cause:
     """One kind of failure.
@@ -22,14 +35,16 @@ class _Cause:
         signs: error codes of S3, of GCS's XML API and of Azure, HTTP statuses, numbers of the
             operating system's errors, and phrases of obstore and boto3.
         advice: what it is and what to do.
+        is_refusal: whether the store refuses the operation to these credentials.
     """
 
     signs: frozenset[str]
     advice: str
+    is_refusal: bool = False
 
 
-def _cause(advice: str, *signs: str) -> _Cause:
-    return _Cause(frozenset(signs), advice)
+def _cause(advice: str, *signs: str, is_refusal: bool = False) -> _Cause:
+    return _Cause(frozenset(signs), advice, is_refusal)
 
 
 _NOTHING_LOST = "then run again: nothing that was paid for is lost"
@@ -88,6 +103,7 @@ _CAUSES = (
         "this bucket and prefix",
         *("AccessDenied", "AuthorizationPermissionMismatch", "AuthorizationFailure", "HTTP 403"),
         *("PermissionDeniedError",),
+        is_refusal=True,
     ),
     _cause(
         f"there is no room left. Make room, {_NOTHING_LOST}",
@@ -101,6 +117,7 @@ _CAUSES = (
         "this user may not do that there. Change the permissions of the folder, or choose another "
         "with --storage or SORA_STORAGE",
         *("os error 1", "os error 13"),
+        is_refusal=True,
     ),
     _cause(
         f"the store cannot be reached. Check its endpoint and the network, {_NOTHING_LOST}",
@@ -140,10 +157,13 @@ def explained(error: Exception, action: str, uri: str, root_url: str) -> Storage
     signs = _signs(error)
     for cause in _CAUSES:
         if not signs.isdisjoint(cause.signs):
-            told = first_line(error) if _PROVIDER in signs else ""
-            return StorageError(
-                f"cannot {action} {uri}: {cause.advice}." + (f" It was: {told}" if told else "")
-            )
+            cause_text = first_line(error) if _PROVIDER in signs else ""
+            message = f"cannot {action} {uri}: {cause.advice}."
+            if cause_text:
+                message += f" It was: {cause_text}"
+            if cause.is_refusal:
+                return AccessDeniedError(message, action=action)
+            return StorageError(message)
     if not signs.isdisjoint(_MISSING):
         return ObjectMissingError(f"there is no object at {uri}")
     return StorageError(

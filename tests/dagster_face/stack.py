@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
 from sora_dagster.environment import Settings, build_definitions
+from sora_dagster.generation.claims import Claims
 from sora_dagster.generation.clip_checks import ClipChecks
+from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.resources import RunwareResource
 from sora_dagster.run_facts import SUBMISSION_POSTS_TAG
@@ -168,14 +171,27 @@ class Stack:
             **options,
         )
 
-    def run_job(self, name: str, **config: Any) -> dg.ExecuteInProcessResult:
+    def run_job(
+        self, name: str, *, tags: dict[str, str] | None = None, **config: Any
+    ) -> dg.ExecuteInProcessResult:
         """Run one of the two jobs."""
         op = {"request_clips": "request", "collect_clips": "collect"}[name]
         return self.definitions.resolve_job_def(name).execute_in_process(
             instance=self.instance,
             run_config={"ops": {op: {"config": config}}},
             raise_on_error=False,
+            tags=tags,
         )
+
+    def generator(self) -> Generator:
+        """The generator that the jobs have, to be closed."""
+        resources = self.definitions.resources or {}
+        generator: Generator = resources["runware"].generator(resources["clip_storage"])
+        return generator
+
+    def log_of(self, run_id: str) -> str:
+        """All messages of a run's log."""
+        return "\n".join(entry.user_message for entry in self.instance.all_logs(run_id))
 
     def events(self, asset: str, partition: str) -> list[dg.AssetMaterialization]:
         """Materializations of a partition, newest first."""
@@ -203,6 +219,17 @@ class Stack:
         run = self.instance.get_run_by_id(run_id)
         assert run is not None
         return int(run.tags[SUBMISSION_POSTS_TAG])
+
+
+@contextmanager
+def live_claim(ledger: Ledger, dataset: str, *tasks: str) -> Iterator[None]:
+    """Another live process that collects a dataset, or some tasks of it."""
+    claims = Claims(ledger, dataset, holder="another run", store_time=ledger.root.store_time)
+    assert claims.take(tasks) if tasks else claims.take_rest()
+    try:
+        yield
+    finally:
+        claims.release()
 
 
 def failure_text(result: dg.ExecuteInProcessResult) -> str:

@@ -26,6 +26,13 @@ def evaluations(
     return {(item.check_name, item.partition): item for item in found}
 
 
+def table(evaluation: dg.AssetCheckEvaluation) -> dict[str, Mapping[str, object]]:
+    """The rows of a clip's list of checks, by check."""
+    value = evaluation.metadata["checks"]
+    assert isinstance(value, dg.TableMetadataValue)
+    return {str(row.data["check"]): row.data for row in value.records}
+
+
 def no_logo(_clip: StoredClip) -> tuple[bool, str, Mapping[str, Figure]]:
     return False, "There is no logo in it.", {"logos": 0}
 
@@ -36,10 +43,26 @@ def test_the_collecting_run_checks_every_clip_and_sums_up(stack: Stack) -> None:
     result = stack.run_job("collect_clips")
     assert result.success
     found = evaluations(stack, result)
-    for name in CHECKS:
-        for partition in ("fox", "owl", "fox|night"):
-            assert found[name, partition].passed, (name, partition)
+    for partition in ("fox", "owl", "fox|night"):
+        assert found["clip_checks", partition].passed
+        rows = table(found["clip_checks", partition])
+        assert list(rows) == list(CHECKS)
+        assert rows["not_black"]["result"] == "passed"
+        assert "black_fraction=" in str(rows["not_black"]["figures"])
     assert found["quality", None].passed
+
+
+def test_a_check_that_was_not_evaluated_is_listed_as_such_and_not_as_passed(stack: Stack) -> None:
+    stack.write({"id": "fox"})
+    stack.run_job("request_clips")
+    result = stack.run_job("collect_clips")
+    found = evaluations(stack, result)
+    row = table(found["clip_checks", "fox"])["content_flag_clean"]
+    assert row["result"] == "not evaluated"
+    assert "its content was not looked at" in str(row["found"])
+    assert "1 not evaluated" in str(found["clip_checks", "fox"].description)
+    assert ("content_flag_clean", "fox") not in found
+    assert found["quality", None].metadata["unevaluated_checks"].value == 1
 
 
 def test_a_run_by_hand_makes_the_same_checks(stack: Stack) -> None:
@@ -48,10 +71,8 @@ def test_a_run_by_hand_makes_the_same_checks(stack: Stack) -> None:
     result = stack.materialize(["clip_requests", "clips"], ["fox", "owl"])
     assert result.success
     found = evaluations(stack, result)
-    assert set(found) == {
-        *((name, partition) for name in CHECKS for partition in ("fox", "owl")),
-        ("quality", None),
-    }
+    # One evaluation for each clip that is fine, and the one that sums up the run.
+    assert set(found) == {("clip_checks", "fox"), ("clip_checks", "owl"), ("quality", None)}
     assert all(item.passed for item in found.values())
 
 
@@ -59,14 +80,14 @@ def test_dagster_knows_the_newest_result_of_each_partition(stack: Stack) -> None
     stack.write({"id": "fox"}, {"id": "owl"})
     stack.run_job("request_clips")
     stack.run_job("collect_clips")
-    key = dg.AssetCheckKey(dg.AssetKey("clips"), "not_black")
+    key = dg.AssetCheckKey(dg.AssetKey("clips"), "clip_checks")
     [record] = stack.instance.event_log_storage.get_asset_check_execution_history(
         check_key=key, limit=10, partition_filter=None
     )[:1]
     evaluation = record.evaluation
     assert evaluation is not None
     assert evaluation.partition in ("fox", "owl")
-    assert "black_fraction" in evaluation.metadata
+    assert "checks" in evaluation.metadata
 
 
 def test_a_failed_check_says_what_was_found_and_lets_the_run_go_on(stack: Stack) -> None:
@@ -75,6 +96,7 @@ def test_a_failed_check_says_what_was_found_and_lets_the_run_go_on(stack: Stack)
     stack.run_job("request_clips")
     result = stack.run_job("collect_clips")
     assert result.success
+    assert not evaluations(stack, result)["clip_checks", "fox"].passed
     silent = evaluations(stack, result)["not_silent", "fox"]
     assert not silent.passed
     assert silent.severity is dg.AssetCheckSeverity.WARN
@@ -86,6 +108,28 @@ def test_a_failed_check_says_what_was_found_and_lets_the_run_go_on(stack: Stack)
     assert [(record.data["clip"], record.data["check"]) for record in records] == [
         ("fox", "not_silent")
     ]
+
+
+def test_a_check_that_failed_for_an_earlier_take_is_logged_for_the_next_one(stack: Stack) -> None:
+    stack.checks = build_clip_checks(thresholds=CheckThresholds(min_loudness_dbfs=0.0))
+    stack.write({"id": "fox"})
+    stack.run_job("request_clips")
+    first = stack.run_job("collect_clips")
+    assert not evaluations(stack, first)["not_silent", "fox"].passed
+    stack.write({"id": "fox", "take": 2})
+    stack.run_job("request_clips")
+    second = evaluations(stack, stack.run_job("collect_clips"))
+    assert {name for name, clip in second if clip == "fox"} == {"clip_checks", "not_silent"}
+
+
+def test_a_blocking_check_is_logged_by_its_name_though_it_passes(stack: Stack) -> None:
+    stack.checks = build_clip_checks(blocking=["decodes"])
+    stack.write({"id": "fox"})
+    stack.run_job("request_clips")
+    found = evaluations(stack, stack.run_job("collect_clips"))
+    assert found["decodes", "fox"].passed
+    assert found["decodes", "fox"].blocking
+    assert set(found) == {("decodes", "fox"), ("clip_checks", "fox"), ("quality", None)}
 
 
 def test_remixes_of_a_clip_that_failed_a_blocking_check_are_not_bought(stack: Stack) -> None:
@@ -148,7 +192,7 @@ def test_a_storyboards_run_checks_its_shots_and_makes_no_remix_of_a_blocked_one(
     stack.checks = build_clip_checks(own={"has_logo": OwnCheck(no_logo)}, blocking=["has_logo"])
     result = stack.materialize_shots()
     found = evaluations(stack, result)
-    assert found["not_black", None].passed
+    assert not found["clip_checks", None].passed
     assert not found["has_logo", None].passed
     assert "There is no logo in it." in failure_text(result)
     assert stack.ledger.latest_manifest("glade/dawn", "dawn") is not None
@@ -164,6 +208,7 @@ def test_a_storyboards_run_checks_its_shots_and_makes_no_remix_of_a_blocked_one(
         ({"without": ["not_blakc"]}, "not_blakc"),
         ({"blocking": ["has_logo"]}, "has_logo"),
         ({"own": {"decodes": OwnCheck(no_logo)}}, "decodes"),
+        ({"own": {"clip_checks": OwnCheck(no_logo)}}, "clip_checks"),
         ({"without": ["not_black"], "blocking": ["not_black"]}, "not_black"),
     ],
 )

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from sora_dagster.checks import RunChecks
-from sora_dagster.clip_stream import Arrival, ClipStream
-from sora_dagster.generation.collector import Collector, Round
-from sora_dagster.media.verdicts import CHECKS
+from sora_dagster.generation.clip_checks import CLIP_CHECKS
 from tests.dagster_face.stack import Stack
 
 
 def shown(stack: Stack, asset: str) -> dict[str | None, set[bool]]:
     """Whether each partition's newest checks count for its newest materialization."""
-    keys = [dg.AssetCheckKey(dg.AssetKey(asset.split("/")), name) for name in CHECKS]
+    keys = [dg.AssetCheckKey(dg.AssetKey(asset.split("/")), CLIP_CHECKS)]
     found: dict[str | None, set[bool]] = {}
     for info in stack.instance.event_log_storage.get_asset_check_partition_info(keys):
         found.setdefault(info.partition_key, set()).add(info.is_current)
@@ -40,52 +37,31 @@ def test_the_checks_of_the_collecting_run_are_shown(stack: Stack) -> None:
 
 
 def test_a_new_take_is_shown_with_its_own_checks(stack: Stack) -> None:
-    for prompt in ("a fox", "another fox"):
-        stack.write({"id": "fox", "prompt": prompt})
+    for take in (1, 2):
+        stack.write({"id": "fox", "take": take})
         stack.run_job("request_clips")
         stack.run_job("collect_clips")
-        assert shown(stack, "clips") == {"fox": {True}}, prompt
+        assert shown(stack, "clips") == {"fox": {True}}, take
 
 
-def test_the_checks_of_a_storyboard_are_shown_though_another_run_collected_a_shot(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_checks_of_a_storyboard_are_shown(stack: Stack) -> None:
     stack.write_board({"id": "pond", "prompt": "a pond"})
-    look = Collector.look
-    collected = []
-
-    def overtaken(collector: Collector, *arguments: Any) -> Round:
-        if not collected:
-            collected.append(None)
-            collected[0] = stack.run_job("collect_clips")
-        return look(collector, *arguments)
-
-    monkeypatch.setattr(Collector, "look", overtaken)
     assert stack.materialize_shots().success
-    assert [result.success for result in collected] == [True]
-    assert len(stack.shot_events("pond")) == 2
     assert shown(stack, "glade/pond") == {None: {True}}
 
 
 @pytest.mark.parametrize("clips", [["fox"], ["fox", "owl"]])
-def test_the_checks_of_a_run_by_hand_are_shown_though_another_collected_meanwhile(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch, clips: list[str]
+def test_the_checks_of_a_run_by_hand_are_shown_after_another_run_collected(
+    stack: Stack, clips: list[str]
 ) -> None:
     stack.write(*({"id": clip} for clip in clips))
     stack.tick_dataset_sensor()
     stack.run_job("request_clips")
-    store = ClipStream.store
-    collected = []
-
-    def overtaken(stream: ClipStream, *, parallel_clips: int) -> Iterator[Arrival]:
-        collected.append(stack.run_job("collect_clips"))
-        yield from store(stream, parallel_clips=parallel_clips)
-
-    monkeypatch.setattr(ClipStream, "store", overtaken)
-    assert stack.materialize(["clips"], clips).success
-    assert [result.success for result in collected] == [True]
+    assert stack.run_job("collect_clips").success
+    by_hand = stack.materialize(["clips"], clips)
+    assert by_hand.success
     assert shown(stack, "clips") == {clip: {True} for clip in clips}
-    assert newest_quality_run(stack) != collected[0].run_id
+    assert newest_quality_run(stack) == by_hand.run_id
 
 
 def test_checks_that_a_run_did_not_come_to_are_made_by_the_next(
@@ -94,11 +70,11 @@ def test_checks_that_a_run_did_not_come_to_are_made_by_the_next(
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
 
-    def ended(*_arguments: Any) -> None:
+    def ended(*_arguments: Any, **_settings: Any) -> None:
         raise RuntimeError("the run ends here")
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunChecks, "judge", ended)
+        patch.setattr(RunChecks, "evaluate", ended)
         assert not stack.run_job("collect_clips").success
     assert len(stack.events("clips", "fox")) == 1
     assert shown(stack, "clips") == {}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dagster as dg
 
-from sora_dagster.generation.lease import Lease
-from tests.dagster_face.stack import Stack, failure_text
+from sora_dagster.generation.collection_parts import CollectionLimits
+from tests.dagster_face.stack import Stack, failure_text, live_claim
 from tests.sandbox_server import Sandbox
 
 RECIPES = {"night": "at night", "snow": "in snow"}
@@ -79,16 +79,19 @@ def test_a_remix_that_a_row_asks_for_later_is_made_of_the_stored_clip(
     assert stack.events("remixes", "fox|snow")
 
 
+def stored_but_not_reported(stack: Stack) -> None:
+    """Have a process store what is outstanding and end before it reports or closes anything."""
+    with stack.generator() as generator:
+        limits = CollectionLimits(max_wait_seconds=60)
+        with generator.collection(limits, holder="killed", datasets=["default"]) as collection:
+            while not collection.wait():
+                assert not collection.is_done
+
+
 def test_an_event_that_a_killed_run_did_not_log_is_logged(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
-    with stack.definitions.resources["runware"].generator(  # type: ignore[index]
-        stack.definitions.resources["clip_storage"]  # type: ignore[index]
-    ) as generator:
-        collector = generator.collector()
-        while not (ready := collector.look().ready):
-            collector.wait()
-        generator.archive.store(ready[0])
+    stored_but_not_reported(stack)
     assert not stack.events("clips", "fox")
     assert stack.run_job("collect_clips").success
     assert len(stack.events("clips", "fox")) == 1
@@ -97,11 +100,11 @@ def test_an_event_that_a_killed_run_did_not_log_is_logged(stack: Stack) -> None:
 def test_two_runs_do_not_collect_at_once(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
-    lease = Lease(stack.ledger, "another run")
-    assert lease.take()
-    assert stack.run_job("collect_clips").success
-    assert not stack.events("clips", "fox")
-    lease.release()
+    with live_claim(stack.ledger, "default"):
+        result = stack.run_job("collect_clips")
+        assert result.success
+        assert "another live run collects" in stack.log_of(result.run_id)
+        assert not stack.events("clips", "fox")
     stack.run_job("collect_clips")
     assert stack.events("clips", "fox")
 

@@ -12,6 +12,8 @@ import pytest
 
 from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.stored import StoredClip
+from sora_dagster.io_manager import ClipIOManager
+from sora_dagster.resources import ClipStorageResource
 from sora_dagster.storage import StorageError
 from tests.dagster_face.stack import Stack, failure_text
 from tests.generation.asking import ask, clip, collect, quick_generator
@@ -286,7 +288,7 @@ def test_clips_and_what_follows_from_them_are_made_in_one_run(in_a_folder: Stack
     assert seen == [video(in_a_folder, "owl")]
 
 
-def test_only_a_stream_of_clips_can_be_stored(stack: Stack) -> None:
+def test_the_io_manager_records_nothing_but_stored_clips(stack: Stack) -> None:
     @dg.asset(io_manager_key="clip_io_manager")
     def table() -> int:
         return 1
@@ -297,4 +299,19 @@ def test_only_a_stream_of_clips_can_be_stored(stack: Stack) -> None:
         resources=stack.definitions.resources,
         raise_on_error=False,
     )
-    assert "table gave a int; this IO manager stores a ClipStream" in failure_text(result)
+    assert "table gave a int; this IO manager records a StoredClip" in failure_text(result)
+
+
+def test_an_asset_records_no_clip_of_another_asset(in_a_folder: Stack) -> None:
+    stored = in_a_folder.ledger.latest_manifest("clips", "owl")
+    assert stored is not None
+    clip_of_owl = StoredClip(stored, in_a_folder.root)
+    manager = ClipIOManager(storage=ClipStorageResource(url=in_a_folder.root.url))
+    for asset, partition in (("poster", "owl"), ("clips", "fox")):
+        context = dg.build_output_context(asset_key=dg.AssetKey(asset), partition_key=partition)
+        with pytest.raises(ValueError, match="An asset records its own clips only"):
+            manager.handle_output(context, clip_of_owl)
+    elsewhere = ClipIOManager(storage=ClipStorageResource(url="memory://"))
+    context = dg.build_output_context(asset_key=dg.AssetKey("clips"), partition_key="owl")
+    with pytest.raises(ValueError, match="Give both the same clip_storage"):
+        elsewhere.handle_output(context, clip_of_owl)

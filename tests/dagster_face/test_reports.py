@@ -1,4 +1,4 @@
-"""What was spent, and what there is to see: the assets over everything in the storage root."""
+"""What was spent, and what there is to see: the gallery and the cost report of a dataset."""
 
 from __future__ import annotations
 
@@ -10,9 +10,18 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from sora_dagster.generation.dataset.boards import load_board
+from sora_dagster.generation.layout import gallery_key
+from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.shot_requests import shot_request
 from sora_dagster.generation.walking import stored_manifests
+from sora_dagster.graph import VideoGraph
+from sora_dagster.reports.cost_assets import build_cost_assets
+from sora_dagster.reports.gallery_asset import build_gallery_asset
+from sora_dagster.resources import ClipStorageResource
 from tests.dagster_face.conftest import FaultyStack
 from tests.dagster_face.stack import Stack
+from tests.generation.stored_takes import claim, stored_take
 
 
 def materialize(stack: Stack, *assets: str) -> dict[str, dg.AssetMaterialization]:
@@ -75,7 +84,7 @@ def test_a_row_tells_all_of_its_task(stack: Stack) -> None:
     assert manifest is not None
     expected = {
         "task_uuid": manifest.task_uuid,
-        "dataset": "prompts",
+        "dataset": "default",
         "asset": "clips",
         "partition": "fox",
         "take": 1,
@@ -98,7 +107,7 @@ def test_a_row_tells_all_of_its_task(stack: Stack) -> None:
 def test_what_a_later_take_replaced_is_wasted(stack: Stack) -> None:
     stack.write({"id": "fox"})
     generate(stack)
-    stack.write({"id": "fox", "prompt": "another fox"})
+    stack.write({"id": "fox", "prompt": "another fox", "take": 2})
     generate(stack)
     materialize(stack, "generation_costs", "cost_report", "gallery")
     assert [(row["take"], row["wasted"]) for row in rows_of(stack)] == [
@@ -115,7 +124,7 @@ def test_what_failed_and_was_charged_is_wasted(faulty: FaultyStack) -> None:
     charged = math.fsum(charge["cost"] for charge in sandbox.ledger()["charges"])
     assert events["generation_costs"].metadata["wasted_usd"].value > 0  # type: ignore[operator]
     assert events["generation_costs"].metadata["total_usd"].value == pytest.approx(charged)
-    page = stack.root.read("gallery/index.html").decode()
+    page = stack.root.read(gallery_key("default")).decode()
     assert '"state":"failed"' in page
     assert events["gallery"].metadata["failed"].value == 1
 
@@ -153,8 +162,71 @@ def test_the_gallery_shows_every_clip_with_links_that_lead_to_it(stack: Stack) -
     generate(stack)
     event = materialize(stack, "gallery")["gallery"]
     assert event.metadata["clips"].value == 2
-    page = stack.root.read("gallery/index.html").decode()
+    page = stack.root.read(gallery_key("default")).decode()
     for manifest in stored_manifests(stack.root):
-        assert f'"../{manifest.videos[0].key}"' in page
-        assert f'"../{manifest.poster_key}"' in page
+        assert f'"../../{manifest.videos[0].key}"' in page
+        assert f'"../../{manifest.poster_key}"' in page
         assert stack.root.exists(manifest.videos[0].key)
+
+
+def test_datasets_in_one_storage_root_have_reports_of_their_own(
+    stack: Stack, ledger: Ledger
+) -> None:
+    stack.storage_url = ledger.root.url
+    stored_take(ledger, "fox")
+    stored_take(ledger, "owl", asset="trailers_clips", dataset="trailers")
+    claim(ledger, "hare", asset="trailers_clips", dataset="trailers")
+    for dataset, prefix, outstanding_usd in [
+        ("default", "", 0),
+        ("trailers", "trailers_", 1.2),
+    ]:
+        graph = VideoGraph(stack.prompts_path, name_prefix=prefix)
+        assert graph.dataset == dataset
+        result = dg.materialize(
+            [*build_cost_assets(graph), build_gallery_asset(graph)],
+            instance=stack.instance,
+            resources={"clip_storage": ClipStorageResource(url=ledger.root.url)},
+        )
+        [costs] = result.asset_materializations_for_node(graph.name("generation_costs"))
+        assert costs.metadata["total_usd"].value == pytest.approx(1.2)
+        assert costs.metadata["outstanding_usd"].value == pytest.approx(outstanding_usd)
+        [report] = result.asset_materializations_for_node(graph.name("cost_report"))
+        lines = report.metadata["by_dataset"].value.records  # type: ignore[union-attr]
+        assert [line.data["dataset"] for line in lines] == [dataset]
+    pages = {
+        dataset: ledger.root.read(gallery_key(dataset)).decode()
+        for dataset in ("default", "trailers")
+    }
+    assert '"clip":"fox"' in pages["default"]
+    assert '"clip":"owl"' not in pages["default"]
+    assert '"clip":"owl"' in pages["trailers"]
+    assert '"clip":"fox"' not in pages["trailers"]
+
+
+def test_the_storyboards_of_a_code_location_are_counted_with_its_dataset(
+    stack: Stack, ledger: Ledger
+) -> None:
+    stack.storage_url = ledger.root.url
+    stack.write({"id": "fox"})
+    stack.write_board({"id": "pond", "prompt": "a pond"})
+    stored_take(ledger, "fox")
+    stored_take(ledger, "pond", asset="glade/pond", dataset="glade")
+    stored_take(ledger, "pond", asset="elsewhere/pond", dataset="elsewhere")
+    events = materialize(stack, "generation_costs", "cost_report", "gallery")
+    assert events["gallery"].metadata["clips"].value == 2
+    assert events["generation_costs"].metadata["dagster/row_count"].value == 2
+    lines = events["cost_report"].metadata["by_dataset"].value.records  # type: ignore[union-attr]
+    assert {line.data["dataset"] for line in lines} == {"default", "glade"}
+
+
+def test_what_is_requested_carries_the_name_of_its_dataset(stack: Stack, ledger: Ledger) -> None:
+    stack.write({"id": "fox", "recipes": ["night"]}, recipes={"night": "the same at night"})
+    stack.write_board({"id": "pond", "prompt": "a pond"})
+    graph = VideoGraph(stack.prompts_path, name_prefix="trailers_")
+    dataset = graph.load_dataset()
+    parent = stored_take(ledger, "fox", asset="trailers_clips", dataset="trailers")
+    board = load_board(stack.boards[0], catalogue=graph.catalogue)
+    assert graph.clip_request(dataset, "fox").dataset == "trailers"
+    remix = graph.remix_request(dataset, "fox", "night", parent, ledger.root)
+    assert remix.dataset == "trailers"
+    assert shot_request(board, board.shots[0], None).dataset == "glade"

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from sora_dagster.generation import layout
 from sora_dagster.graph import VideoGraph
 from sora_dagster.jobs import build_request_job
 from sora_dagster.schedules import build_generation_schedule
@@ -57,7 +58,7 @@ def test_a_tick_spends_no_more_than_it_may_remixes_included(stack: Stack) -> Non
     request = tick(stack, max_usd=4.0)
     assert isinstance(request, dg.RunRequest)
     config = request.run_config["ops"]["request"]["config"]
-    assert config == {"clip_ids": ["fox", "owl"], "max_usd": 4.0, "regenerate_stale": False}
+    assert config == {"clip_ids": ["fox", "owl"], "max_usd": 4.0, "regenerate_changed": False}
 
 
 def test_a_clip_that_is_too_dear_by_itself_is_named_and_passed_over(stack: Stack) -> None:
@@ -75,7 +76,14 @@ def test_a_clip_that_went_over_a_limit_is_taken_by_a_later_tick(stack: Stack) ->
     assert run(stack, tick(stack, max_clips=1)) == ["fox"]
 
 
-def test_failed_and_stale_clips_are_left_to_people(stack: Stack) -> None:
+def test_a_clip_whose_record_cannot_be_read_is_passed_over(stack: Stack) -> None:
+    stack.write({"id": "fox"}, {"id": "owl"})
+    stack.run_job("request_clips", clip_ids=["fox"])
+    stack.root.write(layout.attempt_key("clips", "fox", 1, 1), b"{")
+    assert run(stack, tick(stack, max_clips=5)) == ["owl"]
+
+
+def test_failed_and_changed_clips_are_left_to_people(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
     stack.run_job("collect_clips")

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import time
+from datetime import UTC, datetime, timedelta
+
 import dagster as dg
 import pytest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
 
-from sora_dagster.generation.lease import Lease
+from sora_dagster.collect_runs import ADVANCED_TAG, reason_to_wait
 from sora_dagster.generation.markers import drop_marker
 from sora_dagster.graph import VideoGraph
+from sora_dagster.jobs import build_collect_job
 from sora_dagster.sensors import build_completion_sensor
-from tests.dagster_face.stack import Stack
+from tests.dagster_face.stack import Stack, live_claim
+from tests.generation.stored_takes import claim
 
 
 def test_new_rows_become_partitions_and_materializations(stack: Stack) -> None:
@@ -63,70 +70,214 @@ def test_a_broken_dataset_fails_the_tick_and_names_the_problem(stack: Stack) -> 
         stack.tick_dataset_sensor()
 
 
-def tick(stack: Stack, *, poll_after_seconds: float = 0.0) -> list[dg.RunRequest]:
-    """Evaluate the completion sensor; gives the runs it asks for."""
+def evaluate(
+    stack: Stack, *, poll_after_seconds: float = 0.0, cursor: str | None = None
+) -> SensorExecutionData:
+    """Evaluate the completion sensor of the dataset and of the storyboard `glade`."""
     definitions = stack.definitions
     sensor = build_completion_sensor(
         VideoGraph(stack.prompts_path),
         definitions.resolve_job_def("collect_clips"),
+        boards=["glade"],
         poll_after_seconds=poll_after_seconds,
     )
     with dg.build_sensor_context(
         instance=stack.instance,
+        cursor=cursor,
         resources={"clip_storage": definitions.resources["clip_storage"]},  # type: ignore[index]
     ) as context:
-        return list(sensor.evaluate_tick(context).run_requests or [])
+        return sensor.evaluate_tick(context)
+
+
+def tick(stack: Stack, *, poll_after_seconds: float = 0.0) -> int:
+    """Evaluate the completion sensor; gives how many runs it asks for."""
+    return len(evaluate(stack, poll_after_seconds=poll_after_seconds).run_requests or [])
 
 
 def test_nothing_outstanding_starts_nothing(stack: Stack) -> None:
-    assert tick(stack) == []
+    assert tick(stack) == 0
 
 
 def test_what_is_overdue_starts_one_run(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
-    assert len(tick(stack)) == 1
+    assert tick(stack) == 1
 
 
 def test_what_is_young_and_unmarked_is_left_alone(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
-    assert tick(stack, poll_after_seconds=600.0) == []
+    assert tick(stack, poll_after_seconds=600.0) == 0
 
 
 def test_a_marker_starts_a_run_at_once(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
-    [task_uuid] = stack.ledger.pending()
-    drop_marker(stack.root, task_uuid, b"{}")
-    assert len(tick(stack, poll_after_seconds=600.0)) == 1
+    [task_uuid] = stack.ledger.pending("default")
+    drop_marker(stack.root, "default", task_uuid, b"{}")
+    assert tick(stack, poll_after_seconds=600.0) == 1
+
+
+def test_an_outstanding_shot_of_a_storyboard_starts_a_run(stack: Stack) -> None:
+    stack.ledger.bind(api_base_url=stack.base_url, account=None)
+    claim(stack.ledger, asset="glade/dawn", dataset="glade")
+    assert tick(stack) == 1
 
 
 def test_while_a_run_collects_no_other_is_started(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
-    lease = Lease(stack.ledger, "a run")
-    lease.take()
-    assert tick(stack) == []
-    lease.release()
-    assert len(tick(stack)) == 1
+    with live_claim(stack.ledger, "default"):
+        assert tick(stack) == 0
+    assert tick(stack) == 1
 
 
-def test_while_a_young_run_is_starting_no_other_is_started(stack: Stack) -> None:
+def test_while_a_run_waits_for_all_that_is_outstanding_no_other_is_started(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
-    stack.instance.add_run(
-        dg.DagsterRun(job_name="collect_clips", status=dg.DagsterRunStatus.STARTED)
+    with live_claim(stack.ledger, "default", *stack.ledger.pending("default")):
+        assert tick(stack) == 0
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        dg.DagsterRunStatus.NOT_STARTED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+    ],
+)
+def test_while_a_run_is_starting_no_other_is_started(
+    stack: Stack, status: dg.DagsterRunStatus
+) -> None:
+    stack.write({"id": "fox"})
+    stack.run_job("request_clips")
+    stack.instance.add_run(dg.DagsterRun(job_name="collect_clips", status=status))
+    assert tick(stack) == 0
+
+
+def test_a_run_that_has_not_started_counts_at_any_age_and_one_that_started_only_while_it_is_young(
+    stack: Stack,
+) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    started = dg.DagsterRun(job_name="collect_clips", status=dg.DagsterRunStatus.STARTED)
+    stack.instance.add_run(started)
+    assert reason_to_wait(stack.instance, "collect_clips", now=later) is None
+    starting = dg.DagsterRun(job_name="collect_clips", status=dg.DagsterRunStatus.STARTING)
+    stack.instance.add_run(starting)
+    assert reason_to_wait(stack.instance, "collect_clips", now=later) is not None
+
+
+def failing_run(stack: Stack, *, advanced: int = 0) -> datetime:
+    """A collecting run that fails; gives when it ended."""
+
+    @dg.op
+    def fail() -> None:
+        raise dg.Failure(description="it fails")
+
+    @dg.job
+    def collect_clips() -> None:
+        fail()
+
+    result = collect_clips.execute_in_process(
+        instance=stack.instance,
+        raise_on_error=False,
+        tags={ADVANCED_TAG: str(advanced)} if advanced else None,
     )
-    assert tick(stack) == []
+    [record] = stack.instance.get_run_records(dg.RunsFilter(run_ids=[result.run_id]))
+    assert record.end_time is not None
+    return datetime.fromtimestamp(record.end_time, UTC)
 
 
-def test_a_marker_of_a_task_that_is_not_outstanding_is_put_away(stack: Stack) -> None:
+def waits(stack: Stack, now: datetime) -> bool:
+    return reason_to_wait(stack.instance, "collect_clips", now=now) is not None
+
+
+@pytest.mark.parametrize(
+    ("failures", "seconds"), [(1, 30), (2, 60), (3, 120), (7, 1800), (9, 1800)]
+)
+def test_after_each_failure_in_a_row_the_next_run_comes_later(
+    stack: Stack, failures: int, seconds: float
+) -> None:
+    for _ in range(failures):
+        ended = failing_run(stack)
+    assert waits(stack, ended + timedelta(seconds=seconds - 1))
+    assert not waits(stack, ended + timedelta(seconds=seconds + 1))
+
+
+def test_a_failed_run_that_got_something_done_ends_the_row(stack: Stack) -> None:
+    failing_run(stack)
+    ended = failing_run(stack, advanced=3)
+    assert not waits(stack, ended)
+    ended = failing_run(stack)
+    assert waits(stack, ended + timedelta(seconds=29))
+    assert not waits(stack, ended + timedelta(seconds=31))
+
+
+def test_after_a_run_that_failed_and_got_nothing_done_none_is_started_at_once(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.write({"id": "fox"})
+    stack.run_job("request_clips")
+    monkeypatch.setenv("RUNWARE_API_KEY", "wrong-key")
+    assert not stack.run_job("collect_clips").success
+    data = evaluate(stack)
+    assert not data.run_requests
+    assert "collect_clips failed 1 time without storing anything" in str(data.skip_message)
+
+
+def test_a_marker_of_a_task_that_is_not_outstanding_is_removed(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
     stack.run_job("collect_clips")
-    drop_marker(stack.root, "00000000-0000-4000-8000-000000000000", b"{}")
-    assert len(tick(stack)) == 1
+    drop_marker(stack.root, "default", "00000000-0000-4000-8000-000000000000", b"{}")
+    assert tick(stack) == 1
     stack.run_job("collect_clips")
     assert list(stack.root.list("inbox")) == []
-    assert len(list(stack.root.list("quarantine"))) == 1
+
+
+def test_the_next_tick_goes_on_reading_where_this_one_stopped(stack: Stack) -> None:
+    ledger = stack.ledger
+    ledger.bind(api_base_url=stack.base_url, account=None)
+    for number in range(12):
+        attempt = claim(ledger, f"slow-{number}")
+        ledger.leave_pending(ledger.pending("default")[attempt.task_uuid])
+    claim(ledger, "fox")
+    cursor: str | None = None
+    started: list[dg.RunRequest] = []
+    for _ in range(3):
+        data = evaluate(stack, cursor=cursor)
+        cursor = data.cursor
+        started += data.run_requests or []
+    assert started
+
+
+def test_a_folder_of_the_index_that_no_sensor_looks_after_is_reported(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack.ledger.bind(api_base_url=stack.base_url, account=None)
+    claim(stack.ledger)
+    old = time.time() - 3600
+    for dataset in ("trailers", "films"):
+        attempt = claim(stack.ledger, "owl", asset=f"{dataset}_clips", dataset=dataset)
+        entry = stack.ledger.pending(dataset)[attempt.task_uuid]
+        os.utime(stack.folder / "storage" / entry.key, (old, old))
+    definitions = stack.definitions
+    resources = {"clip_storage": (definitions.resources or {})["clip_storage"]}
+    films = VideoGraph(stack.prompts_path, name_prefix="films_")
+    collect = definitions.resolve_job_def("collect_clips")
+    sensor = build_completion_sensor(
+        VideoGraph(stack.prompts_path), collect, poll_after_seconds=0.0
+    )
+    both = dg.Definitions(
+        sensors=[sensor, build_completion_sensor(films, build_collect_job(films))],
+        jobs=[collect],
+        resources=definitions.resources,
+    )
+    with dg.build_sensor_context(
+        instance=stack.instance, definitions=both, resources=resources
+    ) as context:
+        assert len(sensor.evaluate_tick(context).run_requests or []) == 1
+    logged = capsys.readouterr().err
+    assert "pending/trailers holds outstanding clips" in logged
+    assert "pending/films" not in logged

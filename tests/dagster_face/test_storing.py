@@ -1,102 +1,212 @@
-"""How an asset run stores its clips: several at once, each paid for once, and none lost."""
-
-from __future__ import annotations
+"""How runs report the clips they wait for: one event for each, whichever run stored it."""
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from sora_dagster.clip_stream import ClipStream
-from sora_dagster.generation.archive import ClipArchive, FinishedTask, ReadyTask
+from sora_dagster.clip_reports import ClipReporter
+from sora_dagster.generation.clip_checks import ClipChecks
+from sora_dagster.generation.collection import Collection
+from sora_dagster.generation.collection_parts import CollectionLimits
 from sora_dagster.generation.generator import Generator
-from sora_dagster.generation.records import ClipManifest
 from sora_dagster.generation.spending_log import BudgetEntry
-from sora_dagster.io_manager import ClipIOManager
-from sora_dagster.processes import wait_until
-from sora_dagster.sandbox.faults.plan import read_fault_plan
-from sora_dagster.sandbox.server import running_sandbox
-from sora_dagster.sandbox.settings import SandboxSettings
-from sora_dagster.storage import StorageRoot
+from sora_dagster.generation.tracked import FinishedTask
+from sora_dagster.graph import VideoGraph
+from sora_dagster.run_facts import is_launched_by_a_person
+from sora_dagster.runware.models import Catalogue
+from tests.dagster_face.conftest import FaultyStack
 from tests.dagster_face.stack import RANGE_END, RANGE_START, Stack, failure_text
-from tests.generation.asking import ask, clip, quick_generator
 from tests.sandbox_server import Sandbox
 
-CLIPS = ["clip-0", "clip-1", "clip-2", "clip-3", "clip-4", "clip-5"]
-SECONDS = 60.0
+FOUR = ["ant", "bee", "cat", "dog"]
+LIMITS = CollectionLimits(max_wait_seconds=60)
 
 
-@pytest.fixture
-def finished(sandbox: Sandbox, root: StorageRoot) -> Iterator[Generator]:
-    """A generator whose six clips are finished at Runware, and not stored."""
-    with quick_generator(sandbox.base_url, root) as generator:
-        asked = ask(generator, *map(clip, CLIPS))
-        tasks = [str(requested.task_uuid) for requested in asked]
-        assert wait_until(
-            lambda: all(status.is_over(1) for status in generator.client.poll(tasks).values()),
-            timeout_seconds=SECONDS,
-        )
-        yield generator
+def generator_of(stack: Stack) -> Generator:
+    resources = stack.definitions.resources
+    assert resources is not None
+    made: Generator = resources["runware"].generator(resources["clip_storage"])
+    return made
 
 
-def stream(generator: Generator, stored: list[str], warnings: list[str]) -> ClipStream:
-    main_thread = threading.current_thread()
-
-    def on_stored(manifest: ClipManifest) -> None:
-        assert threading.current_thread() is main_thread
-        stored.append(manifest.clip)
-
-    return ClipStream(
-        generator,
-        asset="clips",
-        clips=CLIPS,
-        timeout_seconds=SECONDS,
-        on_stored=on_stored,
-        on_end=lambda failures: None,
-        on_warning=warnings.append,
-    )
+def ask_for(stack: Stack, *clips: str) -> None:
+    stack.write(*({"id": clip} for clip in clips))
+    stack.tick_dataset_sensor()
+    assert stack.materialize(["clip_requests"], clips).success
 
 
-def test_as_many_clips_as_allowed_are_stored_at_once(
-    finished: Generator, monkeypatch: pytest.MonkeyPatch
+def check_evaluations(stack: Stack, run_id: str) -> list[tuple[str, str | None]]:
+    found = [entry.asset_check_evaluation for entry in stack.instance.all_logs(run_id)]
+    return [(item.check_name, item.partition) for item in found if item is not None]
+
+
+def test_four_clips_by_hand_give_four_materializations_each_of_its_own_clip(stack: Stack) -> None:
+    ask_for(stack, *FOUR)
+    result = stack.materialize(["clips"], FOUR)
+    assert result.success, failure_text(result)
+    for clip in FOUR:
+        [request] = stack.events("clip_requests", clip)
+        [event] = stack.events("clips", clip)
+        manifest = stack.ledger.latest_manifest("clips", clip)
+        assert manifest is not None
+        assert event.metadata["task_uuid"].value == manifest.task_uuid
+        tags = event.tags or {}
+        assert tags["dagster/data_version"] == manifest.content_hash
+        assert tags["dagster/input_data_version/prompts"] == manifest.fingerprint
+        assert tags["dagster/input_data_version/clip_requests"] == manifest.task_uuid
+        assert (request.tags or {})["dagster/data_version"] == manifest.task_uuid
+    by_clip = [clip for name, clip in check_evaluations(stack, result.run_id) if clip is not None]
+    assert sorted(by_clip) == FOUR
+    assert stack.stale("clip_requests", "clips") == set()
+
+
+def test_dagsters_log_is_read_once_for_a_batch_of_clips(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, at_once = ClipArchive.store, threading.Barrier(3)
-    lock, now, most = threading.Lock(), 0, 0
+    ask_for(stack, *FOUR)
+    ended: list[FinishedTask] = []
+    with (
+        generator_of(stack) as generator,
+        generator.collection(LIMITS, holder="a test", datasets=["default"]) as collection,
+    ):
+        while not collection.is_done:
+            ended += collection.wait()
+    fetch, reads = dg.DagsterInstance.fetch_materializations, []
 
-    def store_with_two_others(archive: ClipArchive, ready: ReadyTask) -> FinishedTask:
-        nonlocal now, most
-        with lock:
-            now += 1
-            most = max(most, now)
-        at_once.wait(SECONDS)
-        try:
-            return store(archive, ready)
-        except BaseException:
-            at_once.abort()
-            raise
-        finally:
-            with lock:
-                now -= 1
+    def counted(instance: dg.DagsterInstance, *arguments: Any, **settings: Any) -> Any:
+        reads.append(arguments[0])
+        return fetch(instance, *arguments, **settings)
 
-    monkeypatch.setattr(ClipArchive, "store", store_with_two_others)
-    stored: list[str] = []
-    given = list(stream(finished, stored, []).store(parallel_clips=3))
-    assert most == 3
-    assert sorted(stored) == sorted(arrival.clip for arrival in given) == CLIPS
+    @dg.op
+    def report(context: dg.OpExecutionContext) -> None:
+        reporter = ClipReporter(
+            context,
+            VideoGraph(stack.prompts_path),
+            stack.root,
+            checks=ClipChecks(),
+            catalogue=Catalogue.builtin(),
+        )
+        monkeypatch.setattr(dg.DagsterInstance, "fetch_materializations", counted)
+        reporter.report(ended)
+        monkeypatch.undo()
+        reporter.sum_up()
+        assert sorted(reporter.stored) == FOUR
+        assert reporter.cost_usd == pytest.approx(4 * 1.2)
+
+    @dg.job
+    def reporting() -> None:
+        report()
+
+    assert reporting.execute_in_process(instance=stack.instance).success
+    # What the clips were asked for with, their submissions, and what their checks looked at.
+    assert len(reads) == 3
+    assert all(len(stack.events("clips", clip)) == 1 for clip in FOUR)
 
 
-def test_a_consumer_that_stops_leaves_the_others_to_the_next(finished: Generator) -> None:
-    stored: list[str] = []
-    arrivals = stream(finished, stored, []).store(parallel_clips=1)
-    first = next(arrivals)
-    arrivals.close()
-    assert stored == [first.clip]
-    # None was closed, so that whoever collects next logs what this one stored.
-    assert len(finished.ledger.pending()) == len(CLIPS)
-    assert len(list(stream(finished, stored, []).store(parallel_clips=4))) == len(CLIPS)
-    assert sorted(set(stored)) == CLIPS
+@contextmanager
+def another_run_collects(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Another process collects the dataset, and ends as soon as this one waits for it."""
+    wait, started, awaited = Collection.wait, threading.Event(), threading.Event()
+
+    def noted(collection: Collection) -> list[FinishedTask]:
+        found = wait(collection)
+        if threading.current_thread() is threading.main_thread():
+            awaited.set()
+        return found
+
+    def collect() -> None:
+        with (
+            generator_of(stack) as generator,
+            generator.collection(LIMITS, holder="another", datasets=["default"]) as other,
+        ):
+            started.set()
+            assert awaited.wait(60)
+            while not other.is_done:
+                for finished in other.wait():
+                    other.close(finished)
+
+    monkeypatch.setattr(Collection, "wait", noted)
+    thread = threading.Thread(target=collect)
+    thread.start()
+    try:
+        assert started.wait(60)
+        yield
+    finally:
+        awaited.set()
+        thread.join()
+
+
+def test_a_run_by_hand_waits_for_the_run_that_collects_and_reports_nothing_twice(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask_for(stack, "ant", "bee")
+    with another_run_collects(stack, monkeypatch):
+        result = stack.materialize(["clips"], ["ant", "bee"])
+    assert result.success, failure_text(result)
+    assert stack.ledger.latest_manifest("clips", "ant") is not None
+    assert not stack.events("clips", "ant")
+    assert check_evaluations(stack, result.run_id) == []
+
+
+def test_a_backfills_run_has_events_of_its_own_for_what_another_run_collected(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Dagster counts a partition of a backfill by an event of one of the backfill's runs.
+    ask_for(stack, "ant", "bee")
+    with another_run_collects(stack, monkeypatch):
+        result = stack.materialize(
+            ["clips"], ["ant", "bee"], tags={"dagster/backfill": "a-backfill"}
+        )
+    assert result.success, failure_text(result)
+    assert len(stack.events("clips", "ant")) == len(stack.events("clips", "bee")) == 1
+
+
+@pytest.mark.parametrize("clips", [["ant"], ["ant", "bee"]])
+def test_a_step_that_follows_in_the_run_has_the_clips(stack: Stack, clips: list[str]) -> None:
+    ask_for(stack, *clips)
+    poster = dg.AssetKey("poster")
+    seen: list[str] = []
+
+    @dg.asset(
+        key=poster,
+        deps=[dg.AssetKey("clips")],
+        partitions_def=dg.DynamicPartitionsDefinition(name="clips"),
+    )
+    def make_poster(context: dg.AssetExecutionContext) -> None:
+        seen.extend(context.partition_keys)
+
+    definitions = dg.Definitions.merge(stack.definitions, dg.Definitions(assets=[make_poster]))
+    is_range = len(clips) > 1
+    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=stack.instance,
+        asset_selection=[dg.AssetKey("clips"), poster],
+        partition_key=None if is_range else clips[0],
+        tags={RANGE_START: clips[0], RANGE_END: clips[-1]} if is_range else {},
+        raise_on_error=False,
+    )
+    assert result.success, failure_text(result)
+    assert seen == clips
+    for clip in clips:
+        manifest = stack.ledger.latest_manifest("clips", clip)
+        assert manifest is not None
+        newest = stack.events("clips", clip)[0]
+        assert newest.metadata["task_uuid"].value == manifest.task_uuid
+    assert stack.stale("clips") == set()
+
+
+def test_a_run_by_hand_leaves_the_remixes_of_its_clips_to_the_next_collecting_run(
+    stack: Stack,
+) -> None:
+    stack.write({"id": "fox", "recipes": ["night"]}, {"id": "owl"}, recipes={"night": "at night"})
+    stack.tick_dataset_sensor()
+    assert stack.materialize(["clip_requests", "clips"], ["fox", "owl"]).success
+    manifest = stack.ledger.latest_manifest("clips", "fox")
+    assert manifest is not None
+    assert stack.ledger.outstanding("default").remixes_due == (manifest.task_uuid,)
 
 
 def test_an_asset_run_settles_each_task_once(stack: Stack) -> None:
@@ -115,45 +225,61 @@ def test_an_asset_run_settles_each_task_once(stack: Stack) -> None:
     assert (sorted(settled[True]), sorted(settled[False])) == (tasks, tasks)
 
 
-def materialize(stack: Stack, **settings: Any) -> dg.ExecuteInProcessResult:
-    """Materialize three clips with an IO manager of these settings."""
-    definitions = stack.definitions
-    resources = dict(definitions.resources or {})
-    manager = ClipIOManager(storage=resources["clip_storage"], **settings)
-    return (
-        dg.Definitions(definitions.assets, resources={**resources, "clip_io_manager": manager})
-        .resolve_implicit_global_asset_job_def()
-        .execute_in_process(
-            instance=stack.instance,
-            asset_selection=[dg.AssetKey("clip_requests"), dg.AssetKey("clips")],
-            tags={RANGE_START: "fox", RANGE_END: "yak"},
-            raise_on_error=False,
-        )
-    )
-
-
-def test_a_run_in_which_fetching_fails_too_often_ends_and_the_next_stores_everything(
-    stack: Stack,
+def test_a_video_that_cannot_be_fetched_at_first_is_fetched_within_the_run(
+    faulty: FaultyStack,
 ) -> None:
-    # The first run meets one to three of them, the second the rest.
-    gone = {"fault": "download_gone", "times": 4, "status": 404}
-    settings = SandboxSettings(
-        latency_seconds=0,
-        latency_step_seconds=0,
-        reuse_rendered=True,
-        faults=read_fault_plan({"rules": [gone]}),
-    )
-    with running_sandbox(settings) as stack.base_url:
-        stack.write({"id": "fox"}, {"id": "owl"}, {"id": "yak"})
-        stack.tick_dataset_sensor()
-        first = materialize(stack, max_fetch_failures=1)
-        assert not first.success
-        assert "404" in failure_text(first)
-        assert list(stack.root.list("pending"))
-        second = materialize(stack, max_fetch_failures=100)
-    assert second.success, failure_text(second)
-    logged = [entry.user_message for entry in stack.instance.all_logs(second.run_id)]
-    assert any("could not be stored yet and is tried again" in message for message in logged)
-    for clip_id in ("fox", "owl", "yak"):
-        assert stack.events("clips", clip_id)
+    stack, sandbox = faulty({"fault": "download_gone", "times": 2, "status": 404})
+    stack.write({"id": "fox"}, {"id": "owl"}, {"id": "yak"})
+    stack.tick_dataset_sensor()
+    result = stack.materialize(["clip_requests", "clips"], ["fox", "yak"])
+    assert result.success, failure_text(result)
+    logged = [entry.user_message for entry in stack.instance.all_logs(result.run_id)]
+    assert any("it is generated and cannot be stored yet" in message for message in logged)
+    assert all(stack.events("clips", clip) for clip in ("fox", "owl", "yak"))
+    assert len(sandbox.ledger()["charges"]) == 3
     assert list(stack.root.list("pending")) == []
+
+
+def test_a_changed_row_is_kept_by_a_range_run_and_bought_by_a_run_of_it_alone(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    ask_for(stack, "ant", "bee")
+    assert stack.materialize(["clips"], ["ant", "bee"]).success
+    stack.write({"id": "ant", "prompt": "a red ant"}, {"id": "bee"})
+    stack.tick_dataset_sensor()
+    before = sandbox.charged()
+    ranged = stack.materialize(["clip_requests"], ["ant", "bee"])
+    assert ranged.success, failure_text(ranged)
+    event = stack.events("clip_requests", "ant")[0]
+    assert event.metadata["state"].value == "changed"
+    assert event.metadata["new_take_usd"].value == pytest.approx(1.2)
+    logged = [entry.user_message for entry in stack.instance.all_logs(ranged.run_id)]
+    assert any("1 changed" in line and "1.20 USD" in line for line in logged)
+    assert stack.stale("clip_requests", "clips") == {"clip_requests/ant", "clips/ant"}
+    backfilled = stack.materialize(
+        ["clip_requests"], ["ant"], tags={"dagster/backfill": "a-backfill"}
+    )
+    assert backfilled.success
+    assert sandbox.charged() == before
+    assert stack.materialize(["clip_requests", "clips"], ["ant"]).success
+    assert len(sandbox.charged() - before) == 1
+    assert stack.stale("clip_requests", "clips") == set()
+
+
+@pytest.mark.parametrize(
+    ("tags", "is_by_a_person"),
+    [
+        ({}, True),
+        ({"dagster/partition": "fox"}, True),
+        ({"dagster/schedule_name": "nightly"}, False),
+        ({"dagster/sensor_name": "completion"}, False),
+        ({"dagster/backfill": "abc"}, False),
+        ({"dagster/from_automation_condition": "true"}, False),
+        ({"dagster/parent_run_id": "abc", "dagster/root_run_id": "abc"}, False),
+    ],
+)
+def test_a_run_with_a_tag_of_dagsters_own_is_not_launched_by_a_person(
+    tags: dict[str, str], is_by_a_person: bool
+) -> None:
+    run = dg.DagsterRun(job_name="__ASSET_JOB", tags=tags)
+    assert is_launched_by_a_person(run) is is_by_a_person

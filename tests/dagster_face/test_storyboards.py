@@ -11,10 +11,9 @@ import dagster as dg
 import pytest
 
 from sora_dagster.environment import Settings, build_definitions
+from sora_dagster.generation.collection_parts import CollectionLimits
 from sora_dagster.generation.records import ClipManifest
 from sora_dagster.generation.stored import StoredClip
-from sora_dagster.graph import VideoGraph
-from sora_dagster.jobs import build_collect_job
 from sora_dagster.sandbox.faults.plan import read_fault_plan
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
@@ -131,7 +130,7 @@ def test_a_changed_prompt_makes_its_shot_stale_and_no_other(stack: Stack, sandbo
     stack.write_board({**ROOT, "remixes": [{"id": "night", "prompt": "the same at dusk"}]})
     assert stack.stale_shots() == {"night"}
     before = sandbox.charged()
-    assert stack.materialize_shots().success
+    assert stack.materialize_shots("night").success
     assert len(sandbox.charged() - before) == 1
     assert manifest(stack, "night").take == 2
     assert stack.stale_shots() == set()
@@ -155,16 +154,19 @@ def test_a_new_take_makes_the_remixes_of_its_shot_stale_and_buys_none(
     assert stack.stale_shots() == set()
 
 
-def test_a_shot_that_is_kept_though_its_prompt_changed_stays_stale(
+def test_a_changed_shot_is_not_bought_by_a_run_of_the_whole_board(
     stack: Stack, sandbox: Sandbox
 ) -> None:
-    stack.write_board(ROOT)
+    stack.write_board(COUPLE)
     stack.materialize_shots()
-    stack.write_board({**ROOT, "prompt": "a red fox"})
+    stack.write_board({**ROOT, "remixes": [{"id": "night", "prompt": "the same at dusk"}]})
     before = sandbox.charged()
-    assert stack.materialize_shots(regenerate_stale=False).success
+    assert stack.materialize_shots().success
     assert sandbox.charged() == before
-    assert stack.stale_shots() == {"fox"}
+    assert stack.stale_shots() == {"night"}
+    assert stack.materialize_shots(regenerate_changed=True).success
+    assert len(sandbox.charged() - before) == 1
+    assert stack.stale_shots() == set()
 
 
 def test_a_run_that_stops_waiting_is_finished_by_the_collecting_run_alone(
@@ -192,7 +194,7 @@ def test_a_run_that_stops_waiting_is_finished_by_the_collecting_run_alone(
     assert stack.stale_shots() == set()
 
 
-def test_a_shot_that_was_stored_and_not_told_of_is_told_of_by_the_collecting_run(
+def test_a_shot_that_was_stored_and_not_reported_is_reported_by_the_collecting_run(
     stack: Stack,
 ) -> None:
     stack.write_board(ROOT)
@@ -200,10 +202,10 @@ def test_a_shot_that_was_stored_and_not_told_of_is_told_of_by_the_collecting_run
     with stack.definitions.resources["runware"].generator(  # type: ignore[index]
         stack.definitions.resources["clip_storage"]  # type: ignore[index]
     ) as generator:
-        collector = generator.collector()
-        while not (ready := collector.look().ready):
-            collector.wait()
-        generator.archive.store(ready[0])
+        limits = CollectionLimits(max_wait_seconds=60)
+        with generator.collection(limits, holder="a test", datasets=["glade"]) as collection:
+            while not collection.wait():
+                pass
     assert not stack.shot_events("fox")
     assert stack.run_job("collect_clips").success
     assert len(stack.shot_events("fox")) == 1
@@ -367,27 +369,3 @@ def test_a_failure_that_may_pass_is_tried_again_within_the_run(
     assert result.success, failure_text(result)
     assert manifest(stack, "night").attempt == 2
     assert list(stack.root.list("pending")) == []
-
-
-def test_what_a_collecting_run_stores_of_another_dataset_is_told_of_as_its_own(
-    stack: Stack, tmp_path: Path
-) -> None:
-    stack.write({"id": "fox"})
-    stack.run_job("request_clips")
-    stack.tick_dataset_sensor()
-    # A second dataset on the same storage root, whose collecting run comes first.
-    graph = VideoGraph(tmp_path / "prompts.yaml", name_prefix="trailers_")
-    job = build_collect_job(graph)
-    resources = stack.definitions.resources
-    assert resources is not None
-    result = (
-        dg.Definitions(
-            jobs=[job],
-            resources={name: resources[name] for name in ("runware", "clip_storage")},
-        )
-        .resolve_job_def(job.name)
-        .execute_in_process(instance=stack.instance, raise_on_error=False)
-    )
-    assert result.success, failure_text(result)
-    assert stack.events("clips", "fox")
-    assert stack.stale("clips") == set()

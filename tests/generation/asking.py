@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sora_dagster.generation.archive import FinishedTask
-from sora_dagster.generation.clips import ClipRequest, ClipSpec
-from sora_dagster.generation.collector import PollSettings
+from sora_dagster.generation.claims import ClaimSettings
+from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
+from sora_dagster.generation.collection_parts import CollectionLimits
 from sora_dagster.generation.generator import GenerationSettings, Generator
-from sora_dagster.generation.overdue import Deadlines
+from sora_dagster.generation.missing_tasks import Deadlines
+from sora_dagster.generation.poll_schedule import PollSettings
 from sora_dagster.generation.requested import Requested
 from sora_dagster.generation.requester import Asking
 from sora_dagster.generation.sender import SendSettings
+from sora_dagster.generation.tracked import FinishedTask
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.storage import StorageRoot
 from tests.sandbox_server import KEY
@@ -44,6 +46,7 @@ def quick_generator(
                 "polls": QUICK,
                 "sending": SendSettings(confirm_seconds=0.1, replay_window_seconds=1.0),
                 "deadlines": Deadlines(unknown_seconds=0.3, unsent_seconds=0.3),
+                "claims": ClaimSettings(beat_seconds=0.1, dead_seconds=0.5),
                 **settings,
             }
         ),
@@ -55,16 +58,15 @@ def ask(generator: Generator, *asked: ClipRequest, **options: Any) -> list[Reque
     return generator.request(asked, Asking(**settings))
 
 
-def collect(generator: Generator, rounds: int = 400) -> list[FinishedTask]:
+def collect(generator: Generator, *, within_seconds: float = 60.0) -> list[FinishedTask]:
     """Collect until nothing is outstanding."""
-    collector = generator.collector()
-    finished: list[FinishedTask] = []
-    for _ in range(rounds):
-        look = collector.look()
-        if look.is_idle:
-            return finished
-        for done in [*look.finished, *map(generator.archive.store, look.ready)]:
-            generator.archive.close(done, collector.marker_keys(done.attempt.task_uuid))
-            finished.append(done)
-        collector.wait()
-    raise AssertionError("something stays outstanding")
+    ended: list[FinishedTask] = []
+    limits = CollectionLimits(max_wait_seconds=within_seconds)
+    with generator.collection(limits, holder="a test", datasets=[DEFAULT_DATASET]) as collection:
+        assert not collection.report.is_elsewhere
+        while not collection.is_done:
+            for finished in collection.wait():
+                ended.append(finished)
+                collection.close(finished)
+    assert collection.report.left == {}
+    return ended

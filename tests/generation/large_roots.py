@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,11 +13,16 @@ from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.records import SeenRecord
 from sora_dagster.storage import ObjectInfo, StorageRoot
-from tests.generation.stored_takes import claim, stored_take
+from tests.generation.stored_takes import NONCE, claim, stored_take
 
-OBJECTS_OF_A_CLIP = 11
+OBJECTS_OF_A_CLIP = 12
 _SETTLED_A_DAY = 1000
 _CLIP = "Old clip"
+
+
+def clip_name(number: int) -> str:
+    """Name of one of the clips of :func:`stored_clips`."""
+    return f"{_CLIP} {number}"
 
 
 def stored_clips(count: int) -> Iterator[tuple[str, bytes]]:
@@ -25,16 +31,21 @@ def stored_clips(count: int) -> Iterator[tuple[str, bytes]]:
     made.bind(api_base_url="https://api.example.com/v1", account=None)
     task = stored_take(made, _CLIP).task_uuid
     made.mark_seen(task, SeenRecord(how="polled", at=made.clock()))
-    folders = (layout.CLIPS_FOLDER, layout.SLOTS_FOLDER, layout.TASKS_FOLDER)
+    folders = (
+        layout.CLIPS_FOLDER,
+        layout.SLOTS_FOLDER,
+        layout.TASKS_FOLDER,
+        layout.STORED_FOLDER,
+    )
     objects = {
         info.key: made.root.read(info.key) for folder in folders for info in made.root.list(folder)
     }
-    video = layout.video_key("clips", _CLIP, 1, task, "mp4")
+    video = layout.video_key("clips", _CLIP, 1, task, "mp4", NONCE)
     today = datetime.now(UTC).date()
     for number in range(count):
-        clip, uuid = f"{_CLIP} {number}", str(UUID(int=number))
+        clip, uuid = clip_name(number), str(UUID(int=number))
         renamed = {
-            video: layout.video_key("clips", clip, 1, uuid, "mp4"),
+            video: layout.video_key("clips", clip, 1, uuid, "mp4", NONCE),
             layout.segment(_CLIP): layout.segment(clip),
             f'"{_CLIP}"': f'"{clip}"',
             task: uuid,
@@ -58,8 +69,21 @@ def add_those_that_matter(ledger: Ledger, outstanding: int) -> ClipRequest:
     return manifest.request
 
 
+def filled_root(stored: int, outstanding: int, *, api_base_url: str) -> CountingRoot:
+    """A storage root in memory, bound to an API, with clips that are stored and outstanding."""
+    root = CountingRoot("memory://")
+    for key, body in stored_clips(stored):
+        root.write(key, body)
+    # A root is bound when it is empty; this one was filled otherwise.
+    bound = Ledger(StorageRoot("memory://"))
+    bound.bind(api_base_url=api_base_url, account=None)
+    root.write(layout.ROOT_KEY, bound.root.read(layout.ROOT_KEY))
+    add_those_that_matter(Ledger(root), outstanding)
+    return root
+
+
 class CountingRoot(StorageRoot):
-    """A storage root that counts the calls to it, by kind, and the objects that it lists.
+    """A storage root that counts the calls to it by kind, and the objects and folders it lists.
 
     Arguments:
         url: the storage root's URL.
@@ -68,6 +92,12 @@ class CountingRoot(StorageRoot):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.counts: Counter[str] = Counter()
+        self.listed_folders: Counter[str] = Counter()
+
+    def forget(self) -> None:
+        """Set all counts to zero."""
+        self.counts.clear()
+        self.listed_folders.clear()
 
     def create(self, key: str, *rest: object, **options: object) -> bool:
         self.counts["create"] += 1
@@ -91,6 +121,12 @@ class CountingRoot(StorageRoot):
 
     def list(self, prefix: str, *, after: str | None = None) -> Iterator[ObjectInfo]:
         self.counts["list"] += 1
+        self.listed_folders[prefix] += 1
         for info in super().list(prefix, after=after):
             self.counts["listed"] += 1
             yield info
+
+    def folders(self, prefix: str) -> builtins.list[str]:
+        self.counts["list"] += 1
+        self.listed_folders[prefix] += 1
+        return super().folders(prefix)

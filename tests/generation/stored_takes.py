@@ -6,7 +6,7 @@ import hashlib
 from datetime import UTC, datetime
 
 from sora_dagster.generation import layout
-from sora_dagster.generation.clips import ClipRequest, ClipSpec
+from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
 from sora_dagster.generation.generator import parent_video
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.records import (
@@ -18,6 +18,7 @@ from sora_dagster.generation.records import (
 )
 
 VIDEO = b"a video"
+NONCE = "5a1e"
 
 
 def claim(
@@ -26,6 +27,7 @@ def claim(
     take: int = 1,
     *,
     asset: str = "clips",
+    dataset: str = DEFAULT_DATASET,
     parent: ClipManifest | None = None,
     send: bool = True,
 ) -> AttemptRecord:
@@ -43,6 +45,7 @@ def claim(
         ),
         recipe=None if parent is None else "snow",
         parent=None if parent is None else parent_video(parent),
+        dataset=dataset,
     )
     attempt = AttemptRecord(
         request=request,
@@ -69,14 +72,17 @@ def end(ledger: Ledger, attempt: AttemptRecord, state: OutcomeState = "done") ->
         attempt.task_uuid,
         OutcomeRecord(state=state, cost_usd=1.2, at=datetime.now(UTC), nonce=ledger.new_nonce()),
     )
-    ledger.forget_pending(attempt.task_uuid)
+    ledger.forget_pending(attempt.dataset, attempt.task_uuid)
 
 
 def store(ledger: Ledger, attempt: AttemptRecord, body: bytes = VIDEO) -> ClipManifest:
     """Store a whole take of an attempt, its outcome apart."""
     place = (attempt.asset, attempt.clip, attempt.take)
-    key = layout.video_key(*place, attempt.task_uuid, "mp4")
-    pictures = (layout.poster_key(*place), layout.sheet_key(*place), layout.thumbnail_key(*place))
+    key = layout.video_key(*place, attempt.task_uuid, "mp4", NONCE)
+    pictures = [
+        layout.take_file_key(*place, name, NONCE)
+        for name in ("poster.jpg", "sheet.jpg", "thumbnail.jpg")
+    ]
     ledger.root.write(key, body)
     for picture in pictures:
         ledger.root.write(picture, b"a picture")
@@ -135,12 +141,14 @@ def stored_take(
     take: int = 1,
     *,
     asset: str = "clips",
+    dataset: str = DEFAULT_DATASET,
     parent: ClipManifest | None = None,
 ) -> ClipManifest:
     """A take that was asked for, stored and closed."""
-    attempt = claim(ledger, clip, take, asset=asset, parent=parent)
+    attempt = claim(ledger, clip, take, asset=asset, dataset=dataset, parent=parent)
     manifest = store(ledger, attempt)
     end(ledger, attempt)
+    ledger.mark_stored(manifest)
     return manifest
 
 

@@ -153,7 +153,7 @@ def test_what_is_no_limit_is_refused(text: str) -> None:
 
 
 def test_a_run_of_several_days_has_one_limit(root: StorageRoot, clock: ManualClock) -> None:
-    granted = []
+    granted: list[str] = []
     for day in range(4):
         reservation = budget_of(root, clock).reserve(
             {f"task-{day}": 20.0}, root_run="one backfill", limits=SpendingLimits(run_usd=25.0)

@@ -7,20 +7,24 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 
-from sora_dagster.environment import Settings
 from sora_dagster.generation import layout
-from sora_dagster.generation.archive import ReadyTask
-from sora_dagster.generation.arrivals import Arrivals
-from sora_dagster.generation.clips import ClipRequest
+from sora_dagster.generation.claims import ClaimSettings
+from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest
+from sora_dagster.generation.clocks import running_seconds
+from sora_dagster.generation.collection import Collection
+from sora_dagster.generation.collection_parts import CollectionLimits
 from sora_dagster.generation.delivery import (
     URL_MARGIN_SECONDS,
+    URL_SECONDS,
     DirectDelivery,
     DirectDeliveryError,
     parse_delivery,
@@ -28,15 +32,18 @@ from sora_dagster.generation.delivery import (
 )
 from sora_dagster.generation.download import DownloadError
 from sora_dagster.generation.generator import GenerationSettings, Generator
+from sora_dagster.generation.missing_tasks import Deadlines
 from sora_dagster.generation.records import AttemptRecord, ClipManifest, OutcomeRecord
 from sora_dagster.generation.requested import RequestState
+from sora_dagster.generation.tracked import FinishedTask, ReadyTask
 from sora_dagster.processes import wait_until
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import error_from_payload
 from sora_dagster.runware.results import TaskStatus, VideoResult
 from sora_dagster.storage import AzureSettings, StorageRoot
-from tests.conftest import ManualClock
 from tests.generation.asking import QUICK, ask, clip, collect
+from tests.generation.large_roots import CountingRoot
+from tests.generation.ready_tasks import outstanding_attempt, ready_task
 from tests.sandbox_server import KEY, Sandbox
 
 SECRETS = ("X-Amz-Signature", "X-Amz-Credential", "Signature=")
@@ -70,11 +77,9 @@ def stored(generator: Generator, asked: ClipRequest | None = None) -> ClipManife
 def put_by_runware(generator: Generator) -> AttemptRecord:
     """Ask for a clip, and wait until Runware has put it into the bucket."""
     ask(generator, clip())
-    [task_uuid] = generator.ledger.pending()
-    root, key = generator.ledger.root, layout.incoming_key(task_uuid)
+    attempt = outstanding_attempt(generator)
+    root, key = generator.ledger.root, layout.incoming_key(attempt.task_uuid)
     assert wait_until(lambda: root.exists(key), timeout_seconds=30)
-    attempt = generator.ledger.pending_attempt(task_uuid)
-    assert attempt is not None
     return attempt
 
 
@@ -267,15 +272,21 @@ def test_direct_on_a_folder_is_refused_before_anything_is_sent(
     assert "nothing paid" in requested.detail
     assert sandbox.ledger()["posts"]["submissions"] == before["posts"]["submissions"]
     assert generator.ledger.takes("clips", "fox") == ()
-    assert generator.ledger.pending() == {}
+    assert list(generator.ledger.root.list("pending")) == []
 
 
-def test_the_address_outlives_the_generation_and_is_of_one_key(bucket: StorageRoot) -> None:
-    url = direct_delivery(bucket, "direct").begin(clip(), "the-uuid", attempt=1)
+@pytest.mark.parametrize(
+    ("hours", "expected"),
+    [(0.5, URL_SECONDS), (3.0, 3 * 3600 + URL_MARGIN_SECONDS)],
+)
+def test_the_address_outlives_a_slow_generation_and_is_of_one_key(
+    bucket: StorageRoot, hours: float, expected: float
+) -> None:
+    url = direct_delivery(bucket, "direct", hours=hours).begin(clip(), "the-uuid", attempt=1)
     assert url is not None
     assert urlsplit(url).path.endswith("/some/prefix/incoming/the-uuid")
     [expires] = parse_qs(urlsplit(url).query)["X-Amz-Expires"]
-    assert int(expires) == 1800 + URL_MARGIN_SECONDS
+    assert int(expires) == expected
 
 
 def test_a_task_that_is_sent_again_has_a_fresh_address_for_the_same_key(
@@ -283,9 +294,8 @@ def test_a_task_that_is_sent_again_has_a_fresh_address_for_the_same_key(
 ) -> None:
     first = generate(bucket, delivery="direct")
     ask(first, clip())
-    [task_uuid] = first.ledger.pending()
-    attempt = first.ledger.pending_attempt(task_uuid)
-    assert attempt is not None
+    attempt = outstanding_attempt(first)
+    task_uuid = attempt.task_uuid
     # Another process, whose own clips would be downloaded or direct by its own choice.
     other = StorageRoot(bucket.url)
     signed: list[tuple[str, str]] = []
@@ -304,46 +314,127 @@ def test_a_task_that_is_sent_again_has_a_fresh_address_for_the_same_key(
     assert generate(other, delivery="download")._requester.rebuild(attempt).upload_endpoint is None
 
 
+class JumpingClock:
+    """The clock that runs through a suspended machine, which can be moved on."""
+
+    def __init__(self) -> None:
+        self.jumped = 0.0
+
+    def __call__(self) -> float:
+        return running_seconds() + self.jumped
+
+
+@contextmanager
+def collecting(generator: Generator) -> Iterator[Collection]:
+    """A collection of the default dataset."""
+    limits = CollectionLimits(max_wait_seconds=86_400)
+    with generator.collection(limits, holder="a test", datasets=[DEFAULT_DATASET]) as collection:
+        yield collection
+
+
+def have_uploads_awaited(generator: Generator, number: int) -> None:
+    """Ask for clips, wait until Runware has all of them, and lose what it put into the bucket."""
+    ask(generator, *[clip(f"clip {index}") for index in range(number)])
+    root = generator.ledger.root
+    for uuid, entry in generator.ledger.pending(DEFAULT_DATASET).items():
+        attempt = generator.ledger.pending_attempt(entry)
+        assert attempt is not None
+        ready_task(generator, attempt)
+        key = layout.incoming_key(uuid)
+        assert wait_until(partial(root.exists, key), timeout_seconds=30)
+        root.delete(key)
+
+
+def look_until_uploads_are_awaited(collection: Collection, root: CountingRoot) -> None:
+    """Look until the tasks were found over, and the store was asked for their videos."""
+    root.forget()
+    assert wait_until(
+        lambda: collection.wait() == [] and root.listed_folders[layout.INCOMING_FOLDER] > 0,
+        timeout_seconds=30,
+    )
+    assert collection.wait() == []
+
+
+def finished_by(collection: Collection) -> list[FinishedTask]:
+    """What ends next."""
+    finished: list[FinishedTask] = []
+
+    def wait() -> bool:
+        finished.extend(collection.wait())
+        return bool(finished)
+
+    assert wait_until(wait, timeout_seconds=30)
+    return finished
+
+
 def test_a_video_that_comes_later_than_its_result_is_waited_for(
     generate: Callable[..., Generator], bucket: StorageRoot
 ) -> None:
-    generator = generate(bucket, delivery="direct")
+    root = CountingRoot(bucket.url)
+    generator = generate(root, delivery="direct")
     attempt = put_by_runware(generator)
     key = layout.incoming_key(attempt.task_uuid)
-    video = bucket.read(key)
-    bucket.delete(key)
-    collector = generator.collector()
-    assert wait_until(
-        lambda: bool(generator.client.poll([attempt.task_uuid])[attempt.task_uuid].results),
-        timeout_seconds=30,
-    )
-    for _ in range(3):
-        look = collector.look()
-        assert (look.ready, look.outstanding) == ((), (attempt.task_uuid,))
-    polls = generator.client.posts.polls
-    bucket.write(key, video)
-    [ready] = collector.look().ready
-    # Looking for the video asks the store, not the API.
-    assert generator.client.posts.polls == polls
-    finished = generator.archive.store(ready)
+    video = root.read(key)
+    root.delete(key)
+    ready_task(generator)
+    with collecting(generator) as collection:
+        look_until_uploads_are_awaited(collection, root)
+        polls = generator.client.posts.polls
+        for _ in range(3):
+            assert collection.wait() == []
+        root.write(key, video)
+        [finished] = finished_by(collection)
+        # Looking for the video asks the store, not the API.
+        assert generator.client.posts.polls == polls
     assert finished.manifest is not None
     assert finished.manifest.delivery == "direct"
 
 
 def test_a_late_video_is_waited_for_as_long_as_the_grace(
-    bucket: StorageRoot, clock: ManualClock
+    sandbox: Sandbox, bucket: StorageRoot
 ) -> None:
-    attempt = an_attempt("some-uuid")
-    result = VideoResult(task_uuid="some-uuid", video_uuid="v", video_url="http://x/v.mp4")
-    ready = ReadyTask(attempt, TaskStatus("some-uuid", results=(result,)), clock.now)
-    arrivals = Arrivals(bucket, grace_seconds=60, store_time=clock)
-    assert arrivals.let_through([ready]) == []
-    assert "some-uuid" in arrivals
-    clock.move(59)
-    assert arrivals.let_through([ready]) == []
-    clock.move(1)
-    assert arrivals.let_through([ready]) == [ready]
-    assert "some-uuid" not in arrivals
+    root, clock = CountingRoot(bucket.url), JumpingClock()
+    client = RunwareClient(KEY, base_url=sandbox.base_url)
+    settings = GenerationSettings(
+        polls=QUICK, delivery="direct", deadlines=Deadlines(upload_seconds=400)
+    )
+    with Generator(client, root, settings, elapsed=clock) as generator:
+        have_uploads_awaited(generator, 1)
+        with collecting(generator) as collection:
+            look_until_uploads_are_awaited(collection, root)
+            clock.jumped += 200
+            for _ in range(3):
+                assert collection.wait() == []
+            clock.jumped += 200
+            [finished] = finished_by(collection)
+    assert finished.manifest is not None
+    assert finished.manifest.delivery == "download"
+
+
+def test_waiting_for_uploads_costs_no_request_for_each_clip(
+    generate: Callable[..., Generator], bucket: StorageRoot
+) -> None:
+    costs = []
+    for number in (1, 6):
+        root = CountingRoot(f"{bucket.url}/{number}")
+        generator = generate(
+            root,
+            delivery="direct",
+            deadlines=Deadlines(upload_seconds=3600),
+            claims=ClaimSettings(beat_seconds=3600),
+        )
+        have_uploads_awaited(generator, number)
+        with collecting(generator) as collection:
+            look_until_uploads_are_awaited(collection, root)
+            root.forget()
+            for _ in range(10):
+                assert collection.wait() == []
+            costs.append(dict(root.counts))
+            assert root.listed_folders[layout.INCOMING_FOLDER] <= 10
+    one, six = costs
+    assert set(one) == set(six) == {"list", "listed"}
+    # The index, the inbox, and what Runware has put into the store.
+    assert max(one["list"], six["list"]) <= 3 * 10
 
 
 def test_a_video_that_is_not_hosted_is_stored_from_the_bucket(
@@ -375,8 +466,7 @@ def test_what_is_put_while_it_is_copied_is_noticed_and_copied_again(
         copy(source, target, **options)
 
     monkeypatch.setattr(bucket, "copy", copy_after_another_put)
-    collector = generator.collector()
-    ready = ready_of(generator, collector)
+    ready = ready_task(generator)
     with pytest.raises(DownloadError, match="is not what was put there") as caught:
         generator.archive.store(ready)
     assert caught.value.retryable
@@ -384,17 +474,6 @@ def test_what_is_put_while_it_is_copied_is_noticed_and_copied_again(
     assert manifest is not None
     assert len(copies) == 2
     assert bucket.read(manifest.videos[0].key) == bucket.read(key)
-
-
-def ready_of(generator: Generator, collector: Any) -> ReadyTask:
-    found: list[ReadyTask] = []
-
-    def look() -> bool:
-        found.extend(collector.look().ready)
-        return bool(found)
-
-    assert wait_until(look, timeout_seconds=30)
-    return found[0]
 
 
 def test_a_store_whose_etags_differ_between_copies_is_checked_by_hash(
@@ -416,7 +495,7 @@ def test_a_late_upload_never_touches_what_is_stored(
 ) -> None:
     generator = generate(bucket, delivery="direct")
     attempt = put_by_runware(generator)
-    ready = ready_of(generator, generator.collector())
+    ready = ready_task(generator)
     finished = generator.archive.store(ready)
     assert finished.manifest is not None
     [video] = finished.manifest.videos
@@ -424,7 +503,8 @@ def test_a_late_upload_never_touches_what_is_stored(
     bucket.write(layout.incoming_key(attempt.task_uuid), b"something else, put late")
     # A process that had found it ready before.
     assert generator.archive.store(ready).manifest == finished.manifest
-    generator.archive.close(finished, ())
+    [closed] = collect(generator)
+    assert closed.manifest == finished.manifest
     assert bucket.read(video.key) == whole
     assert list(bucket.list("incoming")) == []
 
@@ -485,7 +565,7 @@ def test_uploads_of_tasks_that_are_done_with_are_swept(
         )
     ledger.root.write("incoming/the-task", b"put late")
     now = ledger.root.store_time()
-    kept: list[str] = []
+    kept: list[str | None] = []
     options: dict[str, Any] = {"older_than_seconds": 3600}
     assert sweep_incoming(ledger, now=now, **options) == ()
     later = now + timedelta(hours=2)
@@ -510,20 +590,22 @@ def test_what_belongs_to_an_outstanding_task_is_never_swept(ledger: Any) -> None
     ledger.root.write("incoming/the-task", b"not collected to the end yet")
     later = ledger.root.store_time() + timedelta(days=365)
     assert sweep_incoming(ledger, now=later) == ()
-    ledger.forget_pending("the-task")
+    ledger.forget_pending(attempt.dataset, "the-task")
     assert len(sweep_incoming(ledger, now=later)) == 1
 
 
-# The setting
-
-
-def test_the_setting_comes_from_the_environment() -> None:
-    settings = Settings.from_environment({"SORA_DELIVERY": "direct"})
-    assert settings.runware().delivery == "direct"
-    assert settings.to_environment()["SORA_DELIVERY"] == "direct"
-    assert Settings.from_environment({}).delivery == "auto"
-
-
-def test_a_setting_that_is_none_is_a_clear_error() -> None:
-    with pytest.raises(ValueError, match="'pigeon' is not known; allowed are 'direct'"):
-        Settings.from_environment({"SORA_DELIVERY": "pigeon"})
+def test_a_poll_that_finds_many_tasks_over_lists_what_was_put_once(
+    generate: Callable[..., Generator], bucket: StorageRoot
+) -> None:
+    root = CountingRoot(bucket.url)
+    generator = generate(
+        root, delivery="direct", deadlines=Deadlines(upload_seconds=3600), claims=ClaimSettings()
+    )
+    have_uploads_awaited(generator, 6)
+    with collecting(generator) as collection:
+        root.forget()
+        looks = 0
+        while not root.listed_folders[layout.INCOMING_FOLDER]:
+            assert collection.wait() == []
+            looks += 1
+        assert root.listed_folders[layout.INCOMING_FOLDER] <= looks + 1

@@ -221,7 +221,9 @@ def test_a_host_whose_name_is_not_found_for_a_moment_does_not_begin_it_anew(
             ),
         ]
     )
-    found = iter([["8.8.8.8"], OSError("no name server"), ["8.8.8.8"]])
+    found: Iterator[list[str] | OSError] = iter(
+        [["8.8.8.8"], OSError("no name server"), ["8.8.8.8"]]
+    )
 
     def resolve(host: str) -> list[str]:
         addresses = next(found)

@@ -7,19 +7,29 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sora_dagster.generation.clips import ClipRequest, remix_spec
+from sora_dagster.generation.claims import ClaimReader, ClaimSettings
+from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest, remix_spec
 from sora_dagster.generation.generator import Generator, parent_video
 from sora_dagster.generation.markers import WebhookAddress, drop_marker
+from sora_dagster.generation.missing_tasks import Deadlines
 from sora_dagster.generation.requested import RequestState
 from sora_dagster.media import probe
+from sora_dagster.processes import wait_until
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import AuthenticationError, ConnectionFailedError
 from sora_dagster.storage import StorageRoot
 from tests.generation.asking import ask, clip, collect
 from tests.sandbox_server import KEY, Sandbox
+
+DEAD_SECONDS = 0.5
+# What was never sent is sent again after the deadline.
+SHORT_DEADLINES = Deadlines(unknown_seconds=0.3, unsent_seconds=0.3, generation_seconds=5)
+# More than twice the writes of asking for a clip and collecting it: the last meets none.
+STEPS = 61
 
 
 def test_a_clip_is_stored_whole_with_its_record(generate: Callable[..., Generator]) -> None:
@@ -49,7 +59,7 @@ def test_a_clip_is_stored_whole_with_its_record(generate: Callable[..., Generato
     ],
 )
 def test_every_container_is_stored_as_asked(
-    generate: Callable[..., Generator], fields: dict[str, object], codec: str, ending: str
+    generate: Callable[..., Generator], fields: dict[str, Any], codec: str, ending: str
 ) -> None:
     generator = generate()
     ask(generator, clip(**fields))
@@ -130,7 +140,7 @@ def test_a_changed_prompt_makes_a_new_take_and_keeps_the_old(
     generator = generate()
     ask(generator, clip())
     collect(generator)
-    [changed] = ask(generator, clip(prompt="a fox in rain"))
+    [changed] = ask(generator, clip(prompt="a fox in rain"), regenerate_changed=True)
     collect(generator)
     assert changed.take == 2
     takes = [generator.ledger.manifest("clips", "fox", take) for take in (1, 2)]
@@ -159,13 +169,13 @@ def test_a_higher_take_is_made_once(generate: Callable[..., Generator]) -> None:
     assert again.state is RequestState.STORED
 
 
-def test_a_stale_clip_may_be_left_as_it_is(generate: Callable[..., Generator]) -> None:
+def test_a_changed_clip_is_kept_as_it_is_by_default(generate: Callable[..., Generator]) -> None:
     generator = generate()
     ask(generator, clip())
     collect(generator)
-    [kept] = ask(generator, clip(prompt="a fox in rain"), regenerate_stale=False)
-    assert kept.state is RequestState.STALE
-    assert generator.ledger.pending() == {}
+    [kept] = ask(generator, clip(prompt="a fox in rain"))
+    assert (kept.state, kept.standing) == (RequestState.CHANGED, RequestState.STORED)
+    assert list(generator.ledger.root.list("pending")) == []
 
 
 def test_a_remix_is_made_from_its_parents_video(
@@ -246,15 +256,15 @@ def test_an_unreachable_api_costs_nothing_and_leaves_nothing(root: StorageRoot) 
     ],
 )
 def test_a_clip_that_the_api_would_refuse_is_not_sent(
-    generate: Callable[..., Generator], sandbox: Sandbox, fields: dict[str, object], word: str
+    generate: Callable[..., Generator], sandbox: Sandbox, fields: dict[str, Any], word: str
 ) -> None:
     before = sandbox.charged()
     generator = generate()
-    [refused] = ask(generator, clip(**fields))  # type: ignore[arg-type]
+    [refused] = ask(generator, clip(**fields))
     assert refused.state is RequestState.REFUSED
     assert word in refused.detail
     assert generator.client.posts.submissions == 0
-    assert generator.ledger.pending() == {}
+    assert list(generator.ledger.root.list("pending")) == []
     assert sandbox.charged() == before
 
 
@@ -264,7 +274,7 @@ def test_a_marker_brings_the_poll_forward(
     generator = generate(webhook=WebhookAddress("http://127.0.0.1:9/runware", "secret"))
     [asked] = ask(generator, clip())
     assert asked.task_uuid is not None
-    drop_marker(root, asked.task_uuid, b"{}")
+    drop_marker(root, DEFAULT_DATASET, asked.task_uuid, b"{}")
     assert len(collect(generator)) == 1
     assert list(root.list("inbox")) == []
 
@@ -281,24 +291,35 @@ def test_records_hold_no_secret(generate: Callable[..., Generator], root: Storag
             assert b"signature=" not in body
 
 
+def test_collecting_where_nothing_was_asked_for_leaves_nothing(
+    generate: Callable[..., Generator], root: StorageRoot
+) -> None:
+    assert collect(generate()) == []
+    assert list(root.list("")) == []
+
+
 class CrashError(BaseException):
     """The process ends here."""
 
 
 @contextmanager
-def crashing_at(root: StorageRoot, step: int) -> Iterator[list[int]]:
-    """Crash at the n-th write or delete, half of the time just after it."""
+def crashing_at(root: StorageRoot, step: int) -> Iterator[Callable[[], bool]]:
+    """Crash at the n-th write or delete, half of the time just after it; none follows it.
+
+    Gives whether it has crashed.
+    """
+    lock = threading.Lock()
     count = [0]
 
     def guarded(operation: Callable[..., object]) -> Callable[..., object]:
         def run(*arguments: object, **options: object) -> object:
-            count[0] += 1
-            if count[0] == step // 2 + 1:
-                if step % 2 == 0:
-                    raise CrashError
+            with lock:
+                number = count[0] = count[0] + 1
+            if number <= step // 2:
+                return operation(*arguments, **options)
+            if number == step // 2 + 1 and step % 2 == 1:
                 operation(*arguments, **options)
-                raise CrashError
-            return operation(*arguments, **options)
+            raise CrashError
 
         return run
 
@@ -307,30 +328,45 @@ def crashing_at(root: StorageRoot, step: int) -> Iterator[list[int]]:
     for name in names:
         setattr(root, name, guarded(originals[name]))
     try:
-        yield count
+        yield lambda: count[0] > step // 2
     finally:
         for name in names:
             delattr(root, name)
 
 
-@pytest.mark.parametrize("step", range(0, 60, 1))
+def collect_after_a_crash(generator: Generator) -> None:
+    """Collect as soon as the claims of the process that crashed count no more."""
+    claims = ClaimReader(
+        generator.ledger,
+        DEFAULT_DATASET,
+        store_time=generator.store_time,
+        settings=ClaimSettings(dead_seconds=DEAD_SECONDS),
+    )
+    assert wait_until(lambda: claims.view().rest is None, timeout_seconds=30)
+    collect(generator)
+
+
+@pytest.mark.parametrize("step", range(STEPS))
 def test_a_process_that_ends_at_any_write_never_pays_twice_and_loses_nothing(
     generate: Callable[..., Generator], sandbox: Sandbox, tmp_path: Path, step: int
 ) -> None:
     """After the crash a new process collects, and then asks again for what was not to be found."""
     before = sandbox.charged()
     root = StorageRoot(tmp_path / "crashing")
-    with crashing_at(root, step) as count:
+    # It says that it is alive only once, so that its writes are the same in each test.
+    claims = ClaimSettings(beat_seconds=3600, dead_seconds=DEAD_SECONDS)
+    with crashing_at(root, step) as has_crashed:
         try:
-            generator = generate(root)
+            generator = generate(root, claims=claims)
             ask(generator, clip())
             collect(generator)
-            crashed = False
+            is_done = True
         except CrashError:
-            crashed = True
-    assert crashed == (count[0] > step // 2)
-    generator = generate(StorageRoot(root.url))
-    collect(generator)
+            is_done = False
+    assert is_done != has_crashed()
+    assert is_done or step < STEPS - 1
+    generator = generate(StorageRoot(root.url), claims=claims, deadlines=SHORT_DEADLINES)
+    collect_after_a_crash(generator)
     ask(generator, clip())
     collect(generator)
     assert generator.ledger.manifest("clips", "fox", 1) is not None

@@ -13,7 +13,6 @@ from sora_dagster.generation import layout
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.housekeeping import Removed, prune
 from sora_dagster.generation.ledger import Ledger, RootMismatchError
-from sora_dagster.generation.markers import drop_marker, list_markers, quarantine
 from sora_dagster.generation.requested import RequestState
 from sora_dagster.generation.storage_check import verify
 from sora_dagster.generation.walking import stored_manifests
@@ -62,7 +61,7 @@ def test_older_takes_go_and_leave_their_record(ledger: Ledger) -> None:
     pruned = ledger.pruned("clips", "fox", 1)
     assert pruned is not None
     assert pruned.manifest == manifests[0]
-    assert report.objects == {"older take": 5}
+    assert report.objects == {"older take": 6}
     assert report.kept["whole takes"] == 3
     assert records(ledger) == before
     assert verify(ledger).is_whole
@@ -178,52 +177,120 @@ def test_a_run_that_is_killed_leaves_no_record_of_what_is_gone(
 
 
 @on_file_and_s3
-def test_what_a_broken_store_left_goes_after_a_day(
+def test_files_of_a_writer_that_came_second_go_after_a_day(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leftover = layout.video_key("clips", "fox", 1, "some video", "mp4")
-    attempt = claim(ledger, "fox", 1)
-    ledger.root.write(leftover, b"half of it")
-    end(ledger, attempt, "lost")
+    manifest = stored_take(ledger, "fox", 1)
+    whole = keys(ledger)
+    second = layout.video_key("clips", "fox", 1, manifest.task_uuid, "mp4", "other")
+    ledger.root.write(second, b"the same video")
     assert prune(ledger, dry=False).kept == {
-        "takes without a manifest that are younger than a day": 1
+        "takes with other files that are younger than a day": 1,
+        "whole takes": 1,
     }
     pass_days(ledger, 2, monkeypatch)
     assert prune(ledger, dry=False).objects == {"leftover": 1}
-    assert not ledger.root.exists(leftover)
+    assert keys(ledger) == whole
 
 
-def test_what_is_being_stored_or_has_lost_its_record_or_is_nobodys_stays(
+def test_files_stay_where_no_manifest_stands(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def leave(clip: str) -> None:
+        ledger.root.write(layout.video_key("clips", clip, 1, "video", "mp4", "5a1e"), b"half of it")
+
     claim(ledger, "fox", 1)
-    ledger.root.write(layout.video_key("clips", "fox", 1, "video", "mp4"), b"half of it")
+    leave("fox")
     stored_take(ledger, "owl", 1)
     ledger.root.delete(layout.manifest_key("clips", "owl", 1))
     ledger.root.write("clips/clips/bee/take-1/mine.mp4", b"put there by hand")
     again = claim(ledger, "eel", 1)
     end(ledger, again, "lost")
     ledger.reopen(again)
-    ledger.root.write(layout.video_key("clips", "eel", 1, "video", "mp4"), b"half of it")
+    leave("eel")
+    end(ledger, claim(ledger, "ant", 1), "lost")
+    leave("ant")
+    damaged = claim(ledger, "yak", 1)
+    end(ledger, damaged, "lost")
+    ledger.root.write(layout.task_key(damaged.task_uuid, "outcome-0"), b"{")
+    leave("yak")
     before = keys(ledger, "clips")
     pass_days(ledger, 2, monkeypatch)
     report = prune(ledger, keep_takes=1, dry=False)
     assert keys(ledger, "clips") == before
     assert report.kept == {
-        "folders that nobody asked for; look at them": 1,
+        "folders that no request names; look at them": 1,
         "takes that are outstanding": 2,
         "takes whose manifest is missing; verify them": 1,
+        "takes whose records cannot be read; verify them": 1,
+        "takes without a video, whose files may be all that is left of it": 1,
     }
 
 
-def test_quarantine_is_emptied_by_age(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    drop_marker(ledger.root, "0" * 36, b"{}")
-    quarantine(ledger.root, next(list_markers(ledger.root)), "a test")
-    assert prune(ledger, quarantine_days=30, dry=False).kept == {"markers in quarantine": 1}
-    pass_days(ledger, 31, monkeypatch)
-    assert prune(ledger, quarantine_days=None, dry=False).kept == {"markers in quarantine": 1}
-    assert prune(ledger, quarantine_days=30, dry=False).objects == {"quarantine": 1}
-    assert keys(ledger, "quarantine") == set()
+@pytest.mark.parametrize("is_damaged", ["pending", "stuck", "attempt"])
+def test_no_take_goes_while_it_cannot_be_read_what_is_outstanding(
+    ledger: Ledger, is_damaged: str
+) -> None:
+    for take in (1, 2):
+        stored_take(ledger, "fox", take)
+    attempt = claim(ledger, "owl", 1)
+    [entry] = ledger.pending("default").values()
+    if is_damaged == "attempt":
+        ledger.root.write(layout.attempt_key("clips", "owl", 1, 1), b"{")
+    else:
+        ledger.root.write(entry.key, b"{")
+    if is_damaged == "stuck":
+        ledger.mark_stuck(entry, "its index entry cannot be read")
+        assert ledger.stuck("default")[attempt.task_uuid].pending is None
+    report = prune(ledger, keep_takes=1, dry=False)
+    assert report.objects == {}
+    assert report.kept["older takes, since a record of an outstanding task cannot be read"] == 1
+
+
+def test_a_stuck_take_stays(ledger: Ledger) -> None:
+    store(ledger, claim(ledger, "fox", 1))
+    [entry] = ledger.pending("default").values()
+    ledger.mark_stuck(entry, "its outcome cannot be read")
+    stored_take(ledger, "fox", 2)
+    assert prune(ledger, keep_takes=1, dry=False).objects == {}
+    assert ledger.manifest("clips", "fox", 1) is not None
+
+
+@on_file_and_s3
+def test_a_removed_take_leaves_the_index_of_what_is_stored(ledger: Ledger) -> None:
+    for take in (1, 2, 10):
+        stored_take(ledger, "fox", take)
+    stored_take(ledger, "owl", 1)
+    before = keys(ledger, "stored")
+    prune(ledger, keep_takes=2, dry=False)
+    [gone] = before - keys(ledger, "stored")
+    assert gone.startswith("stored/default/fox/1.")
+
+
+@on_file_and_s3
+def test_what_an_interrupted_restore_left_goes_after_a_day(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = layout.restore_key("5a1e")
+    ledger.root.write(left, b"fetched again")
+    assert prune(ledger, dry=False).objects == {}
+    pass_days(ledger, 1.1, monkeypatch)
+    assert prune(ledger).objects == {"incoming": 1}
+    assert ledger.root.exists(left)
+    assert prune(ledger, dry=False).objects == {"incoming": 1}
+    assert not ledger.root.exists(left)
+
+
+def test_an_upload_stays_while_the_end_of_its_task_cannot_be_read(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = stored_take(ledger, "fox", 1)
+    ledger.root.write(layout.task_key(manifest.task_uuid, "outcome-0"), b"{")
+    ledger.root.write(layout.incoming_key(manifest.task_uuid), b"came twice")
+    pass_days(ledger, 8, monkeypatch)
+    report = prune(ledger, dry=False)
+    assert report.objects == {}
+    assert any("cannot be read" in reason for reason in report.kept)
 
 
 def test_uploads_that_never_ended_are_given_up(s3_url: str, s3_endpoint: str) -> None:
@@ -282,7 +349,6 @@ def test_a_folder_of_somebody_elses_is_left_alone(root: StorageRoot) -> None:
     [
         ({"keep_takes": 0}, "newest take"),
         ({"upload_days": 0.5}, "under way"),
-        ({"quarantine_days": -1.0}, "0 and more"),
     ],
 )
 def test_numbers_that_would_lose_something_are_refused(
@@ -318,14 +384,14 @@ def test_asking_for_a_clip_whose_older_takes_are_gone_costs_nothing(
     generator = generate()
     ask(generator, clip())
     collect(generator)
-    ask(generator, clip(prompt="a fox in rain"))
+    ask(generator, clip(prompt="a fox in rain"), regenerate_changed=True)
     collect(generator)
     prune(generator.ledger, keep_takes=1, dry=False)
     before = sandbox.charged()
     [again] = ask(generator, clip(prompt="a fox in rain"))
-    [as_it_was] = ask(generator, clip(), regenerate_stale=False)
+    [as_it_was] = ask(generator, clip())
     assert again.state is RequestState.STORED
-    assert as_it_was.state is RequestState.STALE
+    assert as_it_was.state is RequestState.CHANGED
     assert collect(generator) == []
     assert sandbox.charged() == before
     assert verify(generator.ledger, deep=True).is_whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -125,10 +126,11 @@ def test_the_first_outcome_stands(ledger: Ledger) -> None:
 def test_a_claimed_attempt_is_in_the_index_until_it_is_forgotten(ledger: Ledger) -> None:
     made = attempt(ledger)
     ledger.claim_attempt(made)
-    assert list(ledger.pending()) == [made.task_uuid]
-    assert ledger.pending_attempt(made.task_uuid) == made
-    ledger.forget_pending(made.task_uuid)
-    assert not ledger.pending()
+    pending = ledger.pending(made.dataset)
+    assert list(pending) == [made.task_uuid]
+    assert ledger.pending_attempt(pending[made.task_uuid]) == made
+    ledger.forget_pending(made.dataset, made.task_uuid)
+    assert not ledger.pending(made.dataset)
 
 
 def test_takes_and_attempts_are_read_in_order(ledger: Ledger) -> None:
@@ -142,6 +144,13 @@ def test_takes_and_attempts_are_read_in_order(ledger: Ledger) -> None:
 def test_clips_whose_ids_differ_in_case_stay_apart(ledger: Ledger) -> None:
     ledger.claim_attempt(attempt(ledger, clip="Fox"))
     assert ledger.takes("clips", "fox") == ()
+
+
+def test_a_root_of_an_earlier_layout_is_refused(ledger: Ledger) -> None:
+    content = json.loads(ledger.root.read("root.json"))
+    ledger.root.write("root.json", json.dumps({**content, "format_version": 1}).encode())
+    with pytest.raises(RootMismatchError, match=r"earlier version.*Use a new folder or prefix"):
+        Ledger(ledger.root).bind(api_base_url=API, account="account-1")
 
 
 def test_a_root_of_another_api_is_refused(ledger: Ledger) -> None:

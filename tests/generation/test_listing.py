@@ -1,86 +1,70 @@
-"""What a look costs follows from what is outstanding, however many clips are stored."""
+"""The cost of a look depends on what is outstanding, not on what is stored."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import dagster as dg
 import pytest
 
+from sora_dagster.generation import layout
+from sora_dagster.generation.claims import ClaimSettings
+from sora_dagster.generation.clips import DEFAULT_DATASET
+from sora_dagster.generation.collection_parts import CollectionLimits
 from sora_dagster.generation.generator import Generator
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.overdue import Deadlines
+from sora_dagster.generation.markers import drop_marker, markers_of
+from sora_dagster.generation.missing_tasks import Deadlines
 from sora_dagster.generation.requested import RequestState
-from sora_dagster.graph import VideoGraph
-from sora_dagster.jobs import build_collect_job
-from sora_dagster.resources import ClipStorageResource
-from sora_dagster.sensors import build_completion_sensor
 from sora_dagster.storage import StorageRoot
 from tests.generation.asking import ask, clip
-from tests.generation.large_roots import CountingRoot, add_those_that_matter, stored_clips
+from tests.generation.large_roots import CountingRoot, filled_root
+from tests.sandbox_server import Sandbox
 
 OUTSTANDING = 5
 
 
 @pytest.fixture(scope="module")
-def small() -> CountingRoot:
-    return filled_root(20)
+def roots(sandbox: Sandbox) -> tuple[CountingRoot, CountingRoot]:
+    """A small root and a large one."""
+    return (
+        filled_root(20, OUTSTANDING, api_base_url=sandbox.base_url),
+        filled_root(3000, OUTSTANDING, api_base_url=sandbox.base_url),
+    )
 
 
-@pytest.fixture(scope="module")
-def large() -> CountingRoot:
-    return filled_root(3000)
-
-
-def filled_root(stored: int) -> CountingRoot:
-    root = CountingRoot("memory://")
-    for key, body in stored_clips(stored):
-        root.write(key, body)
-    return root
-
-
-def counts_of(
-    root: CountingRoot, generator: Generator, act: Callable[[Generator], object]
-) -> dict[str, int]:
-    generator.bind()
-    root.counts.clear()
-    act(generator)
-    return dict(root.counts)
+Costs = Callable[[Callable[[Generator], object]], tuple[dict[str, int], dict[str, int]]]
 
 
 @pytest.fixture
-def costs(
-    generate: Callable[..., Generator], small: CountingRoot, large: CountingRoot
-) -> Callable[[Callable[[Generator], object]], list[dict[str, int]]]:
+def costs(generate: Callable[..., Generator], roots: tuple[CountingRoot, CountingRoot]) -> Costs:
     """What some act costs on the small root and on the large one."""
 
-    def compare(act: Callable[[Generator], object]) -> list[dict[str, int]]:
-        compared = []
-        for root in (small, large):
-            if not root.exists("root.json"):
-                bind_filled(generate(root))
-            compared.append(counts_of(root, generate(root, deadlines=Deadlines()), act))
-        return compared
+    def cost(act: Callable[[Generator], object], root: CountingRoot) -> dict[str, int]:
+        # Claims and deadlines as in life, so that no timer adds to what is counted.
+        generator = generate(root, deadlines=Deadlines(), claims=ClaimSettings())
+        generator.bind()
+        root.forget()
+        act(generator)
+        return dict(root.counts)
+
+    def compare(act: Callable[[Generator], object]) -> tuple[dict[str, int], dict[str, int]]:
+        small, large = roots
+        return cost(act, small), cost(act, large)
 
     return compare
 
 
-def bind_filled(generator: Generator) -> None:
-    """Bind a root that is filled already, as no root is in life, and add what is outstanding."""
-    root = generator.ledger.root
-    other = Generator(generator.client, StorageRoot("memory://"))
-    other.bind()
-    root.write("root.json", other.ledger.root.read("root.json"))
-    add_those_that_matter(Ledger(root), OUTSTANDING)
+def look(generator: Generator) -> None:
+    """Look once for what is outstanding."""
+    limits = CollectionLimits(max_wait_seconds=60)
+    with generator.collection(limits, holder="a test", datasets=[DEFAULT_DATASET]) as collection:
+        assert collection.wait() == []
+        assert len(collection.outstanding) >= OUTSTANDING
 
 
-Costs = Callable[[Callable[[Generator], object]], list[dict[str, int]]]
-
-
-def test_a_look_of_the_collector_lists_what_is_outstanding(costs: Costs) -> None:
-    small, large = costs(lambda generator: generator.collector().look())
+def test_a_look_of_the_collection_lists_what_is_outstanding(costs: Costs) -> None:
+    small, large = costs(look)
     assert small == large
     assert large["listed"] <= 4 * OUTSTANDING
 
@@ -104,26 +88,15 @@ def test_asking_for_a_new_clip_lists_that_clip(costs: Costs) -> None:
     assert large.get("listed", 0) <= 2
 
 
-def test_a_tick_of_the_completion_sensor_lists_what_is_outstanding(
-    costs: Costs, tmp_path: Path
-) -> None:
-    graph = VideoGraph(tmp_path / "prompts.yaml")
-    sensor = build_completion_sensor(graph, build_collect_job(graph), poll_after_seconds=0)
-
-    def tick(generator: Generator) -> None:
-        storage = _Given(url="memory://")
-        _Given.given = generator.ledger.root
-        with (
-            dg.instance_for_test() as instance,
-            dg.build_sensor_context(
-                instance=instance, resources={"clip_storage": storage}
-            ) as context,
-        ):
-            assert len(sensor.evaluate_tick(context).run_requests or ()) == 1
-
-    small, large = costs(tick)
-    assert small == large
-    assert large["listed"] <= 2 * OUTSTANDING
+def test_looking_for_markers_of_one_task_never_lists_the_inbox() -> None:
+    root = CountingRoot("memory://")
+    for number in range(20):
+        drop_marker(root, DEFAULT_DATASET, f"task-{number}", b"{}")
+    root.forget()
+    [marker] = markers_of(root, DEFAULT_DATASET, "task-7")
+    assert marker.task_uuid == "task-7"
+    assert root.counts == {"list": 1, "listed": 1}
+    assert list(root.listed_folders) == [layout.inbox_folder(DEFAULT_DATASET, "task-7")]
 
 
 @pytest.mark.parametrize("scheme", ["file", "memory", "s3"])
@@ -138,14 +111,3 @@ def test_a_listing_can_begin_after_a_key(
     found = sorted(info.key for info in root.list("log/day", after="log/day/0010"))
     assert found == ["log/day/0011", "log/day/0012"]
     assert list(root.list("log/day", after="log/day/0012")) == []
-
-
-class _Given(ClipStorageResource):
-    """The resource, with a root that is there already."""
-
-    # Dagster copies resources, and a root in memory must not be copied.
-    given: ClassVar[StorageRoot | None] = None
-
-    def root(self) -> StorageRoot:
-        assert self.given is not None
-        return self.given

@@ -16,12 +16,12 @@ from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.manifest_schema import SCHEMA_NAME, main, manifest_schema
 from sora_dagster.generation.record_format import NewerFormatError, UnreadableRecordError
-from sora_dagster.generation.records import MANIFEST_VERSION
+from sora_dagster.generation.records import FORMAT_VERSION, MANIFEST_VERSION
 from sora_dagster.generation.storage_check import verify
 from sora_dagster.generation.stored import load_clip
 from sora_dagster.storage import StorageRoot
 from tests.generation.asking import ask, clip, collect
-from tests.generation.stored_takes import stored_take
+from tests.generation.stored_takes import claim, stored_take
 
 SCHEMA_PATH = Path(__file__).parents[2] / "docs" / "schemas" / SCHEMA_NAME
 VERSION_1 = Path(__file__).parent / "manifests" / "clip.v1.json"
@@ -70,12 +70,9 @@ def test_what_a_generation_writes_is_valid_and_what_lacks_a_field_is_not(
 def test_what_version_1_wrote_is_read_and_loaded(ledger: Ledger) -> None:
     content = json.loads(VERSION_1.read_text())
     assert content["format_version"] == 1
-    manifest = stored_take(ledger, "fox", 1)
-    ledger.root.delete(layout.manifest_key("clips", "fox", 1))
-    for name in (manifest.sheet_key, manifest.thumbnail_key):
-        assert name is not None
-        ledger.root.delete(name)
+    claim(ledger, "fox", 1)
     ledger.root.write(layout.manifest_key("clips", "fox", 1), VERSION_1.read_bytes())
+    ledger.root.write(content["poster_key"], b"a picture")
     stored = load_clip(ledger, "clips", "fox")
     assert stored.seed == content["videos"][0]["seed"]
     assert stored.cost_usd == 1.2
@@ -104,8 +101,8 @@ def test_a_manifest_of_a_higher_version_says_to_upgrade(ledger: Ledger) -> None:
 def test_a_root_of_a_higher_version_says_to_upgrade(root: StorageRoot) -> None:
     Ledger(root).bind(api_base_url="https://api.example.com/v1", account=None)
     content = json.loads(root.read("root.json"))
-    root.write("root.json", json.dumps({**content, "format_version": 2}).encode())
-    with pytest.raises(NewerFormatError, match=r"root\.json has format version 2.*Upgrade"):
+    root.write("root.json", json.dumps({**content, "format_version": FORMAT_VERSION + 1}).encode())
+    with pytest.raises(NewerFormatError, match=r"root\.json has format version 3.*Upgrade"):
         Ledger(root).bind(api_base_url="https://api.example.com/v1", account=None)
 
 

@@ -1,4 +1,4 @@
-"""A person's word on clips that brought no video."""
+"""Manual decisions about clips that brought no video, or whose records cannot be read."""
 
 from __future__ import annotations
 
@@ -7,70 +7,79 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sora_dagster.generation.clips import ClipRequest, ClipSpec
-from sora_dagster.generation.collector import PollSettings
-from sora_dagster.generation.generator import GenerationSettings, Generator
-from sora_dagster.generation.records import OutcomeRecord
+from sora_dagster.generation import layout
+from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest
+from sora_dagster.generation.generator import Generator
+from sora_dagster.generation.records import OutcomeRecord, OutcomeState
 from sora_dagster.generation.requested import RequestState
-from sora_dagster.generation.requester import Asking
-from sora_dagster.generation.resolving import ResolutionError, give_up, resend, undecided
-from sora_dagster.runware.client import RunwareClient
+from sora_dagster.generation.resolving import (
+    ResolutionError,
+    give_up,
+    resend,
+    retry_stuck,
+    undecided,
+)
 from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.storage import StorageRoot
-from tests.sandbox_server import KEY, Sandbox
-
-FOX = ClipRequest(
-    asset="clips",
-    clip="fox",
-    spec=ClipSpec.model_validate(
-        {"clip_id": "fox", "prompt": "a fox", "size": "1280x720", "duration_seconds": 4}
-    ),
+from tests.generation.asking import ask as request
+from tests.generation.asking import clip, collect, quick_generator
+from tests.generation.stored_takes import claim
+from tests.protocol.faulty_sandbox import (
+    KEY,
+    FaultySandbox,
+    faulty_sandbox,
+    quick_requests,
 )
+from tests.sandbox_server import Sandbox
+
+FOX: ClipRequest = clip("fox")
 
 
 @pytest.fixture
 def generator(sandbox: Sandbox, root: StorageRoot) -> Iterator[Generator]:
-    polls = PollSettings(first_seconds=0.1, longest_seconds=0.3, look_seconds=0.05)
-    client = RunwareClient(KEY, base_url=sandbox.base_url)
-    with Generator(client, root, GenerationSettings(polls=polls)) as generator:
+    with quick_generator(sandbox.base_url, root) as generator:
         yield generator
 
 
-def settle(generator: Generator, task_uuid: str, state: str) -> None:
+@pytest.fixture
+def slow_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultySandbox]:
+    """A sandbox that generates until its faults are cleared."""
+    with quick_requests(tmp_path_factory.mktemp("authorities")), faulty_sandbox() as running:
+        running.set_faults(rules=[{"fault": "late_result", "delay_seconds": 3}])
+        yield running
+
+
+def settle(generator: Generator, task_uuid: str, state: OutcomeState) -> None:
     """Have a task end without a video, on record."""
     generator.ledger.settle(
         task_uuid,
-        OutcomeRecord.model_validate(
-            {
-                "state": state,
-                "cost_usd": 1.2,
-                "errors": [ErrorRecord(kind=state, message="nothing came")],
-                "at": datetime.now(UTC),
-                "nonce": generator.ledger.new_nonce(),
-            }
+        OutcomeRecord(
+            state=state,
+            cost_usd=1.2,
+            errors=(ErrorRecord(kind=state, message="nothing came"),),
+            at=datetime.now(UTC),
+            nonce=generator.ledger.new_nonce(),
         ),
     )
-    generator.ledger.forget_pending(task_uuid)
+    generator.ledger.forget_pending(DEFAULT_DATASET, task_uuid)
 
 
 def ask(generator: Generator) -> str:
-    [requested] = generator.request([FOX], Asking("run", None))
+    [requested] = request(generator, FOX)
     assert requested.task_uuid is not None
     return requested.task_uuid
 
 
-def collect(generator: Generator) -> None:
-    collector = generator.collector()
-    while not (look := collector.look()).is_idle:
-        for done in [*look.finished, *map(generator.archive.store, look.ready)]:
-            generator.archive.close(done, ())
-        collector.wait()
+def set_aside(generator: Generator, task_uuid: str) -> None:
+    """Take a task out of the index, as if one of its records could not be read."""
+    entry = generator.ledger.pending(DEFAULT_DATASET)[task_uuid]
+    generator.ledger.mark_stuck(entry, "seen.json cannot be read")
 
 
 def test_an_unsure_clip_is_not_sent_again_by_itself(generator: Generator, sandbox: Sandbox) -> None:
     settle(generator, ask(generator), "unsure")
     before = sandbox.charged()
-    [again] = generator.request([FOX], Asking("run", None))
+    [again] = request(generator, FOX)
     assert again.state is RequestState.FAILED
     assert "retry_failed" in again.detail
     assert sandbox.charged() == before
@@ -98,12 +107,7 @@ def test_resending_what_runware_never_had_makes_another_attempt(
 ) -> None:
     generator.bind()
     # Claimed, and the first token taken, by a process that was killed before the POST.
-    client_submit = generator.client.submit
-    generator.client.submit = lambda _: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign, assignment]
-    with pytest.raises(KeyboardInterrupt):
-        ask(generator)
-    generator.client.submit = client_submit  # type: ignore[method-assign]
-    [task] = generator.ledger.pending()
+    task = claim(generator.ledger).task_uuid
     settle(generator, task, "unsure")
     before = sandbox.charged()
     requested = resend(generator, "clips", "fox", run_limit_usd=None)
@@ -131,9 +135,9 @@ def test_there_is_nothing_to_resolve_about_a_stored_clip(generator: Generator) -
         undecided(generator.ledger, "clips", "fox")
 
 
-def test_there_is_nothing_to_resolve_while_a_clip_is_under_way(generator: Generator) -> None:
+def test_there_is_nothing_to_resolve_while_a_clip_is_outstanding(generator: Generator) -> None:
     ask(generator)
-    with pytest.raises(ResolutionError, match="under way"):
+    with pytest.raises(ResolutionError, match="is outstanding: Runware"):
         resend(generator, "clips", "fox", run_limit_usd=None)
 
 
@@ -141,3 +145,73 @@ def test_a_clip_that_was_never_asked_for_is_said_to_be(generator: Generator) -> 
     generator.bind()
     with pytest.raises(ResolutionError, match="never asked for"):
         give_up(generator.ledger, "clips", "fox")
+
+
+def test_resending_while_runware_still_generates_ends_with_the_video_stored(
+    slow_api: FaultySandbox, root: StorageRoot
+) -> None:
+    with quick_generator(slow_api.base_url, root, key=KEY) as generator:
+        task = ask(generator)
+        settle(generator, task, "lost")
+        first = resend(generator, "clips", "fox", run_limit_usd=None)
+        assert first.state is RequestState.OUTSTANDING
+        assert "Runware is still generating it, and it is collected when" in first.detail
+        with pytest.raises(ResolutionError, match="Runware is still generating it"):
+            resend(generator, "clips", "fox", run_limit_usd=None)
+        collect(generator)
+        assert generator.ledger.manifest("clips", "fox", 1) is not None
+        with pytest.raises(ResolutionError, match="is stored"):
+            resend(generator, "clips", "fox", run_limit_usd=None)
+    assert len(slow_api.books()["charges"]) == 1
+
+
+def test_a_deleted_record_is_collected_again_by_resending(
+    generator: Generator, sandbox: Sandbox
+) -> None:
+    ask(generator)
+    collect(generator)
+    generator.ledger.root.delete(layout.manifest_key("clips", "fox", 1))
+    before = sandbox.charged()
+    requested = resend(generator, "clips", "fox", run_limit_usd=None)
+    assert requested.state is RequestState.OUTSTANDING
+    collect(generator)
+    assert generator.ledger.manifest("clips", "fox", 1) is not None
+    assert sandbox.charged() == before
+
+
+def test_what_was_set_aside_is_collected_again(generator: Generator) -> None:
+    task = ask(generator)
+    set_aside(generator, task)
+    assert retry_stuck(generator.ledger, "clips", "fox") == (task,)
+    assert generator.ledger.stuck(DEFAULT_DATASET) == {}
+    collect(generator)
+    assert generator.ledger.manifest("clips", "fox", 1) is not None
+
+
+def test_what_was_set_aside_without_a_readable_index_entry_is_found_by_its_attempt(
+    generator: Generator,
+) -> None:
+    task = ask(generator)
+    generator.ledger.root.write(layout.pending_key(DEFAULT_DATASET, task), b"{damaged")
+    set_aside(generator, task)
+    assert retry_stuck(generator.ledger, "clips", "fox") == (task,)
+    assert list(generator.ledger.pending(DEFAULT_DATASET)) == [task]
+
+
+def test_what_cannot_be_read_at_all_has_to_be_restored_first(generator: Generator) -> None:
+    task = ask(generator)
+    slot = layout.attempt_key("clips", "fox", 1, 1)
+    for key in (slot, layout.pending_key(DEFAULT_DATASET, task)):
+        generator.ledger.root.write(key, b"{damaged")
+    set_aside(generator, task)
+    with pytest.raises(ResolutionError, match="Restore it first"):
+        retry_stuck(generator.ledger, "clips", "fox")
+    assert list(generator.ledger.stuck(DEFAULT_DATASET)) == [task]
+
+
+def test_there_is_nothing_to_retry_about_a_clip_that_was_not_set_aside(
+    generator: Generator,
+) -> None:
+    ask(generator)
+    with pytest.raises(ResolutionError, match="was not set aside"):
+        retry_stuck(generator.ledger, "clips", "fox")

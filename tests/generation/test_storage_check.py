@@ -122,10 +122,33 @@ def test_a_task_that_brought_videos_and_has_no_record_is_found(
 
 
 def test_a_clip_whose_task_has_no_end_is_found(ledger: Ledger, manifest: ClipManifest) -> None:
-    key = layout.task_key(manifest.task_uuid, "outcome")
+    key = layout.task_key(manifest.task_uuid, "outcome-0")
     ledger.root.delete(key)
     found = only_finding(ledger)
     assert (found.kind, found.key) == ("missing outcome", key)
+
+
+def test_a_stored_clip_whose_reopened_task_has_no_end_is_found_unless_it_is_pending(
+    ledger: Ledger,
+) -> None:
+    attempt = claim(ledger, "fox", 1)
+    end(ledger, attempt, "lost")
+    reopening = ledger.reopen(attempt)
+    store(ledger, attempt)
+    assert verify(ledger).is_whole
+    ledger.forget_pending("default", attempt.task_uuid, reopening)
+    found = only_finding(ledger)
+    assert found.kind == "missing outcome"
+    assert found.key == layout.task_key(attempt.task_uuid, "outcome-1")
+
+
+def test_an_end_that_cannot_be_read_is_found_for_its_clip_alone(ledger: Ledger) -> None:
+    attempt = claim(ledger, "fox", 1)
+    end(ledger, attempt, "lost")
+    stored_take(ledger, "owl", 1)
+    key = layout.task_key(attempt.task_uuid, "outcome-0")
+    ledger.root.write(key, b"{")
+    assert only_finding(ledger).kind == "unreadable record"
 
 
 def test_what_is_under_way_or_has_failed_is_no_finding(

@@ -24,6 +24,7 @@ from sora_dagster.generation.records import ClipManifest, StoredVideo
 from sora_dagster.generation.stored import StoredClip
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
 from tests.generation.asking import clip as asked_clip
+from tests.generation.stored_takes import NONCE
 from tests.http_server import serving
 
 BODY = os.urandom(3 << 20)
@@ -46,10 +47,10 @@ def stored(
     )
     videos = []
     for number, body in enumerate(bodies or [BODY]):
-        key = layout.video_key(asset, clip, 1, f"video-{number}", "mp4")
+        key = layout.video_key(asset, clip, 1, f"video-{number}", "mp4", NONCE)
         root.write(key, body)
         videos.append(video_of(key, body))
-    poster_key = layout.poster_key(asset, clip, 1)
+    poster_key = layout.take_file_key(asset, clip, 1, "poster.jpg", NONCE)
     root.write(poster_key, b"a poster")
     manifest = ClipManifest(
         **{

@@ -12,9 +12,8 @@ from sora_dagster.generation import layout
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.record_format import UnreadableRecordError
 from sora_dagster.generation.walking import (
-    all_attempts,
-    attempt_histories,
     in_parallel,
+    list_tasks,
     stored_manifests,
 )
 from sora_dagster.storage import StorageRoot
@@ -66,47 +65,26 @@ def test_what_cannot_be_read_is_told_and_the_rest_given(
 
 
 @on_file_and_s3
-def test_every_attempt_is_given_with_its_end_and_when_it_was_sent(ledger: Ledger) -> None:
-    stored_take(ledger, "fox", 1)
-    claim(ledger, "owl", 1)
+def test_a_listing_of_the_tasks_shows_which_have_ended_and_when_they_were_sent(
+    ledger: Ledger,
+) -> None:
+    done = stored_take(ledger, "fox", 1).task_uuid
+    sent = claim(ledger, "owl", 1).task_uuid
     claim(ledger, "bee", 1, send=False)
-    lost = claim(ledger, "eel", 1)
-    end(ledger, lost, "lost")
-    ledger.reopen(lost)
+    reopened = claim(ledger, "eel", 1)
+    end(ledger, reopened, "lost")
+    ledger.reopen(reopened)
     replayed = claim(ledger, "ant", 1)
     ledger.take_right_to_send(replayed.task_uuid, 2)
     end(ledger, replayed, "failed")
-    assert {attempt.clip for attempt in all_attempts(ledger.root)} == {
-        "fox",
-        "owl",
-        "bee",
-        "eel",
-        "ant",
+    facts = list_tasks(ledger.root)
+    assert {uuid: (task.has_outcome, len(task.sent_times)) for uuid, task in facts.items()} == {
+        done: (True, 1),
+        sent: (False, 1),
+        reopened.task_uuid: (False, 1),
+        replayed.task_uuid: (True, 2),
     }
-    ends = {
-        history.attempt.clip: (
-            history.outcome and history.outcome.state,
-            history.sent_times == ledger.sent_times(history.attempt.task_uuid),
-            len(history.sent_times),
-        )
-        for history in attempt_histories(ledger)
-    }
-    assert ends == {
-        "fox": ("done", True, 1),
-        "owl": (None, True, 1),
-        "bee": (None, True, 0),
-        "eel": (None, True, 1),
-        "ant": ("failed", True, 2),
-    }
-
-
-def test_an_end_that_cannot_be_read_is_told(ledger: Ledger) -> None:
-    manifest = stored_take(ledger, "fox", 1)
-    key = layout.task_key(manifest.task_uuid, "outcome")
-    ledger.root.write(key, b"[]")
-    told: list[str] = []
-    assert not list(attempt_histories(ledger, on_unreadable=lambda at, _error: told.append(at)))
-    assert told == [key]
+    assert all(task.sent_times == ledger.sent_times(uuid) for uuid, task in facts.items())
 
 
 def test_results_come_in_order_and_only_a_few_items_are_taken_ahead() -> None:

@@ -13,32 +13,36 @@ import os
 import re
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from sora_dagster.generation.clips import ClipRequest, ClipSpec
-from sora_dagster.generation.collector import Collector, PollSettings, Round
-from sora_dagster.generation.download import DownloadError
+from sora_dagster.generation.claims import ClaimSettings
+from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
+from sora_dagster.generation.collection_parts import CollectionLimits
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.markers import WebhookAddress, drop_marker
-from sora_dagster.generation.overdue import Deadlines
+from sora_dagster.generation.missing_tasks import Deadlines
+from sora_dagster.generation.poll_schedule import PollSettings
 from sora_dagster.generation.requester import Asking
 from sora_dagster.generation.sender import SendSettings
+from sora_dagster.processes import wait_until
 from sora_dagster.runware.client import RunwareClient
-from sora_dagster.runware.errors import RunwareError
 from sora_dagster.storage import ByteSink, StorageRoot
+from tests.protocol.faulty_sandbox import CATALOGUE, PRICE_USD, quick_requests
+from tests.protocol.scenario import clip
 from tests.s3_server import s3_environment
 from tests.sandbox_server import KEY
 
 CLIPS = ("fox", "owl")
 ROOT_RUN = "the run"
-# Room for two clips of 1.20 USD, and not for a third.
+# Room for two clips of 1.20 USD, and not for a third; and the same for tiny ones.
 RUN_LIMIT_USD = 2.5
+TINY_RUN_LIMIT_USD = 2.5 * PRICE_USD
 LONGEST_SECONDS = 40.0
 WEBHOOK_SECRET = "the secret of the crash tests"
 
@@ -46,6 +50,8 @@ Operation = Literal["create", "write", "delete", "stream", "copy", "submit", "po
 
 _TASK = r"tasks/[^/]+"
 _TAKE = r"clips/clips/[^/]+/take-1"
+# What one writer's files are told from another's by.
+_NONCE = r"[0-9a-f]{8}"
 
 
 @dataclass(frozen=True)
@@ -79,18 +85,23 @@ STEPS = {
     "POST": Step("submit"),
     "seen": Step("create", rf"{_TASK}/seen\.json"),
     "second seen": Step("create", rf"{_TASK}/seen\.json", occurrence=2),
+    "sign of life written": Step("write", r"claims/.+\.alive"),
+    "rest claimed": Step("create", r"claims/.+/rest-\d+\.json"),
     "poll": Step("poll"),
-    "video written": Step("stream", rf"{_TAKE}/.+\.mp4"),
-    "poster written": Step("write", rf"{_TAKE}/poster\.jpg"),
-    "contact sheet written": Step("write", rf"{_TAKE}/sheet\.jpg"),
-    "thumbnail written": Step("write", rf"{_TAKE}/thumbnail\.jpg"),
+    "video written": Step("stream", rf"{_TAKE}/.+-{_NONCE}\.mp4"),
+    "poster written": Step("write", rf"{_TAKE}/poster-{_NONCE}\.jpg"),
+    "contact sheet written": Step("write", rf"{_TAKE}/sheet-{_NONCE}\.jpg"),
+    "thumbnail written": Step("write", rf"{_TAKE}/thumbnail-{_NONCE}\.jpg"),
     "manifest written": Step("create", rf"{_TAKE}/clip\.json"),
-    "outcome written": Step("create", rf"{_TASK}/outcome\.json"),
+    "outcome written": Step("create", rf"{_TASK}/outcome-0\.json"),
+    "index of stored clips written": Step("create", r"stored/.+"),
     "day budget settled": Step("create", r"budget/\d.+", says='"costs_usd": {\n'),
     "run budget settled": Step("create", r"budget/runs/.+", says='"costs_usd": {\n'),
     "marker removed": Step("delete", r"inbox/.+"),
     "pending removed": Step("delete", r"pending/.+"),
     "second manifest written": Step("create", rf"{_TAKE}/clip\.json", occurrence=2),
+    "claim released": Step("create", r"claims/.+/rest-\d+\.json", occurrence=2),
+    "sign of life removed": Step("delete", r"claims/.+\.alive"),
     # Only where Runware puts the videos into the store.
     "video copied": Step("copy", rf"{_TAKE}/.+\.mp4"),
     "upload removed": Step("delete", r"incoming/.+"),
@@ -98,7 +109,11 @@ STEPS = {
     "sent-2 taken": Step("create", rf"{_TASK}/sent-2\.json"),
     "second POST": Step("submit"),
     "sent-1 voided": Step("create", rf"{_TASK}/sent-1\.json", says='"void"'),
-    "void outcome written": Step("create", rf"{_TASK}/outcome\.json", says='"void"'),
+    "void outcome written": Step("create", rf"{_TASK}/outcome-0\.json", says='"void"'),
+    "dead process noted": Step("create", r"claims/.+\.dead"),
+    # Only where a video cannot be fetched at first.
+    "note written": Step("write", r"notes/.+"),
+    "note removed": Step("delete", r"notes/.+"),
 }
 
 
@@ -165,7 +180,7 @@ class CrashPoint:
             if comes:
                 self.at("after")
 
-        StorageRoot.copy = passing  # type: ignore[method-assign]
+        StorageRoot.copy = passing  # type: ignore[method-assign, assignment]
 
     def _comes(self, operation: str, key: str, body: bytes = b"") -> bool:
         """Whether what is about to be done is the step."""
@@ -200,8 +215,10 @@ class _HalfSink:
         return self._sink.write(chunk[half:])
 
 
-def clip_requests() -> list[ClipRequest]:
+def clip_requests(*, are_tiny: bool) -> list[ClipRequest]:
     """The two clips."""
+    if are_tiny:
+        return [clip(clip_id) for clip_id in CLIPS]
     return [
         ClipRequest(
             asset="clips",
@@ -221,60 +238,64 @@ def clip_requests() -> list[ClipRequest]:
 
 def build_generator(base_url: str, storage: str, webhook_url: str | None) -> Generator:
     """A generator that waits for little."""
+    is_s3 = storage.startswith("s3:")
+    # The clock of the S3 server shows whole seconds.
+    dead_seconds = 2.0 if is_s3 else 0.5
     return Generator(
-        RunwareClient(KEY, base_url=base_url),
+        RunwareClient(KEY, base_url=base_url, catalogue=CATALOGUE),
         StorageRoot(storage),
         GenerationSettings(
             webhook=WebhookAddress(webhook_url, WEBHOOK_SECRET) if webhook_url else None,
             polls=PollSettings(
-                first_seconds=0.05, factor=1.2, longest_seconds=0.2, look_seconds=0.05
+                first_seconds=0.05, factor=1.2, longest_seconds=0.1, look_seconds=0.05
             ),
             sending=SendSettings(confirm_seconds=0.1, replay_window_seconds=1.0),
-            deadlines=Deadlines(unknown_seconds=0.1, unsent_seconds=0.1),
-            delivery="direct" if storage.startswith("s3:") else "download",
+            deadlines=Deadlines(
+                unknown_seconds=0.6,
+                generation_seconds=0.5,
+                fetch_seconds=5.0,
+                # As in the default settings, it is longer than a killed process seems alive.
+                unsent_seconds=1.5 * dead_seconds,
+            ),
+            delivery="direct" if is_s3 else "download",
+            claims=ClaimSettings(
+                beat_seconds=0.1, dead_seconds=dead_seconds, gap_seconds=dead_seconds / 2
+            ),
         ),
     )
 
 
-def ask(generator: Generator, *, drops_markers: bool) -> None:
+def ask(generator: Generator, *, drops_markers: bool, are_tiny: bool) -> None:
     """Ask for the clips; where wanted, do what the webhook receiver does when they are finished."""
-    for requested in generator.request(clip_requests(), Asking(ROOT_RUN, RUN_LIMIT_USD)):
+    asking = Asking(ROOT_RUN, TINY_RUN_LIMIT_USD if are_tiny else RUN_LIMIT_USD)
+    for requested in generator.request(clip_requests(are_tiny=are_tiny), asking):
         print(
             json.dumps({"clip": requested.request.clip, "state": requested.state.name}), flush=True
         )
         if drops_markers and requested.task_uuid is not None:
-            drop_marker(generator.ledger.root, requested.task_uuid, b"{}")
+            drop_marker(generator.ledger.root, DEFAULT_DATASET, requested.task_uuid, b"{}")
 
 
-def collect(generator: Generator) -> None:
-    """Collect until nothing is outstanding."""
-    if generator.ledger.is_empty:
-        return
-    collector = generator.collector()
-    deadline = time.monotonic() + LONGEST_SECONDS
-    while not (look := _look(collector, generator)).is_idle:
-        finished = list(look.finished)
-        for ready in look.ready:
-            try:
-                finished.append(generator.archive.store(ready))
-            except DownloadError as error:
-                if lost := collector.not_stored(ready.attempt, error):
-                    finished.append(lost)
-        for done in finished:
-            generator.archive.close(done, collector.marker_keys(done.attempt.task_uuid))
-        if time.monotonic() > deadline:
-            raise AssertionError(f"something stays outstanding: {look}")
-        collector.wait()
+def collect(generator: Generator, *, tells: bool) -> None:
+    """Collect as the job does, until nothing is outstanding."""
+    is_over = wait_until(
+        lambda: _collect_once(generator, tells=tells), timeout_seconds=LONGEST_SECONDS
+    )
+    assert is_over, "something stays outstanding"
 
 
-def _look(collector: Collector, generator: Generator) -> Round:
-    try:
-        return collector.look()
-    except RunwareError as error:
-        if not error.retryable:
-            raise
-        # As a collecting run does: what is generated goes on meanwhile.
-        return Round((), (), tuple(generator.ledger.pending()))
+def _collect_once(generator: Generator, *, tells: bool) -> bool:
+    """A collecting run; whether nothing is left. A killed process may seem alive for a while."""
+    limits = CollectionLimits(max_wait_seconds=LONGEST_SECONDS)
+    with generator.collection(
+        limits, holder=str(os.getpid()), datasets=[DEFAULT_DATASET]
+    ) as collection:
+        while not collection.is_done:
+            for finished in collection.wait():
+                if tells:
+                    print(f"reported {finished.attempt.clip}", flush=True)
+                collection.close(finished)
+    return not (generator.ledger.pending_tasks() or collection.report.is_elsewhere)
 
 
 def run_collect_job(folder: Path, base_url: str) -> None:
@@ -295,6 +316,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--s3-endpoint", help="server of an s3:// storage root")
     parser.add_argument("--ask", action="store_true", help="ask for the clips before collecting")
     parser.add_argument("--drop-markers", action="store_true")
+    parser.add_argument("--tiny", action="store_true", help="clips of the sandbox's tiny model")
+    parser.add_argument("--tell", action="store_true", help="print the clips that it reports")
     parser.add_argument("--webhook-url")
     parser.add_argument("--crash-at")
     parser.add_argument("--collect-job", type=Path, help="folder of a Dagster stack")
@@ -312,8 +335,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     with build_generator(options.base_url, options.storage, options.webhook_url) as generator:
         if options.ask:
-            ask(generator, drops_markers=options.drop_markers)
-        collect(generator)
+            ask(generator, drops_markers=options.drop_markers, are_tiny=options.tiny)
+        collect(generator, tells=options.tell)
 
 
 def serve() -> None:
@@ -324,6 +347,11 @@ def serve() -> None:
     """
     for heavy in ("av", "boto3", "numpy", "obstore.auth.boto3", "obstore.store"):
         importlib.import_module(heavy)
+    with TemporaryDirectory() as folder, quick_requests(Path(folder)):
+        _fork_for_each_line()
+
+
+def _fork_for_each_line() -> None:
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from sora_dagster.generation import layout
+from sora_dagster.generation.claims import ClaimSettings
 from sora_dagster.generation.delivery import sweep_incoming
-from sora_dagster.generation.overdue import Deadlines
+from sora_dagster.generation.missing_tasks import Deadlines
 from sora_dagster.processes import wait_until
 from tests.protocol.delivery_rows import POLLS_TOO_LATE
 from tests.protocol.row import Expectation, Row, Story, all_of, failed, not_in_a_manifest, sent
@@ -23,7 +24,12 @@ _DEADLINES = Deadlines(
     fetch_seconds=60.0,
     upload_seconds=30.0,
 )
-_DIRECT = replace(QUICK, delivery="direct", deadlines=_DEADLINES)
+_DIRECT = replace(
+    QUICK,
+    delivery="direct",
+    deadlines=_DEADLINES,
+    claims=ClaimSettings(beat_seconds=0.5, dead_seconds=5.0),
+)
 
 
 def _with(**deadlines: float) -> Any:
@@ -95,7 +101,6 @@ ROWS = [
         expect=_stored("download"),
         settings=_NO_GRACE,
         lasts=False,
-        rounds=8,
         during=not_in_a_manifest,
     ),
     _row(
@@ -116,7 +121,10 @@ ROWS = [
         "answer lost before accepting, replayed by another process",
         lose_answer("before"),
         expect=all_of(_stored("direct"), sent(2, proof="acknowledged")),
-        settings=replace(_DIRECT, sending=replace(_DIRECT.sending, replay_window_seconds=0.0)),
+        settings=replace(
+            _with(generation_seconds=2.0),
+            sending=replace(_DIRECT.sending, replay_window_seconds=0.0),
+        ),
     ),
     _row(
         "webhooks alone",
@@ -124,7 +132,6 @@ ROWS = [
         expect=all_of(_stored("direct"), sent(1)),
         settings=replace(_DIRECT, polls=POLLS_TOO_LATE),
         webhook=True,
-        rounds=1,
     ),
     _row(
         "Runware forgets the task, upload there",

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from sora_dagster.generation import layout
-from sora_dagster.generation.records import AttemptRecord, OutcomeRecord
+from sora_dagster.generation.records import AttemptRecord, ClipManifest, OutcomeRecord
 from sora_dagster.media import MediaError, probe
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.results import TaskStatus
@@ -52,7 +52,11 @@ class _Facts:
 
 
 def check_invariants(
-    scenario: Scenario, *, may_be_lost: Collection[str] = (), may_cost_more: bool = False
+    scenario: Scenario,
+    *,
+    may_be_lost: Collection[str] = (),
+    may_cost_more: bool = False,
+    may_leave_files: bool = False,
 ) -> Violations:
     """The violations of each of the four invariants; all lists are empty where all is well.
 
@@ -61,12 +65,18 @@ def check_invariants(
         may_be_lost: states (`lost`, `unsure`) that the scenario's assumption lets a video that was
             charged and finished end in: reported, and not stored.
         may_cost_more: whether its assumption lets our books hold more than was charged.
+        may_leave_files: whether a process ended in the middle, so that files may lie in the folder
+            of a take that its manifest does not name; housekeeping removes them.
     """
     facts = _facts(scenario)
     return {
         1: _charged_once(facts),
         2: _stored_or_reported(scenario, facts, may_be_lost),
-        3: _nothing_left(scenario, facts, may_cost_more=may_cost_more),
+        3: [
+            *_nothing_left(scenario, facts, may_cost_more=may_cost_more),
+            *_index_differs(scenario),
+            *([] if may_leave_files else _unnamed_files(scenario)),
+        ],
         4: _within_limits(scenario, facts),
     }
 
@@ -184,11 +194,52 @@ def _stored_whole(
     return violations
 
 
+def _index_differs(scenario: Scenario) -> list[str]:
+    """The index of what is stored has an entry for each manifest, and no other."""
+    root = scenario.root()
+    wanted = {
+        layout.stored_key(
+            manifest.request.dataset,
+            manifest.clip,
+            manifest.take,
+            manifest.fingerprint,
+            sum(video.size_bytes for video in manifest.videos),
+        )
+        for manifest in _manifests(scenario)
+    }
+    found = {info.key for info in root.list(layout.STORED_FOLDER)}
+    return [f"{key} is in one of index and clips only" for key in sorted(wanted ^ found)]
+
+
+def _unnamed_files(scenario: Scenario) -> list[str]:
+    """Every file of a clip is named by its manifest."""
+    named: set[str | None] = set()
+    for manifest in _manifests(scenario):
+        named |= {manifest.poster_key, manifest.sheet_key, manifest.thumbnail_key}
+        named |= {video.key for video in manifest.videos}
+    return [
+        f"{key} is named by no manifest"
+        for key in scenario.keys(layout.CLIPS_FOLDER)
+        if key not in named and not key.endswith("/clip.json")
+    ]
+
+
+def _manifests(scenario: Scenario) -> list[ClipManifest]:
+    ledger = scenario.ledger()
+    found = {
+        (record.asset, record.clip, record.take): ledger.manifest(
+            record.asset, record.clip, record.take
+        )
+        for record in scenario.attempts()
+    }
+    return [manifest for manifest in found.values() if manifest is not None]
+
+
 def _nothing_left(scenario: Scenario, facts: _Facts, *, may_cost_more: bool) -> list[str]:
-    """No index entry, marker or upload is left, every slot has an outcome, and the sums agree."""
+    """No entry, marker, upload or note is left, every slot has an outcome, and the sums agree."""
     violations = [
         f"{key} is left"
-        for folder in ("pending", "inbox", "incoming")
+        for folder in ("pending", "inbox", "incoming", "stuck", "notes")
         for key in scenario.keys(folder)
     ]
     violations += [

@@ -10,7 +10,8 @@ import pytest
 INVARIANTS = {
     1: "each attempt charged at most once, none made while an earlier one may still succeed",
     2: "every charged and finished video stored whole with its cost, every failure with its reason",
-    3: "pending, inbox and incoming empty, no slot without an outcome, the sums of costs agree",
+    3: "nothing left in pending, inbox, incoming, stuck and notes, no slot without an outcome, the "
+    "index of what is stored is right, the sums of costs agree",
     4: "no spending limit passed",
 }
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from sora_dagster.generation.clips import DEFAULT_DATASET
 from sora_dagster.generation.requested import RequestState
 from tests.protocol.faulty_sandbox import PRICE_USD
 from tests.protocol.row import Row, Story, all_of, failed, sent, stored
-from tests.protocol.scenario import QUICK, clip
-from tests.protocol.submission_rows import lose_answer
+from tests.protocol.scenario import HASTY, QUICK, clip
+from tests.protocol.submission_rows import lose_answer, times_sent_is
 
-_SHORT_DEADLINE = replace(QUICK, deadlines=replace(QUICK.deadlines, generation_seconds=0.5))
+_SLOW_IS_LOST = replace(HASTY, deadlines=replace(HASTY.deadlines, running_seconds=1.5))
 _LOST = "it ends `lost`, reported and counted at its estimate"
 
 
@@ -62,13 +63,21 @@ def _has_both(story: Story) -> None:
     assert len(story.manifest().videos) == 2
 
 
-def _was_replayed(story: Story) -> None:
-    assert story.times_sent() > 1
-    assert story.proof() == "polled"
+def _was_left_as_slow(story: Story) -> bool:
+    """A run has ended and left the task, running at Runware, to a later one."""
+    ledger = story.scenario.ledger()
+    entries = ledger.pending(DEFAULT_DATASET).values()
+    return any(record.times_left for entry in entries if (record := ledger.pending_record(entry)))
 
 
-def _archive_told_a_refusal(story: Story) -> None:
-    assert story.scenario.sandbox.struck()["archived_refusal"] > 0
+def _is_reported_as_slow(story: Story) -> None:
+    assert story.states() == ["open"]
+    note = story.scenario.ledger().notes(DEFAULT_DATASET)["clips", "fox"]
+    assert "still generating" in note.reason
+
+
+def _is_noted_no_more(story: Story) -> None:
+    assert story.scenario.ledger().notes(DEFAULT_DATASET) == {}
 
 
 def _by_marker(story: Story) -> None:
@@ -131,11 +140,19 @@ ROWS = [
     Row(
         "generation never ends",
         {"rules": [{"fault": "never_ends", "prompt_contains": "fox"}]},
-        failed("lost", state="lost"),
-        needs=_LOST,
-        settings=_SHORT_DEADLINE,
+        all_of(failed("lost", state="lost"), sent(1)),
+        needs=f"after running_seconds (a day) {_LOST}",
+        settings=_SLOW_IS_LOST,
         lasts=True,
         may_be_lost=("lost",),
+    ),
+    Row(
+        "generation runs past the deadline, then ends",
+        {"rules": [{"fault": "late_result", "delay_seconds": 3.0, "prompt_contains": "fox"}]},
+        all_of(stored(), sent(1), _is_noted_no_more),
+        settings=HASTY,
+        until=_was_left_as_slow,
+        during=_is_reported_as_slow,
     ),
     Row(
         "polls silent about running and unknown alike",
@@ -163,17 +180,17 @@ ROWS = [
     ),
     Row(
         "polls and archive 'unknown task' for long, answer lost after accepting",
-        {"rules": [lose_answer(), {"fault": "not_yet_known", "seconds": 0.6}]},
+        {"rules": [lose_answer(), {"fault": "unknown", "prompt_contains": "fox"}]},
         all_of(stored(), sent(2, proof="conflict")),
         needs="a known UUID is refused, or is told as known within unknown_seconds (10 min)",
-        settings=replace(QUICK, sending=replace(QUICK.sending, replay_window_seconds=0.0)),
-        lasts=True,
+        settings=replace(HASTY, sending=replace(HASTY.sending, replay_window_seconds=0.0)),
+        until=times_sent_is(2),
     ),
     Row(
         "task forgotten after its end, for a while",
         {"rules": [{"fault": "forgotten", "polls": 0}]},
         all_of(stored(), sent(1)),
-        rounds=15,
+        until=lambda story: story.scenario.sandbox.struck()["forgotten"] > 10,
         during=_waits_for_a_clue,
     ),
     Row(
@@ -181,7 +198,7 @@ ROWS = [
         {"rules": [{"fault": "forgotten", "polls": 0, "prompt_contains": "fox"}]},
         all_of(failed("lost", state="lost"), sent(1), _is_charged_times(1)),
         needs=f"no webhook; {_LOST}",
-        settings=_SHORT_DEADLINE,
+        settings=HASTY,
         lasts=True,
         may_be_lost=("lost",),
     ),
@@ -209,14 +226,22 @@ ROWS = [
         "archive returns the refusal of a replay",
         {
             "rules": [
-                lose_answer(nth=None, prompt_contains="fox"),
-                {"fault": "unknown", "event": "poll", "times": 20, "per": "task"},
-                {"fault": "archived_refusal"},
+                # The second failing answer, to the refused replay, ends the run's submissions.
+                {
+                    "fault": "status",
+                    "status": 500,
+                    "moment": "after",
+                    "times": 2,
+                    "prompt_contains": "fox",
+                },
+                {"fault": "unknown", "event": "poll"},
+                {"fault": "archived_refusal", "prompt_contains": "fox"},
             ]
         },
-        all_of(stored(), _was_replayed),
-        lasts=True,
-        during=_archive_told_a_refusal,
+        all_of(stored(), sent(2, proof="polled")),
+        settings=replace(HASTY, sending=QUICK.sending),
+        until=lambda story: story.scenario.sandbox.struck()["archived_refusal"] > 0,
+        during=_waits_for_a_clue,
     ),
     Row(
         "batched polls refused",

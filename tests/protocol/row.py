@@ -78,11 +78,13 @@ class Row:
         needs: what the row assumes of Runware, or of our settings.
         settings: how the generators work.
         webhook: whether Runware is told to call back.
-        rounds: how many rounds of collecting are made before the fault ends.
+        until: when the fault ends; by default once every rule of the plan has struck.
         lasts: whether the fault lasts until there is nothing to do any more.
         during: what happens, or must be true, just before the fault ends.
         may_be_lost: states that a video may end in, by what the row needs.
         may_cost_more: whether our books may hold more than was charged, by what the row needs.
+        may_leave_files: whether a process may end with a copy of a damaged video, which
+            housekeeping removes.
         on_s3: whether the storage root is a bucket that Runware can put videos into.
     """
 
@@ -93,11 +95,12 @@ class Row:
     needs: str = ""
     settings: GenerationSettings = QUICK
     webhook: bool = False
-    rounds: int = 4
+    until: Callable[[Story], bool] | None = None
     lasts: bool = False
     during: Expectation | None = None
     may_be_lost: Collection[str] = ()
     may_cost_more: bool = False
+    may_leave_files: bool = False
     on_s3: bool = False
 
 
@@ -114,15 +117,18 @@ def play(row: Row, scenario: Scenario) -> Story:
     if row.lasts:
         scenario.run_until_quiet()
     else:
-        # Where the collecting run fails, the next one goes on once the fault is over.
-        with suppress(RunwareError):
-            scenario.collect(scenario.generator(), rounds=row.rounds)
+        until = row.until or _every_rule_has_struck
+        scenario.collect_until(lambda: until(story))
     if row.during is not None:
         row.during(story)
     assert sum(scenario.sandbox.struck().values()) or not row.plan.get("rules"), "nothing struck"
     scenario.sandbox.clear_faults()
     scenario.run_until_quiet()
     return story
+
+
+def _every_rule_has_struck(story: Story) -> bool:
+    return all(story.scenario.sandbox.struck().values())
 
 
 def _ask_for_more_than_is_left(scenario: Scenario) -> None:

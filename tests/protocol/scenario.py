@@ -8,39 +8,53 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 import httpx
 
-from sora_dagster.generation.archive import FinishedTask
-from sora_dagster.generation.clips import ClipRequest, ClipSpec
-from sora_dagster.generation.collector import Collector, PollSettings, Round
-from sora_dagster.generation.download import DownloadError
+from sora_dagster.generation.claims import ClaimSettings
+from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
+from sora_dagster.generation.collection import Collection
+from sora_dagster.generation.collection_parts import CollectionLimits
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.overdue import Deadlines
+from sora_dagster.generation.missing_tasks import Deadlines
+from sora_dagster.generation.poll_schedule import PollSettings
 from sora_dagster.generation.records import AttemptRecord, OutcomeRecord
 from sora_dagster.generation.requested import Requested
 from sora_dagster.generation.requester import Asking
-from sora_dagster.generation.retries import RetryQueue
 from sora_dagster.generation.sender import SendSettings
+from sora_dagster.generation.tracked import FinishedTask
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import RunwareError
 from sora_dagster.storage import StorageRoot
 from tests.protocol.ending_early import CrashError
 from tests.protocol.faulty_sandbox import CATALOGUE, KEY, TINY, FaultySandbox
 
+# Looks often, and gives nothing up while a test lasts, however busy the machine is.
 QUICK = GenerationSettings(
     polls=PollSettings(first_seconds=0.02, factor=1.2, longest_seconds=0.1, look_seconds=0.02),
-    sending=SendSettings(confirm_seconds=0.02, replay_window_seconds=0.2),
+    sending=SendSettings(confirm_seconds=0.02, replay_window_seconds=10.0),
     deadlines=Deadlines(
-        unknown_seconds=0.2, generation_seconds=60.0, unsent_seconds=0.3, fetch_seconds=60.0
+        unknown_seconds=0.4,
+        generation_seconds=600.0,
+        unsent_seconds=0.3,
+        fetch_seconds=15.0,
+        damaged_seconds=0.2,
     ),
     retry_wait_seconds=0.02,
+    claims=ClaimSettings(beat_seconds=0.1, dead_seconds=0.5),
+)
+# Gives up, or sends again, what Runware does not show for half a second after the deadline.
+HASTY = replace(
+    QUICK,
+    sending=replace(QUICK.sending, replay_window_seconds=0.2),
+    deadlines=replace(QUICK.deadlines, generation_seconds=0.6),
 )
 _QUIET_SECONDS = 30.0
 
@@ -160,10 +174,29 @@ class Scenario:
 
     def collect(self, generator: Generator, *, rounds: int) -> None:
         """Have a collecting process make some rounds, and then end."""
-        collector, retries = generator.collector(), generator.retries()
-        for _ in range(rounds):
-            self._round(generator, collector, retries)
-            collector.wait()
+        with self.collection(generator) as collection:
+            for _ in range(rounds):
+                self.take_ended(collection)
+
+    def collect_until(self, condition: Callable[[], bool]) -> None:
+        """Have collecting processes work until something has happened, or all is collected.
+
+        Raises:
+            StaysOutstandingError: if neither comes.
+        """
+        deadline = time.monotonic() + _QUIET_SECONDS
+        generator = self.generator()
+        while not condition() and not self._is_quiet():
+            # If a collecting run fails, the sensor starts the next.
+            with suppress(RunwareError), self.collection(generator) as collection:
+                while not (collection.is_done or condition()):
+                    self.take_ended(collection)
+                    self._check_time(deadline)
+            self._check_time(deadline)
+
+    def _check_time(self, deadline: float) -> None:
+        if time.monotonic() >= deadline:
+            raise StaysOutstandingError(self.left())
 
     def run_until_quiet(
         self,
@@ -183,50 +216,34 @@ class Scenario:
         deadline = time.monotonic() + within_seconds
         generator = generator or self.generator()
         while True:
-            collector, retries = generator.collector(), generator.retries()
             try:
-                while self._round(generator, collector, retries) or not self._is_quiet():
-                    if time.monotonic() >= deadline:
-                        raise StaysOutstandingError(self.left())
-                    collector.wait()
-                return
+                with self.collection(generator) as collection:
+                    while not collection.is_done:
+                        self.take_ended(collection)
+                        self._check_time(deadline)
             except RunwareError as error:
                 # This run has failed; the sensor starts the next.
                 if time.monotonic() >= deadline:
                     raise StaysOutstandingError(self.left()) from error
-                collector.wait()
+            if self._is_quiet():
+                return
+            self._check_time(deadline)
 
     def _is_quiet(self) -> bool:
         # A marker in the inbox makes the sensor start a run, too.
-        return not list(self.root().list("inbox"))
+        root = self.root()
+        return not [*root.list("inbox"), *root.list("pending")]
 
-    def _round(self, generator: Generator, collector: Collector, retries: RetryQueue) -> bool:
-        """One round; whether there is more to do."""
-        try:
-            look = collector.look()
-        except RunwareError as error:
-            if not error.retryable:
-                raise
-            look = Round((), (), tuple(generator.ledger.pending()))
-        arrived = list(look.finished)
-        for ready in look.ready:
-            try:
-                arrived.append(generator.archive.store(ready))
-            except DownloadError as error:
-                if lost := collector.not_stored(ready.attempt, error):
-                    arrived.append(lost)
-        for finished in arrived:
-            if not retries.add(finished):
-                self.finished.append(finished)
-                self._close(generator, collector, finished)
-        due = retries.due()
-        for failed in due:
-            generator.request_again(failed)
-            self._close(generator, collector, failed)
-        return not look.is_idle or bool(due) or len(retries) > 0
+    def collection(self, generator: Generator) -> Collection:
+        """A collecting process, as the sensor starts one."""
+        limits = CollectionLimits(max_wait_seconds=_QUIET_SECONDS, parallel_clips=2)
+        return generator.collection(limits, holder="a run", datasets=[DEFAULT_DATASET])
 
-    def _close(self, generator: Generator, collector: Collector, finished: FinishedTask) -> None:
-        generator.archive.close(finished, collector.marker_keys(finished.attempt.task_uuid))
+    def take_ended(self, collection: Collection) -> None:
+        """Report what has ended, and close it."""
+        for finished in collection.wait():
+            self.finished.append(finished)
+            collection.close(finished)
 
     # What there is in the end
 
@@ -279,6 +296,6 @@ class Scenario:
         ledger = self.ledger()
         tasks = [
             f"{uuid}: files {[key.rpartition('/')[2] for key in self.keys(f'tasks/{uuid}')]}"
-            for uuid in ledger.pending()
+            for uuid in ledger.pending_tasks()
         ]
         return "\n".join(["something stays outstanding:", *tasks, *self.keys("inbox")])

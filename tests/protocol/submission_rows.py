@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from sora_dagster.generation.requested import RequestState
-from sora_dagster.generation.sender import SendSettings
 from tests.protocol.faulty_sandbox import PRICE_USD
 from tests.protocol.row import Row, Story, all_of, failed, sent, stored
-from tests.protocol.scenario import QUICK, clip
+from tests.protocol.scenario import HASTY, QUICK, clip
 
 NO_REPLAYS = replace(QUICK, sending=replace(QUICK.sending, replays=False))
-_LONG_WINDOW = replace(QUICK, sending=SendSettings(confirm_seconds=0.02, replay_window_seconds=5.0))
-_SHORT_DEADLINE = replace(QUICK.deadlines, generation_seconds=0.5)
 
 
 def lose_answer(moment: str = "after", **more: Any) -> dict[str, Any]:
@@ -41,8 +39,9 @@ def _is_void_and_free_to_ask_again(story: Story) -> None:
     assert story.states() == ["void", "done"]
 
 
-def _was_sent_often(story: Story) -> None:
-    assert story.times_sent() > 5
+def times_sent_is(times: int) -> Callable[[Story], bool]:
+    """Whether the fox's last attempt was sent so often."""
+    return lambda story: story.times_sent() >= times
 
 
 def _posted(times: int) -> Any:
@@ -118,7 +117,6 @@ ROWS = [
             "rules": [lose_answer(), {"fault": "not_yet_known", "polls": 2}],
         },
         all_of(stored(), sent(2, proof="conflict")),
-        settings=_LONG_WINDOW,
     ),
     Row(
         "known UUID refused only while it runs",
@@ -127,10 +125,11 @@ ROWS = [
             "rules": [
                 lose_answer(),
                 {"fault": "not_yet_known", "polls": 1, "prompt_contains": "fox"},
-                {"fault": "late_result", "delay_seconds": 1.5},
+                {"fault": "late_result", "delay_seconds": 5.0},
             ],
         },
         all_of(stored(), sent(2, proof="conflict")),
+        settings=replace(QUICK, sending=replace(QUICK.sending, replay_window_seconds=4.0)),
         needs="a generation, a failing one too, takes longer than the replay window (30 s)",
     ),
     Row(
@@ -148,7 +147,7 @@ ROWS = [
         {"known_uuids": "charged_again", "rules": [lose_answer("before")]},
         all_of(_is_told_to_look_it_up, sent(1)),
         needs=f"replays turned off; {_UNSURE}",
-        settings=replace(NO_REPLAYS, deadlines=_SHORT_DEADLINE),
+        settings=replace(HASTY, sending=NO_REPLAYS.sending),
         lasts=True,
     ),
     Row(
@@ -159,14 +158,21 @@ ROWS = [
         },
         _is_told_to_look_it_up,
         needs=_UNSURE,
-        settings=replace(QUICK, deadlines=_SHORT_DEADLINE),
+        settings=HASTY,
         lasts=True,
     ),
     Row(
-        "every answer lost before accepting, longer than the replay window",
+        "six answers lost before accepting, within the replay window",
+        {"rules": [lose_answer("before", nth=None, times=6, prompt_contains="fox")]},
+        all_of(stored(), sent(7, proof="acknowledged")),
+    ),
+    Row(
+        "answers lost before accepting, longer than the replay window",
         {"rules": [lose_answer("before", nth=None, prompt_contains="fox")]},
-        all_of(stored(), _was_sent_often),
-        rounds=1,
+        all_of(stored(), sent(3, proof="acknowledged")),
+        # No replay at once; two late ones, of which the fault lets the second through.
+        settings=replace(HASTY, sending=replace(HASTY.sending, replay_window_seconds=0.0)),
+        until=times_sent_is(2),
     ),
     Row(
         "429 with Retry-After, twice",
@@ -207,6 +213,8 @@ ROWS = [
                 ]
             },
             stored(),
+            settings=HASTY,
+            lasts=True,
         )
         for status, body in ((500, "json"), (503, "html"), (504, "json"))
     ],
@@ -219,7 +227,7 @@ ROWS = [
                     {"fault": "status", "status": status, "event": "poll", "times": 5},
                 ]
             },
-            stored(),
+            all_of(stored(), sent(2, proof="polled")),
         )
         for status in (500, 503, 504)
     ],

@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -21,20 +20,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import dagster as dg
 import pytest
 
-from sora_dagster.generation.lease import DEFAULT_LEASE_SECONDS, is_live
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.generation.records import AttemptRecord, ClipManifest
 from sora_dagster.media import probe
 from sora_dagster.processes import ManagedProcess, free_port, running, wait_until
+from sora_dagster.sandbox.server import running_sandbox
+from sora_dagster.sandbox.settings import SandboxSettings
 from sora_dagster.storage import StorageRoot
-from tests.dagster_face.stack import Stack
 from tests.protocol.budget_logs import read_logs
-from tests.protocol.crash_child import CLIPS, RUN_LIMIT_USD, STEPS, WEBHOOK_SECRET
+from tests.protocol.crash_child import (
+    CLIPS,
+    RUN_LIMIT_USD,
+    STEPS,
+    TINY_RUN_LIMIT_USD,
+    WEBHOOK_SECRET,
+)
+from tests.protocol.faulty_sandbox import CATALOGUE, FaultySandbox
 from tests.protocol.matrix import INVARIANTS, Matrix
-from tests.sandbox_server import KEY, Sandbox, sandbox_process
+from tests.sandbox_server import Sandbox, sandbox_process
 
 REPOSITORY = Path(__file__).parents[2]
 UNFINISHED = {number: ["the story did not come to its end"] for number in INVARIANTS}
@@ -46,11 +51,18 @@ def in_every_moment(name: str) -> list[str]:
 
 
 DIRECT_ONLY = ("video copied", "upload removed")
-AFTER_AN_EARLIER_CRASH = ("sent-2 taken", "second POST", "sent-1 voided", "void outcome written")
+AFTER_AN_EARLIER_CRASH = (
+    "sent-2 taken",
+    "second POST",
+    "sent-1 voided",
+    "void outcome written",
+    "dead process noted",
+)
+AFTER_A_FAILED_FETCH = ("note written", "note removed")
 SINGLE = [
     (point,)
     for name in STEPS
-    if name not in (*AFTER_AN_EARLIER_CRASH, *DIRECT_ONLY)
+    if name not in (*AFTER_AN_EARLIER_CRASH, *AFTER_A_FAILED_FETCH, *DIRECT_ONLY)
     for point in in_every_moment(name)
 ]
 # A collecting process that makes good an earlier crash is killed too.
@@ -60,6 +72,10 @@ DOUBLE = [
     *[("run budget reserved, after", point) for point in in_every_moment("sent-1 voided")],
     *[("day budget reserved, after", point) for point in in_every_moment("sent-1 voided")],
     *[("day budget reserved, after", point) for point in in_every_moment("void outcome written")],
+    *[("pending written, after", point) for point in in_every_moment("sent-1 voided")],
+    *[("poll, after", point) for point in in_every_moment("dead process noted")],
+    ("poll, after", "rest claimed, before"),
+    ("outcome written, after", "index of stored clips written, before"),
     ("run budget reserved, after", "run budget settled, before"),
     ("day budget reserved, after", "day budget settled, after"),
     ("outcome written, after", "pending removed, before"),
@@ -76,11 +92,12 @@ DIRECT = [
 
 
 @pytest.fixture(scope="module")
-def crash_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    with sandbox_process(
-        tmp_path_factory.mktemp("crash-sandbox"), ["--latency=0.05", "--reuse-rendered"]
-    ) as started:
-        yield started
+def crash_sandbox() -> Iterator[Sandbox]:
+    settings = SandboxSettings(
+        latency_seconds=0.05, latency_step_seconds=0, reuse_rendered=True, balance_usd=1e6
+    )
+    with running_sandbox(settings, catalogue=CATALOGUE) as base_url:
+        yield Sandbox(base_url)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +143,10 @@ class Processes:
         """Run one to its end."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
-        arguments = ["--base-url", sandbox.base_url, "--storage", str(storage), *options]
+        arguments = [
+            *("--base-url", sandbox.base_url, "--storage", str(storage), "--tiny"),
+            *options,
+        ]
         self._server.stdin.write(json.dumps(arguments) + "\n")
         self._server.stdin.flush()
         said: list[str] = []
@@ -153,6 +173,7 @@ class Books:
 
     sandbox: Sandbox
     storage: Path | str
+    limit_usd: float = TINY_RUN_LIMIT_USD
     charged_before: Counter[str] = field(default_factory=Counter)
     ledger: Ledger = field(init=False)
 
@@ -207,7 +228,7 @@ class Books:
             1: self._charged_otherwise_than_once(),
             2: [f"{clip} is not whole" for clip in CLIPS if not self.is_whole(self.manifest(clip))],
             3: [*self._left(), *self._differences()],
-            4: charged if self.charged_usd > RUN_LIMIT_USD else [],
+            4: charged if self.charged_usd > self.limit_usd else [],
         }
 
     def _charged_otherwise_than_once(self) -> list[str]:
@@ -221,7 +242,7 @@ class Books:
         ]
 
     def _left(self) -> list[str]:
-        folders = ("pending", "inbox", "incoming")
+        folders = ("pending", "inbox", "incoming", "stuck", "notes")
         return [info.key for folder in folders for info in self.ledger.root.list(folder)]
 
     def _differences(self) -> list[str]:
@@ -258,7 +279,7 @@ class Books:
             if (manifest := self.manifest(clip)) and self.is_whole(manifest)
         }
         assert set(self.charges) == stored
-        assert self.ledger.is_empty or self.ledger.pending() == {}
+        assert self.ledger.pending_tasks() == frozenset()
 
 
 @functools.cache
@@ -311,6 +332,23 @@ def test_a_process_that_is_killed_while_runware_puts_videos_into_the_bucket_lose
     check(books)
 
 
+@pytest.mark.parametrize(
+    "point", [point for name in AFTER_A_FAILED_FETCH for point in in_every_moment(name)]
+)
+def test_a_process_that_is_killed_while_a_video_cannot_be_fetched_leaves_no_note(
+    processes: Processes, crash_sandbox: Sandbox, matrix: Matrix, tmp_path: Path, point: str
+) -> None:
+    check = row_of(matrix, f"a video cannot be fetched at first: {point}")
+    books = Books(crash_sandbox, tmp_path / "storage")
+    faults = FaultySandbox(crash_sandbox.base_url)
+    faults.set_faults(rules=[{"fault": "download_gone", "times": 2}])
+    try:
+        kill_and_go_on(processes, books, [point])
+    finally:
+        faults.clear_faults()
+    check(books)
+
+
 def kill_and_go_on(
     processes: Processes, books: Books, points: Sequence[str], *options: str
 ) -> None:
@@ -346,7 +384,7 @@ def test_a_runware_that_is_killed_and_comes_back_costs_no_clip(
     first = start()
     try:
         sandbox = Sandbox(first.wait_for_line("listening on "))
-        books = Books(sandbox, tmp_path / "storage")
+        books = Books(sandbox, tmp_path / "storage", limit_usd=RUN_LIMIT_USD)
         with running(
             "the collecting process",
             command(sandbox, books.storage, "--ask"),
@@ -356,7 +394,7 @@ def test_a_runware_that_is_killed_and_comes_back_costs_no_clip(
             wait_for(lambda: len(list(books.ledger.root.list("tasks"))) >= 4, child)
             os.kill(first.pid, signal.SIGKILL)
             first.wait()
-            assert len(books.ledger.pending()) == 2
+            assert len(books.ledger.pending_tasks()) == 2
             second = start()
             try:
                 second.wait_for_line("listening on ")
@@ -374,7 +412,7 @@ def test_webhooks_that_a_killed_receiver_does_not_get_are_made_good_by_polls(
 ) -> None:
     check = row_of(matrix, "the webhook receiver, before the webhooks")
     with sandbox_process(tmp_path, ["--latency=3", "--reuse-rendered"]) as sandbox:
-        books = Books(sandbox, tmp_path / "storage")
+        books = Books(sandbox, tmp_path / "storage", limit_usd=RUN_LIMIT_USD)
         with running(
             "the webhook receiver",
             [
@@ -400,52 +438,28 @@ def test_webhooks_that_a_killed_receiver_does_not_get_are_made_good_by_polls(
         check(books)
 
 
-def test_a_collecting_run_that_was_killed_and_stays_started_is_followed_by_another(
-    crash_sandbox: Sandbox, matrix: Matrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_process_that_was_stopped_reports_nothing_of_what_another_took_over(
+    processes: Processes, matrix: Matrix, tmp_path: Path
 ) -> None:
-    check = row_of(matrix, "a collect_clips run, while it waits")
-    monkeypatch.setenv("RUNWARE_API_KEY", KEY)
-    monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
-    (tmp_path / "dagster").mkdir()
-    (tmp_path / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    with dg.DagsterInstance.from_config(str(tmp_path / "dagster")) as instance:
-        stack = Stack(tmp_path, crash_sandbox.base_url, instance)
-        stack.write(*[{"id": clip, "size": "1280x720", "duration": 4} for clip in CLIPS])
-        books = Books(crash_sandbox, tmp_path / "storage")
-        assert stack.run_job("request_clips").success
-        dies_waiting = ("--collect-job", str(tmp_path), "--crash-at", "poll, after")
-        run = subprocess.run(
-            command(crash_sandbox, books.storage, *dies_waiting), cwd=REPOSITORY, check=False
-        )
-        assert run.returncode == -signal.SIGKILL
-        [killed] = instance.get_runs(dg.RunsFilter(job_name="collect_clips"))
-        assert killed.status is dg.DagsterRunStatus.STARTED
-        assert is_live(books.ledger)
-        assert stack.tick_completion_sensor() == []
-        let_time_pass(stack, DEFAULT_LEASE_SECONDS)
-        assert not is_live(books.ledger)
-        let_time_pass(stack, 200)
-        assert len(stack.tick_completion_sensor()) == 1
-        assert stack.run_job("collect_clips").success
-        assert stack.tick_completion_sensor() == []
-        assert [len(stack.events("clips", clip)) for clip in CLIPS] == [1, 1]
-        still = instance.get_run_by_id(killed.run_id)
-        assert still is not None
-        assert still.status is dg.DagsterRunStatus.STARTED
+    check = row_of(matrix, "(stopped) the collecting process, for longer than its claim lives")
+    settings = SandboxSettings(latency_seconds=2, latency_step_seconds=0, reuse_rendered=True)
+    with running_sandbox(settings, catalogue=CATALOGUE) as base_url:
+        books = Books(Sandbox(base_url), tmp_path / "storage")
+        with running(
+            "the collecting process",
+            command(books.sandbox, books.storage, "--tiny", "--ask", "--tell"),
+            environment={"PYTHONPATH": str(REPOSITORY)},
+            log_path=tmp_path / "child.log",
+        ) as stopped:
+            wait_for(lambda: books.ledger.root.exists("claims/default/rest-1.json"), stopped)
+            os.kill(stopped.pid, signal.SIGSTOP)
+            other = processes.run(books.sandbox, books.storage, "--tell")
+            assert sorted(other.said) == ["reported fox", "reported owl"]
+            os.kill(stopped.pid, signal.SIGCONT)
+            wait_for(lambda: stopped.has_ended)
+            assert stopped.wait() == 0, stopped.last_output()
+            assert "reported" not in (tmp_path / "child.log").read_text()
         check(books)
-
-
-def let_time_pass(stack: Stack, seconds: float) -> None:
-    """Make everything that the stores hold older, as their own clocks would."""
-    for path in (stack.folder / "storage").rglob("*"):
-        if path.is_file():
-            status = path.stat()
-            os.utime(path, (status.st_atime - seconds, status.st_mtime - seconds))
-    with sqlite3.connect(stack.folder / "dagster" / "history" / "runs.db") as database:
-        database.execute(
-            "UPDATE runs SET create_timestamp = datetime(create_timestamp, ?)",
-            [f"-{seconds} seconds"],
-        )
 
 
 def wait_for(condition: Callable[[], bool], process: ManagedProcess | None = None) -> None:

@@ -43,7 +43,10 @@ def test_a_fault_costs_nothing_twice_and_loses_nothing(
         )
         raise
     violations = check_invariants(
-        scenario, may_be_lost=row.may_be_lost, may_cost_more=row.may_cost_more
+        scenario,
+        may_be_lost=row.may_be_lost,
+        may_cost_more=row.may_cost_more,
+        may_leave_files=row.may_leave_files,
     )
     matrix.record(row.fault, violations, needs=row.needs)
     assert violations == {1: [], 2: [], 3: [], 4: []}

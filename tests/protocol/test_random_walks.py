@@ -16,7 +16,7 @@ from tests.protocol.matrix import Matrix
 from tests.protocol.scenario import Scenario
 from tests.protocol.walk import NEEDS, Walk
 
-_SEQUENCES = 240
+_SEQUENCES = 160
 _A_TEST = 20
 
 
@@ -35,7 +35,7 @@ def test_random_sequences_cost_nothing_twice_and_lose_nothing(
         walk = Walk(seed, scenario)
         try:
             walk.run(receiver)
-            found = check_invariants(scenario, may_be_lost=walk.may_be_lost)
+            found = check_invariants(scenario, may_be_lost=walk.may_be_lost, may_leave_files=True)
             violations = [
                 f"invariant {number}: {text}" for number, texts in found.items() for text in texts
             ]

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import pytest
 
-from sora_dagster.generation.download import DownloadError
-from sora_dagster.runware.errors import RunwareError
+from sora_dagster.generation.clips import DEFAULT_DATASET
+from sora_dagster.generation.resolving import retry_stuck
 from sora_dagster.storage import StorageError
 from tests.protocol.faulty_sandbox import FaultySandbox
 from tests.protocol.invariants import check_invariants
@@ -32,7 +32,7 @@ KINDS = {
     "day budget": r"/budget/\d",
     "video": r"\.mp4$",
     "manifest": r"/clip\.json$",
-    "outcome": r"/outcome\.json$",
+    "outcome": r"/outcome-0\.json$",
 }
 
 
@@ -133,19 +133,27 @@ def on_s3(
     scenario.close()
 
 
-def ask_and_collect(scenario: Scenario) -> list[Exception]:
-    """A run as a user starts it; gives how its two halves failed."""
-    errors: list[Exception] = []
+def ask_and_collect(scenario: Scenario) -> list[str]:
+    """A run as a user starts it; gives what its two halves say of the store."""
+    errors: list[str] = []
     steps: list[Callable[[], Any]] = [
         lambda: scenario.ask(scenario.generator(), clip()),
-        lambda: scenario.collect(scenario.generator(), rounds=6),
+        lambda: errors.extend(collect_once(scenario)),
     ]
     for step in steps:
         try:
             step()
-        except (StorageError, RunwareError, DownloadError) as error:
-            errors.append(error)
+        except StorageError as error:
+            errors.append(str(error))
     return errors
+
+
+def collect_once(scenario: Scenario) -> list[str]:
+    """A collecting run; gives why it set clips aside."""
+    with scenario.collection(scenario.generator()) as collection:
+        while not collection.is_done:
+            scenario.take_ended(collection)
+    return list(collection.report.stuck.values())
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name.replace(" ", "-") for row in ROWS])
@@ -158,16 +166,18 @@ def test_a_fault_of_the_store_costs_nothing_twice_and_loses_nothing(
     errors = ask_and_collect(on_s3)
     assert fault.struck, "nothing struck"
     if row.says is not None:
-        with pytest.raises(StorageError, match=row.says):
-            raise next((error for error in errors if isinstance(error, StorageError)), ValueError)
+        assert any(row.says in error for error in errors), errors
 
     store.faults.clear()
     on_s3.ask(on_s3.generator(), clip())
+    ledger = on_s3.ledger()
+    if ledger.stuck(DEFAULT_DATASET):
+        retry_stuck(ledger, "clips", "fox")
     on_s3.run_until_quiet()
     assert Story(on_s3).manifest().videos
     assert len(on_s3.charges()) == 1
     bucket = on_s3.root_url.split("/")[2]
     assert "Uploads" not in s3_client(s3_endpoint).list_multipart_uploads(Bucket=bucket)
-    violations = check_invariants(on_s3)
+    violations = check_invariants(on_s3, may_leave_files=True)
     matrix.record(row.name, violations)
     assert violations == {1: [], 2: [], 3: [], 4: []}

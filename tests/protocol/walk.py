@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
-from sora_dagster.generation.clips import ClipRequest
+from sora_dagster.generation.claims import ClaimSettings
+from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest
+from sora_dagster.generation.collection import Collection
+from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.markers import drop_marker
+from sora_dagster.generation.resolving import ResolutionError, resend, retry_stuck
+from sora_dagster.processes import wait_until
 from sora_dagster.runware.errors import RunwareError
-from sora_dagster.storage import StorageRoot
+from sora_dagster.storage import AccessDeniedError, StorageRoot
 from tests.protocol.ending_early import CrashError, crashing_at
 from tests.protocol.faulty_sandbox import PRICE_USD, Receiver
-from tests.protocol.scenario import QUICK, Scenario, clip
+from tests.protocol.scenario import HASTY, Scenario, clip
 
 _NAMES = ("fox", "owl", "crab")
 # How long a generation takes where a known UUID is refused only while it runs: much longer than
 # the time in which a task is replayed, which is what that API needs of us.
 _LONG_GENERATION = {"fault": "late_result", "delay_seconds": 1.0}
+# Shorter than the time for which Runware must say the same of a task before it counts.
+_INCIDENT_SECONDS = 0.2
+_CLOCK_STEPS = (timedelta(minutes=31), timedelta(minutes=-31))
+# A process that makes no step says no more that it is alive, as if all of it were stopped.
+_PAUSABLE = ClaimSettings(beat_seconds=0.05, dead_seconds=0.3, stall_seconds=0.1, gap_seconds=0.2)
 NEEDS = (
     "where a known UUID is charged again, replays turned off, and a task that Runware says neither "
     "yes nor no to may end `unsure`; where it is refused only while it runs, generations (failing "
@@ -44,6 +58,7 @@ class Walk:
         self._random = random.Random(self.seed)
         # States that a video may end in by what the sequence assumes of Runware.
         self.may_be_lost: tuple[str, ...] = ()
+        self._plan: dict[str, Any] = {}
 
     def run(self, receiver: Receiver) -> None:
         """Ask, collect partly and crash under faults, then collect without them until quiet."""
@@ -51,8 +66,19 @@ class Walk:
         self._prepare(receiver)
         steps: list[Callable[[], None]] = [self._ask]
         steps += rng.choices(
-            [self._ask, self._ask_at_once, self._collect, self._crash, self._forge],
-            weights=[3, 2, 4, 4, 1],
+            [
+                self._ask,
+                self._ask_at_once,
+                self._collect,
+                self._crash,
+                self._forge,
+                self._pause,
+                self._step_clock,
+                self._incident,
+                self._damage,
+                self._refuse_one_read,
+            ],
+            weights=[3, 2, 4, 4, 1, 1, 1, 2, 2, 1],
             k=rng.randint(2, 5),
         )
         for step in steps:
@@ -60,13 +86,14 @@ class Walk:
         scenario.sandbox.clear_faults()
         self.told.append("the faults end; collected until quiet")
         scenario.run_until_quiet()
+        self._resolve()
 
     def _prepare(self, receiver: Receiver) -> None:
         rng = self._random
         known_uuids = rng.choices(
             ["refused_always", "refused_while_running", "charged_again"], weights=[5, 1, 3]
         )[0]
-        settings = QUICK
+        settings = HASTY
         if known_uuids == "charged_again":
             # Without replays, only the deadline ends a task of which no word ever comes.
             settings = replace(
@@ -78,7 +105,8 @@ class Walk:
         if rng.random() < 0.3:
             settings = replace(settings, webhook=receiver.over(self.scenario.root()))
         self.scenario.settings = settings
-        plan = self._plan(known_uuids)
+        self._known_uuids = known_uuids
+        self._plan = plan = self._drawn_plan(known_uuids)
         self.scenario.sandbox.set_faults(**plan)
         self._clips = [
             clip(name, number_results=rng.choice([1, 1, 2])) for name in _NAMES[: rng.randint(1, 3)]
@@ -92,7 +120,7 @@ class Walk:
             f"limits: {self._limits}, webhook: {settings.webhook is not None}",
         ]
 
-    def _plan(self, known_uuids: str) -> dict[str, Any]:
+    def _drawn_plan(self, known_uuids: str) -> dict[str, Any]:
         rng = self._random
         drawn = [self._rule() for _ in range(rng.randint(1, 4))]
         if rng.random() < 0.4:
@@ -116,6 +144,8 @@ class Walk:
         rule: dict[str, Any] = dict(rng.choice(_RULES))
         if rule["fault"] in ("late_result", "refuse_batch", "webhook_late"):
             return rule
+        if rule["fault"] in _HIDING:
+            rule["for_seconds"] = _INCIDENT_SECONDS
         match rng.randint(0, 2):
             case 0:
                 rule["nth"] = sorted(rng.sample(range(1, 7), rng.randint(1, 3)))
@@ -216,7 +246,130 @@ class Walk:
         )
         self.told.append(f"a forged marker for {uuid}")
         body = b'{"error": {"code": "inferenceError", "message": "forged", "taskUUID": "%s"}}'
-        drop_marker(self.scenario.root(), uuid, body % uuid.encode())
+        drop_marker(self.scenario.root(), DEFAULT_DATASET, uuid, body % uuid.encode())
+
+    def _pause(self) -> None:
+        """A collecting process is stopped for longer than its claim lives, and then goes on."""
+        if self.scenario.ledger().is_empty:
+            return
+        self.told.append("a collecting process is stopped, another collects, the first goes on")
+        # A process that crashed before may hold the claim still.
+        assert wait_until(lambda: self._takes_over(self.scenario.generator()), timeout_seconds=20)
+        paused = self.scenario.generator(claims=_PAUSABLE)
+        try:
+            with self.scenario.collection(paused) as collection:
+                self._some_rounds(collection, self._random.randint(0, 2))
+                other = self.scenario.generator(claims=_PAUSABLE)
+                taken_over = wait_until(lambda: self._takes_over(other), timeout_seconds=20)
+                assert taken_over, "the claim of a stopped process lives on"
+                # Whatever it was about to report, another process reports.
+                assert collection.wait() == []
+                assert collection.report.is_taken_over
+        except RunwareError as error:
+            self.told.append(f"  it failed: {type(error).__name__}")
+
+    def _takes_over(self, other: Generator) -> bool:
+        """Whether another process could claim what there is; then it collects for some rounds."""
+        with self.scenario.collection(other) as collection:
+            if collection.report.is_elsewhere:
+                return False
+            self._some_rounds(collection, self._random.randint(1, 3))
+            return True
+
+    def _some_rounds(self, collection: Collection, rounds: int) -> None:
+        for _ in range(rounds):
+            self.scenario.take_ended(collection)
+
+    def _step_clock(self) -> None:
+        """The clock of a machine is set while it asks and collects."""
+        step = self._random.choice(_CLOCK_STEPS)
+        self.told.append(f"a clock is set by {step} while its process asks and collects")
+        generator = self.scenario.generator()
+        some, root_run, limit = self._asked()
+        right = generator.ledger.clock
+        try:
+            self.scenario.ask(generator, *some, root_run=root_run, limit_usd=limit)
+            with self.scenario.collection(generator) as collection:
+                self._some_rounds(collection, 1)
+                generator.ledger.clock = lambda: right() + step
+                self._some_rounds(collection, 2)
+        except RunwareError as error:
+            self.told.append(f"  it failed: {type(error).__name__}")
+
+    def _incident(self) -> None:
+        """For a while Runware knows nothing of any task, or answers everything with an error."""
+        incidents: list[dict[str, Any]] = [
+            {"fault": "status", "status": 503, "event": ["submission", "poll", "details"]},
+        ]
+        if self._known_uuids != "refused_while_running":
+            incidents.append({"fault": "unknown"})
+        incident = {**self._random.choice(incidents), "for_seconds": _INCIDENT_SECONDS}
+        self.told.append(f"an incident: {incident}")
+        rules = [incident, *self._plan["rules"]]
+        self.scenario.sandbox.set_faults(**{**self._plan, "rules": rules})
+        self._collect_rounds(self._random.randint(2, 5), self.scenario.root())
+
+    def _damage(self) -> None:
+        """A record is damaged while a process collects and another asks, and then restored."""
+        root = self.scenario.root()
+        keys = [key for key in self.scenario.keys("") if _DAMAGEABLE.search(key)]
+        if not keys:
+            return
+        key = self._random.choice(keys)
+        self.told.append(f"{key} is damaged for a while")
+        body = root.read(key)
+        root.write(key, b"{ damaged")
+        some, root_run, limit = self._asked()
+        with suppress(RunwareError):
+            self.scenario.ask(self.scenario.generator(), *some, root_run=root_run, limit_usd=limit)
+        self._collect_rounds(self._random.randint(1, 4), root)
+        root.write(key, body)
+        self._put_back()
+
+    def _put_back(self) -> None:
+        ledger = self.scenario.ledger()
+        stuck = ledger.stuck(DEFAULT_DATASET)
+        for clip_id in {it.clip for it in self.scenario.attempts() if it.task_uuid in stuck}:
+            self.told.append(f"  {clip_id} was set aside, and is put back")
+            retry_stuck(ledger, "clips", clip_id)
+
+    def _refuse_one_read(self) -> None:
+        """The store refuses a process to read one record, once."""
+        root, read = self.scenario.root(), StorageRoot.read_if_present
+        skipped = self._random.randint(0, 20)
+        self.told.append(f"the store refuses to read a record, after {skipped} others")
+        count = itertools.count()
+
+        def refusing(key: str) -> bytes | None:
+            if _DAMAGEABLE.search(key) and next(count) == skipped:
+                raise AccessDeniedError(f"{key} may not be read")
+            return read(root, key)
+
+        root.read_if_present = refusing  # type: ignore[method-assign]
+        some, root_run, limit = self._asked()
+        with suppress(RunwareError):
+            self.scenario.ask(
+                self.scenario.generator(root), *some, root_run=root_run, limit_usd=limit
+            )
+        self._collect_rounds(4, root)
+        self._put_back()
+
+    def _resolve(self) -> None:
+        """Someone looks up what ended without an answer: what Runware has is collected after all.
+
+        Until then it may be lost by what the sequence assumes of Runware.
+        """
+        charged = {charge["taskUUID"] for charge in self.scenario.charges()}
+        ledger = self.scenario.ledger()
+        for record in self.scenario.attempts():
+            outcome = ledger.outcome(record.task_uuid)
+            if outcome is None or outcome.state not in ("lost", "unsure"):
+                continue
+            if record.task_uuid in charged:
+                self.told.append(f"{record.clip} is resolved")
+                with suppress(ResolutionError):
+                    resend(self.scenario.generator(), "clips", record.clip, run_limit_usd=10.0)
+        self.scenario.run_until_quiet()
 
     def __str__(self) -> str:
         return "\n".join([f"seed {self.seed}:", *self.told])
@@ -230,6 +383,9 @@ _ACCEPTED_UNHEARD: tuple[dict[str, Any], ...] = (
     {"fault": "status", "status": 500, "moment": "after"},
     {"fault": "status", "status": 504, "moment": "after"},
 )
+
+# A slot, the proof that a task was seen, an outcome, or a manifest.
+_DAMAGEABLE = re.compile(r"/attempt-1\.json$|/seen\.json$|/outcome-\d+\.json$|/clip\.json$")
 
 _HIDING = frozenset({"unknown", "not_yet_known", "forgotten"})
 

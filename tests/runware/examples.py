@@ -9,6 +9,7 @@ from sora_dagster.runware import VideoInference
 FIRST = "11111111-1111-4111-8111-111111111111"
 SECOND = "22222222-2222-4222-8222-222222222222"
 THIRD = "33333333-3333-4333-8333-333333333333"
+FOURTH = "44444444-4444-4444-8444-444444444444"
 
 
 def request(task_uuid: str = FIRST, **fields: Any) -> VideoInference:

@@ -19,12 +19,13 @@ from sora_dagster.runware import (
     RunwareClient,
     RunwareError,
     ServerError,
+    SubmissionTooLateError,
     UnknownModelError,
     UnreadableAnswerError,
     VideoModel,
 )
 from tests.runware.conftest import KEY
-from tests.runware.examples import FIRST, SECOND, THIRD, remix, request
+from tests.runware.examples import FIRST, FOURTH, SECOND, THIRD, remix, request
 from tests.runware.scripted_api import Answer, Broken, ScriptedApi, acknowledged, refusing_url
 
 
@@ -122,7 +123,6 @@ def test_an_unavailable_model_is_refused_with_the_way_out(
         (402, "insufficientCredits", QuotaError),
         (403, "forbidden", AuthenticationError),
         (404, None, RunwareError),
-        (413, None, RequestRefusedError),
     ],
 )
 def test_a_refusal_of_the_whole_refuses_every_task(
@@ -303,6 +303,53 @@ def test_a_server_that_fails_after_a_full_queue_ends_the_retries(
     assert submission.state == "uncertain"
     assert isinstance(submission.error, ServerError)
     assert len(api.received) == 2
+
+
+def test_a_batch_that_is_too_large_is_sent_in_halves(
+    api: ScriptedApi, client: RunwareClient
+) -> None:
+    too_large = Answer(b"<html>413</html>", 413)
+    api.will(too_large, too_large, *[Answer(acknowledged)] * 3)
+    submissions = client.submit([request(FIRST), request(SECOND), request(THIRD), request(FOURTH)])
+    assert [(one.task_uuid, one.state) for one in submissions] == [
+        (FIRST, "accepted"),
+        (SECOND, "accepted"),
+        (THIRD, "accepted"),
+        (FOURTH, "accepted"),
+    ]
+    assert [len(post.tasks) for post in api.received] == [4, 2, 1, 1, 2]
+
+
+def test_a_task_that_is_too_large_by_itself_is_refused_and_the_others_are_sent(
+    api: ScriptedApi, client: RunwareClient
+) -> None:
+    too_large = Answer({"errors": [refusal("payloadTooLarge", None)]}, 413)
+    api.will(too_large, too_large, Answer(acknowledged))
+    submissions = client.submit([request(FIRST), request(SECOND)])
+    assert [one.state for one in submissions] == ["refused", "accepted"]
+
+
+def too_late() -> None:
+    raise SubmissionTooLateError("too late")
+
+
+def test_a_sender_that_is_too_late_posts_nothing_and_is_not_sure(
+    api: ScriptedApi, client: RunwareClient
+) -> None:
+    [submission] = client.submit([request()], before_post=too_late)
+    assert submission.state == "uncertain"
+    assert isinstance(submission.error, SubmissionTooLateError)
+    assert api.received == []
+
+
+def test_a_sender_that_is_too_late_for_a_retry_does_not_post_again(
+    api: ScriptedApi, client: RunwareClient
+) -> None:
+    checks = [lambda: None, too_late]
+    api.will(Answer(b"", 429), Answer(acknowledged))
+    [submission] = client.submit([request()], before_post=lambda: checks.pop(0)())
+    assert submission.state == "uncertain"
+    assert len(api.received) == 1
 
 
 def test_a_broken_rule_keeps_every_request_from_being_sent(

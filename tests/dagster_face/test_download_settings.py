@@ -9,11 +9,12 @@ import dagster as dg
 import pytest
 
 from sora_dagster.environment import Settings
-from sora_dagster.generation.archive import ReadyTask
+from sora_dagster.generation.clips import DEFAULT_DATASET
 from sora_dagster.generation.download import Downloader, RefusedAddressError
-from sora_dagster.generation.generator import Generator
+from sora_dagster.generation.tracked import ReadyTask
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from tests.generation.asking import ask, clip
+from tests.generation.ready_tasks import ready_task
 from tests.sandbox_server import KEY, Sandbox
 
 ENVIRONMENT = {
@@ -74,15 +75,6 @@ def test_the_resource_takes_environment_variables() -> None:
     assert len(resource.result_hosts) == 2
 
 
-def first_ready(generator: Generator) -> ReadyTask:
-    collector = generator.collector()
-    for _ in range(400):
-        if ready := collector.look().ready:
-            return ready[0]
-        collector.wait()
-    raise AssertionError("nothing was generated")
-
-
 def with_url(ready: ReadyTask, url: str) -> ReadyTask:
     results = [result.model_copy(update={"video_url": url}) for result in ready.status.results]
     return replace(ready, status=replace(ready.status, results=tuple(results)))
@@ -101,10 +93,10 @@ def test_a_clip_whose_address_was_refused_stays_outstanding_and_is_stored_later(
     resource = settings.runware().model_copy(update={"poll_first_seconds": 0.2})
     with resource.generator(ClipStorageResource(url=str(tmp_path / "storage"))) as generator:
         ask(generator, clip())
-        ready = first_ready(generator)
+        ready = ready_task(generator)
         with pytest.raises(RefusedAddressError, match=r"runware\.ai, localhost, cdn\.example\.com"):
             generator.archive.store(with_url(ready, "https://example.net/a.mp4"))
         with pytest.raises(RefusedAddressError, match=r"public addresses, 198\.18\.0\.0/15"):
             generator.archive.store(with_url(ready, "https://localhost/a.mp4"))
-        assert list(generator.ledger.pending()) == [ready.attempt.task_uuid]
+        assert list(generator.ledger.pending(DEFAULT_DATASET)) == [ready.attempt.task_uuid]
         assert generator.archive.store(ready).manifest is not None

@@ -1,0 +1,58 @@
+"""Whether a run may make further submissions, by what its earlier ones were answered.
+
+A wrong key, an empty account or a failing API refuses every submission alike. A run that goes on
+posting then claims clips only to have them refused, so it stops and reports why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sora_dagster.runware.errors import (
+    AuthenticationError,
+    ConnectionFailedError,
+    QuotaError,
+    RunwareError,
+)
+from sora_dagster.runware.submissions import Submission
+
+_STATUSES_OF_THE_ACCOUNT = frozenset({401, 402, 403})
+# One failing answer may be an accident.
+_MOST_SERVER_ERRORS = 2
+
+
+class SubmissionGate:
+    """Open until an answer shows that further submissions of this run are of no use."""
+
+    def __init__(self) -> None:
+        self.closed_because: str | None = None
+        self._server_errors = 0
+
+    def close(self, reason: str) -> None:
+        """Make no further submission; the first reason stands."""
+        if self.closed_because is None:
+            self.closed_because = reason
+
+    def read(self, submissions: Sequence[Submission]) -> None:
+        """Take the answer to one submission into account."""
+        errors = [submission.error for submission in submissions if submission.error is not None]
+        for error in errors:
+            if _refuses_every_submission(error):
+                self.close(str(error))
+        was_accepted = any(one.state in ("accepted", "conflict") for one in submissions)
+        failed = next((error for error in errors if (error.status_code or 0) >= 500), None)
+        self._server_errors = 0 if was_accepted or failed is None else self._server_errors + 1
+        if failed is not None and self._server_errors >= _MOST_SERVER_ERRORS:
+            self.close(f"{self._server_errors} submissions in a row failed at Runware: {failed}")
+
+
+def _refuses_every_submission(error: RunwareError) -> bool:
+    if isinstance(error, ConnectionFailedError):
+        return not error.sent
+    # The client has repeated a 429 already, for as long as a submission is repeated.
+    if error.status_code == 429:
+        return True
+    is_of_the_account = isinstance(error, (AuthenticationError, QuotaError))
+    return error.task_uuid is None and (
+        is_of_the_account or error.status_code in _STATUSES_OF_THE_ACCOUNT
+    )

@@ -1,0 +1,367 @@
+"""The collecting run: remixes are asked for once, and what cannot be done is said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+
+from sora_dagster.generation import layout
+from sora_dagster.generation.clip_checks import OwnCheck, build_clip_checks
+from sora_dagster.generation.collection_parts import CollectionLimits
+from sora_dagster.generation.dataset.boards import load_board
+from sora_dagster.generation.requester import Asking
+from sora_dagster.generation.shot_requests import shot_request
+from sora_dagster.graph import VideoGraph
+from sora_dagster.jobs import build_collect_job, build_request_job
+from sora_dagster.runware.models import Catalogue
+from tests.dagster_face.conftest import FaultyStack
+from tests.dagster_face.stack import Stack, failure_text
+from tests.sandbox_server import Sandbox
+
+RECIPES = {"night": "at night", "snow": "in snow"}
+
+
+def store_by_hand(stack: Stack, *clips: str) -> None:
+    """Materialize clips by hand; such a run asks for no remixes."""
+    result = stack.materialize(["clips"], clips)
+    assert result.success, failure_text(result)
+
+
+def remixes_due(stack: Stack) -> int:
+    return len(stack.ledger.outstanding("default").remixes_due)
+
+
+# --- remixes
+
+
+def test_remixes_of_clips_stored_by_hand_are_asked_for_by_one_run_and_in_one_post(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write(
+        {"id": "fox", "recipes": ["night", "snow"]},
+        {"id": "owl", "recipes": ["night"]},
+        {"id": "bee"},
+        recipes=RECIPES,
+    )
+    stack.run_job("request_clips")
+    store_by_hand(stack, "fox", "owl", "bee")
+    assert remixes_due(stack) == 2
+    before = sandbox.charged()
+    assert len(stack.tick_completion_sensor()) == 1
+    result = stack.run_job("collect_clips")
+    assert result.success
+    assert stack.submission_posts(result.run_id) == 1
+    assert len(sandbox.charged() - before) == 3
+    assert stack.events("remixes", "fox|snow")
+    assert remixes_due(stack) == 0
+    assert stack.tick_completion_sensor() == []
+
+
+def test_remixes_of_clips_stored_by_hand_are_paid_for_within_the_limit_of_the_clips_run(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "fox", "recipes": ["night", "snow"]}, recipes=RECIPES)
+    stack.run_job("request_clips", max_usd=2.5)
+    store_by_hand(stack, "fox")
+    before = sandbox.charged()
+    result = stack.run_job("collect_clips")
+    assert "spending limit" in failure_text(result)
+    assert len(sandbox.charged() - before) == 1
+
+
+def test_a_remix_that_was_not_allowed_is_not_asked_for_by_itself_again(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "fox", "recipes": ["night"]}, recipes=RECIPES)
+    stack.run_job("request_clips", max_usd=1.5)
+    assert not stack.run_job("collect_clips").success
+    stack.ledger.remember_remixes_due(stack.ledger.takes("clips", "fox")[-1].latest)
+    before = sandbox.charged()
+    assert stack.run_job("collect_clips").success
+    assert sandbox.charged() == before
+    # A person who asks for it has a limit of their own.
+    assert stack.run_job("request_clips").success
+    assert len(sandbox.charged() - before) == 1
+
+
+def test_a_recipe_that_is_added_to_a_stored_clip_is_not_bought_by_the_collecting_run(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "fox"}, recipes=RECIPES)
+    stack.run_job("request_clips")
+    stack.run_job("collect_clips")
+    stack.write({"id": "fox", "recipes": ["night"]}, {"id": "owl"}, recipes=RECIPES)
+    before = sandbox.charged()
+    assert stack.tick_completion_sensor() == []
+    stack.run_job("collect_clips")
+    assert sandbox.charged() == before
+
+
+def test_a_new_take_of_a_clip_lists_what_its_remixes_would_cost_and_buys_none(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "fox", "recipes": ["night"]}, recipes=RECIPES)
+    stack.run_job("request_clips")
+    stack.run_job("collect_clips")
+    stack.write({"id": "fox", "recipes": ["night"], "take": 2}, recipes=RECIPES)
+    before = sandbox.charged()
+    assert stack.run_job("request_clips").success
+    result = stack.run_job("collect_clips")
+    assert result.success
+    assert len(sandbox.charged() - before) == 1
+    log = stack.log_of(result.run_id)
+    assert "fox|night" in log
+    assert "1.20 USD" in log
+
+
+def test_remixes_are_left_to_the_next_run_while_the_dataset_is_broken(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "fox", "recipes": ["night"]}, recipes=RECIPES)
+    stack.run_job("request_clips")
+    good = stack.prompts_path.read_text()
+    stack.prompts_path.write_text("clips: [{id: fox, prompt: 3}]")
+    result = stack.run_job("collect_clips")
+    assert not result.success
+    assert "left to the next run" in failure_text(result)
+    assert stack.events("clips", "fox")
+    stack.prompts_path.write_text(good)
+    assert stack.run_job("collect_clips").success
+    assert stack.events("remixes", "fox|night")
+    assert remixes_due(stack) == 0
+
+
+def test_remixes_of_an_interrupted_run_are_asked_for_by_the_next(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "fox", "recipes": ["night"]}, recipes=RECIPES)
+    stack.run_job("request_clips")
+    with stack.generator() as generator:
+        limits = CollectionLimits(max_wait_seconds=60)
+        with generator.collection(limits, holder="killed", datasets=["default"]) as collection:
+            while not collection.wait():
+                assert not collection.is_done
+    assert stack.run_job("collect_clips").success
+    assert stack.events("remixes", "fox|night")
+
+
+# --- what is changed
+
+
+def test_a_changed_row_is_listed_with_what_a_new_take_costs_and_not_bought(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "fox"}, {"id": "owl"})
+    stack.run_job("request_clips")
+    stack.run_job("collect_clips")
+    stack.write({"id": "fox", "prompt": "a red fox", "duration": 8}, {"id": "owl"})
+    before = sandbox.charged()
+    result = stack.run_job("request_clips")
+    assert result.success
+    assert sandbox.charged() == before
+    assert "2.40 USD" in stack.log_of(result.run_id)
+    [record] = stack.instance.fetch_observations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey("clip_requests"), asset_partitions=["fox"]),
+        limit=5,
+    ).records
+    assert record.asset_observation is not None
+    assert "2.40 USD" in str(record.asset_observation.metadata["detail"].value)
+    assert stack.run_job("request_clips", regenerate_changed=True).success
+    assert len(sandbox.charged() - before) == 1
+
+
+def test_one_changed_clip_is_not_bought_by_the_job_without_saying_so(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "fox"})
+    stack.run_job("request_clips")
+    stack.run_job("collect_clips")
+    stack.write({"id": "fox", "prompt": "a red fox"})
+    before = sandbox.charged()
+    stack.run_job("request_clips", clip_ids=["fox"])
+    assert sandbox.charged() == before
+
+
+def test_a_raised_take_is_bought(stack: Stack, sandbox: Sandbox) -> None:
+    stack.write({"id": "fox"})
+    stack.run_job("request_clips")
+    stack.run_job("collect_clips")
+    stack.write({"id": "fox", "take": 2})
+    before = sandbox.charged()
+    assert stack.run_job("request_clips").success
+    assert len(sandbox.charged() - before) == 1
+
+
+def test_asking_again_for_stored_clips_logs_nothing_about_them(stack: Stack) -> None:
+    stack.write({"id": "fox", "recipes": ["night"]}, recipes=RECIPES)
+    stack.run_job("request_clips")
+    stack.run_job("collect_clips")
+    result = stack.run_job("request_clips")
+    assert result.success
+    assert len(stack.events("clip_requests", "fox")) == 1
+    assert len(stack.events("remix_requests", "fox|night")) == 1
+    assert "2 clips are stored, and nothing about them changed" in stack.log_of(result.run_id)
+
+
+# --- failures
+
+
+def test_a_request_without_a_clear_answer_fails_the_run(faulty: FaultyStack) -> None:
+    stack, _ = faulty(
+        {"fault": "status", "event": "submission", "status": 503},
+        {"fault": "empty_data", "event": "poll"},
+    )
+    stack.write({"id": "fox"})
+    stack.settings_changes["replays"] = False
+    result = stack.run_job("request_clips")
+    assert not result.success
+    assert "without a clear answer" in failure_text(result)
+
+
+def test_clips_that_were_not_sent_fail_the_run_and_cost_nothing(faulty: FaultyStack) -> None:
+    stack, sandbox = faulty({"fault": "status", "event": "submission", "status": 402})
+    stack.write({"id": "fox"}, {"id": "owl"})
+    stack.settings_changes["submit_batch_size"] = 1
+    result = stack.run_job("request_clips")
+    text = failure_text(result)
+    assert "- fox: " in text
+    assert "- owl: not sent, nothing paid" in text
+    assert sandbox.charged() == set()
+
+
+def test_a_run_that_never_reached_the_api_fails_and_loses_nothing(faulty: FaultyStack) -> None:
+    # A wait that long is left to whoever asks again, so that the poll fails at once.
+    stack, _ = faulty(
+        {"fault": "status", "event": "poll", "status": 503, "retry_after_seconds": 3600}
+    )
+    stack.write({"id": "fox"})
+    stack.run_job("request_clips")
+    result = stack.run_job("collect_clips", max_wait_minutes=0.1)
+    assert not result.success
+    assert "could not be polled once in the whole run" in failure_text(result)
+    assert len(stack.ledger.pending("default")) == 1
+    assert stack.tick_completion_sensor() == []
+
+
+def test_a_record_that_cannot_be_read_fails_the_run_once_and_no_other_clip(stack: Stack) -> None:
+    stack.write({"id": "fox"}, {"id": "owl"})
+    stack.run_job("request_clips")
+    stack.root.write(layout.attempt_key("clips", "fox", 1, 1), b"{")
+    result = stack.run_job("collect_clips")
+    assert "- fox: a record of it cannot be read" in failure_text(result)
+    assert stack.events("clips", "owl")
+    assert stack.run_job("collect_clips").success
+
+
+def test_a_slow_clip_holds_no_run_and_is_no_failure(faulty: FaultyStack) -> None:
+    stack, _ = faulty({"fault": "never_ends", "prompt_contains": "slow"})
+    stack.settings_changes["generation_minutes"] = 0.01
+    stack.write({"id": "slow"})
+    stack.run_job("request_clips")
+    result = stack.run_job("collect_clips")
+    assert result.success, failure_text(result)
+    assert "slow is left to a later run" in stack.log_of(result.run_id)
+    [outputs] = [
+        event.step_output_data
+        for event in result.all_events
+        if event.event_type is dg.DagsterEventType.STEP_OUTPUT
+    ]
+    assert outputs.metadata["outstanding"].value == 1
+    # It is not due again before five minutes have passed.
+    assert stack.tick_completion_sensor() == []
+
+
+def test_outstanding_shots_of_a_storyboard_are_collected_too(stack: Stack) -> None:
+    stack.write({"id": "fox"})
+    stack.write_board({"id": "dawn", "prompt": "a fox at dawn"})
+    board = load_board(stack.boards[0], catalogue=Catalogue.builtin())
+    with stack.generator() as generator:
+        generator.request([shot_request(board, board.shots[0], None)], Asking("run", None))
+    result = stack.run_job("collect_clips")
+    assert result.success, failure_text(result)
+    assert len(stack.shot_events("dawn")) == 1
+    assert list(stack.root.list("pending")) == []
+
+
+# --- several datasets on one root
+
+
+class TwoDatasets:
+    """Two datasets of one code location on one storage root."""
+
+    def __init__(self, stack: Stack, folder: Path) -> None:
+        self.stack = stack
+        self.graphs: dict[str, VideoGraph] = {}
+        for prefix in ("films_", "trailers_"):
+            path = folder / f"{prefix}prompts.yaml"
+            path.write_text(
+                yaml.safe_dump(
+                    {
+                        "clips": [{"id": "fox", "prompt": prefix, "recipes": ["night"]}],
+                        "recipes": RECIPES,
+                    }
+                )
+            )
+            self.graphs[prefix] = VideoGraph(path, name_prefix=prefix)
+
+    def run(self, prefix: str, job: str) -> dg.ExecuteInProcessResult:
+        resources: dict[str, Any] = dict(self.stack.definitions.resources or {})
+        graph = self.graphs[prefix]
+        jobs = [build_request_job(graph), build_collect_job(graph)]
+        return (
+            dg.Definitions(
+                jobs=jobs,
+                resources={name: resources[name] for name in ("runware", "clip_storage")},
+            )
+            .resolve_job_def(prefix + job)
+            .execute_in_process(instance=self.stack.instance, raise_on_error=False)
+        )
+
+
+def test_each_dataset_collects_its_own_clips_and_asks_for_its_own_remixes(
+    stack: Stack, tmp_path: Path
+) -> None:
+    both = TwoDatasets(stack, tmp_path)
+    for prefix in both.graphs:
+        assert both.run(prefix, "request_clips").success
+    assert both.run("trailers_", "collect_clips").success
+    for asset in ("clips", "remixes"):
+        partition = "fox" if asset == "clips" else "fox|night"
+        assert len(stack.events(f"trailers_{asset}", partition)) == 1
+        assert stack.events(f"films_{asset}", partition) == []
+    assert list(stack.ledger.pending("trailers")) == []
+    assert len(stack.ledger.pending("films")) == 1
+    assert both.run("films_", "collect_clips").success
+    assert len(stack.events("films_remixes", "fox|night")) == 1
+    assert len(stack.events("trailers_clips", "fox")) == 1
+
+
+def test_a_blocking_check_of_the_owner_is_evaluated_by_its_own_run(
+    stack: Stack, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    both = TwoDatasets(stack, tmp_path)
+    refused = OwnCheck(lambda _: (False, "It is refused.", {}))
+    checks = build_clip_checks(own={"is_accepted": refused}, blocking=["is_accepted"])
+    films = both.graphs["films_"]
+    both.graphs["films_"] = VideoGraph(films.prompts_path, name_prefix="films_", checks=checks)
+    before = sandbox.charged()
+    for job in ("request_clips", "collect_clips"):
+        for prefix in ("trailers_", "films_"):
+            result = both.run(prefix, job)
+    assert "failed a blocking check" in failure_text(result)
+    assert stack.events("films_clips", "fox")
+    assert stack.events("trailers_remixes", "fox|night")
+    assert len(sandbox.charged() - before) == 3
+
+
+def test_two_datasets_of_one_name_are_refused(stack: Stack, tmp_path: Path) -> None:
+    both = TwoDatasets(stack, tmp_path)
+    assert both.run("films_", "request_clips").success
+    films = both.graphs["films_"]
+    both.graphs["films"] = VideoGraph(films.prompts_path, name_prefix="films")
+    result = both.run("films", "request_clips")
+    assert not result.success
+    assert "the dataset name 'films' is taken" in failure_text(result)

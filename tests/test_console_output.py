@@ -1,0 +1,256 @@
+"""What the command line prints, whatever the text holds and whatever the terminal can show."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from rich.console import Console
+
+from sora_dagster.console_output import (
+    ProgressBar,
+    changes_line,
+    print_changes,
+    print_line,
+    print_result,
+    purchases_line,
+)
+from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.records import ClipManifest
+from sora_dagster.patience import Patience
+from sora_dagster.plain_text import one_line
+from sora_dagster.progress import ClipProgress, ClipState, Purchase
+from tests.generation.stored_takes import stored_take
+
+REASON = "its video is [/video/mp4], not [bold]video[/bold] :fox:\nat \x1b[2Jhttps://a.example"
+
+
+def console(encoding: str = "utf-8") -> tuple[Console, io.BytesIO]:
+    body = io.BytesIO()
+    file = io.TextIOWrapper(body, encoding=encoding, errors="backslashreplace", write_through=True)
+    return Console(file=file, width=160), body
+
+
+def clip(
+    name: str,
+    state: ClipState,
+    *,
+    take: int = 0,
+    reason: str = "",
+    changes: str = "",
+    purchase: Purchase | None = None,
+    price_usd: float = 0.0,
+) -> ClipProgress:
+    return ClipProgress("clips", name, state, take, reason, changes, purchase, price_usd)
+
+
+def changed(name: str, price_usd: float = 1.2) -> ClipProgress:
+    return clip(
+        name,
+        ClipState.CHANGED,
+        take=1,
+        changes="its row",
+        purchase=Purchase.CHANGED,
+        price_usd=price_usd,
+    )
+
+
+FOLLOWING = clip("fox|night", ClipState.STORED, take=1, purchase=Purchase.FOLLOWS, price_usd=1.2)
+
+
+@dataclass
+class Result:
+    """What a run of the pipeline brought."""
+
+    progress: Sequence[ClipProgress]
+    manifests: dict[tuple[str, str], ClipManifest] = field(default_factory=dict)
+    takes_before: dict[tuple[str, str], int] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    posts: dict[str, int] = field(
+        default_factory=lambda: {"submissions": 0, "polls": 0, "other": 0}
+    )
+    stalled_minutes: float | None = None
+    gallery_uri: str | None = None
+    is_complete: bool = True
+    total_cost_usd: float = 0.0
+    paid_now_usd: float = 0.0
+
+
+def printed(result: Result, *, regenerate_changed: bool = False) -> str:
+    screen, body = console()
+    print_result(
+        screen,
+        result,  # type: ignore[arg-type]
+        storage_url="file:///clips",
+        regenerate_changed=regenerate_changed,
+    )
+    return body.getvalue().decode()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_text_from_outside_is_printed_as_it_is_and_obeyed_by_no_terminal(encoding: str) -> None:
+    screen, body = console(encoding)
+    with ProgressBar(screen) as bar:
+        bar.show([clip("fuchs-ü", ClipState.GENERATING)])
+        bar.show([clip("fuchs-ü", ClipState.GENERATING, reason=REASON)])
+    print_line(screen, REASON)
+    text = body.getvalue().decode(encoding)
+    assert text.count("its video is [/video/mp4], not [bold]video[/bold] :fox: at") == 2
+    assert "\x1b" not in text
+    assert ("fuchs-ü" if encoding == "utf-8" else "fuchs-\\xfc") in text
+
+
+def test_characters_that_turn_or_hide_text_are_left_out() -> None:
+    assert one_line("a\u202eb\u200bc\ud800d\r\ne") == "a b c d e"
+
+
+def test_each_reason_is_said_once_as_soon_as_it_is_known() -> None:
+    screen, body = console()
+    slow = clip("fox", ClipState.GENERATING, reason="Runware is still generating it")
+    with ProgressBar(screen) as bar:
+        bar.show([clip("fox", ClipState.GENERATING)])
+        bar.show([slow])
+        bar.show([slow])
+        bar.show([clip("fox", ClipState.FAILED, reason="the prompt was moderated")])
+        bar.show([clip("fox", ClipState.FAILED, reason="the prompt was moderated")])
+    lines = body.getvalue().decode().splitlines()
+    assert lines.count("fox: Runware is still generating it") == 1
+    assert lines.count("fox: the prompt was moderated") == 1
+
+
+def test_what_failed_in_an_earlier_run_is_no_news_of_this_one() -> None:
+    screen, body = console()
+    with ProgressBar(screen) as bar:
+        bar.show([clip("fox", ClipState.FAILED, reason="the prompt was moderated")])
+    assert "moderated" not in body.getvalue().decode()
+
+
+def test_what_would_be_bought_is_said_by_its_reason() -> None:
+    progress = [
+        clip("new", ClipState.WAITING, purchase=Purchase.NEW, price_usd=1.2),
+        clip("new2", ClipState.WAITING, purchase=Purchase.NEW, price_usd=1.2),
+        clip("raised", ClipState.WAITING, purchase=Purchase.RAISED_TAKE, price_usd=2.0),
+        changed("fox"),
+        FOLLOWING,
+    ]
+    assert purchases_line(progress, regenerate_changed=False) == (
+        "To generate: 2 new clips (2.40 USD), 1 raised take (2.00 USD); about 4.40 USD in all"
+    )
+    assert purchases_line(progress, regenerate_changed=True) == (
+        "To generate: 2 new clips (2.40 USD), 1 raised take (2.00 USD), 1 changed row (1.20 USD), "
+        "1 remix of a new video (1.20 USD); about 6.80 USD in all"
+    )
+    assert purchases_line([changed("fox")], regenerate_changed=False) == ""
+
+
+def test_changed_rows_are_counted_with_the_price_of_new_takes() -> None:
+    assert changes_line([changed("fox"), changed("owl")]) == (
+        "2 rows changed, 2.40 USD for new takes"
+    )
+    assert changes_line([changed("fox"), FOLLOWING]) == (
+        "1 row changed and 1 remix follows from new takes, 2.40 USD for new takes"
+    )
+    assert changes_line([FOLLOWING]) == "1 remix follows from new takes, 1.20 USD for new takes"
+
+
+def test_many_changed_rows_are_listed_in_part() -> None:
+    screen, body = console()
+    print_changes(screen, [changed(f"clip{number}") for number in range(23)])
+    lines = body.getvalue().decode().splitlines()
+    assert len(lines) == 21
+    assert lines[0] == ("  clip0: its row changed; take 1 is kept; a new take: about 1.20 USD")
+    assert lines[-1] == "  and 3 more"
+
+
+def test_the_result_names_what_changed_what_it_costs_and_how_to_ask_for_it(
+    ledger: Ledger,
+) -> None:
+    manifest = stored_take(ledger)
+    result = Result(
+        [changed("fox")],
+        manifests={("clips", "fox"): manifest},
+        takes_before={("clips", "fox"): 1},
+    )
+    text = printed(result)
+    assert "1 row changed, 1.20 USD for new takes." in text
+    assert "--regenerate-changed" in text
+    assert "fox: its row changed; take 1 is kept; a new take: about 1.20 USD" in text
+    assert "nothing was generated, nothing was paid" in text
+    assert "--regenerate-changed" not in printed(result, regenerate_changed=True)
+
+
+def test_the_result_shows_the_reason_of_each_clip_that_is_not_stored() -> None:
+    text = printed(
+        Result(
+            [
+                clip("fox", ClipState.GENERATING, reason="Runware is still generating it"),
+                clip("owl", ClipState.FAILED, reason="[/video/mp4] was refused"),
+                clip("elk", ClipState.WAITING),
+            ],
+            is_complete=False,
+            problems=("request_clips: [/over] the limit\nsecond line",),
+        )
+    )
+    lines = text.splitlines()
+    assert "fox: generating: Runware is still generating it" in lines
+    assert "owl: failed: [/video/mp4] was refused" in lines
+    assert "elk: waiting: not finished; run the same command again to carry on" in lines
+    assert "request_clips: [/over] the limit" in lines
+    assert "second line" in lines
+
+
+def test_waiting_that_ended_without_a_change_says_that_nothing_is_lost_and_how_to_go_on() -> None:
+    text = printed(
+        Result([clip("fox", ClipState.GENERATING)], is_complete=False, stalled_minutes=45)
+    )
+    assert "Nothing changed for 45 minutes" in text
+    assert "waiting for 1 clip, listed below. Nothing is lost" in text
+    assert "run the same command again" in text
+    assert "--max-quiet-minutes" in text
+
+
+# How long it is waited
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def patience(clock: Clock) -> Patience:
+    return Patience(quiet_seconds=60, stall_seconds=2700, elapsed=clock)
+
+
+def test_a_slow_task_is_not_given_up_as_quiet_while_it_is_outstanding() -> None:
+    clock = Clock()
+    waiting = patience(clock)
+    for _ in range(40):
+        clock.now += 60
+        assert waiting.after_look(["generating"], is_busy=True) == "wait"
+
+
+def test_waiting_ends_when_nothing_is_outstanding_for_a_while() -> None:
+    clock = Clock()
+    waiting = patience(clock)
+    clock.now = 50
+    assert waiting.after_look(["waiting"], is_busy=True) == "wait"
+    clock.now = 105
+    assert waiting.after_look(["waiting"], is_busy=False) == "wait"
+    clock.now = 111
+    assert waiting.after_look(["waiting"], is_busy=False) == "quiet"
+
+
+def test_waiting_ends_when_nothing_changes_for_long_and_a_new_reason_is_a_change() -> None:
+    clock = Clock()
+    waiting = patience(clock)
+    waiting.after_look(["generating", ""], is_busy=True)
+    clock.now = 2600
+    assert waiting.after_look(["generating", "it is slow"], is_busy=True) == "wait"
+    clock.now = 5200
+    assert waiting.after_look(["generating", "it is slow"], is_busy=True) == "wait"
+    clock.now = 5301
+    assert waiting.after_look(["generating", "it is slow"], is_busy=True) == "stalled"

@@ -1,0 +1,157 @@
+"""`generate` with real processes: changed rows are kept or bought as wanted, reasons are shown."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sandbox_server import KEY, Sandbox, sandbox_process
+from tests.test_cli import run
+
+pytestmark = pytest.mark.daemon
+
+REMIXED = """
+recipes: {{night: {night}}}
+clips: [{{id: fox, prompt: {prompt}, take: {take}, recipes: [night]}}]
+"""
+ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+CHANGED = "1 row changed and 1 remix follows from new takes, 2.40 USD for new takes"
+
+
+def write(folder: Path, *, prompt: str = "a fox", night: str = "at night", take: int = 1) -> None:
+    (folder / "prompts.yaml").write_text(REMIXED.format(prompt=prompt, night=night, take=take))
+
+
+def local(sandbox: Sandbox) -> dict[str, str]:
+    return {"RUNWARE_API_KEY": KEY, "RUNWARE_BASE_URL": sandbox.base_url}
+
+
+def generate(folder: Path, sandbox: Sandbox, *arguments: str) -> str:
+    """Generate where no one can be asked; gives what it printed."""
+    result = run(folder, "generate", "prompts.yaml", *arguments, **local(sandbox))
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def generate_on_a_terminal(folder: Path, sandbox: Sandbox, answer: str) -> str:
+    """Generate on a terminal at which someone answers; gives what the screen shows."""
+    ours, theirs = pty.openpty()
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SORA_", "RUNWARE_", "DAGSTER_"))
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sora_dagster", "generate", "prompts.yaml"],
+        cwd=folder,
+        env={**inherited, **local(sandbox), "COLUMNS": "200", "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    screen, is_answered = b"", False
+    try:
+        while part := read_terminal(ours):
+            screen += part
+            if not is_answered and b"[y/N]" in screen:
+                os.write(ours, f"{answer}\n".encode())
+                is_answered = True
+        status = process.wait(timeout=60)
+    finally:
+        os.close(ours)
+        process.kill()
+    text = ESCAPE_SEQUENCE.sub("", screen.decode())
+    assert status == 0, text
+    return text
+
+
+def read_terminal(descriptor: int) -> bytes:
+    """What is shown next; nothing once all processes at the terminal have ended."""
+    try:
+        return os.read(descriptor, 65536)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return b""
+
+
+def test_a_changed_row_is_bought_when_someone_says_so_and_its_remix_with_it(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    write(tmp_path)
+    before = len(sandbox.charged())
+    first = generate(tmp_path, sandbox)
+    assert "To generate: 2 new clips (2.40 USD); about 2.40 USD in all" in first
+    assert len(sandbox.charged()) == before + 2
+
+    write(tmp_path, prompt="a red fox")
+    kept = generate(tmp_path, sandbox)
+    assert CHANGED in kept
+    assert "fox: its row changed; take 1 is kept; a new take: about 1.20 USD" in kept
+    assert "run the same command with --regenerate-changed" in kept
+
+    question = f"{CHANGED}: regenerate? [y/N]"
+    assert question in generate_on_a_terminal(tmp_path, sandbox, "n")
+    assert len(sandbox.charged()) == before + 2
+
+    bought = generate_on_a_terminal(tmp_path, sandbox, "y")
+    assert question in bought
+    assert "paid now: 2.40 USD" in bought
+    assert len(sandbox.charged()) == before + 4
+    assert "nothing was generated, nothing was paid" in generate(tmp_path, sandbox)
+
+
+def test_a_raised_take_is_bought_without_a_question_and_its_remix_is_kept(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    write(tmp_path)
+    before = len(sandbox.charged())
+    generate(tmp_path, sandbox)
+    write(tmp_path, take=2)
+    raised = generate(tmp_path, sandbox)
+    assert "To generate: 1 raised take (1.20 USD)" in raised
+    assert len(sandbox.charged()) == before + 3
+    assert "fox|night: the video of its parent fox changed; take 1 is kept" in raised
+
+    write(tmp_path, take=2, night="in moonlight")
+    kept = generate(tmp_path, sandbox)
+    assert "1 row changed, 1.20 USD for new takes" in kept
+    assert len(sandbox.charged()) == before + 3
+    bought = generate(tmp_path, sandbox, "--regenerate-changed")
+    assert "To generate: 1 changed row (1.20 USD)" in bought
+    assert len(sandbox.charged()) == before + 4
+
+
+def test_a_clip_that_cannot_be_stored_has_its_reason_shown_and_nothing_is_lost(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "prompts.yaml").write_text("clips: [{id: fox, prompt: a fox}]")
+    plan = tmp_path / "faults.yaml"
+    plan.write_text("rules: [{fault: download_gone}]")
+    options = ["--latency=0.3", "--reuse-rendered"]
+    with sandbox_process(tmp_path, [*options, f"--faults={plan}"]) as sandbox:
+        result = run(
+            tmp_path,
+            "generate",
+            "prompts.yaml",
+            "--max-quiet-minutes=0.5",
+            PYTHONIOENCODING="ascii",
+            **local(sandbox),
+        )
+    lines = result.stdout.splitlines()
+    assert result.returncode == 1
+    assert any(line.startswith("fox: it is generated and cannot be stored yet") for line in lines)
+    assert any(
+        line.startswith("fox: generating: it is generated and cannot be stored yet")
+        for line in lines
+    )
+    assert "Nothing changed for 0.5 minutes" in result.stdout
+    assert "Nothing is lost" in result.stdout
