@@ -64,7 +64,8 @@ class DagsterUi:
     def has_materialized(self, asset: str) -> bool:
         """Whether a run that was asked for an asset has succeeded, and nothing is under way."""
         runs = self._ask(_RUNS)["runsOrError"]["results"]
-        pending = list((self.home / "storage" / "pending").glob("*"))
+        entries = (self.home / "storage" / "pending").rglob("*")
+        pending = [path for path in entries if path.is_file()]
         return (
             not pending
             and all(run["status"] in ("SUCCESS", "FAILURE", "CANCELED") for run in runs)
