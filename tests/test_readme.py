@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import dagster as dg
+import pytest
 import yaml
 
 from sora_dagster.generation.dataset.boards import load_board
@@ -20,13 +21,17 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_the_definitions_load() -> None:
+def test_the_definitions_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It names a dataset and a storyboard, which the examples have.
+    monkeypatch.chdir(ROOT / "examples")
     [code] = blocks("python")
     names: dict[str, object] = {}
     exec(code, names)
     definitions = names["defs"]
     assert isinstance(definitions, dg.Definitions)
     dg.Definitions.validate_loadable(definitions)
+    sensor = definitions.resolve_sensor_def("completion_sensor")
+    assert sensor.metadata["sora_dagster/datasets"].value == ["default", "mangrove"]
 
 
 def test_the_dataset_is_one(tmp_path: Path) -> None:
