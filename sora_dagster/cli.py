@@ -147,8 +147,8 @@ def webhook(host: str, port: int, storage_url: str | None) -> None:
     secret = os.environ.get("SORA_WEBHOOK_SECRET", "")
     if not secret:
         raise click.ClickException(
-            "SORA_WEBHOOK_SECRET is not set; set it to a random text of 32 characters or more, "
-            "the same here and in the processes that request clips"
+            "SORA_WEBHOOK_SECRET is not set; set it to a random string of 32 characters or more, "
+            "the same one in the processes that request clips"
         )
     with _clear_errors():
         settings = with_storage(Settings.from_environment(), storage_url)
@@ -191,13 +191,13 @@ def _pipeline_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--max-quiet-minutes",
         default=45.0,
         show_default=True,
-        help="Stop waiting when nothing has changed for so long. Nothing is lost by it.",
+        help="Stop waiting after this many minutes without any change. Nothing is lost.",
     )(command)
     command = click.option(
         "--regenerate-changed",
         is_flag=True,
         help="Generate a new take of each clip whose row changed, which costs again. Default: ask "
-        "on a terminal; elsewhere the clips are kept.",
+        "on a terminal; elsewhere, keep the clips.",
     )(command)
     command = click.option(
         "--delivery",
@@ -236,9 +236,9 @@ def generate(
     Needs RUNWARE_API_KEY; RUNWARE_BASE_URL names another API. Polls for results unless
     SORA_WEBHOOK_URL names a receiver. May be killed and run again: nothing is paid twice.
 
-    A clip whose row, recipe or parent video changed is kept, unless a new take is wanted: on a
-    terminal you are asked, elsewhere --regenerate-changed says so. A raised take is generated
-    without a question.
+    A clip whose row, recipe or parent video changed keeps its take. To generate a new one, answer
+    the question on a terminal, or pass --regenerate-changed. A raised take is generated without
+    a question.
 
     SORA_STORAGE or --storage is required unless the API is on this machine, as a sandbox is: then
     the storage root is .sora/storage beside PROMPTS by default.
@@ -257,7 +257,7 @@ def generate(
         )
         if home_folder is None and not prompts.parent.is_dir():
             raise click.ClickException(
-                f"the dataset {prompts.absolute()} is not there: its folder does not exist"
+                f"the dataset {prompts.absolute()} does not exist: its folder is missing"
             )
         # The first thing that a newcomer lacks, so the first to be reported.
         settings.runware().api_key()
@@ -278,9 +278,14 @@ def generate(
 @click.argument("clip")
 @storage_option
 @click.option("--asset", help="Asset of the clip. Default: clips, or remixes for CLIP|RECIPE.")
-@click.option("--resend", "decision", flag_value="resend", help="Ask for another attempt.")
+@click.option(
+    "--resend",
+    "decision",
+    flag_value="resend",
+    help="Poll once more, then make a new attempt if there is no video.",
+)
 @click.option("--retry", "decision", flag_value="retry", help="Collect again what was set aside.")
-@click.option("--give-up", "decision", flag_value="give-up", help="Leave it as it is, on record.")
+@click.option("--give-up", "decision", flag_value="give-up", help="Leave it without a video.")
 @click.option("--max-usd", help="Spending limit in USD. Default: SORA_MAX_USD, or 25.")
 def resolve(
     clip: str,
@@ -289,12 +294,14 @@ def resolve(
     decision: str | None,
     max_usd: str | None,
 ) -> None:
-    """Decide about CLIP, whose last attempt brought no video and may have been paid for.
+    """Decide about CLIP, which has no video and may have been paid for, or was set aside.
 
     --resend polls that attempt once more. If Runware has its video after all, or is still
     generating it, it is collected and nothing is sent. Otherwise a new attempt is made, which costs
-    again. --retry has CLIP collected again, free, if it was set aside because one of its records
-    could not be read.
+    again. --give-up sends nothing, and leaves CLIP without a video.
+
+    --retry has CLIP collected again, free, if it was set aside because one of its records could
+    not be read. Restore the record first.
     """
     from sora_dagster.environment import Settings
     from sora_dagster.generation.ledger import Ledger
@@ -307,7 +314,7 @@ def resolve(
     from sora_dagster.plain_text import one_line
 
     if decision is None:
-        raise click.UsageError("say what to do: --resend, --retry or --give-up")
+        raise click.UsageError("choose one of --resend, --retry or --give-up")
     asset = asset or ("remixes" if "|" in clip else "clips")
     with _clear_errors():
         settings = Settings.from_environment()
@@ -341,7 +348,7 @@ def resolve(
 @cli.command("estimate")
 @click.argument("prompts", type=click.Path(path_type=Path))
 def estimate(prompts: Path) -> None:
-    """Print what every clip of the dataset PROMPTS would cost; generates and pays nothing.
+    """Print what every clip of the dataset PROMPTS would cost. Generates nothing, costs nothing.
 
     With RUNWARE_API_KEY set, prices are those of the API's dry run, if it gives them.
     """
@@ -361,7 +368,7 @@ def estimate(prompts: Path) -> None:
 @cli.command("demo")
 @_demo_options
 @click.option(
-    "--storage", "storage_url", help="Storage root of the clips. Default: a folder in the home."
+    "--storage", "storage_url", help="Storage root of the clips. Default: a folder in --home."
 )
 @_pipeline_options
 def demo(

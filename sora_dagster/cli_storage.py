@@ -14,7 +14,7 @@ from sora_dagster.plain_text import plain
 @storage_option
 @click.option("--deep", is_flag=True, help="Read every video and compare its hash.")
 def verify_command(storage_url: str | None, deep: bool) -> None:
-    """Check that every clip that was stored is there, and whole; changes nothing.
+    """Check that every stored clip is there and intact. Changes nothing.
 
     Exits with 1 if something is missing or damaged, and says what to do.
     """
@@ -35,22 +35,22 @@ def verify_command(storage_url: str | None, deep: bool) -> None:
 @click.option(
     "--keep-takes",
     type=click.IntRange(min=1),
-    help="How many takes of each clip stay, the newest ones. Default: all.",
+    help="How many of the newest takes of each clip to keep. Default: all.",
 )
 @click.option(
     "--keep-parents/--no-keep-parents",
     default=True,
     show_default=True,
-    help="Whether an older take stays if a remix was made from it.",
+    help="Whether to keep older takes that remixes were made from.",
 )
 @click.option(
     "--upload-days",
     default=2.0,
     show_default=True,
     type=click.FloatRange(min=1),
-    help="Age in days from which unfinished uploads are removed.",
+    help="Remove unfinished uploads that are older than this many days.",
 )
-@click.option("--apply", "is_applied", is_flag=True, help="Remove it. Default: dry run.")
+@click.option("--apply", "is_applied", is_flag=True, help="Remove the objects. Default: dry run.")
 def prune_command(
     storage_url: str | None,
     keep_takes: int | None,
@@ -78,4 +78,4 @@ def prune_command(
     for sentence in report.sentences:
         click.echo(sentence)
     if report.is_dry and report.objects:
-        click.echo("Nothing was removed. Run it again with --apply to remove these.")
+        click.echo("Nothing was removed. Run this again with --apply to remove these objects.")

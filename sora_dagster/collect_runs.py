@@ -50,8 +50,8 @@ def reason_to_wait(instance: dg.DagsterInstance, job_name: str, *, now: datetime
     times = "time" if failures == 1 else "times in a row"
     count = f"{failures} or more" if failures == _MOST_FAILURES_COUNTED else str(failures)
     return (
-        f"{job_name} failed {count} {times} without storing anything; it is started again in "
-        f"{left.total_seconds():.0f} s. See the run's error, or start it by hand"
+        f"{job_name} failed {count} {times} and got nothing done; the next run starts in "
+        f"{left.total_seconds():.0f} s. See the run's error, or start one by hand"
     )
 
 

@@ -189,8 +189,8 @@ class CollectingRun:
         report.failures = {**self._reporter.failures, **report.failures, **found.stuck}
         if found.polling_failure is not None and found.left:
             report.failures["polling"] = (
-                f"Runware could not be polled once in the whole run, and {len(found.left)} clips "
-                f"are outstanding; nothing is lost. {found.polling_failure}"
+                f"every poll of Runware failed in this run, and {len(found.left)} clips are "
+                f"outstanding; nothing is lost. {found.polling_failure}"
             )
 
     def _advance(self, count: int) -> None:

@@ -223,8 +223,8 @@ def print_result(
     if not regenerate_changed and (line := changes_line(result.progress)):
         print_line(
             console,
-            f"{line}. The clips there are were kept; to generate new takes, run the same command "
-            f"with --regenerate-changed:",
+            f"{line}. The existing clips are kept. To generate new takes of these, run the same "
+            f"command with --regenerate-changed:",
             "yellow",
         )
         print_changes(console, result.progress)

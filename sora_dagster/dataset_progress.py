@@ -349,10 +349,14 @@ class DatasetProgress:
                 continue
             if self.ledger.pruned(*place) is not None:
                 return ""
-            what = "is missing" if info is None else f"has {info.size_bytes} bytes"
+            what = (
+                "is missing"
+                if info is None
+                else f"has {info.size_bytes} bytes instead of {video.size_bytes}"
+            )
             return (
-                f"its video {self.ledger.root.uri(video.key)} {what}, and {video.size_bytes} "
-                f"bytes were stored. Restore it from a backup; see sora-dagster verify"
+                f"its video {self.ledger.root.uri(video.key)} {what}. Restore it from a backup; "
+                f"see sora-dagster verify"
             )
         return ""
 
@@ -455,7 +459,7 @@ class DatasetProgress:
                 progress,
                 state=ClipState.CHANGED,
                 changes=f"its clip {parent.clip}",
-                reason=f"it is made with the new take of {parent.clip}",
+                reason=f"it will be made from the new take of {parent.clip}",
                 purchase=Purchase.FOLLOWS,
             )
         return progress

@@ -311,7 +311,7 @@ def build_definitions(
             target=dg.AssetSelection.assets(*(report.key for report in reports)),
             default_status=dg.DefaultSensorStatus.RUNNING,
             minimum_interval_seconds=60,
-            description="Makes the gallery and the cost report anew when there is something new.",
+            description="Refreshes the gallery and the cost report when something has changed.",
         )
     return dg.Definitions(
         assets=[*build_clip_assets(graph), *build_remix_assets(graph), *boards, *reports],
@@ -323,7 +323,7 @@ def build_definitions(
             dg.define_asset_job(
                 graph.name(REPORTS_JOB),
                 dg.AssetSelection.assets(*(report.key for report in reports)),
-                description="Makes the gallery and the cost report anew.",
+                description="Refreshes the gallery and the cost report.",
             ),
         ],
         sensors=[

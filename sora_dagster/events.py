@@ -214,17 +214,17 @@ def _what_to_do(finished: FinishedTask) -> str:
         )
     if state == "partial":
         return (
-            "The videos that came are stored. Raise the clip's take to generate all of it again, "
-            "which costs again."
+            "The videos that arrived are stored. Raise the clip's take to generate all of them "
+            "again, which costs again."
         )
     if state in ("unsure", "lost"):
         clip, asset = finished.attempt.clip, finished.attempt.asset
         return (
-            f"It may have been charged, so a person decides. Run: sora-dagster resolve {clip!r} "
-            f"--asset {asset} --resend, or --give-up."
+            f"It may have been charged, so you have to decide. Run: sora-dagster resolve "
+            f"{clip!r} --asset {asset} --resend, or with --give-up."
         )
     if state == "void":
-        return "Nothing was sent and nothing is paid; ask for it again."
+        return "Nothing was sent and nothing was paid; request it again."
     return "Change its prompt or settings, or ask for it with retry_failed."
 
 

@@ -164,7 +164,7 @@ class VideoGraph:
         except LookupError:
             raise LookupError(
                 f"clip {clip_id!r} is not in {self.prompts_path}; it was removed or renamed. What "
-                f"was generated stays; put the row back to generate it anew"
+                f"was generated stays; put the row back to generate it again"
             ) from None
         return ClipRequest(
             asset=self.clips.to_user_string(), clip=clip_id, spec=spec, dataset=self.dataset

@@ -269,17 +269,17 @@ def _sum_up(context: dg.OpExecutionContext, report: CollectReport) -> None:
         Failure: if a clip failed, or a record of one cannot be read, or Runware was not reached.
     """
     if report.is_elsewhere:
-        context.log.info("another live run collects all of it; there is nothing to do here")
+        context.log.info("another live run collects everything, so there is nothing to do here")
     if report.is_taken_over:
         context.log.warning(
-            "this run was stopped for so long that another one took over, which goes on from here"
+            "this run was paused for so long that another one took over and carries on"
         )
     for name, reason in report.left.items():
         if reason:
             context.log.warning(f"{name} is left to a later run: {reason}")
     context.log.info(
         f"{len(report.stored)} clips stored for {report.cost_usd:.2f} USD, "
-        f"{len(report.remixes_requested)} remixes asked for, {len(report.left)} still outstanding"
+        f"{len(report.remixes_requested)} remixes requested, {len(report.left)} still outstanding"
     )
     if report.failures:
         raise failure_of(report.failures, done=len(report.stored), verb="stored")

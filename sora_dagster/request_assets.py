@@ -44,7 +44,7 @@ class RequestConfig(dg.Config):
         default=False,
         description=(
             "Whether clips whose row changed get a new take, which is paid for. Otherwise the run "
-            "lists them, with what new takes would cost, and keeps what there is. A run of one "
+            "lists them, with what new takes would cost, and keeps their takes. A run of one "
             "partition that a person launched buys its new take without this."
         ),
     )
@@ -93,7 +93,7 @@ def log_requested(
         usd = sum(item.new_take_usd for item in changed)
         names = ", ".join(item.request.name for item in changed)
         context.log.warning(
-            f"{len(changed)} changed and keep the take they have: {names}. New takes would cost "
+            f"{len(changed)} changed and keep their current takes: {names}. New takes would cost "
             f"about {usd:.2f} USD; set regenerate_changed in the run config to buy them"
         )
 

@@ -36,7 +36,7 @@ def build_generation_schedule(
             limit of any run.
         name: name of the schedule.
         execution_timezone: time zone of `cron_schedule`; UTC where None.
-        default_status: whether it runs from the start. It spends money, so it does not unless told.
+        default_status: whether it runs from the start. It spends money, so by default it does not.
 
     Raises:
         ValueError: where neither limit is given, or one is not above zero.

@@ -149,8 +149,8 @@ def build_completion_sensor(
         if wait is not None:
             return dg.SkipReason(f"{work.outstanding} clips are outstanding; {wait}")
         context.log.info(
-            f"{work.outstanding} clips are outstanding, {work.markers} markers arrived, the "
-            f"remixes of {work.remixes} clips are to be asked for"
+            f"{work.outstanding} clips are outstanding, {work.markers} markers have arrived, and "
+            f"remixes of {work.remixes} clips have to be requested"
         )
         for folder in uncollected_folders(
             ledger,

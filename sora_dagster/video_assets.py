@@ -197,7 +197,7 @@ class _VideosRun:
         stuck = collection.report.stuck
         self._failures |= {name: stuck[name] for name in self._partitions if name in stuck}
         for attempt in collection.outstanding.values():
-            reason = collection.report.left.get(attempt.task_uuid) or "it is still generated"
+            reason = collection.report.left.get(attempt.task_uuid) or "it is still being generated"
             self._fail(
                 attempt.clip,
                 f"take {attempt.take} was not finished within {max_wait_seconds:.0f} s: {reason}. "
@@ -224,7 +224,7 @@ class _VideosRun:
         except (UnreadableRecordError, AccessDeniedError) as error:
             return str(error)
         if not takes:
-            return "it was never asked for; materialize its request first"
+            return "it was never requested; materialize its request first"
         return takes[-1].latest
 
     def _note_failures(self, ended: Sequence[FinishedTask]) -> None:
@@ -235,7 +235,7 @@ class _VideosRun:
             elif finished.manifest is None:
                 self._fail(
                     finished.attempt.clip,
-                    f"take {finished.attempt.take} was never sent, and nothing is paid; "
+                    f"take {finished.attempt.take} was never sent, and nothing was paid; "
                     f"materialize its request again",
                 )
 

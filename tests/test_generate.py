@@ -148,9 +148,9 @@ def test_a_clip_that_cannot_be_stored_has_its_reason_shown_and_nothing_is_lost(
         )
     lines = result.stdout.splitlines()
     assert result.returncode == 1
-    assert any(line.startswith("fox: it is generated and cannot be stored yet") for line in lines)
+    assert any(line.startswith("fox: it was generated and cannot be stored yet") for line in lines)
     assert any(
-        line.startswith("fox: generating: it is generated and cannot be stored yet")
+        line.startswith("fox: generating: it was generated and cannot be stored yet")
         for line in lines
     )
     assert "Nothing changed for 0.5 minutes" in result.stdout

@@ -205,8 +205,9 @@ class BoardRun:
             return str(error)
         if is_of_an_earlier_version(self._board.shot(shot.parent), stored):
             self._on_warning(
-                f"{request.name} is made from take {stored.take} of {stored.request.name}, which "
-                f"is of an earlier version; materialize that to generate it again"
+                f"{request.name} is made from take {stored.take} of {stored.request.name}, whose "
+                f"prompt or settings have changed since; to use a new take, materialize "
+                f"{stored.request.name} first"
             )
         return request
 

@@ -322,8 +322,8 @@ class _Room:
         if limit is None or taken + added <= limit + _ROUNDING_USD:
             return None
         return (
-            f"not sent, nothing paid: it would cost {estimate_usd:.2f} USD, and of {self._whose} "
-            f"spending limit of {limit:.2f} USD {taken:.2f} are taken. Raise the limit "
+            f"not sent, nothing paid: it would cost {estimate_usd:.2f} USD, and {taken:.2f} USD of "
+            f"{self._whose} spending limit of {limit:.2f} USD are taken. Raise the limit "
             f"({self._setting}), or request fewer clips."
         )
 

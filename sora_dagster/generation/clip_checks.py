@@ -30,7 +30,7 @@ class ClipVerdict:
         name: name of the check.
         passed: whether it was evaluated, and nothing is wrong.
         severity: how bad it is where it failed: ``error`` for a clip that should not be used,
-            ``warn`` for one that somebody should look at.
+            ``warn`` for one that a person should look at.
         description: what was found, and what was expected.
         figures: the numbers that it was judged by.
         evaluated: False where the check could not be evaluated: it neither passed nor failed, and
@@ -204,8 +204,8 @@ def blocked_sentence(blocking: Iterable[str], verdicts: Iterable[ClipVerdict]) -
         f"{verdict.name}: {verdict.description}" for verdict in verdicts if verdict.name in blocking
     )
     return (
-        f"it is stored, and failed a blocking check. {found} Raise its take to have it made anew, "
-        f"or no longer name the check as blocking."
+        f"it is stored, and failed a blocking check. {found} Raise its take to generate it again, "
+        f"or make the check non-blocking."
     )
 
 

@@ -344,7 +344,7 @@ class Collection:
         for uuid in task_uuids:
             if uuid in self._tracked:
                 self._tracked[uuid].absence = None
-        self._on_warning(f"polling failed and is tried again: {error}")
+        self._on_warning(f"a poll failed and will be tried again: {error}")
         if not self._has_polled:
             self.report.polling_failure = str(error)
 
@@ -473,7 +473,7 @@ class Collection:
         if isinstance(error, DamagedVideoError):
             wait = min(wait, error.retry_seconds)
         task.not_before = now + wait
-        self._setbacks.note(task, f"it is generated and cannot be stored yet: {error}")
+        self._setbacks.note(task, f"it was generated and cannot be stored yet: {error}")
         if now - task.failing_since < self._tools.deadlines.fetch_seconds:
             return
         if error.retryable:
@@ -518,7 +518,7 @@ class Collection:
                 if not error.retryable:
                     raise
                 # What is outstanding is collected meanwhile.
-                self._on_warning(f"{name} could not be asked for again yet: {error}")
+                self._on_warning(f"{name} could not be requested again yet: {error}")
                 self._retries.postpone(failed)
                 continue
             except (UnreadableRecordError, AccessDeniedError, ObjectMissingError) as error:
@@ -555,7 +555,7 @@ class Collection:
         if not self.report.is_taken_over:
             self.report.is_taken_over = True
             self._on_warning(
-                "this process was stopped for so long that another one took over; it ends here"
+                "this process was paused for so long that another one took over, so it stops here"
             )
         return False
 

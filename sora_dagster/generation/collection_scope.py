@@ -169,7 +169,7 @@ class CollectionScope:
             outcome = self._ledger.outcome(task_uuid)
             manifest = self._ledger.manifest(attempt.asset, attempt.clip, attempt.take)
         except (UnreadableRecordError, AccessDeniedError) as error:
-            self._setbacks.report_stuck(attempt.request.name, str(error))
+            self._setbacks.report_stuck(attempt, str(error))
             del self._wanted[task_uuid]
             return []
         if outcome is None:

@@ -101,15 +101,15 @@ class AttemptPlanner:
             return _without_chain(
                 request,
                 "unreadable",
-                f"one of its records cannot be read, and it is never paid for again while that is "
-                f"so: {error}",
+                f"one of its records cannot be read, and until that is fixed it is not paid for "
+                f"again: {error}",
             )
         except UncheckedError as error:
             answer = _without_chain(
                 request,
                 error.error.kind,
                 f"it could not be checked at Runware whether its last attempt brought a video "
-                f"after all. Ask again: {error}",
+                f"after all. Request it again: {error}",
             )
             return replace(answer, error=error.error.to_record())
 
@@ -180,9 +180,7 @@ class AttemptPlanner:
         new_take_usd = 0.0
         try:
             new_take_usd = estimate_usd(request, self._client.catalogue)
-            advice = (
-                f"a new take would cost about {new_take_usd:.2f} USD: ask with regenerate_changed"
-            )
+            advice = f"a new take would cost about {new_take_usd:.2f} USD: set regenerate_changed"
         except UnknownModelError as error:
             advice = f"no new take can be generated: {error}"
         return Requested(

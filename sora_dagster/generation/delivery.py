@@ -240,7 +240,7 @@ def _why_upload_stays(ledger: Ledger, task_uuid: str, pending: Container[str]) -
     try:
         outcome = None if task_uuid in pending else ledger.outcome(task_uuid)
     except UnreadableRecordError:
-        return "the end of its task cannot be read; verify the storage root"
+        return "its task's outcome cannot be read; verify the storage root"
     if outcome is None:
         return "its task is outstanding, or does not belong to this storage root"
     if outcome.state in STATES_OF_DOUBT:

@@ -55,7 +55,8 @@ class Downloader:
     """Streams result URLs into the storage root.
 
     A connection that breaks is taken up at the byte it reached, where the host allows it; else the
-    file is read anew. Bytes are stored as they are sent, and no encoding of them is asked for.
+    file is read again from its start. Bytes are stored as they are sent, and no content encoding is
+    requested.
 
     Arguments:
         api_base_url: the API's address; its host may serve videos too, with whatever scheme the

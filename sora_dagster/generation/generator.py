@@ -38,11 +38,11 @@ class GenerationSettings:
     """How clips are requested and waited for.
 
     Arguments:
-        webhook: where Runware shall call back; None where results are polled for.
+        webhook: where Runware calls back; None if results are polled for.
         polls: when to poll; None for often, or seldom where there is a webhook.
         sending: how unclear answers to a submission are cleared up.
         deadlines: how long things may take.
-        hosted_seconds: how long Runware shall host a result; None for its default.
+        hosted_seconds: how long Runware hosts a result; None for its default.
         max_attempts: most attempts of one take without the user's asking for another.
         retry_wait_seconds: wait before a second attempt; it doubles with each further one.
         day_limit_usd: spending limit of a day (UTC) over all runs, in USD; None for none.

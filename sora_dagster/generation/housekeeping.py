@@ -98,8 +98,8 @@ def prune(
         )
     if upload_days < 1:
         raise ValueError(
-            f"upload_days is {upload_days}; allowed are 1 and more, since a younger upload may be "
-            f"under way"
+            f"upload_days is {upload_days}; it must be 1 or more, since a younger upload may "
+            f"still be under way"
         )
     # A folder of somebody else's has no namespace, and is left alone.
     _ = ledger.namespace

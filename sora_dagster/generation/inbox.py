@@ -78,7 +78,11 @@ class Inbox:
                 elif outcome is not None and not outcome.has_videos and self._lives_on(attempt):
                     self._ledger.reopen(attempt)
             except (UnreadableRecordError, AccessDeniedError) as error:
-                _log.warning("marker %s cannot be looked into: %s", marker.key, error)
+                _log.warning(
+                    "marker %s is dropped, since a record of its task cannot be read: %s",
+                    marker.key,
+                    error,
+                )
             except RunwareError as error:
                 if not error.retryable:
                     raise

@@ -225,9 +225,9 @@ class Ledger:
         _, standing = self._claim(layout.dataset_key(name), wanted)
         if standing.assets != wanted.assets:
             raise DatasetNameError(
-                f"the dataset name {name!r} is taken in {self.root.url}: it stands for the assets "
-                f"{', '.join(standing.assets)}, and here for {', '.join(wanted.assets)}. Give one "
-                f"of the two datasets another name, or another storage root."
+                f"the dataset name {name!r} is taken in {self.root.url}: there it stands for the "
+                f"assets {', '.join(standing.assets)}, here for {', '.join(wanted.assets)}. Give "
+                f"one of the two datasets another name, or another storage root."
             )
 
     def _foreign_objects(self) -> Iterator[ObjectInfo]:

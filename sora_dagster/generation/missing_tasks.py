@@ -250,8 +250,8 @@ class MissingTasks:
     def _lost(self, reason: str) -> ErrorRecord:
         return ErrorRecord(
             kind="lost",
-            message=f"no video came: {reason}. It counts at its estimate. Look at your account at "
-            f"Runware, then ask for the clip again with retry_failed",
+            message=f"no video came: {reason}. It counts at its estimate. Check your Runware "
+            f"account, then request the clip again with retry_failed",
         )
 
     def _unsure(self, attempt: AttemptRecord) -> ErrorRecord:

@@ -465,7 +465,7 @@ class Requester:
             )
         except BudgetLogError as error:
             # The limit then allows less than it could; a damaged log stops buying all the same.
-            _log.warning("what was reserved could not be given back: %s", error)
+            _log.warning("the reservation could not be released: %s", error)
             gate.close(str(error))
 
     def _forget(self, ended: Iterable[_Claimed]) -> None:

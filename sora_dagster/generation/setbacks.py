@@ -61,18 +61,23 @@ class Setbacks:
         if isinstance(error, AccessDeniedError) and not self.root_works():
             raise error
         self._ledger.mark_stuck(entry, str(error))
-        name = entry.task_uuid
+        name, named = entry.task_uuid, "CLIP --asset ASSET"
         if attempt is not None:
-            name = attempt.request.name
+            name, named = attempt.request.name, f"{attempt.clip!r} --asset {attempt.asset}"
         elif record := self._ledger.stuck(entry.dataset)[entry.task_uuid].pending:
-            name = record.clip
-        self.report_stuck(name, str(error))
+            name, named = record.clip, f"{record.clip!r} --asset {record.asset}"
+        self._report_stuck(name, named, str(error))
 
-    def report_stuck(self, name: str, reason: str) -> None:
-        """Report a clip that a record of cannot be read."""
+    def report_stuck(self, attempt: AttemptRecord, reason: str) -> None:
+        """Report a clip one of whose records cannot be read."""
+        self._report_stuck(
+            attempt.request.name, f"{attempt.clip!r} --asset {attempt.asset}", reason
+        )
+
+    def _report_stuck(self, name: str, named: str, reason: str) -> None:
         sentence = (
-            f"a record of it cannot be read, so it is set aside and not paid for again: {reason} "
-            f"Then run: sora-dagster resolve {name!r} --retry"
+            f"one of its records cannot be read, so it is set aside and not paid for again: "
+            f"{reason} Then run: sora-dagster resolve {named} --retry"
         )
         self._stuck[name] = sentence
         self._on_warning(f"{name}: {sentence}")

@@ -91,12 +91,12 @@ class StandingReader:
             case "void":
                 return Standing("void", f"take {take.number} was never accepted", outcome)
             case "failed":
-                advice = "Change the clip's row, or ask with retry_failed."
+                advice = "Change the clip's row, or request it with retry_failed."
                 return _without_video("failed", take, outcome, advice)
             case "lost" | "unsure":
                 advice = (
                     f"It may have been paid for. Run: sora-dagster resolve {current.clip!r} "
-                    f"--asset {current.asset} --resend, or ask with retry_failed."
+                    f"--asset {current.asset} --resend, or request it with retry_failed."
                 )
                 return _without_video("doubtful", take, outcome, advice)
             case "done" | "partial":

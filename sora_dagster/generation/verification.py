@@ -96,8 +96,8 @@ class Verification:
             self._root.copy(temporary, video.key, attributes=attributes)
             if not self._is_copy(source, video):
                 raise StoredClipError(
-                    f"{manifest.clip}: {self._root.uri(video.key)} was restored, and is not what "
-                    f"was written. Ask for the clip again."
+                    f"{manifest.clip}: {self._root.uri(video.key)} was copied back, and is not "
+                    f"what was fetched. Request the clip again."
                 )
         finally:
             self._root.delete(temporary)

@@ -270,11 +270,11 @@ def _of_the_sound(
 
 def _content_flag(found: FoundVideo | UndecodableVideo) -> Verdict:
     if found.is_flagged is None:
-        return unevaluated("content_flag_clean", "its content was not looked at")
+        return unevaluated("content_flag_clean", "its content was not checked")
     return Verdict(
         "content_flag_clean",
         not found.is_flagged,
-        "Runware flagged its content; look at it before anybody else does."
+        "Runware flagged its content; look at it before anyone else does."
         if found.is_flagged
         else "Its content was looked at and not flagged.",
         {"is_flagged": found.is_flagged},
@@ -285,7 +285,7 @@ def _cost(
     expected: Expected, found: FoundVideo | UndecodableVideo, thresholds: CheckThresholds
 ) -> Verdict:
     if found.cost_usd is None:
-        return unevaluated("cost_within_estimate", "the API did not tell its cost")
+        return unevaluated("cost_within_estimate", "the API did not report its cost")
     if expected.estimate_usd is None:
         return unevaluated("cost_within_estimate", "there is no estimate")
     limit = expected.estimate_usd * (1 + thresholds.cost_tolerance)

@@ -145,7 +145,7 @@ def _check_boxes(file: BinaryIO, file_size: int) -> None:
                 break  # bytes after the end of the video do no harm
             raise MediaError(
                 f"the file is cut short: its part {name.decode()!r} ends at byte "
-                f"{position + size}, the file after {file_size}"
+                f"{position + size}, and the file at byte {file_size}"
             )
         found.add(name)
         position += size
@@ -169,7 +169,7 @@ def _check_ebml(file: BinaryIO, file_size: int) -> None:
     if segment_size is not None and file.tell() + segment_size > file_size:
         raise MediaError(
             f"the file is cut short: its 'Segment' ends at byte {file.tell() + segment_size}, "
-            f"the file after {file_size}"
+            f"and the file at byte {file_size}"
         )
 
 

@@ -268,7 +268,7 @@ def frames(video: Video) -> Iterator[tuple[VideoFrame | AudioFrame, float]]:
         packet_counts[packet.stream.index] += packet.size > 0
         if packet.is_corrupt:
             raise MediaError(
-                f"the file is damaged: a piece of its {packet.stream.type} is incomplete"
+                f"the file is damaged: a packet of its {packet.stream.type} is incomplete"
             )
         for frame in packet.decode():
             if not isinstance(frame, (VideoFrame, AudioFrame)):

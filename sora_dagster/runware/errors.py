@@ -20,7 +20,7 @@
       UnknownModelError              a model has no catalogue entry
       MissingKeyError                there is no API key
 
-"Retryable" tells that a new try may succeed. Whether a try may be made is another question: a
+"Retryable" means that a new try may succeed. Whether a try may be made is another question: a
 submission that may have been accepted is paid for.
 """
 

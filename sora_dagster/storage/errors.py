@@ -160,7 +160,7 @@ def explained(error: Exception, action: str, uri: str, root_url: str) -> Storage
             cause_text = first_line(error) if _PROVIDER in signs else ""
             message = f"cannot {action} {uri}: {cause.advice}."
             if cause_text:
-                message += f" It was: {cause_text}"
+                message += f" The cause: {cause_text}"
             if cause.is_refusal:
                 return AccessDeniedError(message, action=action)
             return StorageError(message)

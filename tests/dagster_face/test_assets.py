@@ -145,7 +145,7 @@ def test_clips_that_were_never_asked_for_fail_alone(stack: Stack) -> None:
     stack.materialize(["clip_requests"], ["owl"])
     result = stack.materialize(["clips"], ["fox", "owl"])
     assert not result.success
-    assert "fox: it was never asked for" in failure_text(result)
+    assert "fox: it was never requested" in failure_text(result)
     assert stack.events("clips", "owl")
     assert not stack.events("clips", "fox")
 

@@ -241,7 +241,7 @@ def test_a_run_that_never_reached_the_api_fails_and_loses_nothing(faulty: Faulty
     stack.run_job("request_clips")
     result = stack.run_job("collect_clips", max_wait_minutes=0.1)
     assert not result.success
-    assert "could not be polled once in the whole run" in failure_text(result)
+    assert "every poll of Runware failed in this run" in failure_text(result)
     assert len(stack.ledger.pending("default")) == 1
     assert stack.tick_completion_sensor() == []
 
@@ -251,7 +251,7 @@ def test_a_record_that_cannot_be_read_fails_the_run_once_and_no_other_clip(stack
     stack.run_job("request_clips")
     stack.root.write(layout.attempt_key("clips", "fox", 1, 1), b"{")
     result = stack.run_job("collect_clips")
-    assert "- fox: a record of it cannot be read" in failure_text(result)
+    assert "- fox: one of its records cannot be read" in failure_text(result)
     assert stack.events("clips", "owl")
     assert stack.run_job("collect_clips").success
 

@@ -223,7 +223,7 @@ def test_after_a_run_that_failed_and_got_nothing_done_none_is_started_at_once(
     assert not stack.run_job("collect_clips").success
     data = evaluate(stack)
     assert not data.run_requests
-    assert "collect_clips failed 1 time without storing anything" in str(data.skip_message)
+    assert "collect_clips failed 1 time and got nothing done" in str(data.skip_message)
 
 
 def test_a_marker_of_a_task_that_is_not_outstanding_is_removed(stack: Stack) -> None:

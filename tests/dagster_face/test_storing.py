@@ -234,7 +234,7 @@ def test_a_video_that_cannot_be_fetched_at_first_is_fetched_within_the_run(
     result = stack.materialize(["clip_requests", "clips"], ["fox", "yak"])
     assert result.success, failure_text(result)
     logged = [entry.user_message for entry in stack.instance.all_logs(result.run_id)]
-    assert any("it is generated and cannot be stored yet" in message for message in logged)
+    assert any("it was generated and cannot be stored yet" in message for message in logged)
     assert all(stack.events("clips", clip) for clip in ("fox", "owl", "yak"))
     assert len(sandbox.ledger()["charges"]) == 3
     assert list(stack.root.list("pending")) == []

@@ -57,7 +57,7 @@ def test_what_fits_is_granted_in_the_order_requested(budget: Budget) -> None:
 def test_what_was_reserved_before_counts(root: StorageRoot) -> None:
     budget_of(root).reserve({"a": 4.0}, root_run="run", limits=RUN_OF_5)
     reservation = budget_of(root).reserve({"b": 2.0}, root_run="run", limits=RUN_OF_5)
-    assert "the run's spending limit of 5.00 USD 4.00 are taken" in reservation.refused["b"]
+    assert "4.00 USD of the run's spending limit of 5.00 USD are taken" in reservation.refused["b"]
 
 
 def test_a_task_that_is_reserved_again_counts_once(budget: Budget) -> None:
@@ -634,7 +634,7 @@ def test_a_process_reads_each_entry_once(busy_url: str) -> None:
     budget = budget_of(root)
     limits = SpendingLimits(run_usd=70.5)
     refused = budget.reserve({"new": 1.0}, root_run="run", limits=limits).refused["new"]
-    assert "70.00 are taken" in refused
+    assert "70.00 USD of" in refused
     root.reads = root.listed = 0
     limits = SpendingLimits(run_usd=71.0)
     assert budget.reserve({"new": 1.0}, root_run="run", limits=limits).granted == ("new",)

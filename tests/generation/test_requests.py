@@ -452,7 +452,7 @@ def test_an_unreadable_record_stops_its_own_clip_alone(process: Process, record:
     process.ledger.root.write(key, b"{damaged")
     damaged, other = process.ask(clip(), clip("owl"), retry_failed=True)
     assert damaged.state is RequestState.FAILED
-    assert "it is never paid for again while that is so" in damaged.detail
+    assert "until that is fixed it is not paid for again" in damaged.detail
     assert key in damaged.detail
     assert other.state is RequestState.SUBMITTED
     assert process.submissions == 2

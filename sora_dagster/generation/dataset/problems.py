@@ -42,7 +42,7 @@ class DatasetProblem:
 
 
 class DatasetError(ValueError):
-    """A prompt dataset cannot be used; nothing of it was.
+    """A prompt dataset cannot be used, and none of its rows was.
 
     Arguments:
         path: the dataset file; None if none is set.
