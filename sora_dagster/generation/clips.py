@@ -175,12 +175,12 @@ class ParentVideo(BaseModel):
 
 
 class ClipRequest(BaseModel):
-    """A clip that somebody asks for: where it belongs, and what it shall be.
+    """A requested clip: where it belongs, and what is to be generated.
 
     Arguments:
         asset: asset key of the clip, such as ``clips``; ``board/shot`` for a storyboard's shot.
         clip: its partition key: a clip id, or ``clip|recipe`` for a remix; a shot's id.
-        spec: what it shall be. For a remix: the recipe's prompt, no size, no first frame.
+        spec: what is to be generated. For a remix: the recipe's prompt, no size, no first frame.
         recipe: name of the remix recipe, for a remix of a dataset's clip.
         parent: the video a remix is made from.
         board: name of the storyboard, for a shot, which is an asset of its own.
@@ -214,7 +214,7 @@ class ClipRequest(BaseModel):
 
 
 def remix_spec(parent: ClipSpec, *, prompt: str) -> ClipSpec:
-    """What a remix of a clip shall be: the recipe's prompt, the parent's model and container.
+    """The spec of a remix of a clip: the recipe's prompt, the parent's model and container.
 
     The API takes no size and no first frame with a video id, and the length follows the parent's.
     """

@@ -113,7 +113,7 @@ class DirectDelivery:
     def renew(self, attempt: AttemptRecord) -> str | None:
         """A fresh address for a task that is sent once more; None where it is downloaded.
 
-        A task that was to be delivered directly, and cannot or shall not be any more, is sent
+        A task that was to be delivered directly, and cannot or must not be any more, is sent
         without an address: Runware hosts its video, and whoever collects it fetches that.
         """
         if attempt.delivery != "direct" or self._setting == "download":

@@ -29,10 +29,9 @@ def build_inference(
         request: the clip asked for.
         task_uuid: the task's UUID.
         catalogue: the models that may be used.
-        webhook: where Runware shall call back; None where results are polled for.
-        hosted_seconds: how long Runware shall keep the result's URL alive; None for its default.
-        upload_url: presigned address that Runware shall put the video to; None where it is
-            downloaded.
+        webhook: where Runware calls back; None if results are polled for.
+        hosted_seconds: how long Runware keeps the result's URL alive; None for its default.
+        upload_url: presigned address that Runware puts the video to; None if it is downloaded.
 
     Raises:
         InvalidRequestError: where the API would refuse it; nothing was sent.
