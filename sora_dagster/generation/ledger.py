@@ -126,6 +126,11 @@ class TaskFiles:
         return tuple(self.sent[token] for token in sorted(self.sent))
 
     @property
+    def was_sent(self) -> bool:
+        """Whether it was sent, by other records than its first token, which may be missing."""
+        return self.is_seen or any(token > 1 for token in self.sent)
+
+    @property
     def reopening(self) -> int:
         """Number of the newest reopening; 0 for none."""
         return max(self.reopened, default=0)

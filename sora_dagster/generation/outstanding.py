@@ -89,13 +89,14 @@ class OutstandingReader:
         if entry.reopening in files.outcomes:
             return self._ended(entry, attempt)
         sent = self._ledger.sent(task_uuid) if 1 in files.sent else None
-        if sent is None or sent.purpose == "void":
-            return self._unsent_task(entry, attempt, is_void=sent is not None)
+        is_void = sent is not None and sent.purpose == "void"
+        if is_void or (sent is None and not files.was_sent):
+            return self._unsent_task(entry, attempt, is_void=is_void)
         return TrackedTask(
             entry,
             attempt,
             files,
-            root_run=sent.root_run or attempt.root_run,
+            root_run=(sent and sent.root_run) or attempt.root_run,
             is_seen=files.is_seen,
         )
 
@@ -123,8 +124,11 @@ class OutstandingReader:
         """An entry without a slot: its process was killed before it claimed the attempt."""
         if not self._is_old(entry):
             return UnsentTask(entry)
+        was_sent = self._ledger.task_files(entry.task_uuid).was_sent
         # Its process may only have been stopped: it must not send what no entry points to.
-        if self._ledger.take_right_to_void(entry.task_uuid) or self._is_void(entry):
+        if not was_sent and (
+            self._ledger.take_right_to_void(entry.task_uuid) or self._is_void(entry)
+        ):
             self._ledger.forget_pending(entry.dataset, entry.task_uuid, entry.reopening)
             return None
         if self._ledger.pending_record(entry) is not None:

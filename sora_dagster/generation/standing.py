@@ -173,11 +173,11 @@ class StandingReader:
     def _open(self, take: Take) -> Standing:
         current = take.latest
         sent = self._ledger.sent(current.task_uuid)
-        if sent is None:
-            return Standing("unsent", f"take {take.number} is about to be sent by another run")
-        if sent.purpose == "void":
+        if sent is not None and sent.purpose == "void":
             return Standing("void", f"take {take.number} was never sent")
         files = self._ledger.task_files(current.task_uuid)
+        if sent is None and not files.was_sent:
+            return Standing("unsent", f"take {take.number} is about to be sent by another run")
         if {0, files.reopening} <= files.outcomes:
             # It ended since its outcome was read.
             return self.standing(take)

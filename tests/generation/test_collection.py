@@ -525,6 +525,36 @@ def test_a_missing_slot_of_a_task_that_was_sent_is_reported(scenario: Scenario) 
     assert "was sent, and the record of what was asked is missing" in str(stuck)
 
 
+@pytest.mark.parametrize("then", ["collected", "asked for again"])
+def test_a_missing_token_of_a_task_that_runware_has_is_not_paid_again(
+    scenario: Scenario, then: str
+) -> None:
+    scenario.settings = replace(QUICK, deadlines=replace(QUICK.deadlines, unsent_seconds=-1.0))
+    scenario.ask(scenario.generator(), clip())
+    [attempt] = scenario.attempts()
+    scenario.root().delete(RECORDS["token"](attempt))
+    if then == "asked for again":
+        [again] = scenario.ask(scenario.generator(), clip())
+        assert again.state is RequestState.OUTSTANDING
+    scenario.run_until_quiet()
+    assert outcome_states(scenario) == {"fox": "done"}
+    assert scenario.submissions == 1
+    assert scenario.charges_of("fox") == 1
+
+
+def test_a_task_that_runware_has_is_not_paid_again_without_its_token_and_slot(
+    scenario: Scenario,
+) -> None:
+    scenario.settings = replace(QUICK, deadlines=replace(QUICK.deadlines, unsent_seconds=-1.0))
+    scenario.ask(scenario.generator(), clip())
+    [attempt] = scenario.attempts()
+    for name in ("slot", "token"):
+        scenario.root().delete(RECORDS[name](attempt))
+    with scenario.collection(scenario.generator()) as collection:
+        assert to_the_end(collection) == []
+    assert "was sent, and the record of what was asked is missing" in str(collection.report.stuck)
+
+
 # Asking again
 
 
