@@ -253,8 +253,21 @@ class Ledger:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was ever asked for in this root."""
-        return self._bound is None and not self.root.exists(layout.ROOT_KEY)
+        """Whether nothing was ever asked for in this root.
+
+        Raises:
+            RootMismatchError: if its `root.json` is missing, and clips are outstanding.
+        """
+        if self._bound is not None or self.root.exists(layout.ROOT_KEY):
+            return False
+        outstanding = next(self.root.list(layout.PENDING_FOLDER), None)
+        # A process that bound the root in between may have written what was found.
+        if outstanding is not None and not self.root.exists(layout.ROOT_KEY):
+            raise RootMismatchError(
+                f"{self.root.url} has outstanding clips and no {layout.ROOT_KEY}, so they cannot "
+                f"be collected. Restore its {layout.ROOT_KEY} from a backup."
+            )
+        return True
 
     def task_uuid(self, asset: str, clip: str, take: int, attempt: int) -> str:
         """The UUID (v4-shaped) that an attempt has, whoever asks for it and whenever."""

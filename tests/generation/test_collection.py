@@ -18,6 +18,7 @@ from sora_dagster.generation.clips import DEFAULT_DATASET
 from sora_dagster.generation.collection import Collection
 from sora_dagster.generation.collection_parts import CollectionLimits
 from sora_dagster.generation.generator import Generator
+from sora_dagster.generation.ledger import RootMismatchError
 from sora_dagster.generation.markers import drop_marker
 from sora_dagster.generation.missing_tasks import Deadlines
 from sora_dagster.generation.records import AttemptRecord
@@ -553,6 +554,13 @@ def test_a_task_that_runware_has_is_not_paid_again_without_its_token_and_slot(
     with scenario.collection(scenario.generator()) as collection:
         assert to_the_end(collection) == []
     assert "was sent, and the record of what was asked is missing" in str(collection.report.stuck)
+
+
+def test_a_root_without_its_root_record_is_not_taken_for_empty(scenario: Scenario) -> None:
+    scenario.ask(scenario.generator(), clip())
+    scenario.root().delete(layout.ROOT_KEY)
+    with pytest.raises(RootMismatchError, match=r"Restore its root\.json"):
+        scenario.collection(scenario.generator())
 
 
 # Asking again
