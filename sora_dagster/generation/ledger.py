@@ -538,6 +538,10 @@ class Ledger:
                 found[record.task_uuid] = record
         return found
 
+    def stuck_task(self, dataset: str, task_uuid: str) -> StuckRecord | None:
+        """Why a task was set aside; None if it was not."""
+        return self._read(layout.stuck_key(dataset, task_uuid), StuckRecord)
+
     def put_back(self, dataset: str, stuck: StuckRecord) -> None:
         """Put a stuck task back into the index, so that it is collected again."""
         key = layout.pending_key(dataset, stuck.task_uuid, stuck.reopening)

@@ -488,6 +488,22 @@ def test_a_damaged_record_stops_its_own_clip_until_it_is_restored(
     assert scenario.charges_of("fox") == 1
 
 
+def test_a_run_that_waits_for_a_clip_hears_that_another_run_set_it_aside(
+    scenario: Scenario,
+) -> None:
+    scenario.ask(scenario.generator(), clip())
+    [attempt] = scenario.attempts()
+    scenario.root().write(RECORDS["slot"](attempt), b"{ damaged")
+    with scenario.collection(scenario.generator()) as collection:
+        to_the_end(collection)
+        # The other run is still there, and would set it aside again.
+        with chosen(scenario.generator(), attempt, max_wait_seconds=3) as waiting:
+            assert to_the_end(waiting) == []
+    assert waiting.report.stuck == collection.report.stuck
+    assert waiting.report.left == {}
+    assert scenario.ledger().pending(DEFAULT_DATASET) == {}
+
+
 @pytest.mark.parametrize("name", ["slot", "token", "manifest"])
 def test_a_record_that_may_not_be_read_stops_its_own_clip(
     scenario: Scenario, name: str, monkeypatch: pytest.MonkeyPatch
