@@ -130,6 +130,7 @@ class Collection:
         self._tracked: dict[str, TrackedTask] = {}
         self._ended: list[FinishedTask] = []
         self._handed_over: dict[str, FinishedTask] = {}
+        self._left_out: set[str] = set()
         self._unsent: set[str] = set()
         self._unread = 0
         self._has_looked = False
@@ -265,7 +266,7 @@ class Collection:
         new = [
             entry
             for uuid, entry in entries.items()
-            if uuid not in self._handed_over and self._is_new(entry)
+            if uuid not in self._handed_over.keys() | self._left_out and self._is_new(entry)
         ]
         self._unread = max(0, len(new) - _READ_AT_ONCE)
         self._unsent.clear()
@@ -457,8 +458,19 @@ class Collection:
             result, (UnreadableRecordError, AccessDeniedError)
         ) and self._setbacks.is_of_one_record(result):
             self._set_aside(task.entry, result, task.attempt)
+        elif isinstance(result, AccessDeniedError) and self._setbacks.root_works():
+            self._leave_out(task, result)
         else:
             raise result
+
+    def _leave_out(self, task: TrackedTask, error: AccessDeniedError) -> None:
+        """Leave a task to a later run, since an object of it may not be written; others go on."""
+        self._setbacks.report_unwritable(task, error)
+        self._left_out.add(task.task_uuid)
+        self._tracked.pop(task.task_uuid, None)
+        self._scope.drop_wanted(task.task_uuid)
+        self._scope.leave(task)
+        self._ledger.leave_pending(task.entry)
 
     def _fetch_failed(self, task: TrackedTask, error: DownloadError) -> None:
         """Fetch a video again later, or conclude that it cannot be had.

@@ -77,7 +77,8 @@ class CollectionReport:
 
     Arguments:
         left: outstanding tasks by UUID, and why each is left where that is known.
-        stuck: tasks that a record of cannot be read, with the reason, by clip name.
+        stuck: tasks that a record of cannot be read, or an object of cannot be written, with the
+            reason, by clip name.
         is_elsewhere: whether another process collects all of it, so that there was nothing to do.
         is_taken_over: whether another process took over while this one was stopped.
         polling_failure: why Runware could not be polled, if no poll succeeded.

@@ -82,11 +82,14 @@ class Setbacks:
         self._stuck[name] = sentence
         self._on_warning(f"{name}: {sentence}")
 
-    def is_of_one_record(self, error: BaseException) -> bool:
-        """Whether an error is about one record alone, so that others go on.
+    def report_unwritable(self, task: TrackedTask, error: AccessDeniedError) -> None:
+        """Report a clip that an object of may not be written."""
+        reason = f"it is generated and cannot be stored: {error} A later run tries again"
+        self._stuck[task.attempt.request.name] = reason
+        self.note(task, reason)
 
-        What may not be written is no matter of one record.
-        """
+    def is_of_one_record(self, error: BaseException) -> bool:
+        """Whether an error is about one record that cannot be read, so that others go on."""
         if isinstance(error, UnreadableRecordError):
             return True
         return isinstance(error, AccessDeniedError) and error.action == "read" and self.root_works()

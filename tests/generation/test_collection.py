@@ -525,6 +525,29 @@ def test_a_record_that_may_not_be_read_stops_its_own_clip(
     assert "refuses to read it" in reason
 
 
+def test_an_object_that_may_not_be_written_stops_its_own_clip(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario.ask(scenario.generator(), clip("fox"), clip("owl"))
+    key = RECORDS["manifest"](scenario.attempts_of("fox")[0])
+    root = scenario.root()
+    create = root.create
+
+    def refusing(wanted: str, body: bytes, **options: Any) -> bool:
+        if wanted == key:
+            raise AccessDeniedError(f"{wanted}: the store refuses to write it", action="write")
+        return create(wanted, body, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(root, "create", refusing)
+        with scenario.collection(scenario.generator(root)) as collection:
+            assert [it.attempt.clip for it in to_the_end(collection)] == ["owl"]
+    assert "the store refuses to write it" in collection.report.stuck["fox"]
+    scenario.run_until_quiet()
+    assert outcome_states(scenario) == {"fox": "done", "owl": "done"}
+    assert scenario.charges_of("fox") == 1
+
+
 def test_a_missing_slot_of_a_task_that_was_sent_is_reported(scenario: Scenario) -> None:
     scenario.settings = replace(QUICK, deadlines=replace(QUICK.deadlines, unsent_seconds=0.05))
     scenario.ask(scenario.generator(), clip())
