@@ -187,6 +187,8 @@ class CollectingRun:
         report.cost_usd = self._reporter.cost_usd
         report.left = {names.get(uuid, uuid): reason for uuid, reason in found.left.items()}
         report.failures = {**self._reporter.failures, **report.failures, **found.stuck}
+        for uuid, reason in found.unpolled.items():
+            report.failures[uuid] = f"a webhook came for it, and it could not be polled: {reason}"
         if found.polling_failure is not None and found.left:
             report.failures["polling"] = (
                 f"every poll of Runware failed in this run, and {len(found.left)} clips are "

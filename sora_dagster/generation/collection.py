@@ -102,7 +102,7 @@ class Collection:
         self._scope = CollectionScope(
             tools.ledger, self._setbacks, new_claims=tools.new_claims, elapsed=tools.elapsed
         )
-        self._inbox = Inbox(tools.client, tools.ledger, on_warning)
+        self._inbox = Inbox(tools.client, tools.ledger, on_warning, self.report.unpolled)
         self._work = CollectionWork(tools.client, tools.archive, limits.parallel_clips)
         self._retries = RetryQueue(
             tools.ledger,

@@ -81,11 +81,13 @@ class CollectionReport:
             reason, by clip name.
         is_elsewhere: whether another process collects all of it, so that there was nothing to do.
         is_taken_over: whether another process took over while this one was stopped.
+        unpolled: why tasks that ended, and that webhooks came for, could not be polled, by UUID.
         polling_failure: why Runware could not be polled, if no poll succeeded.
     """
 
     left: dict[str, str] = field(default_factory=dict)
     stuck: dict[str, str] = field(default_factory=dict)
+    unpolled: dict[str, str] = field(default_factory=dict)
     is_elsewhere: bool = False
     is_taken_over: bool = False
     polling_failure: str | None = None

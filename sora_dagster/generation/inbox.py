@@ -24,14 +24,20 @@ class Inbox:
         client: the API client, to poll for a task that ended without a video.
         ledger: the ledger of the storage root.
         on_warning: called with what went wrong and is tried again.
+        unpolled: why tasks that ended could not be polled, by UUID; kept up to date here.
     """
 
     def __init__(
-        self, client: RunwareClient, ledger: Ledger, on_warning: Callable[[str], None]
+        self,
+        client: RunwareClient,
+        ledger: Ledger,
+        on_warning: Callable[[str], None],
+        unpolled: dict[str, str],
     ) -> None:
         self._client = client
         self._ledger = ledger
         self._on_warning = on_warning
+        self._unpolled = unpolled
         self._markers: dict[str, list[Marker]] = {}
 
     def of(self, task_uuid: str) -> list[Marker]:
@@ -52,44 +58,47 @@ class Inbox:
             handed_over: tasks that are being reported.
         """
         self._markers = {}
+        strays: dict[str, list[Marker]] = {}
         for dataset in {entry.dataset for entry in entries.values()} | set(datasets):
             for marker in tasks_with_markers(self._ledger.root, dataset):
                 if marker.task_uuid in entries and marker.size_bytes <= MAX_MARKER_BYTES:
                     self._markers.setdefault(marker.task_uuid, []).append(marker)
                 elif dataset in datasets and marker.task_uuid not in handed_over:
-                    self._take_stray(marker, is_outstanding=marker.task_uuid in entries)
+                    strays.setdefault(marker.task_uuid, []).append(marker)
+        for task_uuid, markers in strays.items():
+            if task_uuid in entries:
+                _log.warning("marker %s is longer than %d bytes", markers[0].key, MAX_MARKER_BYTES)
+            elif not self._look_into(task_uuid):
+                continue
+            for marker in markers:
+                self._ledger.root.delete(marker.key)
 
-    def _take_stray(self, marker: Marker, *, is_outstanding: bool) -> None:
-        """A marker of no use: too long, or for a task that has ended, or was never sent.
+    def _look_into(self, task_uuid: str) -> bool:
+        """Look into a task that has ended, or was never sent; False if it is looked into again.
 
-        One for a task that ended without a video causes one poll: Runware may have its video.
+        One that ended without a video is polled once for all its markers: Runware may have its
+        video.
         """
-        if is_outstanding:
-            _log.warning("marker %s is longer than %d bytes", marker.key, MAX_MARKER_BYTES)
-        else:
-            try:
-                attempt = self._ledger.sent_attempt(marker.task_uuid)
-                outcome = self._ledger.outcome(marker.task_uuid)
-                if attempt is None:
-                    _log.warning("marker %s is for no task that was sent", marker.key)
-                elif outcome is None and self._is_pending(attempt):
-                    # Another process has claimed it, or it was sent since the index was read.
-                    return
-                elif outcome is not None and not outcome.has_videos and self._lives_on(attempt):
-                    self._ledger.reopen(attempt)
-            except (UnreadableRecordError, AccessDeniedError) as error:
-                _log.warning(
-                    "marker %s is dropped, since a record of its task cannot be read: %s",
-                    marker.key,
-                    error,
-                )
-            except RunwareError as error:
-                if not error.retryable:
-                    raise
-                # It is looked into again.
-                self._on_warning(f"task {marker.task_uuid} could not be polled: {error}")
-                return
-        self._ledger.root.delete(marker.key)
+        try:
+            attempt = self._ledger.sent_attempt(task_uuid)
+            outcome = self._ledger.outcome(task_uuid)
+            if attempt is None:
+                _log.warning("there are markers for %s, which was never sent", task_uuid)
+            elif outcome is None and self._is_pending(attempt):
+                # Another process has claimed it, or it was sent since the index was read.
+                return False
+            elif outcome is not None and not outcome.has_videos and self._lives_on(attempt):
+                self._ledger.reopen(attempt)
+        except (UnreadableRecordError, AccessDeniedError) as error:
+            _log.warning("markers of task %s cannot be looked into: %s", task_uuid, error)
+        except RunwareError as error:
+            if not error.retryable:
+                raise
+            self._on_warning(f"task {task_uuid} could not be polled: {error}")
+            self._unpolled[task_uuid] = str(error)
+            return False
+        self._unpolled.pop(task_uuid, None)
+        return True
 
     def _is_pending(self, attempt: AttemptRecord) -> bool:
         reopening = self._ledger.task_files(attempt.task_uuid).reopening

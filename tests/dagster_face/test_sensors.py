@@ -7,7 +7,9 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+import httpx
 import pytest
+import stamina
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from sora_dagster.collect_runs import ADVANCED_TAG, reason_to_wait
@@ -15,7 +17,8 @@ from sora_dagster.generation.markers import drop_marker
 from sora_dagster.graph import VideoGraph
 from sora_dagster.jobs import build_collect_job
 from sora_dagster.sensors import build_completion_sensor
-from tests.dagster_face.stack import Stack, live_claim
+from tests.dagster_face.conftest import FaultyStack
+from tests.dagster_face.stack import Stack, failure_text, live_claim
 from tests.generation.stored_takes import claim
 
 
@@ -281,3 +284,22 @@ def test_a_folder_of_the_index_that_no_sensor_looks_after_is_reported(
     logged = capsys.readouterr().err
     assert "pending/trailers holds outstanding clips" in logged
     assert "pending/films" not in logged
+
+
+def test_a_marker_whose_task_cannot_be_polled_does_not_start_a_run_at_every_tick(
+    faulty: FaultyStack,
+) -> None:
+    stack, sandbox = faulty({"fault": "fail", "error": "safety"})
+    stack.write({"id": "fox"})
+    stack.run_job("request_clips")
+    [task_uuid] = stack.ledger.pending("default")
+    stack.run_job("collect_clips")
+    drop_marker(stack.root, "default", task_uuid, b"{}")
+    assert tick(stack) == 1
+    outage = {"rules": [{"fault": "status", "status": 503, "event": "poll"}]}
+    httpx.put(f"{sandbox.base_url.removesuffix('/v1')}/sandbox/faults", json=outage)
+    with stamina.set_testing(True, attempts=1):
+        result = stack.run_job("collect_clips")
+    assert not result.success
+    assert "a webhook came for it, and it could not be polled" in failure_text(result)
+    assert tick(stack) == 0

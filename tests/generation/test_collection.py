@@ -413,6 +413,32 @@ def test_a_webhook_for_a_task_that_ended_without_a_video_brings_it_back(
     assert scenario.charges_of("fox") == 1
 
 
+def test_many_webhooks_for_a_task_that_ended_cause_one_poll(scenario: Scenario) -> None:
+    scenario.sandbox.set_faults(rules=[{"fault": "fail", "error": "safety"}])
+    scenario.ask(scenario.generator(), clip())
+    scenario.run_until_quiet()
+    [attempt] = scenario.attempts()
+    for number in range(4):
+        drop_marker(scenario.root(), DEFAULT_DATASET, attempt.task_uuid, b"%d" % number)
+    generator = scenario.generator()
+    scenario.run_until_quiet(generator)
+    assert generator.client.posts.polls == 1
+    assert scenario.keys("inbox") == []
+
+
+def test_a_webhook_whose_task_cannot_be_polled_is_kept_and_reported(scenario: Scenario) -> None:
+    scenario.sandbox.set_faults(rules=[{"fault": "fail", "error": "safety"}])
+    scenario.ask(scenario.generator(), clip())
+    scenario.run_until_quiet()
+    [attempt] = scenario.attempts()
+    drop_marker(scenario.root(), DEFAULT_DATASET, attempt.task_uuid, b"{}")
+    scenario.sandbox.set_faults(rules=[{"fault": "status", "status": 503, "event": "poll"}])
+    with scenario.collection(scenario.generator()) as collection:
+        assert to_the_end(collection) == []
+    assert collection.report.unpolled.keys() == {attempt.task_uuid}
+    assert len(scenario.keys("inbox")) == 1
+
+
 def test_a_webhook_for_a_task_that_another_process_collects_is_left_to_it(
     scenario: Scenario,
 ) -> None:
