@@ -172,10 +172,14 @@ class CollectionScope:
             if outcome is None:
                 stuck = self._ledger.stuck_task(attempt.dataset, task_uuid)
         except (UnreadableRecordError, AccessDeniedError) as error:
-            return self._give_up(task_uuid, str(error))
+            del self._wanted[task_uuid]
+            self._setbacks.report_unreadable(attempt, str(error))
+            return []
         if stuck is not None:
             # Another process set it aside, and would do so again.
-            return self._give_up(task_uuid, stuck.reason)
+            del self._wanted[task_uuid]
+            self._setbacks.report_stuck(attempt, stuck.reason)
+            return []
         if outcome is None:
             # Its entry was lost with the process that was about to write it.
             self._ledger.ensure_pending(attempt, self._ledger.task_files(task_uuid).reopening)
@@ -183,9 +187,3 @@ class CollectionScope:
         how: EndedHow = "elsewhere" if wanted.was_outstanding else "earlier"
         stored = manifest if outcome.has_videos else None
         return [FinishedTask(attempt, outcome, stored, how=how)]
-
-    def _give_up(self, task_uuid: str, reason: str) -> list[FinishedTask]:
-        """Wait no longer for a task that a record of cannot be read."""
-        wanted = self._wanted.pop(task_uuid)
-        self._setbacks.report_stuck(wanted.attempt, reason)
-        return []

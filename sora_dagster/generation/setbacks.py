@@ -74,6 +74,15 @@ class Setbacks:
             attempt.request.name, f"{attempt.clip!r} --asset {attempt.asset}", reason
         )
 
+    def report_unreadable(self, attempt: AttemptRecord, reason: str) -> None:
+        """Report a clip that has ended and one of whose records cannot be read."""
+        name = attempt.request.name
+        self._stuck[name] = (
+            f"one of its records cannot be read, so it is not paid for again: {reason} Then ask "
+            f"for it again"
+        )
+        self._on_warning(f"{name}: {self._stuck[name]}")
+
     def _report_stuck(self, name: str, named: str, reason: str) -> None:
         sentence = (
             f"one of its records cannot be read, so it is set aside and not paid for again: "

@@ -530,6 +530,21 @@ def test_a_run_that_waits_for_a_clip_hears_that_another_run_set_it_aside(
     assert scenario.ledger().pending(DEFAULT_DATASET) == {}
 
 
+def test_a_run_that_waits_for_an_ended_clip_reports_a_record_that_cannot_be_read(
+    scenario: Scenario,
+) -> None:
+    scenario.ask(scenario.generator(), clip("fox"))
+    scenario.run_until_quiet()
+    [attempt] = scenario.attempts_of("fox")
+    scenario.root().write(layout.task_key(attempt.task_uuid, "outcome-0"), b"{damaged")
+    with chosen(scenario.generator(), attempt, max_wait_seconds=3) as waiting:
+        assert to_the_end(waiting) == []
+    [reason] = waiting.report.stuck.values()
+    assert "outcome-0.json cannot be read" in reason
+    # It is in no index, so there is nothing that `resolve` could put back.
+    assert "--retry" not in reason
+
+
 @pytest.mark.parametrize("name", ["slot", "token", "manifest"])
 def test_a_record_that_may_not_be_read_stops_its_own_clip(
     scenario: Scenario, name: str, monkeypatch: pytest.MonkeyPatch
