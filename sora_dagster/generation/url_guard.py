@@ -16,6 +16,8 @@ import httpx
 RESULT_DOMAIN = "runware.ai"
 
 _MAX_PORT = 65_535  # httpx does not check it
+# NAT64 (RFC 6052), and the IPv4-compatible addresses of RFC 4291.
+_IPV4_IN_LAST_BITS = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("::/96"))
 _HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 
 
@@ -217,7 +219,24 @@ class UrlGuard:
 
     def _is_accepted(self, text: str) -> bool:
         address = ipaddress.ip_address(text)
-        return address.is_global or any(address in network for network in self._networks)
+        if any(address in network for network in self._networks):
+            return True
+        return all(
+            one.is_global and not one.is_multicast for one in (address, *_carried_by(address))
+        )
+
+
+def _carried_by(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> list[ipaddress.IPv4Address]:
+    """The IPv4 address that an IPv6 address stands for behind a gateway, if it does."""
+    if address.version == 4:
+        return []
+    if address.sixtofour is not None:
+        return [address.sixtofour]
+    if any(address in network for network in _IPV4_IN_LAST_BITS):
+        return [ipaddress.IPv4Address(address.packed[-4:])]
+    return []
 
 
 class DirectTransport(httpx.BaseTransport):

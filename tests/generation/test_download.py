@@ -81,6 +81,21 @@ def test_nothing_is_fetched_from_private_addresses(root: StorageRoot, address: s
         downloader(address=address).fetch("https://vm.runware.ai/a.mp4", root, "a.mp4")
 
 
+@pytest.mark.parametrize(
+    "address", ["64:ff9b::a9fe:a9fe", "2002:7f00:1::", "::10.0.0.1", "::ffff:10.0.0.1", "224.0.0.1"]
+)
+def test_nothing_is_fetched_from_private_addresses_in_another_form(
+    root: StorageRoot, address: str
+) -> None:
+    with pytest.raises(RefusedAddressError, match="not a public address"):
+        downloader(address=address).fetch("https://vm.runware.ai/a.mp4", root, "a.mp4")
+
+
+def test_a_public_address_behind_nat64_is_accepted(root: StorageRoot) -> None:
+    fetcher = downloader(address="64:ff9b::808:808")
+    assert fetcher.fetch("https://vm.runware.ai/a.mp4", root, "a.mp4").size_bytes == len(VIDEO)
+
+
 def test_a_host_with_one_private_address_is_refused(root: StorageRoot) -> None:
     fetcher = downloader(resolve=lambda _: [PUBLIC, PRIVATE])
     with pytest.raises(RefusedAddressError, match=PRIVATE):
