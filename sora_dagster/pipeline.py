@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -51,6 +51,7 @@ class PipelineResult:
         progress: how far each clip and remix is, in the order of the dataset.
         manifests: the records of those that are stored, by asset and partition key.
         takes_before: takes that were stored already, by asset and partition key.
+        started_at: when it began, by the store's clock.
         problems: what else went wrong.
         posts: POSTs made to the API: submissions, polls, other.
         stalled_minutes: how long nothing had changed when waiting ended for that; else None.
@@ -60,6 +61,7 @@ class PipelineResult:
     progress: Sequence[ClipProgress]
     manifests: Mapping[tuple[str, str], ClipManifest]
     takes_before: Mapping[tuple[str, str], int]
+    started_at: datetime
     problems: tuple[str, ...]
     posts: Mapping[str, int]
     stalled_minutes: float | None = None
@@ -77,11 +79,16 @@ class PipelineResult:
 
     @property
     def paid_now_usd(self) -> float:
-        """What those cost that were stored by this run."""
+        """What those stored clips cost that were sent since this run began.
+
+        What was sent before is paid already, though it may be stored, or fetched again, only now.
+        """
+        # S3 reports modification times in whole seconds.
+        since = self.started_at - timedelta(seconds=1)
         return sum(
             manifest.cost_usd
-            for clip, manifest in self.manifests.items()
-            if self.takes_before.get(clip) != manifest.take
+            for manifest in self.manifests.values()
+            if manifest.requested_at >= since
         )
 
 
@@ -171,6 +178,7 @@ class Pipeline:
         assert self._watch is not None
         watch, ledger = self._watch, self._watch.ledger
         store_time = StoreClock(ledger.root.store_time)
+        started_by_store = store_time()
         watch.regenerates_changed = regenerate_changed
         before = watch.look()
         on_look(before)
@@ -179,7 +187,13 @@ class Pipeline:
         if is_complete(before) and not watch.outstanding and gallery:
             manifests = watch.manifests(before)
             return PipelineResult(
-                before, manifests, takes_before, (), _no_posts(), gallery_uri=gallery
+                before,
+                manifests,
+                takes_before,
+                started_by_store,
+                (),
+                _no_posts(),
+                gallery_uri=gallery,
             )
         started_at = datetime.now(UTC)
         with dg.DagsterInstance.get() as instance, ExitStack() as stack:
@@ -213,6 +227,7 @@ class Pipeline:
             progress,
             watch.manifests(progress),
             takes_before,
+            started_by_store,
             tuple(problems),
             posts,
             stalled_minutes=waiting.stalled_minutes,

@@ -130,6 +130,19 @@ def test_a_raised_take_is_bought_without_a_question_and_its_remix_is_kept(
     assert len(sandbox.charged()) == before + 4
 
 
+def test_a_video_that_is_fetched_again_is_not_counted_as_paid_now(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    (tmp_path / "prompts.yaml").write_text("clips: [{id: fox, prompt: a fox}]")
+    before = len(sandbox.charged())
+    assert "paid now: 1.20 USD" in generate(tmp_path, sandbox)
+    [manifest] = tmp_path.glob(".sora/storage/clips/clips/*/take-1/clip.json")
+    manifest.unlink()
+    assert "1.20 USD in all; paid now: 0.00 USD" in generate(tmp_path, sandbox)
+    assert manifest.exists()
+    assert len(sandbox.charged()) == before + 1
+
+
 def test_a_clip_that_cannot_be_stored_has_its_reason_shown_and_nothing_is_lost(
     tmp_path: Path,
 ) -> None:
