@@ -127,12 +127,12 @@ def test_the_example_dataset_goes_from_rows_to_stored_remixes_by_webhook_and_sen
         assert manifest is not None
         assert manifest.videos[0].key in Path(page).read_text()
 
-    # Everything went by webhook: nobody polled before a marker came, and none is left.
+    # Everything went by webhook: no poll was made before a marker came, and none is left.
     root = ledger_of(tmp_path).root
     for folder in ("pending", "inbox"):
         assert list(root.list(folder)) == []
     log = (tmp_path / "home" / "logs" / "daemon.log").read_text()
-    assert re.search(r"outstanding, [1-9]\d* markers arrived", log)
+    assert re.search(r"outstanding, [1-9]\d* markers have arrived", log)
 
     # Every video decodes to its end, and is what was asked for.
     for clip, manifest in stored.items():
