@@ -144,7 +144,7 @@ def test_the_commands_do_the_same(tmp_path: Path) -> None:
     whole = CliRunner().invoke(verify_command, [storage, "--deep"])
     assert (whole.exit_code, "2 takes with 8 objects" in whole.output) == (0, True)
     told = CliRunner().invoke(prune_command, [storage, "--keep-takes=1"])
-    assert "Run it again with --apply" in told.output
+    assert "Run this again with --apply" in told.output
     assert ledger.manifest("clips", "fox", 1) is not None
     done = CliRunner().invoke(prune_command, [storage, "--keep-takes=1", "--apply"])
     assert "older take: 6 objects" in done.output
