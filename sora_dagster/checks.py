@@ -110,7 +110,11 @@ class RunChecks:
         self.blocked: dict[str, str] = {}
 
     def evaluate(
-        self, manifests: Sequence[ClipManifest], *, only: Collection[str] | None = None
+        self,
+        manifests: Sequence[ClipManifest],
+        *,
+        only: Collection[str] | None = None,
+        is_runless: bool = False,
     ) -> None:
         """Check clips whose materializations are logged, and log what was found.
 
@@ -120,6 +124,10 @@ class RunChecks:
             manifests: the clips' records.
             only: names of the checks that are logged; None for the list of all checks, and those
                 that failed or are blocking.
+            is_runless: whether the evaluations are logged outside the run, because another run
+                logged some of the same clips while this one waited. Dagster takes the evaluation
+                for the newest whose row is the newest, and this run's rows were made when it
+                was planned.
         """
         newest = _newest_of(self._context.instance, manifests)
         for manifest in manifests:
@@ -127,10 +135,11 @@ class RunChecks:
             target = newest.get((manifest.asset, manifest.request.partition))
             named = self._logged_by_name(manifest, verdicts) if only is None else set(only)
             if only is None or CLIP_CHECKS in only:
-                self._log(clip_evaluation(manifest, verdicts, target))
+                self._log(clip_evaluation(manifest, verdicts, target), is_runless)
             for verdict in verdicts:
                 if verdict.name in named and verdict.evaluated:
-                    self._log(check_evaluation(self._checks, manifest, verdict, target))
+                    event = check_evaluation(self._checks, manifest, verdict, target)
+                    self._log(event, is_runless)
             self._note(manifest, verdicts)
 
     def evaluate_stored(
@@ -192,7 +201,10 @@ class RunChecks:
         if manifest.request.board is None:
             self._verdicts.setdefault(manifest.asset, {})[name] = verdicts
 
-    def _log(self, event: dg.AssetCheckEvaluation) -> None:
+    def _log(self, event: dg.AssetCheckEvaluation, is_runless: bool = False) -> None:
+        if is_runless:
+            self._context.instance.report_runless_asset_event(event)
+            return
         # Dagster takes these events, and its annotation leaves them out.
         self._context.log_event(cast(Any, event))
 

@@ -139,7 +139,14 @@ class ClipReporter:
                     manifest,
                     self._metadata_of(manifest),
                 )
-        self._checks.evaluate([one.manifest for one in stored if one.manifest is not None])
+        for is_elsewhere in (False, True):
+            manifests = [
+                one.manifest
+                for one in stored
+                if one.manifest is not None and (one.how == "elsewhere") == is_elsewhere
+            ]
+            if manifests:
+                self._checks.evaluate(manifests, is_runless=is_elsewhere)
 
     def report_request(self, requested: Sequence[Requested]) -> None:
         """Log the submissions of clips and remixes, and of changed rows what they would cost."""

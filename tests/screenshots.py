@@ -97,10 +97,10 @@ def checks(browser: Browser, ui: DagsterUi) -> Iterator[Page]:
     with dagster_page(browser, width=WIDTH, height=760) as page:
         page.goto(f"{ui.url}/assets/clips")
         page.get_by_role("tab", name="Checks").click()
-        page.get_by_text("not_black", exact=True).first.click()
+        page.get_by_text("clip_checks", exact=True).first.click()
         page.get_by_role("tab", name="Partitions").last.click()
         page.get_by_text("glass-cello", exact=True).first.click()
-        expect(page.get_by_text("black_fraction", exact=True).first).to_be_visible()
+        expect(page.get_by_role("cell", name="not_black", exact=True)).to_be_visible()
         yield page
 
 

@@ -15,7 +15,7 @@ from dagster._core.loader import LoadingContextForTest
 
 from sora_dagster.environment import Settings, build_definitions
 from sora_dagster.generation.claims import Claims
-from sora_dagster.generation.clip_checks import ClipChecks
+from sora_dagster.generation.clip_checks import CLIP_CHECKS, ClipChecks
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.ledger import Ledger
 from sora_dagster.resources import RunwareResource
@@ -245,3 +245,12 @@ def failure_text(result: dg.ExecuteInProcessResult) -> str:
         else str(data.error and data.error.to_string())
         for data in failures
     )
+
+
+def shown_checks(stack: Stack, asset: str) -> dict[str | None, set[bool]]:
+    """Whether each partition's newest checks count for its newest materialization."""
+    keys = [dg.AssetCheckKey(dg.AssetKey(asset.split("/")), CLIP_CHECKS)]
+    found: dict[str | None, set[bool]] = {}
+    for info in stack.instance.event_log_storage.get_asset_check_partition_info(keys):
+        found.setdefault(info.partition_key, set()).add(info.is_current)
+    return found

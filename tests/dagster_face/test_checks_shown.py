@@ -8,17 +8,7 @@ import dagster as dg
 import pytest
 
 from sora_dagster.checks import RunChecks
-from sora_dagster.generation.clip_checks import CLIP_CHECKS
-from tests.dagster_face.stack import Stack
-
-
-def shown(stack: Stack, asset: str) -> dict[str | None, set[bool]]:
-    """Whether each partition's newest checks count for its newest materialization."""
-    keys = [dg.AssetCheckKey(dg.AssetKey(asset.split("/")), CLIP_CHECKS)]
-    found: dict[str | None, set[bool]] = {}
-    for info in stack.instance.event_log_storage.get_asset_check_partition_info(keys):
-        found.setdefault(info.partition_key, set()).add(info.is_current)
-    return found
+from tests.dagster_face.stack import Stack, shown_checks
 
 
 def newest_quality_run(stack: Stack) -> str:
@@ -32,8 +22,8 @@ def test_the_checks_of_the_collecting_run_are_shown(stack: Stack) -> None:
     stack.write({"id": "fox", "recipes": ["night"]}, {"id": "owl"}, recipes={"night": "at night"})
     stack.run_job("request_clips")
     stack.run_job("collect_clips")
-    assert shown(stack, "clips") == {"fox": {True}, "owl": {True}}
-    assert shown(stack, "remixes") == {"fox|night": {True}}
+    assert shown_checks(stack, "clips") == {"fox": {True}, "owl": {True}}
+    assert shown_checks(stack, "remixes") == {"fox|night": {True}}
 
 
 def test_a_new_take_is_shown_with_its_own_checks(stack: Stack) -> None:
@@ -41,13 +31,13 @@ def test_a_new_take_is_shown_with_its_own_checks(stack: Stack) -> None:
         stack.write({"id": "fox", "take": take})
         stack.run_job("request_clips")
         stack.run_job("collect_clips")
-        assert shown(stack, "clips") == {"fox": {True}}, take
+        assert shown_checks(stack, "clips") == {"fox": {True}}, take
 
 
 def test_the_checks_of_a_storyboard_are_shown(stack: Stack) -> None:
     stack.write_board({"id": "pond", "prompt": "a pond"})
     assert stack.materialize_shots().success
-    assert shown(stack, "glade/pond") == {None: {True}}
+    assert shown_checks(stack, "glade/pond") == {None: {True}}
 
 
 @pytest.mark.parametrize("clips", [["fox"], ["fox", "owl"]])
@@ -60,7 +50,7 @@ def test_the_checks_of_a_run_by_hand_are_shown_after_another_run_collected(
     assert stack.run_job("collect_clips").success
     by_hand = stack.materialize(["clips"], clips)
     assert by_hand.success
-    assert shown(stack, "clips") == {clip: {True} for clip in clips}
+    assert shown_checks(stack, "clips") == {clip: {True} for clip in clips}
     assert newest_quality_run(stack) == by_hand.run_id
 
 
@@ -77,7 +67,7 @@ def test_checks_that_a_run_did_not_come_to_are_made_by_the_next(
         patch.setattr(RunChecks, "evaluate", ended)
         assert not stack.run_job("collect_clips").success
     assert len(stack.events("clips", "fox")) == 1
-    assert shown(stack, "clips") == {}
+    assert shown_checks(stack, "clips") == {}
     assert stack.run_job("collect_clips").success
     assert len(stack.events("clips", "fox")) == 1
-    assert shown(stack, "clips") == {"fox": {True}}
+    assert shown_checks(stack, "clips") == {"fox": {True}}

@@ -19,7 +19,7 @@ from sora_dagster.graph import VideoGraph
 from sora_dagster.run_facts import is_launched_by_a_person
 from sora_dagster.runware.models import Catalogue
 from tests.dagster_face.conftest import FaultyStack
-from tests.dagster_face.stack import RANGE_END, RANGE_START, Stack, failure_text
+from tests.dagster_face.stack import RANGE_END, RANGE_START, Stack, failure_text, shown_checks
 from tests.sandbox_server import Sandbox
 
 FOUR = ["ant", "bee", "cat", "dog"]
@@ -163,6 +163,40 @@ def test_a_backfills_run_has_events_of_its_own_for_what_another_run_collected(
         )
     assert result.success, failure_text(result)
     assert len(stack.events("clips", "ant")) == len(stack.events("clips", "bee")) == 1
+
+
+def test_the_checks_of_a_backfills_run_are_shown_though_another_run_made_them_too(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask_for(stack, "ant", "bee")
+    wait, started, awaited = Collection.wait, threading.Event(), threading.Event()
+
+    def ordered(collection: Collection) -> list[FinishedTask]:
+        if threading.current_thread() is threading.main_thread():
+            found = wait(collection)
+            awaited.set()
+            return found
+        started.set()
+        assert awaited.wait(60)
+        return wait(collection)
+
+    monkeypatch.setattr(Collection, "wait", ordered)
+    collecting: list[dg.ExecuteInProcessResult] = []
+    thread = threading.Thread(target=lambda: collecting.append(stack.run_job("collect_clips")))
+    thread.start()
+    try:
+        assert started.wait(60)
+        result = stack.materialize(
+            ["clips"], ["ant", "bee"], tags={"dagster/backfill": "a-backfill"}
+        )
+    finally:
+        awaited.set()
+        thread.join()
+    assert result.success, failure_text(result)
+    assert collecting[0].success, failure_text(collecting[0])
+    # Both runs have reported both clips, the backfill's last.
+    assert len(stack.events("clips", "ant")) == len(stack.events("clips", "bee")) == 2
+    assert shown_checks(stack, "clips") == {"ant": {True}, "bee": {True}}
 
 
 @pytest.mark.parametrize("clips", [["ant"], ["ant", "bee"]])
