@@ -106,17 +106,7 @@ class ClipArchive:
 
     def void(self, attempt: AttemptRecord) -> FinishedTask:
         """Record that a task was never sent and cost nothing."""
-        outcome = self._ledger.settle(
-            attempt.task_uuid,
-            OutcomeRecord(
-                state="void",
-                cost_usd=0.0,
-                was_accepted=False,
-                at=self._ledger.clock(),
-                nonce=self._ledger.new_nonce(),
-            ),
-        )
-        return FinishedTask(attempt, outcome, None)
+        return FinishedTask(attempt, self._ledger.settle_void(attempt.task_uuid), None)
 
     def _settle_stored(self, ready: ReadyTask, manifest: ClipManifest) -> FinishedTask:
         """Record the outcome that a manifest stands for, and put the clip into the index."""

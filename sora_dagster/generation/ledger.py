@@ -410,6 +410,19 @@ class Ledger:
         _, standing = self._claim(layout.task_key(task_uuid, f"outcome-{reopening}"), outcome)
         return standing
 
+    def settle_void(self, task_uuid: str) -> OutcomeRecord:
+        """Record that a task was never sent and cost nothing; the first record stands."""
+        return self.settle(
+            task_uuid,
+            OutcomeRecord(
+                state="void",
+                cost_usd=0.0,
+                was_accepted=False,
+                at=self.clock(),
+                nonce=self.new_nonce(),
+            ),
+        )
+
     def outcome(self, task_uuid: str) -> OutcomeRecord | None:
         """How a task ended, if it did; of one that was reopened, how its last reopening ended."""
         outcome = self.outcome_of(task_uuid, 0)

@@ -205,7 +205,7 @@ class SpendingLog:
         number = spending.entries + 1
         created = self._ledger.root.create(layout.budget_key(self._name, number), entry.to_json())
         # If the store says that the entry exists, it may be ours: the answer to a first put was
-        # lost. The nonce tells.
+        # lost. The nonce shows whether it is.
         if not created and self._entry(number).nonce != entry.nonce:
             self._is_behind = True
             return None

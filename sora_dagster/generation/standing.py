@@ -157,16 +157,7 @@ class StandingReader:
             return True
         if not self._ledger.take_right_to_void(attempt.task_uuid):
             return False
-        self._ledger.settle(
-            attempt.task_uuid,
-            OutcomeRecord(
-                state="void",
-                cost_usd=0.0,
-                was_accepted=False,
-                at=self._ledger.clock(),
-                nonce=self._ledger.new_nonce(),
-            ),
-        )
+        self._ledger.settle_void(attempt.task_uuid)
         self._ledger.forget_pending(attempt.dataset, attempt.task_uuid)
         return True
 

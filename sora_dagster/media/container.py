@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import BinaryIO, Literal
 
-# How much of a file's beginning tells its container.
+# How much of a file's beginning shows its container.
 HEAD_BYTES = 64
 
 _MP4_BOXES = frozenset(
