@@ -305,7 +305,7 @@ def test_a_click_plays_the_video(browser: Browser, videos: str, clip: str) -> No
         assert page.locator("video").count() == 1
         page.keyboard.press("Escape")
         expect(page.get_by_role("dialog")).to_have_count(0)
-        assert page.locator("video").get_attribute("src") is None
+        expect(page.locator("video")).not_to_have_attribute("src", re.compile(""))
 
 
 def test_over_http_only_the_opened_video_is_loaded(browser: Browser, root_of_videos: Path) -> None:
