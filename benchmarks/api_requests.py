@@ -14,9 +14,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from sora_dagster.generation.clips import DEFAULT_DATASET
-from sora_dagster.generation.collection_parts import CollectionLimits
+from sora_dagster.generation.collecting.parts import CollectionLimits
 from sora_dagster.generation.generator import Generator
+from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.storage import StorageRoot
 from tests.generation.asking import ask, clip

@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 from benchmarks.counting_s3 import CountingBucket, serving
-from sora_dagster.generation import layout
-from sora_dagster.generation.clips import ClipRequest
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.stored_index import stored_answers
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.requesting.stored_index import stored_answers
+from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.storage import StorageRoot
 from tests.generation.large_roots import clip_name, stored_clips
 from tests.generation.stored_takes import stored_take

@@ -19,8 +19,8 @@ from uuid import UUID
 
 import httpx
 
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.markers import WebhookAddress, drop_marker, tasks_with_markers
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.markers import WebhookAddress, drop_marker, tasks_with_markers
 from sora_dagster.processes import running
 from sora_dagster.storage import StorageRoot
 

@@ -121,7 +121,7 @@ def copies_of(who: Who, store: str, source: str, target: str) -> Callable[[str, 
     import obstore
     from obstore.store import S3Store
 
-    from sora_dagster.generation.download import Downloader
+    from sora_dagster.generation.fetching.download import Downloader
     from sora_dagster.storage import StorageRoot
 
     if who == "ours":

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from sora_dagster.assets import build_clip_assets, build_remix_assets
     from sora_dagster.boards.assets import build_storyboard_assets
     from sora_dagster.environment import Settings, build_definitions
-    from sora_dagster.generation.clip_checks import OwnCheck, build_clip_checks
-    from sora_dagster.generation.stored import StoredClip
+    from sora_dagster.generation.library.clip_checks import OwnCheck, build_clip_checks
+    from sora_dagster.generation.library.stored_clip import StoredClip
     from sora_dagster.graph import VideoGraph
     from sora_dagster.housekeeping_jobs import build_prune_job, build_verify_job
     from sora_dagster.io_manager import ClipIOManager

@@ -4,11 +4,11 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.generation.clips import ClipRequest
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.prompts import PromptDataset
+from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.graph import VideoGraph, split_remix_partition, without_beta_warnings
 from sora_dagster.prompt_assets import build_prompts_asset
+from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.request_assets import build_requests_asset
 from sora_dagster.video_assets import build_videos_asset
 

@@ -89,10 +89,10 @@ def _on_signal(number: int, _frame: FrameType | None) -> None:
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     """Turn what a user can fix into a message without a traceback."""
-    from sora_dagster.generation.prompts import DatasetError
     from sora_dagster.local_home import HomeInUseError
     from sora_dagster.plain_text import plain
     from sora_dagster.processes import ProcessError
+    from sora_dagster.prompts.dataset import DatasetError
     from sora_dagster.runware.errors import MissingKeyError, RunwareError
     from sora_dagster.storage import StorageError
 
@@ -244,8 +244,8 @@ def generate(
     the storage root is .sora/storage beside PROMPTS by default.
     """
     from sora_dagster.environment import Settings, folder_beside
-    from sora_dagster.generation.delivery import parse_delivery
-    from sora_dagster.generation.layout import segment
+    from sora_dagster.generation.protocol.layout import segment
+    from sora_dagster.generation.requesting.direct_delivery import parse_delivery
     from sora_dagster.local_home import LocalHome
 
     with _clear_errors():
@@ -304,8 +304,8 @@ def resolve(
     not be read. Restore the record first.
     """
     from sora_dagster.environment import Settings
-    from sora_dagster.generation.ledger import Ledger
-    from sora_dagster.generation.resolving import (
+    from sora_dagster.generation.protocol.ledger import Ledger
+    from sora_dagster.generation.resolve import (
         ResolutionError,
         give_up,
         resend,
@@ -382,7 +382,7 @@ def demo(
 ) -> None:
     """Generate the example dataset against a local Runware: no key, no cloud, no cost."""
     from sora_dagster.environment import Settings, example_prompts
-    from sora_dagster.generation.delivery import parse_delivery
+    from sora_dagster.generation.requesting.direct_delivery import parse_delivery
     from sora_dagster.local_home import LocalHome
     from sora_dagster.local_stack import local_runware
     from sora_dagster.storage import normalized_url

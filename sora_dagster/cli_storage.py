@@ -18,8 +18,8 @@ def verify_command(storage_url: str | None, deep: bool) -> None:
 
     Exits with 1 if something is missing or damaged, and says what to do.
     """
-    from sora_dagster.generation.ledger import Ledger
-    from sora_dagster.generation.storage_check import verify
+    from sora_dagster.generation.housekeeping.verify import verify
+    from sora_dagster.generation.protocol.ledger import Ledger
 
     with opened_root(storage_url) as root:
         report = verify(
@@ -63,8 +63,8 @@ def prune_command(
     Without --apply it only lists what it would remove. The newest take of a clip always stays, and
     so does every record of what was asked and paid: nothing is paid for again.
     """
-    from sora_dagster.generation.housekeeping import prune
-    from sora_dagster.generation.ledger import Ledger
+    from sora_dagster.generation.housekeeping.prune import prune
+    from sora_dagster.generation.protocol.ledger import Ledger
 
     with opened_root(storage_url) as root:
         report = prune(

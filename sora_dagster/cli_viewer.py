@@ -49,8 +49,8 @@ def link_command(clip: str, asset: str, hours: float, storage_url: str | None) -
     For a remix, CLIP is "clip|recipe" and the asset "remixes"; for a shot of a storyboard, the
     shot, and the asset "board/shot".
     """
-    from sora_dagster.generation.ledger import Ledger
-    from sora_dagster.generation.stored import load_clip
+    from sora_dagster.generation.library.stored_clip import load_clip
+    from sora_dagster.generation.protocol.ledger import Ledger
 
     with opened_root(storage_url) as root:
         stored = load_clip(Ledger(root), asset, clip)

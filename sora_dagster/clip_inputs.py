@@ -9,8 +9,8 @@ from typing import Any, get_args, get_origin
 
 import dagster as dg
 
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.stored import StoredClip, load_clip
+from sora_dagster.generation.library.stored_clip import StoredClip, load_clip
+from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
 
 ALLOW_MISSING_PARTITIONS = "allow_missing_partitions"

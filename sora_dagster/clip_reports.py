@@ -18,12 +18,12 @@ from sora_dagster.events import (
     is_event_of,
     request_events,
 )
-from sora_dagster.generation.clip_checks import ClipChecks
-from sora_dagster.generation.collection import Collection
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.records import AttemptRecord, ClipManifest
-from sora_dagster.generation.requested import Requested, RequestState
-from sora_dagster.generation.tracked import FinishedTask
+from sora_dagster.generation.collecting.collection import Collection
+from sora_dagster.generation.library.clip_checks import ClipChecks
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
+from sora_dagster.generation.protocol.tracked import FinishedTask
+from sora_dagster.generation.requesting.results import Requested, RequestState
 from sora_dagster.graph import VideoGraph, asset_key_of
 from sora_dagster.input_events import InputEvents, newest_materializations
 from sora_dagster.metadata import clip_metadata

@@ -9,14 +9,14 @@ import dagster as dg
 
 from sora_dagster.clip_reports import ClipReporter
 from sora_dagster.collect_runs import mark_advanced
-from sora_dagster.generation.clocks import running_seconds
-from sora_dagster.generation.collection import Collection
-from sora_dagster.generation.collection_parts import CollectionLimits
+from sora_dagster.generation.collecting.collection import Collection
+from sora_dagster.generation.collecting.parts import CollectionLimits
 from sora_dagster.generation.generator import Generator
-from sora_dagster.generation.prompts import DatasetError, PromptDataset
-from sora_dagster.generation.requested import Requested, RequestState, failure_reasons
-from sora_dagster.generation.tracked import FinishedTask
+from sora_dagster.generation.protocol.clocks import running_seconds
+from sora_dagster.generation.protocol.tracked import FinishedTask
+from sora_dagster.generation.requesting.results import Requested, RequestState, failure_reasons
 from sora_dagster.graph import VideoGraph
+from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.remixes import RemixAnswers, RemixParent, read_due_remixes, request_remixes
 from sora_dagster.request_assets import log_requested
 from sora_dagster.runware.errors import RunwareError

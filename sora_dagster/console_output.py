@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from sora_dagster.generation.records import ClipManifest
+from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.plain_text import one_line
 from sora_dagster.progress import ClipProgress, ClipState, Purchase, count
 

@@ -7,18 +7,23 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from sora_dagster.generation.clips import ClipRequest, remix_spec
-from sora_dagster.generation.deciding import what_changed
-from sora_dagster.generation.inference import estimate_usd
-from sora_dagster.generation.ledger import Ledger, Take
-from sora_dagster.generation.prompts import PromptDataset
-from sora_dagster.generation.record_folder import note_folder, stuck_folder
-from sora_dagster.generation.record_format import UnreadableRecordError
-from sora_dagster.generation.records import ClipManifest, OutcomeRecord, OutcomeState, StuckRecord
-from sora_dagster.generation.stored_index import stored_already
-from sora_dagster.generation.walking import in_parallel
+from sora_dagster.generation.protocol.ledger import Ledger, Take
+from sora_dagster.generation.protocol.record_folder import note_folder, stuck_folder
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.records import (
+    ClipManifest,
+    OutcomeRecord,
+    OutcomeState,
+    StuckRecord,
+)
+from sora_dagster.generation.protocol.scan import in_parallel
+from sora_dagster.generation.requesting.payloads import estimate_usd
+from sora_dagster.generation.requesting.planner import what_changed
+from sora_dagster.generation.requesting.stored_index import stored_already
 from sora_dagster.graph import VideoGraph, remix_partition
 from sora_dagster.progress import ClipProgress, ClipState, Purchase
+from sora_dagster.prompts.clips import ClipRequest, remix_spec
+from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.storage import AccessDeniedError
 
 _log = logging.getLogger(__name__)

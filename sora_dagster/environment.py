@@ -12,9 +12,9 @@ import dagster as dg
 
 from sora_dagster.assets import build_clip_assets, build_remix_assets
 from sora_dagster.boards.assets import build_board_or_problem
-from sora_dagster.generation.clip_checks import ClipChecks
-from sora_dagster.generation.delivery import DeliverySetting, parse_delivery
-from sora_dagster.generation.url_guard import parse_result_hosts, parse_result_networks
+from sora_dagster.generation.fetching.address_guard import parse_result_hosts, parse_result_networks
+from sora_dagster.generation.library.clip_checks import ClipChecks
+from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, parse_delivery
 from sora_dagster.graph import VideoGraph, without_beta_warnings
 from sora_dagster.housekeeping_jobs import build_prune_job, build_verify_job
 from sora_dagster.io_manager import ClipIOManager

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sora_dagster.environment import Settings
-from sora_dagster.generation.estimating import estimate
+from sora_dagster.generation.requesting.estimates import estimate
 from sora_dagster.graph import remix_partition
 from sora_dagster.plain_text import one_line
 

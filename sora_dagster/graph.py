@@ -11,17 +11,17 @@ from typing import TypedDict
 
 import dagster as dg
 
-from sora_dagster.generation.clip_checks import ClipChecks
-from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest, remix_spec
 from sora_dagster.generation.generator import parent_video
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.prompts import (
+from sora_dagster.generation.library.clip_checks import ClipChecks
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, remix_spec
+from sora_dagster.prompts.dataset import (
     DatasetError,
     DatasetProblem,
     PromptDataset,
     load_dataset,
 )
-from sora_dagster.generation.records import ClipManifest
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.storage import StorageRoot
 

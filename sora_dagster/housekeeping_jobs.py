@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.generation.housekeeping import PruneReport, Removed, prune
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.storage_check import Finding, VerifyReport, verify
+from sora_dagster.generation.housekeeping.prune import PruneReport, Removed, prune
+from sora_dagster.generation.housekeeping.verify import Finding, VerifyReport, verify
+from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.graph import VideoGraph
 from sora_dagster.resources import ClipStorageResource
 

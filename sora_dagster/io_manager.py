@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from sora_dagster.clip_inputs import ClipInput, DownloadFolders
-from sora_dagster.generation.stored import StoredClip
+from sora_dagster.generation.library.stored_clip import StoredClip
 from sora_dagster.metadata import clip_metadata
 from sora_dagster.resources import ClipStorageResource
 from sora_dagster.storage import StorageRoot

@@ -9,16 +9,16 @@ from sora_dagster.clip_reports import ClipReporter
 from sora_dagster.collecting import CollectingRun, CollectLimits, CollectReport
 from sora_dagster.dataset_sync import sync_rows
 from sora_dagster.events import request_events
-from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.generator import Generator
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.prompts import PromptDataset
-from sora_dagster.generation.record_format import UnreadableRecordError
-from sora_dagster.generation.requested import Requested, RequestState, failure_reasons
-from sora_dagster.generation.walking import in_parallel
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.scan import in_parallel
+from sora_dagster.generation.requesting.results import Requested, RequestState, failure_reasons
 from sora_dagster.graph import VideoGraph, remix_partition
 from sora_dagster.input_events import InputEvents, newest_materializations
 from sora_dagster.partition_runs import failure_of
+from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.request_assets import RequestConfig, asking_of, log_estimates, log_requested
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.run_facts import add_post_counts

@@ -7,8 +7,8 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.generation.records import ClipManifest, StoredVideo
-from sora_dagster.generation.requested import Requested, RequestState
+from sora_dagster.generation.protocol.records import ClipManifest, StoredVideo
+from sora_dagster.generation.requesting.results import Requested, RequestState
 from sora_dagster.graph import asset_key_of
 from sora_dagster.storage import StorageRoot
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.generation.archive import content_hash
+from sora_dagster.generation.collecting.archive import content_hash
 from sora_dagster.graph import without_beta_warnings
 from sora_dagster.input_events import data_version_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from sora_dagster.generation.clocks import running_seconds
+from sora_dagster.generation.protocol.clocks import running_seconds
 
 
 class Patience:

@@ -17,11 +17,11 @@ import dagster as dg
 from sora_dagster.code_location_loader import load_code_location
 from sora_dagster.dataset_progress import DatasetProgress
 from sora_dagster.environment import REPORTS_JOB, Settings
-from sora_dagster.generation.budget import Budget
-from sora_dagster.generation.claims import ClaimReader
-from sora_dagster.generation.clocks import StoreClock
-from sora_dagster.generation.layout import gallery_key
-from sora_dagster.generation.records import ClipManifest
+from sora_dagster.generation.protocol.budget import Budget
+from sora_dagster.generation.protocol.claims import ClaimReader
+from sora_dagster.generation.protocol.clocks import StoreClock
+from sora_dagster.generation.protocol.layout import gallery_key
+from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.graph import VideoGraph, split_remix_partition, without_beta_warnings
 from sora_dagster.jobs import REQUEST_JOB
 from sora_dagster.local_home import LocalHome

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.generator import Generator
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.prompts import PromptDataset
-from sora_dagster.generation.record_format import UnreadableRecordError
-from sora_dagster.generation.records import AttemptRecord, ClipManifest
-from sora_dagster.generation.requested import Requested
-from sora_dagster.generation.requester import Asking, asking_after
-from sora_dagster.generation.walking import in_parallel
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
+from sora_dagster.generation.protocol.scan import in_parallel
+from sora_dagster.generation.requesting.requester import Asking, asking_after
+from sora_dagster.generation.requesting.results import Requested
 from sora_dagster.graph import VideoGraph, remix_partition
+from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.storage import AccessDeniedError
 
 

@@ -8,15 +8,15 @@ from pydantic import Field
 
 from sora_dagster.dataset_sync import sync_rows
 from sora_dagster.events import request_events
-from sora_dagster.generation.clips import ClipRequest
-from sora_dagster.generation.estimating import Estimate
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.prompts import PromptDataset
-from sora_dagster.generation.requested import Requested, RequestState, failure_reasons
-from sora_dagster.generation.requester import Asking
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.requesting.estimates import Estimate
+from sora_dagster.generation.requesting.requester import Asking
+from sora_dagster.generation.requesting.results import Requested, RequestState, failure_reasons
 from sora_dagster.graph import CODE_VERSION, VideoGraph, asset_key_of
 from sora_dagster.input_events import InputEvents
 from sora_dagster.partition_runs import failure_of, partitioned_asset, report_partitions
+from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.run_facts import add_post_counts, is_launched_by_a_person, root_run_of
 

@@ -8,14 +8,14 @@ import dagster as dg
 from dagster_aws.s3 import S3Resource
 from pydantic import Field, field_validator
 
-from sora_dagster.generation.budget import parse_limit
-from sora_dagster.generation.delivery import DeliverySetting
+from sora_dagster.generation.collecting.missing_tasks import Deadlines
+from sora_dagster.generation.collecting.poll_schedule import PollSettings
+from sora_dagster.generation.fetching.address_guard import parse_result_hosts, parse_result_networks
 from sora_dagster.generation.generator import GenerationSettings, Generator
-from sora_dagster.generation.markers import WebhookAddress
-from sora_dagster.generation.missing_tasks import Deadlines
-from sora_dagster.generation.poll_schedule import PollSettings
-from sora_dagster.generation.sender import SendSettings
-from sora_dagster.generation.url_guard import parse_result_hosts, parse_result_networks
+from sora_dagster.generation.protocol.budget import parse_limit
+from sora_dagster.generation.protocol.markers import WebhookAddress
+from sora_dagster.generation.requesting.direct_delivery import DeliverySetting
+from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import MissingKeyError
 from sora_dagster.runware.models import Catalogue

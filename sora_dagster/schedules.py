@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.picking import Pick, never_asked_for, pick_clips
-from sora_dagster.generation.prompts import DatasetError, PromptDataset
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.selection import Pick, never_asked_for, pick_clips
 from sora_dagster.graph import VideoGraph
+from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.resources import ClipStorageResource
 
 

@@ -10,11 +10,11 @@ import dagster as dg
 
 from sora_dagster.collect_runs import reason_to_wait
 from sora_dagster.dataset_sync import Row, missing_partitions, rows_of, unlogged_rows
-from sora_dagster.generation.clocks import StoreClock
-from sora_dagster.generation.due import DueReader, DueWork, uncollected_folders
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.prompts import DatasetError
+from sora_dagster.generation.collecting.due import DueReader, DueWork, uncollected_folders
+from sora_dagster.generation.protocol.clocks import StoreClock
+from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.graph import VideoGraph
+from sora_dagster.prompts.dataset import DatasetError
 from sora_dagster.resources import NO_STORAGE_ROOT, ClipStorageResource
 
 # A tick must end within 60 s; an event costs about 13 ms.

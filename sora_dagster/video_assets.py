@@ -9,16 +9,15 @@ from pydantic import Field
 from sora_dagster.checks import RunChecks, check_specs
 from sora_dagster.clip_reports import ClipReporter, batches, failure_sentence
 from sora_dagster.events import failure_event
-from sora_dagster.generation.clip_checks import QUALITY
-from sora_dagster.generation.collection import Collection
-from sora_dagster.generation.collection_parts import CollectionLimits
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.prompts import DatasetError, PromptDataset
-from sora_dagster.generation.record_format import UnreadableRecordError
-from sora_dagster.generation.records import AttemptRecord, ClipManifest
-from sora_dagster.generation.stored import StoredClip
-from sora_dagster.generation.tracked import FinishedTask
-from sora_dagster.generation.walking import in_parallel
+from sora_dagster.generation.collecting.collection import Collection
+from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.library.clip_checks import QUALITY
+from sora_dagster.generation.library.stored_clip import StoredClip
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
+from sora_dagster.generation.protocol.scan import in_parallel
+from sora_dagster.generation.protocol.tracked import FinishedTask
 from sora_dagster.graph import CODE_VERSION, VideoGraph
 from sora_dagster.io_manager import ClipIOManager
 from sora_dagster.partition_runs import (
@@ -28,6 +27,7 @@ from sora_dagster.partition_runs import (
     is_used_later,
     partitioned_multi_asset,
 )
+from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.run_facts import add_post_counts, is_of_a_backfill
 from sora_dagster.storage import AccessDeniedError

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote
 
-from sora_dagster.generation.layout import CLIPS_FOLDER, GALLERY_FOLDER, REPORTS_FOLDER
+from sora_dagster.generation.protocol.layout import CLIPS_FOLDER, GALLERY_FOLDER, REPORTS_FOLDER
 from sora_dagster.serving import serve_app
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
 

@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sora_dagster.generation import layout
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.markers import (
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.markers import (
     DATASET_PARAMETER,
     MAX_MARKER_BYTES,
     SIGNATURE_PARAMETER,
@@ -23,7 +23,7 @@ from sora_dagster.generation.markers import (
     markers_of,
     signature_is_valid,
 )
-from sora_dagster.generation.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.serving import serve_app
 from sora_dagster.storage import StorageError, StorageRoot
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from playwright.sync_api import Browser
 
-from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.storage import StorageRoot
 from tests.browser import running_browser
 from tests.s3_server import make_bucket, running_s3, s3_environment

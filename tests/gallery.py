@@ -14,7 +14,7 @@ import numpy as np
 from av.video.stream import VideoStream
 from PIL import Image
 
-from sora_dagster.generation.layout import gallery_key
+from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.reports.gallery_page import (
     GalleryEntry,
     GalleryVideo,

@@ -17,8 +17,8 @@ from sora_dagster.console_output import (
     print_result,
     purchases_line,
 )
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.records import ClipManifest
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.patience import Patience
 from sora_dagster.plain_text import one_line
 from sora_dagster.progress import ClipProgress, ClipState, Purchase

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.graph import remix_partition
 from sora_dagster.media import probe
 from sora_dagster.storage import StorageRoot

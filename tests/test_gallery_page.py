@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sora_dagster.generation.layout import gallery_key
+from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.reports.gallery_page import (
     GalleryEntry,
     entry_id,

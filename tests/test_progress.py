@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from sora_dagster.dataset_progress import DatasetProgress
-from sora_dagster.generation import layout
-from sora_dagster.generation.clips import ClipRequest
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.records import AttemptRecord, ClipManifest, OutcomeRecord
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest, OutcomeRecord
 from sora_dagster.graph import VideoGraph
 from sora_dagster.progress import ClipProgress, ClipState, Purchase, count
+from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.storage import StorageRoot
 from tests.generation.stored_takes import end, store

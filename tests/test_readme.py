@@ -9,8 +9,8 @@ import dagster as dg
 import pytest
 import yaml
 
-from sora_dagster.generation.dataset.boards import load_board
-from sora_dagster.generation.prompts import load_dataset
+from sora_dagster.prompts.boards import load_board
+from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.models import Catalogue
 
 ROOT = Path(__file__).parent.parent

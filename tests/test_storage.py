@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sora_dagster.generation.layout import segment
+from sora_dagster.generation.protocol.layout import segment
 from sora_dagster.storage import ObjectAttributes, ObjectMissingError, StorageError, StorageRoot
 
 

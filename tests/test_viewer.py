@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from sora_dagster.generation.layout import gallery_key
+from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.storage import StorageRoot
 from sora_dagster.viewer import create_app
 from tests.http_server import serving

@@ -10,15 +10,15 @@ from uuid import UUID
 import httpx
 import pytest
 
-from sora_dagster.generation import layout
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.markers import (
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.markers import (
     WebhookAddress,
     drop_marker,
     markers_of,
     tasks_with_markers,
 )
-from sora_dagster.generation.records import OutcomeRecord, OutcomeState, ReopenedRecord
+from sora_dagster.generation.protocol.records import OutcomeRecord, OutcomeState, ReopenedRecord
 from sora_dagster.storage import StorageError, StorageRoot
 from sora_dagster.webhook import MAX_MARKERS_PER_TASK, create_app
 from tests.generation.large_roots import CountingRoot

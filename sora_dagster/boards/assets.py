@@ -9,15 +9,15 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.boards.estimate import estimate_board
-from sora_dagster.boards.run import BoardLimits, BoardRun, ShotEnd
 from sora_dagster.checks import RunChecks, check_specs
 from sora_dagster.clip_reports import ClipReporter
 from sora_dagster.events import failure_event, row_data_version
-from sora_dagster.generation.clip_checks import ClipChecks
-from sora_dagster.generation.dataset.boards import Board, Shot, load_board
-from sora_dagster.generation.dataset.problems import DatasetError
+from sora_dagster.generation.library.clip_checks import ClipChecks
+from sora_dagster.generation.storyboards.board_estimate import estimate_board
+from sora_dagster.generation.storyboards.board_run import BoardLimits, BoardRun, ShotEnd
 from sora_dagster.partition_runs import exact_result, failure_of, is_used_later
+from sora_dagster.prompts.boards import Board, Shot, load_board
+from sora_dagster.prompts.problems import DatasetError
 from sora_dagster.request_assets import RequestConfig, asking_of, log_estimates
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.run_facts import add_post_counts, is_of_a_backfill
@@ -61,7 +61,7 @@ def build_storyboard_assets(
 
     Arguments:
         path: the storyboard, a YAML file; see
-            :func:`sora_dagster.generation.dataset.boards.load_board`. It is read now, since its
+            :func:`sora_dagster.prompts.boards.load_board`. It is read now, since its
             shots are what is defined.
         catalogue: the models that shots may use; default: Sora 2 Pro and Sora 2.
         checks: what stored shots are held to; see :func:`build_clip_checks`. If `collect_clips`

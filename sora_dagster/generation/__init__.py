@@ -1,0 +1,1 @@
+"""The life of a clip: requested, collected, stored. Nothing here imports Dagster."""

@@ -6,28 +6,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from sora_dagster.generation.archive import ClipArchive
-from sora_dagster.generation.budget import Budget
-from sora_dagster.generation.claims import Claims, ClaimSettings
-from sora_dagster.generation.clips import ClipRequest, ParentVideo
-from sora_dagster.generation.clocks import StoreClock, running_seconds
-from sora_dagster.generation.collection import Collection
-from sora_dagster.generation.collection_parts import CollectionLimits, CollectionTools
-from sora_dagster.generation.delivery import DeliverySetting, DirectDelivery
-from sora_dagster.generation.download import Downloader
-from sora_dagster.generation.estimating import Estimate, estimate
-from sora_dagster.generation.first_frame_store import whole_request
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.markers import WebhookAddress
-from sora_dagster.generation.missing_tasks import Deadlines
-from sora_dagster.generation.poll_schedule import WEBHOOK_POLLS, PollSettings
-from sora_dagster.generation.records import ClipManifest
-from sora_dagster.generation.requested import Requested, RequestState
-from sora_dagster.generation.requester import Asking, Requester, asking_after
-from sora_dagster.generation.sender import Sender, SendSettings
-from sora_dagster.generation.stored_index import stored_answers
-from sora_dagster.generation.tracked import FinishedTask
-from sora_dagster.generation.verification import StoredClipError, Verification
+from sora_dagster.generation.collecting.archive import ClipArchive
+from sora_dagster.generation.collecting.collection import Collection
+from sora_dagster.generation.collecting.missing_tasks import Deadlines
+from sora_dagster.generation.collecting.parts import CollectionLimits, CollectionTools
+from sora_dagster.generation.collecting.poll_schedule import WEBHOOK_POLLS, PollSettings
+from sora_dagster.generation.fetching.download import Downloader
+from sora_dagster.generation.fetching.restore import StoredClipError, Verification
+from sora_dagster.generation.protocol.budget import Budget
+from sora_dagster.generation.protocol.claims import Claims, ClaimSettings
+from sora_dagster.generation.protocol.clocks import StoreClock, running_seconds
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.markers import WebhookAddress
+from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.generation.protocol.tracked import FinishedTask
+from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, DirectDelivery
+from sora_dagster.generation.requesting.estimates import Estimate, estimate
+from sora_dagster.generation.requesting.first_frame_store import whole_request
+from sora_dagster.generation.requesting.requester import Asking, Requester, asking_after
+from sora_dagster.generation.requesting.results import Requested, RequestState
+from sora_dagster.generation.requesting.sender import Sender, SendSettings
+from sora_dagster.generation.requesting.stored_index import stored_answers
+from sora_dagster.prompts.clips import ClipRequest, ParentVideo
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.storage import StorageRoot
@@ -156,7 +156,7 @@ class Generator:
         *,
         on_progress: Callable[[Sequence[Requested]], None] = lambda _: None,
     ) -> list[Requested]:
-        """Ask for clips; see :meth:`sora_dagster.generation.requester.Requester.request`.
+        """Ask for clips; see `Requester.request`.
 
         The root is bound first; see :meth:`bind`.
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.generation.cost_rows import CostLine, cost_line, cost_lines
-from sora_dagster.generation.cost_table import costs_key, read_costs, write_costs
-from sora_dagster.generation.library_scan import scan_library
-from sora_dagster.generation.task_costs import costs_of
+from sora_dagster.generation.library.cost_rows import CostLine, cost_line, cost_lines
+from sora_dagster.generation.library.cost_table import costs_key, read_costs, write_costs
+from sora_dagster.generation.library.library_scan import scan_library
+from sora_dagster.generation.library.task_costs import costs_of
 from sora_dagster.graph import CODE_VERSION, VideoGraph
 from sora_dagster.metadata import link_metadata
 from sora_dagster.reports.automation import at_most_every

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sora_dagster.generation.cost_rows import CostLine
+from sora_dagster.generation.library.cost_rows import CostLine
 
 if TYPE_CHECKING:
     from PIL import Image

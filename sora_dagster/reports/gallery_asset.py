@@ -6,13 +6,13 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.generation.clips import ClipRequest
-from sora_dagster.generation.layout import gallery_key
-from sora_dagster.generation.library_scan import scan_library
-from sora_dagster.generation.records import ClipManifest
-from sora_dagster.generation.stored_library import FailedTake, library_of
+from sora_dagster.generation.library.clip_index import FailedTake, library_of
+from sora_dagster.generation.library.library_scan import scan_library
+from sora_dagster.generation.protocol.layout import gallery_key
+from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.graph import CODE_VERSION, VideoGraph
 from sora_dagster.metadata import link_metadata
+from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.reports.automation import at_most_every
 from sora_dagster.reports.gallery_page import (
     GalleryEntry,

@@ -14,10 +14,10 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
 from sora_dagster.environment import Settings, build_definitions
-from sora_dagster.generation.claims import Claims
-from sora_dagster.generation.clip_checks import CLIP_CHECKS, ClipChecks
 from sora_dagster.generation.generator import Generator
-from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.library.clip_checks import CLIP_CHECKS, ClipChecks
+from sora_dagster.generation.protocol.claims import Claims
+from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.resources import RunwareResource
 from sora_dagster.run_facts import SUBMISSION_POSTS_TAG
 from sora_dagster.storage import StorageRoot

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import dagster as dg
 import pytest
 
-from sora_dagster.generation.clip_checks import OwnCheck, build_clip_checks
-from sora_dagster.generation.stored import StoredClip
+from sora_dagster.generation.library.clip_checks import OwnCheck, build_clip_checks
+from sora_dagster.generation.library.stored_clip import StoredClip
 from sora_dagster.media.checks import CheckThresholds
 from sora_dagster.media.verdicts import CHECKS, Figure
 from tests.dagster_face.stack import Stack, failure_text

@@ -9,9 +9,9 @@ import dagster as dg
 import pytest
 
 from sora_dagster.environment import Settings
-from sora_dagster.generation.clips import DEFAULT_DATASET
-from sora_dagster.generation.download import Downloader, RefusedAddressError
-from sora_dagster.generation.tracked import ReadyTask
+from sora_dagster.generation.fetching.download import Downloader, RefusedAddressError
+from sora_dagster.generation.protocol.tracked import ReadyTask
+from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from tests.generation.asking import ask, clip
 from tests.generation.ready_tasks import ready_task

@@ -10,9 +10,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sora_dagster.generation.clips import ClipRequest
-from sora_dagster.generation.stored import StoredClip
+from sora_dagster.generation.library.stored_clip import StoredClip
 from sora_dagster.io_manager import ClipIOManager
+from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.resources import ClipStorageResource
 from sora_dagster.storage import StorageError
 from tests.dagster_face.stack import Stack, failure_text

@@ -10,12 +10,12 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from sora_dagster.generation.dataset.boards import load_board
-from sora_dagster.generation.layout import gallery_key
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.shot_requests import shot_request
-from sora_dagster.generation.walking import stored_manifests
+from sora_dagster.generation.protocol.layout import gallery_key
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.scan import stored_manifests
+from sora_dagster.generation.storyboards.shot_requests import shot_request
 from sora_dagster.graph import VideoGraph
+from sora_dagster.prompts.boards import load_board
 from sora_dagster.reports.cost_assets import build_cost_assets
 from sora_dagster.reports.gallery_asset import build_gallery_asset
 from sora_dagster.resources import ClipStorageResource

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from sora_dagster.environment import Settings, SettingsError, build_definitions
-from sora_dagster.generation.prompts import DatasetError
+from sora_dagster.prompts.dataset import DatasetError
 from sora_dagster.resources import ClipStorageResource
 from sora_dagster.runware.transport import DEFAULT_BASE_URL, is_local_api
 from sora_dagster.storage import StorageError

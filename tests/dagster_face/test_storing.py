@@ -9,12 +9,12 @@ import dagster as dg
 import pytest
 
 from sora_dagster.clip_reports import ClipReporter
-from sora_dagster.generation.clip_checks import ClipChecks
-from sora_dagster.generation.collection import Collection
-from sora_dagster.generation.collection_parts import CollectionLimits
+from sora_dagster.generation.collecting.collection import Collection
+from sora_dagster.generation.collecting.parts import CollectionLimits
 from sora_dagster.generation.generator import Generator
-from sora_dagster.generation.spending_log import BudgetEntry
-from sora_dagster.generation.tracked import FinishedTask
+from sora_dagster.generation.library.clip_checks import ClipChecks
+from sora_dagster.generation.protocol.spending_log import BudgetEntry
+from sora_dagster.generation.protocol.tracked import FinishedTask
 from sora_dagster.graph import VideoGraph
 from sora_dagster.run_facts import is_launched_by_a_person
 from sora_dagster.runware.models import Catalogue

@@ -11,9 +11,9 @@ import dagster as dg
 import pytest
 
 from sora_dagster.environment import Settings, build_definitions
-from sora_dagster.generation.collection_parts import CollectionLimits
-from sora_dagster.generation.records import ClipManifest
-from sora_dagster.generation.stored import StoredClip
+from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.library.stored_clip import StoredClip
+from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.sandbox.faults.plan import read_fault_plan
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings

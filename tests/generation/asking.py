@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sora_dagster.generation.claims import ClaimSettings
-from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
-from sora_dagster.generation.collection_parts import CollectionLimits
+from sora_dagster.generation.collecting.missing_tasks import Deadlines
+from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.poll_schedule import PollSettings
 from sora_dagster.generation.generator import GenerationSettings, Generator
-from sora_dagster.generation.missing_tasks import Deadlines
-from sora_dagster.generation.poll_schedule import PollSettings
-from sora_dagster.generation.requested import Requested
-from sora_dagster.generation.requester import Asking
-from sora_dagster.generation.sender import SendSettings
-from sora_dagster.generation.tracked import FinishedTask
+from sora_dagster.generation.protocol.claims import ClaimSettings
+from sora_dagster.generation.protocol.tracked import FinishedTask
+from sora_dagster.generation.requesting.requester import Asking
+from sora_dagster.generation.requesting.results import Requested
+from sora_dagster.generation.requesting.sender import SendSettings
+from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.storage import StorageRoot
 from tests.sandbox_server import KEY

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sora_dagster.generation import layout
-from sora_dagster.generation.clips import ClipRequest
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.records import SeenRecord
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import SeenRecord
+from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.storage import ObjectInfo, StorageRoot
 from tests.generation.stored_takes import NONCE, claim, stored_take
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sora_dagster.generation.clips import DEFAULT_DATASET
 from sora_dagster.generation.generator import Generator
-from sora_dagster.generation.records import AttemptRecord
-from sora_dagster.generation.tracked import ReadyTask
+from sora_dagster.generation.protocol.records import AttemptRecord
+from sora_dagster.generation.protocol.tracked import ReadyTask
 from sora_dagster.processes import wait_until
+from sora_dagster.prompts.clips import DEFAULT_DATASET
 
 
 def outstanding_attempt(generator: Generator) -> AttemptRecord:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 
-from sora_dagster.generation import layout
-from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
 from sora_dagster.generation.generator import parent_video
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.records import (
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import (
     AttemptRecord,
     ClipManifest,
     OutcomeRecord,
     OutcomeState,
     StoredVideo,
 )
+from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
 
 VIDEO = b"a video"
 NONCE = "5a1e"

@@ -9,7 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sora_dagster.generation.download import Downloader
+from sora_dagster.generation.fetching.download import Downloader
 from sora_dagster.storage import StorageRoot
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sora_dagster.generation.dataset.boards import Board, load_board
-from sora_dagster.generation.dataset.problems import DatasetError
+from sora_dagster.prompts.boards import Board, load_board
+from sora_dagster.prompts.problems import DatasetError
 from sora_dagster.runware.models import Catalogue
 
 Load = Callable[[str], Board]

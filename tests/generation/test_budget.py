@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sora_dagster.generation.budget import Budget, SpendingLimits, parse_limit
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.spending_log import BudgetLogError
+from sora_dagster.generation.protocol.budget import Budget, SpendingLimits, parse_limit
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.spending_log import BudgetLogError
 from sora_dagster.storage import ObjectAttributes, ObjectInfo, StorageRoot
 from tests.conftest import ManualClock
 from tests.protocol.budget_logs import read_logs

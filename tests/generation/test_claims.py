@@ -11,8 +11,8 @@ from datetime import timedelta
 
 import pytest
 
-from sora_dagster.generation.claims import Claims, ClaimSettings
-from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.protocol.claims import Claims, ClaimSettings
+from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.processes import wait_until
 
 DATASET = "trailers"

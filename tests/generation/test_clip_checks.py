@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sora_dagster.generation.clip_checks import ClipVerdict, build_clip_checks
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.records import ClipManifest
+from sora_dagster.generation.library.clip_checks import ClipVerdict, build_clip_checks
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.media.verdicts import CHECKS
 from sora_dagster.runware.models import Catalogue
 from tests.generation.stored_takes import stored_take

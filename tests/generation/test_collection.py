@@ -12,20 +12,20 @@ from typing import Any
 
 import pytest
 
-from sora_dagster.generation import layout
-from sora_dagster.generation.claims import ClaimSettings
-from sora_dagster.generation.clips import DEFAULT_DATASET
-from sora_dagster.generation.collection import Collection
-from sora_dagster.generation.collection_parts import CollectionLimits
+from sora_dagster.generation.collecting.collection import Collection
+from sora_dagster.generation.collecting.missing_tasks import Deadlines
+from sora_dagster.generation.collecting.parts import CollectionLimits
 from sora_dagster.generation.generator import Generator
-from sora_dagster.generation.ledger import RootMismatchError
-from sora_dagster.generation.markers import drop_marker
-from sora_dagster.generation.missing_tasks import Deadlines
-from sora_dagster.generation.records import AttemptRecord
-from sora_dagster.generation.requested import RequestState
-from sora_dagster.generation.resolving import ResolutionError, resend, retry_stuck
-from sora_dagster.generation.tracked import FinishedTask, ReadyTask
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.claims import ClaimSettings
+from sora_dagster.generation.protocol.ledger import RootMismatchError
+from sora_dagster.generation.protocol.markers import drop_marker
+from sora_dagster.generation.protocol.records import AttemptRecord
+from sora_dagster.generation.protocol.tracked import FinishedTask, ReadyTask
+from sora_dagster.generation.requesting.results import RequestState
+from sora_dagster.generation.resolve import ResolutionError, resend, retry_stuck
 from sora_dagster.processes import wait_until
+from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.storage import AccessDeniedError, StorageRoot
 from tests.protocol.faulty_sandbox import FaultySandbox, faulty_sandbox, quick_requests

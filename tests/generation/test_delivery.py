@@ -16,13 +16,17 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from sora_dagster.generation import layout
-from sora_dagster.generation.claims import ClaimSettings
-from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest
-from sora_dagster.generation.clocks import running_seconds
-from sora_dagster.generation.collection import Collection
-from sora_dagster.generation.collection_parts import CollectionLimits
-from sora_dagster.generation.delivery import (
+from sora_dagster.generation.collecting.collection import Collection
+from sora_dagster.generation.collecting.missing_tasks import Deadlines
+from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.fetching.download import DownloadError
+from sora_dagster.generation.generator import GenerationSettings, Generator
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.claims import ClaimSettings
+from sora_dagster.generation.protocol.clocks import running_seconds
+from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest, OutcomeRecord
+from sora_dagster.generation.protocol.tracked import FinishedTask, ReadyTask
+from sora_dagster.generation.requesting.direct_delivery import (
     URL_MARGIN_SECONDS,
     URL_SECONDS,
     DirectDelivery,
@@ -30,13 +34,9 @@ from sora_dagster.generation.delivery import (
     parse_delivery,
     sweep_incoming,
 )
-from sora_dagster.generation.download import DownloadError
-from sora_dagster.generation.generator import GenerationSettings, Generator
-from sora_dagster.generation.missing_tasks import Deadlines
-from sora_dagster.generation.records import AttemptRecord, ClipManifest, OutcomeRecord
-from sora_dagster.generation.requested import RequestState
-from sora_dagster.generation.tracked import FinishedTask, ReadyTask
+from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.processes import wait_until
+from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import error_from_payload
 from sora_dagster.runware.results import TaskStatus, VideoResult

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import stamina
 
-from sora_dagster.generation.download import Downloader, DownloadError, RefusedAddressError
+from sora_dagster.generation.fetching.download import Downloader, DownloadError, RefusedAddressError
 from sora_dagster.storage import StorageRoot
 
 PUBLIC, PRIVATE = "8.8.8.8", "10.0.0.7"

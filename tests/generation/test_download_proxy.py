@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sora_dagster.generation.download import Downloader, DownloadError, RefusedAddressError
+from sora_dagster.generation.fetching.download import Downloader, DownloadError, RefusedAddressError
 from sora_dagster.storage import StorageRoot
 from tests.generation.cutting_host import CuttingHost, hosting
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import stamina
 
-from sora_dagster.generation.download import (
+from sora_dagster.generation.fetching.download import (
     Download,
     Downloader,
     DownloadError,

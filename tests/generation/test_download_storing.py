@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import stamina
 
-from sora_dagster.generation.download import Downloader, DownloadError
+from sora_dagster.generation.fetching.download import Downloader, DownloadError
 from sora_dagster.storage import ObjectAttributes, StorageError, StorageRoot
 from tests.generation.cutting_host import CuttingHost, hosting
 from tests.s3_server import s3_client

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from sora_dagster.generation.claims import Claims
-from sora_dagster.generation.due import DueReader, DueWork, uncollected_folders
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.markers import drop_marker
-from sora_dagster.generation.records import AttemptRecord
+from sora_dagster.generation.collecting.due import DueReader, DueWork, uncollected_folders
+from sora_dagster.generation.protocol.claims import Claims
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.markers import drop_marker
+from sora_dagster.generation.protocol.records import AttemptRecord
 from tests.generation.large_roots import CountingRoot
 from tests.generation.stored_takes import claim
 

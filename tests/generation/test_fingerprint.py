@@ -15,9 +15,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sora_dagster.generation.clips import ClipSpec
-from sora_dagster.generation.first_frame_store import keep_first_frame, kept_spec, whole_request
-from sora_dagster.generation.prompts import load_dataset
+from sora_dagster.generation.requesting.first_frame_store import (
+    keep_first_frame,
+    kept_spec,
+    whole_request,
+)
+from sora_dagster.prompts.clips import ClipSpec
+from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.models import SORA_2_PRO, Catalogue
 from sora_dagster.storage import StorageRoot
 from tests.generation.asking import clip

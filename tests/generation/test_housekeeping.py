@@ -9,13 +9,13 @@ from pathlib import Path
 import boto3
 import pytest
 
-from sora_dagster.generation import layout
 from sora_dagster.generation.generator import Generator
-from sora_dagster.generation.housekeeping import Removed, prune
-from sora_dagster.generation.ledger import Ledger, RootMismatchError
-from sora_dagster.generation.requested import RequestState
-from sora_dagster.generation.storage_check import verify
-from sora_dagster.generation.walking import stored_manifests
+from sora_dagster.generation.housekeeping.prune import Removed, prune
+from sora_dagster.generation.housekeeping.verify import verify
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger, RootMismatchError
+from sora_dagster.generation.protocol.scan import stored_manifests
+from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.storage import StorageError, StorageRoot
 from tests.generation.asking import ask, clip, collect
 from tests.generation.stored_takes import claim, end, keys, store, stored_take

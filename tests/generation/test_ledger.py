@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sora_dagster.generation.clips import ClipRequest, ClipSpec
-from sora_dagster.generation.ledger import Ledger, RootMismatchError
-from sora_dagster.generation.records import AttemptRecord, OutcomeRecord
+from sora_dagster.generation.protocol.ledger import Ledger, RootMismatchError
+from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord
+from sora_dagster.prompts.clips import ClipRequest, ClipSpec
 from sora_dagster.storage import StorageRoot
 
 API = "https://api.example.com/v1"

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sora_dagster.generation import layout
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.library_scan import LibraryScan, scan_library
-from sora_dagster.generation.records import AttemptRecord, OutcomeRecord, OutcomeState
-from sora_dagster.generation.stored_library import library_of
-from sora_dagster.generation.task_costs import costs_of
+from sora_dagster.generation.library.clip_index import library_of
+from sora_dagster.generation.library.library_scan import LibraryScan, scan_library
+from sora_dagster.generation.library.task_costs import costs_of
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord, OutcomeState
 from sora_dagster.storage import StorageRoot
 from tests.generation.large_roots import CountingRoot
 from tests.generation.stored_takes import claim, end, store, stored_take

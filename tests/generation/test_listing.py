@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from sora_dagster.generation import layout
-from sora_dagster.generation.claims import ClaimSettings
-from sora_dagster.generation.clips import DEFAULT_DATASET
-from sora_dagster.generation.collection_parts import CollectionLimits
+from sora_dagster.generation.collecting.missing_tasks import Deadlines
+from sora_dagster.generation.collecting.parts import CollectionLimits
 from sora_dagster.generation.generator import Generator
-from sora_dagster.generation.markers import drop_marker, markers_of
-from sora_dagster.generation.missing_tasks import Deadlines
-from sora_dagster.generation.requested import RequestState
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.claims import ClaimSettings
+from sora_dagster.generation.protocol.markers import drop_marker, markers_of
+from sora_dagster.generation.requesting.results import RequestState
+from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.storage import StorageRoot
 from tests.generation.asking import ask, clip
 from tests.generation.large_roots import CountingRoot, filled_root

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.missing_tasks import Conclusion, Deadlines, MissingTasks
-from sora_dagster.generation.records import AttemptRecord
-from sora_dagster.generation.tracked import ReadyTask, TrackedTask
+from sora_dagster.generation.collecting.missing_tasks import Conclusion, Deadlines, MissingTasks
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import AttemptRecord
+from sora_dagster.generation.protocol.tracked import ReadyTask, TrackedTask
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import NotFoundError
 from sora_dagster.runware.results import TaskStatus

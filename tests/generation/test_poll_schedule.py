@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from sora_dagster.generation.poll_schedule import PollSchedule, PollSettings
+from sora_dagster.generation.collecting.poll_schedule import PollSchedule, PollSettings
 
 
 def polls_until(schedule: PollSchedule, outstanding: set[str], end: float) -> list[float]:

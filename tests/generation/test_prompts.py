@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sora_dagster.generation import prompts
-from sora_dagster.generation.clips import ClipRequest, ClipSpec
-from sora_dagster.generation.inference import build_inference
-from sora_dagster.generation.prompts import (
+from sora_dagster.generation.requesting.payloads import build_inference
+from sora_dagster.prompts import dataset as prompts
+from sora_dagster.prompts.clips import ClipRequest, ClipSpec
+from sora_dagster.prompts.dataset import (
     DatasetError,
     DatasetProblem,
     PromptDataset,
@@ -898,7 +898,7 @@ def test_an_extension_may_be_in_upper_case(write: Write) -> None:
 def test_reading_other_formats_loads_nothing_heavy() -> None:
     result = run_python(
         "import sys\n"
-        "from sora_dagster.generation.prompts import load_dataset\n"
+        "from sora_dagster.prompts.dataset import load_dataset\n"
         "from sora_dagster.runware.models import Catalogue\n"
         "load_dataset(sys.argv[1], catalogue=Catalogue.builtin())\n"
         "print({'pyarrow', 'numpy', 'PIL', 'av', 'dagster'} & set(sys.modules), end='')",

@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-from sora_dagster.generation.claims import ClaimReader, Claims
-from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest, remix_spec
+from sora_dagster.generation.collecting.missing_tasks import Deadlines
+from sora_dagster.generation.collecting.poll_schedule import PollSettings
 from sora_dagster.generation.generator import Generator, parent_video
-from sora_dagster.generation.ledger import Ledger, RootMismatchError
-from sora_dagster.generation.markers import drop_marker
-from sora_dagster.generation.missing_tasks import Deadlines
-from sora_dagster.generation.poll_schedule import PollSettings
-from sora_dagster.generation.records import AttemptRecord
-from sora_dagster.generation.requested import RequestState
-from sora_dagster.generation.sender import SendSettings
-from sora_dagster.generation.tracked import ReadyTask
+from sora_dagster.generation.protocol.claims import ClaimReader, Claims
+from sora_dagster.generation.protocol.ledger import Ledger, RootMismatchError
+from sora_dagster.generation.protocol.markers import drop_marker
+from sora_dagster.generation.protocol.records import AttemptRecord
+from sora_dagster.generation.protocol.tracked import ReadyTask
+from sora_dagster.generation.requesting.results import RequestState
+from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.processes import wait_until
+from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, remix_spec
 from sora_dagster.runware.results import TaskStatus
 from sora_dagster.sandbox.faults.plan import read_fault_plan
 from sora_dagster.sandbox.server import running_sandbox

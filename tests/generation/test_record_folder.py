@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.record_folder import note_folder, stuck_folder
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.record_folder import note_folder, stuck_folder
 from sora_dagster.storage import StorageRoot
 from tests.generation.stored_takes import claim
 from tests.store_faults import FaultyStore

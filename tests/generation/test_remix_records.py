@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sora_dagster.generation.clips import ClipRequest, ClipSpec
-from sora_dagster.generation.ledger import Ledger
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.prompts.clips import ClipRequest, ClipSpec
 from tests.generation.stored_takes import claim
 
 

@@ -10,16 +10,16 @@ from typing import Any
 import httpx
 import pytest
 
-from sora_dagster.generation import layout
-from sora_dagster.generation.budget import Budget, Reservation, SpendingLimits
-from sora_dagster.generation.clips import ClipRequest, ClipSpec, ParentVideo
-from sora_dagster.generation.delivery import DirectDelivery
-from sora_dagster.generation.estimating import estimate
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.records import AttemptRecord, OutcomeRecord, OutcomeState
-from sora_dagster.generation.requested import Requested, RequestState, failure_reasons
-from sora_dagster.generation.requester import Asking, Requester, asking_after
-from sora_dagster.generation.sender import Sender, SendSettings
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.budget import Budget, Reservation, SpendingLimits
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord, OutcomeState
+from sora_dagster.generation.requesting.direct_delivery import DirectDelivery
+from sora_dagster.generation.requesting.estimates import estimate
+from sora_dagster.generation.requesting.requester import Asking, Requester, asking_after
+from sora_dagster.generation.requesting.results import Requested, RequestState, failure_reasons
+from sora_dagster.generation.requesting.sender import Sender, SendSettings
+from sora_dagster.prompts.clips import ClipRequest, ClipSpec, ParentVideo
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.storage import StorageRoot

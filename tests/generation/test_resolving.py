@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sora_dagster.generation import layout
-from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest
 from sora_dagster.generation.generator import Generator
-from sora_dagster.generation.records import OutcomeRecord, OutcomeState
-from sora_dagster.generation.requested import RequestState
-from sora_dagster.generation.resolving import (
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.records import OutcomeRecord, OutcomeState
+from sora_dagster.generation.requesting.results import RequestState
+from sora_dagster.generation.resolve import (
     ResolutionError,
     give_up,
     resend,
     retry_stuck,
     undecided,
 )
+from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest
 from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.storage import StorageRoot
 from tests.generation.asking import ask as request

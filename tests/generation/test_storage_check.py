@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sora_dagster.generation import layout
 from sora_dagster.generation.generator import Generator
-from sora_dagster.generation.ledger import Ledger, RootMismatchError
-from sora_dagster.generation.records import ClipManifest
-from sora_dagster.generation.storage_check import Finding, verify
+from sora_dagster.generation.housekeeping.verify import Finding, verify
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger, RootMismatchError
+from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.storage import StorageRoot
 from tests.generation.asking import ask, clip, collect
 from tests.generation.stored_takes import VIDEO, claim, end, keys, store, stored_take

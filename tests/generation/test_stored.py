@@ -17,11 +17,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sora_dagster.generation import layout
-from sora_dagster.generation.clips import ClipRequest, ParentVideo
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.records import ClipManifest, StoredVideo
-from sora_dagster.generation.stored import StoredClip
+from sora_dagster.generation.library.stored_clip import StoredClip
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import ClipManifest, StoredVideo
+from sora_dagster.prompts.clips import ClipRequest, ParentVideo
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
 from tests.generation.asking import clip as asked_clip
 from tests.generation.stored_takes import NONCE

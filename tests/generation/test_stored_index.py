@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from sora_dagster.generation import layout
-from sora_dagster.generation.clips import ClipRequest
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.records import ClipManifest
-from sora_dagster.generation.requested import RequestState
-from sora_dagster.generation.stored_index import FEW_CLIPS, stored_already, stored_answers
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.generation.requesting.results import RequestState
+from sora_dagster.generation.requesting.stored_index import (
+    FEW_CLIPS,
+    stored_already,
+    stored_answers,
+)
+from sora_dagster.prompts.clips import ClipRequest
 from tests.generation.large_roots import CountingRoot
 from tests.generation.stored_takes import VIDEO, claim, keys, store, stored_take
 
@@ -71,7 +75,9 @@ def test_a_few_stored_clips_are_looked_up_without_listing_the_others(
 def test_a_part_of_a_much_larger_asset_is_looked_up(
     ledger: Ledger, root: CountingRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sora_dagster.generation.stored_index.MOST_SLOTS_LISTED_PER_CLIP", 2)
+    monkeypatch.setattr(
+        "sora_dagster.generation.requesting.stored_index.MOST_SLOTS_LISTED_PER_CLIP", 2
+    )
     asked = requests(store_many(ledger, 5 * MANY))[:MANY]
     root.counts.clear()
     assert missing(ledger, asked) == []

@@ -6,12 +6,12 @@ import logging
 
 import pytest
 
-from sora_dagster.generation import layout
-from sora_dagster.generation.cost_rows import CostRow
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.library_scan import scan_library
-from sora_dagster.generation.records import OutcomeRecord
-from sora_dagster.generation.task_costs import costs_of
+from sora_dagster.generation.library.cost_rows import CostRow
+from sora_dagster.generation.library.library_scan import scan_library
+from sora_dagster.generation.library.task_costs import costs_of
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import OutcomeRecord
 from sora_dagster.storage import StorageRoot
 from tests.generation.stored_takes import claim, end, stored_take
 

@@ -9,10 +9,10 @@ import httpx
 import pytest
 import stamina
 
-from sora_dagster.generation.download import Downloader
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.records import ClipManifest
-from sora_dagster.generation.verification import StoredClipError, Verification
+from sora_dagster.generation.fetching.download import Downloader
+from sora_dagster.generation.fetching.restore import StoredClipError, Verification
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.storage import StorageRoot
 from tests.generation.stored_takes import VIDEO, keys, stored_take

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sora_dagster.generation import layout
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.record_format import UnreadableRecordError
-from sora_dagster.generation.walking import (
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.scan import (
     in_parallel,
     list_tasks,
     stored_manifests,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sora_dagster.generation.layout import BUDGET_FOLDER
-from sora_dagster.generation.spending_log import BudgetEntry
+from sora_dagster.generation.protocol.layout import BUDGET_FOLDER
+from sora_dagster.generation.protocol.spending_log import BudgetEntry
 from sora_dagster.storage import StorageRoot
 
 

@@ -21,16 +21,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from sora_dagster.generation.claims import ClaimSettings
-from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
-from sora_dagster.generation.collection_parts import CollectionLimits
+from sora_dagster.generation.collecting.missing_tasks import Deadlines
+from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.poll_schedule import PollSettings
 from sora_dagster.generation.generator import GenerationSettings, Generator
-from sora_dagster.generation.markers import WebhookAddress, drop_marker
-from sora_dagster.generation.missing_tasks import Deadlines
-from sora_dagster.generation.poll_schedule import PollSettings
-from sora_dagster.generation.requester import Asking
-from sora_dagster.generation.sender import SendSettings
+from sora_dagster.generation.protocol.claims import ClaimSettings
+from sora_dagster.generation.protocol.markers import WebhookAddress, drop_marker
+from sora_dagster.generation.requesting.requester import Asking
+from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.processes import wait_until
+from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.storage import ByteSink, StorageRoot
 from tests.protocol.faulty_sandbox import CATALOGUE, PRICE_USD, quick_requests

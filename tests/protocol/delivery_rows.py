@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from sora_dagster.generation.clips import DEFAULT_DATASET
-from sora_dagster.generation.markers import MAX_MARKER_BYTES, drop_marker
-from sora_dagster.generation.poll_schedule import PollSettings
+from sora_dagster.generation.collecting.poll_schedule import PollSettings
+from sora_dagster.generation.protocol.markers import MAX_MARKER_BYTES, drop_marker
+from sora_dagster.prompts.clips import DEFAULT_DATASET
 from tests.protocol.row import Row, Story, all_of, failed, not_in_a_manifest, sent, stored
 from tests.protocol.scenario import QUICK, clip
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sora_dagster.generation import layout
-from sora_dagster.generation.claims import ClaimSettings
-from sora_dagster.generation.delivery import sweep_incoming
-from sora_dagster.generation.missing_tasks import Deadlines
+from sora_dagster.generation.collecting.missing_tasks import Deadlines
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.claims import ClaimSettings
+from sora_dagster.generation.requesting.direct_delivery import sweep_incoming
 from sora_dagster.processes import wait_until
 from tests.protocol.delivery_rows import POLLS_TOO_LATE
 from tests.protocol.row import Expectation, Row, Story, all_of, failed, not_in_a_manifest, sent

@@ -13,8 +13,8 @@ import httpx
 import pytest
 import stamina
 
-from sora_dagster.generation import resuming
-from sora_dagster.generation.markers import WebhookAddress
+from sora_dagster.generation.fetching import resume
+from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.runware.models import Catalogue, FrameSize, VideoModel
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
@@ -134,5 +134,5 @@ def quick_requests(folder: Path) -> Iterator[None]:
     short_list.write_text(authorities.partition(ending)[0] + ending + "\n", encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch, stamina.set_testing(True, attempts=4, cap=True):
         patch.setenv("SSL_CERT_FILE", str(short_list))
-        patch.setattr(resuming, "FIRST_WAIT_SECONDS", 0.0)
+        patch.setattr(resume, "FIRST_WAIT_SECONDS", 0.0)
         yield

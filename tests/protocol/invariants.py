@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sora_dagster.generation import layout
-from sora_dagster.generation.records import AttemptRecord, ClipManifest, OutcomeRecord
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest, OutcomeRecord
 from sora_dagster.media import MediaError, probe
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.results import TaskStatus

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sora_dagster.generation.clips import DEFAULT_DATASET
-from sora_dagster.generation.requested import RequestState
+from sora_dagster.generation.requesting.results import RequestState
+from sora_dagster.prompts.clips import DEFAULT_DATASET
 from tests.protocol.faulty_sandbox import PRICE_USD
 from tests.protocol.row import Row, Story, all_of, failed, sent, stored
 from tests.protocol.scenario import HASTY, QUICK, clip

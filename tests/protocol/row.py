@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from sora_dagster.generation.clips import ClipRequest
 from sora_dagster.generation.generator import GenerationSettings
-from sora_dagster.generation.records import ClipManifest, OutcomeRecord
-from sora_dagster.generation.requested import Requested
+from sora_dagster.generation.protocol.records import ClipManifest, OutcomeRecord
+from sora_dagster.generation.requesting.results import Requested
+from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.errors import RunwareError
 from tests.protocol.faulty_sandbox import PRICE_USD
 from tests.protocol.scenario import QUICK, Scenario, clip

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from sora_dagster.generation.requested import RequestState
+from sora_dagster.generation.requesting.results import RequestState
 from tests.protocol.faulty_sandbox import PRICE_USD
 from tests.protocol.row import Row, Story, all_of, failed, sent, stored
 from tests.protocol.scenario import HASTY, QUICK, clip

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import pytest
 
-from sora_dagster.generation.ledger import Ledger
-from sora_dagster.generation.records import AttemptRecord, ClipManifest
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.media import probe
 from sora_dagster.processes import ManagedProcess, free_port, running, wait_until
 from sora_dagster.sandbox.server import running_sandbox

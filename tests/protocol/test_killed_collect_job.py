@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sora_dagster.generation.claims import ClaimReader, ClaimSettings
+from sora_dagster.generation.protocol.claims import ClaimReader, ClaimSettings
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
 from tests.dagster_face.stack import Stack

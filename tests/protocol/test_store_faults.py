@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import pytest
 
-from sora_dagster.generation.clips import DEFAULT_DATASET
-from sora_dagster.generation.resolving import retry_stuck
+from sora_dagster.generation.resolve import retry_stuck
+from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.storage import StorageError
 from tests.protocol.faulty_sandbox import FaultySandbox
 from tests.protocol.invariants import check_invariants

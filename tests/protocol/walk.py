@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from sora_dagster.generation.claims import ClaimSettings
-from sora_dagster.generation.clips import DEFAULT_DATASET, ClipRequest
-from sora_dagster.generation.collection import Collection
+from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.generator import Generator
-from sora_dagster.generation.markers import drop_marker
-from sora_dagster.generation.resolving import ResolutionError, resend, retry_stuck
+from sora_dagster.generation.protocol.claims import ClaimSettings
+from sora_dagster.generation.protocol.markers import drop_marker
+from sora_dagster.generation.resolve import ResolutionError, resend, retry_stuck
 from sora_dagster.processes import wait_until
+from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest
 from sora_dagster.runware.errors import RunwareError
 from sora_dagster.storage import AccessDeniedError, StorageRoot
 from tests.protocol.ending_early import CrashError, crashing_at

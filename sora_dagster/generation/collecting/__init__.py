@@ -1,0 +1,1 @@
+"""From a pending task to a stored clip: poll, fetch, store, retry."""

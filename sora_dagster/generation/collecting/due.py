@@ -1,0 +1,184 @@
+"""What is due to be collected: read from the index and the inbox, without asking Runware."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.claims import ClaimReader, ClaimSettings
+from sora_dagster.generation.protocol.ledger import Ledger, Outstanding, PendingEntry
+from sora_dagster.generation.protocol.markers import Marker, tasks_with_markers
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.storage import AccessDeniedError
+
+_FIRST_INTERVAL = timedelta(minutes=5)
+_LONGEST_INTERVAL = timedelta(minutes=30)
+_MOST_RECORDS_READ = 5
+
+
+@dataclass(frozen=True)
+class DueWork:
+    """What there is to be collected in some datasets, and what is due.
+
+    Arguments:
+        outstanding: how many tasks are outstanding.
+        markers: how many markers came for tasks that no live run has claimed.
+        due: how many tasks are known to be due; no more are counted than one look can tell.
+        remixes: of how many stored clips the remixes are to be asked for.
+        collected: names of the datasets that a live run collects, if there is anything in them.
+        oldest_seconds: age of the oldest outstanding task; None if there is none.
+        next_read: where the next look goes on reading the tasks that earlier runs left.
+    """
+
+    outstanding: int = 0
+    markers: int = 0
+    due: int = 0
+    remixes: int = 0
+    collected: tuple[str, ...] = ()
+    oldest_seconds: float | None = None
+    next_read: int = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing at all."""
+        return not (self.outstanding or self.markers or self.remixes)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a collecting run has something to do now."""
+        return bool(self.markers or self.due or self.remixes)
+
+
+@dataclass
+class _Found:
+    """What a look at one dataset found."""
+
+    dataset: str
+    outstanding: Outstanding
+    markers: list[Marker]
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.outstanding.tasks or self.outstanding.remixes_due or self.markers)
+
+
+@dataclass
+class DueReader:
+    """Looks at what is outstanding in some datasets.
+
+    Arguments:
+        ledger: the ledger of the storage root.
+        datasets: names of the datasets.
+        poll_after_seconds: age of an outstanding task at which it is polled, marker or not.
+        store_time: the store's clock.
+        claims: what makes a collecting process count as dead.
+    """
+
+    ledger: Ledger
+    datasets: Sequence[str]
+    poll_after_seconds: float
+    store_time: Callable[[], datetime]
+    claims: ClaimSettings = field(default_factory=ClaimSettings)
+
+    def look(self, next_read: int = 0) -> DueWork:
+        """What is due now. Costs two listings for each dataset, and more only if it has tasks.
+
+        Arguments:
+            next_read: where the look before this one stopped reading.
+        """
+        found = [self._read(dataset) for dataset in self.datasets]
+        busy = [item for item in found if not item.is_idle]
+        if not busy:
+            return DueWork()
+        now = self.store_time()
+        collected: list[str] = []
+        markers = remixes = 0
+        waiting: list[PendingEntry] = []
+        for item in busy:
+            view = ClaimReader(
+                self.ledger, item.dataset, store_time=lambda: now, settings=self.claims
+            ).view()
+            if view.rest is not None:
+                collected.append(item.dataset)
+                continue
+            tasks = item.outstanding.tasks
+            waiting += [entry for uuid, entry in tasks.items() if uuid not in view.tasks]
+            markers += sum(_is_new(marker, tasks, view.tasks) for marker in item.markers)
+            remixes += len(item.outstanding.remixes_due)
+        due, next_read = self._count_due(waiting, now, next_read)
+        since = [entry.since for item in busy for entry in item.outstanding.tasks.values()]
+        return DueWork(
+            outstanding=len(since),
+            markers=markers,
+            due=due,
+            remixes=remixes,
+            collected=tuple(collected),
+            oldest_seconds=(now - min(since)).total_seconds() if since else None,
+            next_read=next_read,
+        )
+
+    def _read(self, dataset: str) -> _Found:
+        return _Found(
+            dataset,
+            self.ledger.outstanding(dataset),
+            list(tasks_with_markers(self.ledger.root, dataset)),
+        )
+
+    def _count_due(
+        self, waiting: Sequence[PendingEntry], now: datetime, next_read: int
+    ) -> tuple[int, int]:
+        """How many tasks are due, and where the next look goes on reading."""
+        poll_after = timedelta(seconds=self.poll_after_seconds)
+        old = [entry for entry in waiting if now - entry.since >= poll_after]
+        due = sum(now - entry.since >= _LONGEST_INTERVAL for entry in old)
+        if due or not old:
+            return due, 0
+        # Only its record says whether an earlier run left a task to a later one. Each look reads a
+        # few of them, and the next look goes on there.
+        start = next_read % len(old)
+        for entry in [*old[start:], *old[:start]][:_MOST_RECORDS_READ]:
+            due += self._is_due(entry, now)
+        return due, (start + _MOST_RECORDS_READ) % len(old)
+
+    def _is_due(self, entry: PendingEntry, now: datetime) -> bool:
+        try:
+            record = self.ledger.pending_record(entry)
+        except (UnreadableRecordError, AccessDeniedError):
+            # The collecting run sets it aside, and says so.
+            return True
+        if record is None:
+            return False
+        if record.times_left == 0:
+            return True
+        interval: timedelta = _FIRST_INTERVAL * 2 ** min(record.times_left - 1, 10)
+        return now - entry.since >= min(interval, _LONGEST_INTERVAL)
+
+
+def _is_new(marker: Marker, tasks: Mapping[str, PendingEntry], claimed: Mapping[str, str]) -> bool:
+    """Whether a marker is of use: not yet seen by a run that left its task, or is collecting it."""
+    if marker.task_uuid in claimed:
+        return False
+    entry = tasks.get(marker.task_uuid)
+    return entry is None or marker.received_at >= entry.since
+
+
+def uncollected_folders(
+    ledger: Ledger, datasets: Sequence[str], *, age: timedelta, store_time: Callable[[], datetime]
+) -> tuple[str, ...]:
+    """Folders of the index that belong to none of some datasets and hold tasks of some age.
+
+    Costs a listing of the folders' names, and one of each such folder.
+    """
+    owned = {layout.segment(dataset) for dataset in datasets}
+    others = [name for name in ledger.root.folders(layout.PENDING_FOLDER) if name not in owned]
+    if not others:
+        return ()
+    oldest = store_time() - age
+    folders = [f"{layout.PENDING_FOLDER}/{name}" for name in others]
+    return tuple(
+        folder
+        for folder in folders
+        if any(info.last_modified <= oldest for info in ledger.root.list(folder))
+    )

@@ -1,0 +1,111 @@
+"""Reading the inbox: markers of outstanding tasks, and those that are of no use any more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Container, Mapping, Sequence
+
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger, PendingEntry
+from sora_dagster.generation.protocol.markers import MAX_MARKER_BYTES, Marker, tasks_with_markers
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.records import AttemptRecord
+from sora_dagster.runware.client import RunwareClient
+from sora_dagster.runware.errors import RunwareError
+from sora_dagster.storage import AccessDeniedError
+
+_log = logging.getLogger(__name__)
+
+
+class Inbox:
+    """The markers of the datasets that a collection looks after.
+
+    Arguments:
+        client: the API client, to poll for a task that ended without a video.
+        ledger: the ledger of the storage root.
+        on_warning: called with what went wrong and is tried again.
+        unpolled: why tasks that ended could not be polled, by UUID; kept up to date here.
+    """
+
+    def __init__(
+        self,
+        client: RunwareClient,
+        ledger: Ledger,
+        on_warning: Callable[[str], None],
+        unpolled: dict[str, str],
+    ) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._on_warning = on_warning
+        self._unpolled = unpolled
+        self._markers: dict[str, list[Marker]] = {}
+
+    def of(self, task_uuid: str) -> list[Marker]:
+        """The markers that the last look found for a task."""
+        return self._markers.get(task_uuid, [])
+
+    def read(
+        self,
+        entries: Mapping[str, PendingEntry],
+        datasets: Sequence[str],
+        handed_over: Container[str],
+    ) -> None:
+        """List the inbox; what came for tasks that have ended is looked at once, and removed.
+
+        Arguments:
+            entries: the entries of the index that are looked after.
+            datasets: datasets of which all is looked after, stray markers too.
+            handed_over: tasks that are being reported.
+        """
+        self._markers = {}
+        strays: dict[str, list[Marker]] = {}
+        for dataset in {entry.dataset for entry in entries.values()} | set(datasets):
+            for marker in tasks_with_markers(self._ledger.root, dataset):
+                if marker.task_uuid in entries and marker.size_bytes <= MAX_MARKER_BYTES:
+                    self._markers.setdefault(marker.task_uuid, []).append(marker)
+                elif dataset in datasets and marker.task_uuid not in handed_over:
+                    strays.setdefault(marker.task_uuid, []).append(marker)
+        for task_uuid, markers in strays.items():
+            if task_uuid in entries:
+                _log.warning("marker %s is longer than %d bytes", markers[0].key, MAX_MARKER_BYTES)
+            elif not self._look_into(task_uuid):
+                continue
+            for marker in markers:
+                self._ledger.root.delete(marker.key)
+
+    def _look_into(self, task_uuid: str) -> bool:
+        """Look into a task that has ended, or was never sent; False if it is looked into again.
+
+        One that ended without a video is polled once for all its markers: Runware may have its
+        video.
+        """
+        try:
+            attempt = self._ledger.sent_attempt(task_uuid)
+            outcome = self._ledger.outcome(task_uuid)
+            if attempt is None:
+                _log.warning("there are markers for %s, which was never sent", task_uuid)
+            elif outcome is None and self._is_pending(attempt):
+                # Another process has claimed it, or it was sent since the index was read.
+                return False
+            elif outcome is not None and not outcome.has_videos and self._lives_on(attempt):
+                self._ledger.reopen(attempt)
+        except (UnreadableRecordError, AccessDeniedError) as error:
+            _log.warning("markers of task %s cannot be looked into: %s", task_uuid, error)
+        except RunwareError as error:
+            if not error.retryable:
+                raise
+            self._on_warning(f"task {task_uuid} could not be polled: {error}")
+            self._unpolled[task_uuid] = str(error)
+            return False
+        self._unpolled.pop(task_uuid, None)
+        return True
+
+    def _is_pending(self, attempt: AttemptRecord) -> bool:
+        reopening = self._ledger.task_files(attempt.task_uuid).reopening
+        key = layout.pending_key(attempt.dataset, attempt.task_uuid, reopening)
+        return self._ledger.root.exists(key)
+
+    def _lives_on(self, attempt: AttemptRecord) -> bool:
+        """Whether Runware shows a video, or a running generation, of a task that ended."""
+        status = self._client.poll([attempt.task_uuid])[attempt.task_uuid]
+        return bool(status.results or status.processing)

@@ -1,0 +1,159 @@
+"""Reading what is outstanding: each task with what is on record of it, and what stops it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sora_dagster.generation.collecting.archive import ClipArchive
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger, PendingEntry
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.records import AttemptRecord
+from sora_dagster.generation.protocol.scan import in_parallel
+from sora_dagster.generation.protocol.tracked import FinishedTask, TrackedTask
+from sora_dagster.storage import AccessDeniedError
+
+
+@dataclass(frozen=True)
+class UnsentTask:
+    """A claim whose task was not sent, or not yet; it is given up when it is old.
+
+    Arguments:
+        entry: its entry in the index.
+    """
+
+    entry: PendingEntry
+
+
+@dataclass(frozen=True)
+class UnreadableTask:
+    """A task that one record of cannot be read.
+
+    Arguments:
+        entry: its entry in the index.
+        error: which record, and why.
+    """
+
+    entry: PendingEntry
+    error: UnreadableRecordError | AccessDeniedError
+
+
+Found = TrackedTask | FinishedTask | UnsentTask | UnreadableTask | None
+
+
+class OutstandingReader:
+    """Reads the tasks that entries of the index stand for.
+
+    Arguments:
+        ledger: the ledger of the storage root.
+        archive: records that a task was never sent.
+        unsent_seconds: age after which a claim whose task was never sent is given up.
+        store_time: the store's clock.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        archive: ClipArchive,
+        *,
+        unsent_seconds: float,
+        store_time: Callable[[], datetime],
+    ) -> None:
+        self._ledger = ledger
+        self._archive = archive
+        self._unsent = timedelta(seconds=unsent_seconds)
+        self._store_time = store_time
+
+    def read(self, entries: Iterable[PendingEntry]) -> Iterator[Found]:
+        """What entries stand for, in their order; several are read at once.
+
+        Nothing is given for an entry that was removed meanwhile, or was of no use and is removed
+        now.
+        """
+        return in_parallel(entries, self._read_one)
+
+    def _read_one(self, entry: PendingEntry) -> Found:
+        try:
+            return self._found(entry)
+        except (UnreadableRecordError, AccessDeniedError) as error:
+            return UnreadableTask(entry, error)
+
+    def _found(self, entry: PendingEntry) -> Found:
+        task_uuid = entry.task_uuid
+        attempt = self._ledger.pending_attempt(entry)
+        if attempt is None:
+            return self._unclaimed(entry)
+        files = self._ledger.task_files(task_uuid)
+        if entry.reopening in files.outcomes:
+            return self._ended(entry, attempt)
+        sent = self._ledger.sent(task_uuid) if 1 in files.sent else None
+        is_void = sent is not None and sent.purpose == "void"
+        if is_void or (sent is None and not files.was_sent):
+            return self._unsent_task(entry, attempt, is_void=is_void)
+        return TrackedTask(
+            entry,
+            attempt,
+            files,
+            root_run=(sent and sent.root_run) or attempt.root_run,
+            is_seen=files.is_seen,
+        )
+
+    def _ended(self, entry: PendingEntry, attempt: AttemptRecord) -> FinishedTask | None:
+        outcome = self._ledger.outcome_of(entry.task_uuid, entry.reopening)
+        if outcome is None:
+            return None
+        manifest = None
+        if outcome.has_videos:
+            manifest = self._ledger.manifest(attempt.asset, attempt.clip, attempt.take)
+        if manifest is not None:
+            # Its process may have been killed before it wrote the entry.
+            self._ledger.mark_stored(manifest)
+        sent = self._ledger.sent(entry.task_uuid)
+        return FinishedTask(
+            attempt,
+            outcome,
+            manifest,
+            entry.reopening,
+            "interrupted",
+            root_run=None if sent is None else sent.root_run,
+        )
+
+    def _unclaimed(self, entry: PendingEntry) -> UnsentTask | None:
+        """An entry without a slot: its process was killed before it claimed the attempt."""
+        if not self._is_old(entry):
+            return UnsentTask(entry)
+        was_sent = self._ledger.task_files(entry.task_uuid).was_sent
+        # Its process may only have been stopped: it must not send what no entry points to.
+        if not was_sent and (
+            self._ledger.take_right_to_void(entry.task_uuid) or self._is_void(entry)
+        ):
+            self._ledger.forget_pending(entry.dataset, entry.task_uuid, entry.reopening)
+            return None
+        if self._ledger.pending_record(entry) is not None:
+            raise UnreadableRecordError(
+                f"task {entry.task_uuid} was sent, and the record of what was asked is missing. "
+                f"Restore the object below {self._ledger.root.uri(layout.SLOTS_FOLDER)} from a "
+                f"backup."
+            )
+        return None
+
+    def _is_void(self, entry: PendingEntry) -> bool:
+        """Whether an earlier process took the token, and was killed before it tidied up."""
+        sent = self._ledger.sent(entry.task_uuid)
+        return sent is not None and sent.purpose == "void"
+
+    def _unsent_task(
+        self, entry: PendingEntry, attempt: AttemptRecord, *, is_void: bool
+    ) -> UnsentTask | FinishedTask | None:
+        if not is_void:
+            if not self._is_old(entry):
+                return UnsentTask(entry)
+            if not self._ledger.take_right_to_void(entry.task_uuid):
+                return UnsentTask(entry)
+        finished = self._archive.void(attempt)
+        return FinishedTask(attempt, finished.outcome, None, entry.reopening, "now")
+
+    def _is_old(self, entry: PendingEntry) -> bool:
+        return self._store_time() - entry.since > self._unsent

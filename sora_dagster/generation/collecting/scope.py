@@ -1,0 +1,189 @@
+"""Which outstanding tasks a collection looks after: by its claims, and by what it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from sora_dagster.generation.collecting.setbacks import Setbacks
+from sora_dagster.generation.protocol.claims import Claims
+from sora_dagster.generation.protocol.ledger import Ledger, PendingEntry
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.records import AttemptRecord
+from sora_dagster.generation.protocol.tracked import EndedHow, FinishedTask, TrackedTask
+from sora_dagster.storage import AccessDeniedError
+
+# How often claims are read again while nothing new is outstanding.
+_CLAIMS_SECONDS = 20.0
+# How often a process that waits for tasks in another's hands looks whether it is still alive.
+_OTHERS_SECONDS = 3.0
+
+
+@dataclass
+class _Wanted:
+    """A task that is waited for by name, which another process may have in hand."""
+
+    attempt: AttemptRecord
+    was_outstanding: bool = False
+
+
+class CollectionScope:
+    """The rest of some datasets, or chosen tasks, as far as no other live process has them.
+
+    Arguments:
+        ledger: the ledger of the storage root.
+        setbacks: takes note of wanted tasks that cannot be read.
+        new_claims: makes this process's claims on a dataset.
+        elapsed: a clock that runs through a suspended machine, in seconds.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        setbacks: Setbacks,
+        *,
+        new_claims: Callable[[str], Claims],
+        elapsed: Callable[[], float],
+    ) -> None:
+        self._ledger = ledger
+        self._setbacks = setbacks
+        self._new_claims = new_claims
+        self._elapsed = elapsed
+        self._claims: dict[str, Claims] = {}
+        self._claims_read_at: dict[str, float] = {}
+        self._claimed_by_others: dict[str, frozenset[str]] = {}
+        self._wanted: dict[str, _Wanted] = {}
+        #: Datasets of which this process collects all that no other has claimed.
+        self.datasets: tuple[str, ...] = ()
+
+    def take_rest(self, datasets: Sequence[str]) -> None:
+        """Claim the rest of datasets, but for those that another live process has."""
+        self.datasets = tuple(name for name in datasets if self._claims_of(name).take_rest())
+
+    def want(self, attempt: AttemptRecord) -> None:
+        """Wait for a task, wherever it is collected."""
+        self._wanted.setdefault(attempt.task_uuid, _Wanted(attempt))
+
+    def drop_wanted(self, task_uuid: str) -> AttemptRecord | None:
+        """Stop waiting for a task; gives its attempt if it was waited for."""
+        wanted = self._wanted.pop(task_uuid, None)
+        return None if wanted is None else wanted.attempt
+
+    @property
+    def wanted(self) -> Mapping[str, AttemptRecord]:
+        """The tasks that are waited for by name."""
+        return {uuid: wanted.attempt for uuid, wanted in self._wanted.items()}
+
+    def entries(
+        self, tracked: Mapping[str, TrackedTask], handed_over: Collection[str]
+    ) -> tuple[dict[str, PendingEntry], list[FinishedTask]]:
+        """The entries of the index that this process looks after now.
+
+        Arguments:
+            tracked: the tasks that it looks after already.
+            handed_over: tasks that are being reported.
+
+        Returns:
+            The entries by task, and wanted tasks that ended without this process.
+        """
+        found: dict[str, PendingEntry] = {}
+        ended: list[FinishedTask] = []
+        for dataset in self.datasets:
+            entries = self._ledger.pending(dataset)
+            others = self._others(dataset, entries, tracked)
+            found |= {uuid: entry for uuid, entry in entries.items() if uuid not in others}
+        by_dataset: dict[str, set[str]] = {}
+        for uuid, wanted in self._wanted.items():
+            if wanted.attempt.dataset not in self.datasets:
+                by_dataset.setdefault(wanted.attempt.dataset, set()).add(uuid)
+        for dataset, uuids in by_dataset.items():
+            entries = self._ledger.pending(dataset)
+            for uuid in uuids - entries.keys() - tracked.keys() - set(handed_over):
+                ended.extend(self._end_of(uuid))
+            mine = self._claimed(dataset, uuids & entries.keys(), tracked)
+            found |= {uuid: entries[uuid] for uuid in mine}
+        return found, ended
+
+    def stands(self) -> bool:
+        """Whether no other process took over, while this one was stopped."""
+        return all(claims.are_mine() for claims in self._claims.values())
+
+    def step(self) -> None:
+        """Say that this process got on."""
+        for claims in self._claims.values():
+            claims.step()
+
+    def leave(self, task: TrackedTask) -> None:
+        """Leave a task to any other process."""
+        if task.attempt.dataset in self._claims:
+            self._claims[task.attempt.dataset].drop([task.task_uuid])
+
+    def release(self) -> None:
+        """Give up all claims: this process has stopped."""
+        for claims in self._claims.values():
+            claims.release()
+
+    def _claims_of(self, dataset: str) -> Claims:
+        if dataset not in self._claims:
+            self._claims[dataset] = self._new_claims(dataset)
+            self._setbacks.know_notes(dataset)
+        return self._claims[dataset]
+
+    def _others(
+        self, dataset: str, entries: Collection[str], tracked: Mapping[str, TrackedTask]
+    ) -> frozenset[str]:
+        """Tasks of a dataset that other live processes have claimed."""
+        now = self._elapsed()
+        is_old = now - self._claims_read_at.get(dataset, -1e9) >= _CLAIMS_SECONDS
+        if is_old or any(uuid not in tracked for uuid in entries):
+            claims = self._claims_of(dataset)
+            view = claims.view()
+            self._claims_read_at[dataset] = now
+            self._claimed_by_others[dataset] = frozenset(
+                uuid for uuid, process in view.tasks.items() if process != claims.process
+            )
+        # What this process is storing already, it ends.
+        return self._claimed_by_others[dataset] - {
+            uuid for uuid, task in tracked.items() if task.phase == "storing"
+        }
+
+    def _claimed(
+        self, dataset: str, outstanding: set[str], tracked: Mapping[str, TrackedTask]
+    ) -> frozenset[str]:
+        """Those of some outstanding wanted tasks that this process collects."""
+        for uuid in outstanding:
+            self._wanted[uuid].was_outstanding = True
+        mine = frozenset(outstanding & tracked.keys())
+        new = outstanding - mine
+        now = self._elapsed()
+        if new and now - self._claims_read_at.get(dataset, -1e9) >= _OTHERS_SECONDS:
+            self._claims_read_at[dataset] = now
+            return self._claims_of(dataset).take(new) | mine
+        return mine
+
+    def _end_of(self, task_uuid: str) -> list[FinishedTask]:
+        """How a wanted task ended that is not in the index; it is put there if it did not."""
+        wanted = self._wanted[task_uuid]
+        attempt = wanted.attempt
+        try:
+            outcome = self._ledger.outcome(task_uuid)
+            manifest = self._ledger.manifest(attempt.asset, attempt.clip, attempt.take)
+            stuck = None
+            if outcome is None:
+                stuck = self._ledger.stuck_task(attempt.dataset, task_uuid)
+        except (UnreadableRecordError, AccessDeniedError) as error:
+            del self._wanted[task_uuid]
+            self._setbacks.report_unreadable(attempt, str(error))
+            return []
+        if stuck is not None:
+            # Another process set it aside, and would do so again.
+            del self._wanted[task_uuid]
+            self._setbacks.report_stuck(attempt, stuck.reason)
+            return []
+        if outcome is None:
+            # Its entry was lost with the process that was about to write it.
+            self._ledger.ensure_pending(attempt, self._ledger.task_files(task_uuid).reopening)
+            return []
+        how: EndedHow = "elsewhere" if wanted.was_outstanding else "earlier"
+        stored = manifest if outcome.has_videos else None
+        return [FinishedTask(attempt, outcome, stored, how=how)]

@@ -1,1 +1,0 @@
-"""Reading prompt datasets: files, cells, rows, and all their problems at once."""

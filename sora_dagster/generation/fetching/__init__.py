@@ -1,0 +1,1 @@
+"""Downloading finished videos, safely and whole."""

@@ -1,0 +1,175 @@
+"""Fetching finished videos: from trusted hosts, in bounded memory, hashed on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+
+import httpx
+import stamina
+
+from sora_dagster.generation.fetching.address_guard import (
+    DirectTransport,
+    DownloadError,
+    DownloadStalledError,
+    RefusedAddressError,
+    UrlGuard,
+    addresses_of,
+    http_client,
+    shown_url,
+)
+from sora_dagster.generation.fetching.hashing import StreamHash
+from sora_dagster.generation.fetching.resume import ResumingReader
+from sora_dagster.storage import ObjectAttributes, StorageRoot
+
+__all__ = [
+    "DEFAULT_MAX_BYTES",
+    "DEFAULT_MAX_SECONDS",
+    "Download",
+    "DownloadError",
+    "Downloader",
+    "RefusedAddressError",
+    "shown_url",
+]
+
+DEFAULT_MAX_BYTES = 4 * 1024**3
+DEFAULT_MAX_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class Download:
+    """What was fetched.
+
+    Arguments:
+        size_bytes: length of the object written.
+        sha256: hash of its bytes, in hex.
+    """
+
+    size_bytes: int
+    sha256: str
+
+
+class Downloader:
+    """Streams result URLs into the storage root.
+
+    A connection that breaks is taken up at the byte it reached, where the host allows it; else the
+    file is read again from its start. Bytes are stored as they are sent, and no content encoding is
+    requested.
+
+    Arguments:
+        api_base_url: the API's address; its host may serve videos too, with whatever scheme the
+            API itself uses.
+        result_hosts: domains (and their subdomains) allowed besides runware.ai, by https.
+        result_networks: networks (CIDR) whose addresses are accepted although they are not public;
+            a proxy of the environment resolves hosts itself, and its answers are not checked.
+        timeout_seconds: longest wait for the next bytes.
+        max_bytes: longest video.
+        max_seconds: longest time for one video.
+        resolve: returns the IP addresses of a host.
+        monotonic: a clock for waits, in seconds.
+        sleep: waits for a number of seconds.
+        transport: replaces the network and the environment's proxies; for tests.
+
+    Raises:
+        ValueError: if a host or network is not valid.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_base_url: str,
+        result_hosts: Iterable[str] = (),
+        result_networks: Iterable[str] = (),
+        timeout_seconds: float = 60.0,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        max_seconds: float = DEFAULT_MAX_SECONDS,
+        resolve: Callable[[str], Iterable[str]] = addresses_of,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._guard = UrlGuard(
+            api_base_url=api_base_url,
+            result_hosts=result_hosts,
+            result_networks=result_networks,
+            resolve=resolve,
+        )
+        self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._http = (
+            http_client(self._guard, timeout_seconds=timeout_seconds)
+            if transport is None
+            else httpx.Client(transport=DirectTransport(self._guard, lambda: transport))
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def fetch(
+        self,
+        url: str,
+        root: StorageRoot,
+        key: str,
+        *,
+        attributes: ObjectAttributes | None = None,
+    ) -> Download:
+        """Stream a URL into an object, which appears only when it is whole.
+
+        Arguments:
+            url: the video's address.
+            root: where it is stored.
+            key: the object's key.
+            attributes: content type and metadata of the object.
+
+        Raises:
+            RefusedAddressError: if the address is not allowed.
+            DownloadError: if the host refuses, the bytes are fewer or more than announced, or the
+                connection breaks too often.
+            StorageError: if the object cannot be written.
+        """
+        deadline = self._monotonic() + self._max_seconds
+
+        def is_worth_another_try(error: Exception) -> bool:
+            return (
+                isinstance(error, DownloadError)
+                and error.retryable
+                and not isinstance(error, DownloadStalledError | RefusedAddressError)
+                and self._monotonic() <= deadline
+            )
+
+        for attempt in stamina.retry_context(on=is_worth_another_try, attempts=4, timeout=None):
+            with attempt:
+                return self._fetch_whole(url, root, key, attributes, deadline)
+        raise AssertionError("stamina returns or raises")
+
+    def _fetch_whole(
+        self,
+        url: str,
+        root: StorageRoot,
+        key: str,
+        attributes: ObjectAttributes | None,
+        deadline: float,
+    ) -> Download:
+        reader = ResumingReader(
+            self._http,
+            self._guard,
+            url,
+            most_bytes=self._max_bytes,
+            is_late=lambda: self._monotonic() > deadline,
+            too_late=f"did not arrive within {self._max_seconds:.0f} s",
+            sleep=self._sleep,
+        )
+        with (
+            StreamHash() as digest,
+            closing(reader.chunks()) as chunks,
+            root.writer(key, attributes=attributes, most_bytes=self._max_bytes) as sink,
+        ):
+            for chunk in chunks:
+                digest.update(chunk)
+                sink.write(chunk)
+        return Download(size_bytes=reader.received, sha256=digest.hexdigest())

@@ -1,0 +1,1 @@
+"""Pruning and verifying a storage root."""

@@ -1,0 +1,1 @@
+"""Reading what is stored: clips, their checks, and their costs."""

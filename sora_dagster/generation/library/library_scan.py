@@ -1,0 +1,291 @@
+"""One scan of everything that datasets have stored and paid for, which reads only what changed.
+
+What a scan has read is kept in the storage root, with what the listing said of each object. The
+next scan lists the same folders, and reads only objects that are new or were written again. The
+gallery and the costs are made from the same scan.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import re
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError, parse_record
+from sora_dagster.generation.protocol.records import (
+    AttemptRecord,
+    ClipManifest,
+    OutcomeRecord,
+    Record,
+)
+from sora_dagster.generation.protocol.scan import OnUnreadable, in_parallel, log_unreadable
+from sora_dagster.storage import ObjectInfo, StorageRoot
+
+_log = logging.getLogger(__name__)
+
+_CACHE_VERSION = 1
+
+_MANIFEST_KEY = re.compile(r"clips/[^/]+/[^/]+/take-\d+/clip\.json")
+_ATTEMPT_KEY = re.compile(r"slots/[^/]+/[^/]+/take-\d+/attempt-\d+\.json")
+_TASK_KEY = re.compile(r"tasks/([^/]+)/(sent|outcome|reopened)-(\d+)\.json")
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+OfDataset = TypeVar("OfDataset", AttemptRecord, ClipManifest)
+
+
+@dataclass(frozen=True)
+class ScannedTask:
+    """What was asked in one attempt, and what became of it.
+
+    Arguments:
+        attempt: what was asked; its `wire` is empty.
+        outcome: how it ended; None if it is outstanding.
+        sent_times: when each right to send it was taken, by the store's clock; empty if it was
+            never sent.
+    """
+
+    attempt: AttemptRecord
+    outcome: OutcomeRecord | None
+    sent_times: tuple[datetime, ...]
+
+
+@dataclass(frozen=True)
+class LibraryScan:
+    """Everything that some datasets of a storage root have asked for and stored, in no order.
+
+    Arguments:
+        manifests: all stored takes, older ones included; their `wire` is empty.
+        tasks: all attempts.
+    """
+
+    manifests: tuple[ClipManifest, ...]
+    tasks: tuple[ScannedTask, ...]
+
+
+def scan_library(
+    root: StorageRoot,
+    dataset: str,
+    *,
+    boards: Collection[str] = (),
+    on_unreadable: OnUnreadable = log_unreadable,
+) -> LibraryScan:
+    """Scan what a dataset, and storyboards that are counted with it, have asked for and stored.
+
+    Arguments:
+        root: the storage root.
+        dataset: name of the dataset.
+        boards: names of the storyboards.
+        on_unreadable: called with the key of a record that cannot be read, and why; the record is
+            left out.
+
+    Costs a listing of the clips, the attempts and the tasks, and a read for each record that has
+    changed since the last scan. Without a last scan that can be read, everything is read.
+    """
+    cache_key = layout.scan_key(dataset)
+    counted = frozenset([dataset, *boards])
+    known = _read_cache(root, cache_key, counted)
+    reader = _Reader(root, known, counted, on_unreadable)
+    # In this order, a clip that is stored meanwhile may appear without its outcome, but never an
+    # outcome without its clip.
+    files = _list_tasks(root)
+    attempts = list(
+        reader.of_datasets(_listed(root, layout.SLOTS_FOLDER, _ATTEMPT_KEY), AttemptRecord)
+    )
+    tasks = list(reader.tasks(attempts, files))
+    manifests = list(
+        reader.of_datasets(_listed(root, layout.CLIPS_FOLDER, _MANIFEST_KEY), ClipManifest)
+    )
+    if reader.seen != known:
+        root.write(cache_key, _cache_bytes(reader.seen, counted))
+    return LibraryScan(tuple(manifests), tuple(tasks))
+
+
+@dataclass
+class _TaskFiles:
+    sent: dict[int, datetime] = field(default_factory=dict)
+    outcomes: dict[int, ObjectInfo] = field(default_factory=dict)
+    reopening: int = 0
+
+    def key_of(self, reopening: int) -> str | None:
+        """Key of the outcome of a reopening; None if it has not ended."""
+        info = self.outcomes.get(reopening)
+        return None if info is None else info.key
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A record as it was read.
+
+    Arguments:
+        stamp: what the listing said of the object.
+        text: the record as JSON; None if it belongs to a dataset that is not counted.
+    """
+
+    stamp: str
+    text: str | None
+
+
+class _Reader:
+    """Reads records, or takes them from the last scan if their objects have not changed.
+
+    Arguments:
+        root: the storage root.
+        known: what the last scan read, by key.
+        counted: names of the datasets that are counted.
+        on_unreadable: called with the key of a record that cannot be read, and why.
+    """
+
+    def __init__(
+        self,
+        root: StorageRoot,
+        known: dict[str, _Entry],
+        counted: frozenset[str],
+        on_unreadable: OnUnreadable,
+    ) -> None:
+        self._root = root
+        self._known = known
+        self._counted = counted
+        self._on_unreadable = on_unreadable
+        self.seen: dict[str, _Entry] = {}
+
+    def of_datasets(
+        self, listed: Iterable[ObjectInfo], model: type[OfDataset]
+    ) -> Iterator[OfDataset]:
+        """The records of the datasets that are counted."""
+        for info, record in self._records(listed, model):
+            if record.request.dataset in self._counted:
+                yield record
+            else:
+                self.seen[info.key] = _Entry(_stamp(info), None)
+
+    def tasks(
+        self, attempts: Sequence[AttemptRecord], files: Mapping[str, _TaskFiles]
+    ) -> Iterator[ScannedTask]:
+        """What became of some attempts; one whose outcome cannot be read is left out."""
+        asked = {attempt.task_uuid for attempt in attempts}
+        found = {uuid: task for uuid, task in files.items() if uuid in asked}
+        outcomes = self._outcomes(task.outcomes.get(0) for task in found.values())
+        # Only a task that brought nothing, though it was accepted, can have been reopened.
+        reopened = {
+            uuid: task
+            for uuid, task in found.items()
+            if task.reopening
+            and (first := outcomes.get(task.key_of(0))) is not None
+            and first.was_accepted
+            and not first.has_videos
+        }
+        outcomes |= self._outcomes(task.outcomes.get(task.reopening) for task in reopened.values())
+        for attempt in attempts:
+            task = found.get(attempt.task_uuid, _TaskFiles())
+            key = task.key_of(task.reopening if attempt.task_uuid in reopened else 0)
+            if key is None or key in outcomes:
+                times = tuple(task.sent[token] for token in sorted(task.sent))
+                yield ScannedTask(attempt, None if key is None else outcomes[key], times)
+
+    def _outcomes(self, listed: Iterable[ObjectInfo | None]) -> dict[str | None, OutcomeRecord]:
+        there = (info for info in listed if info is not None)
+        return {info.key: outcome for info, outcome in self._records(there, OutcomeRecord)}
+
+    def _records(
+        self, listed: Iterable[ObjectInfo], model: type[AnyRecord]
+    ) -> Iterator[tuple[ObjectInfo, AnyRecord]]:
+        """Records, those of datasets that are known not to be counted left out."""
+        changed = []
+        for info in listed:
+            entry = self._known.get(info.key)
+            if entry is None or entry.stamp != _stamp(info):
+                changed.append(info)
+            elif entry.text is None:
+                self.seen[info.key] = entry
+            else:
+                try:
+                    record = parse_record(entry.text.encode(), model, uri=self._root.uri(info.key))
+                except UnreadableRecordError:
+                    # Damaged is what the last scan left; the object itself is read now.
+                    changed.append(info)
+                    continue
+                self.seen[info.key] = entry
+                yield info, record
+        for info, body in in_parallel(changed, self._body):
+            # An object that has just been removed has no body.
+            if body is None:
+                continue
+            uri = self._root.uri(info.key)
+            try:
+                parse_record(body, model, uri=uri)
+                text = _kept_text(body)
+                record = parse_record(text.encode(), model, uri=uri)
+            except UnreadableRecordError as error:
+                self._on_unreadable(info.key, error)
+                continue
+            self.seen[info.key] = _Entry(_stamp(info), text)
+            yield info, record
+
+    def _body(self, info: ObjectInfo) -> tuple[ObjectInfo, bytes | None]:
+        return info, self._root.read_if_present(info.key)
+
+
+def _kept_text(body: bytes) -> str:
+    """A record as it is kept: with fields of newer versions, without the request as it was sent,
+    which is half of it and in no report."""
+    content = json.loads(body)
+    if "wire" in content:
+        content["wire"] = {}
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def _stamp(info: ObjectInfo) -> str:
+    return f"{info.size_bytes} {info.etag or info.last_modified.isoformat()}"
+
+
+def _listed(root: StorageRoot, folder: str, wanted: re.Pattern[str]) -> Iterator[ObjectInfo]:
+    return (info for info in root.list(folder) if wanted.fullmatch(info.key))
+
+
+def _list_tasks(root: StorageRoot) -> dict[str, _TaskFiles]:
+    """What a listing says of all tasks, by UUID."""
+    found: dict[str, _TaskFiles] = {}
+    for info in root.list(layout.TASKS_FOLDER):
+        if not (match := _TASK_KEY.fullmatch(info.key)):
+            continue
+        files, number = found.setdefault(match[1], _TaskFiles()), int(match[3])
+        if match[2] == "sent":
+            files.sent[number] = info.last_modified
+        elif match[2] == "outcome":
+            files.outcomes[number] = info
+        else:
+            files.reopening = max(files.reopening, number)
+    return found
+
+
+def _read_cache(root: StorageRoot, key: str, counted: frozenset[str]) -> dict[str, _Entry]:
+    """What the last scan read; nothing if it was of other datasets, or cannot be read."""
+    body = root.read_if_present(key)
+    if body is None:
+        return {}
+    try:
+        header, *lines = gzip.decompress(body).decode().splitlines()
+        if json.loads(header) != _header(counted):
+            return {}
+        return {key: _Entry(stamp, text) for key, stamp, text in map(json.loads, lines)}
+    except (OSError, EOFError, zlib.error, ValueError, TypeError) as error:
+        # It holds nothing that is not elsewhere in the root, and this scan writes it again.
+        _log.warning("%s cannot be read, so everything is read again: %s", root.uri(key), error)
+        return {}
+
+
+def _cache_bytes(entries: dict[str, _Entry], counted: frozenset[str]) -> bytes:
+    lines = [json.dumps(_header(counted))]
+    lines += [json.dumps([key, entry.stamp, entry.text]) for key, entry in entries.items()]
+    return gzip.compress("\n".join(lines).encode(), compresslevel=3)
+
+
+def _header(counted: frozenset[str]) -> dict[str, object]:
+    return {"version": _CACHE_VERSION, "datasets": sorted(counted)}

@@ -1,0 +1,82 @@
+"""The folders of stored takes, as one listing shows them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.storage import ObjectInfo, StorageRoot
+
+MANIFEST_NAME = "clip.json"
+PRUNED_NAME = "pruned.json"
+
+_TAKE_OBJECT = re.compile(r"(clips/[^/]+/[^/]+)/take-(\d+)/(.+)")
+
+
+@dataclass(slots=True)
+class TakeFolder:
+    """A take's folder below `clips/`.
+
+    Arguments:
+        path: the folder's key, such as ``clips/clips/fox/take-1``.
+        newest: when its newest object was written, by the store's clock.
+        has_manifest: whether the take is whole.
+        is_pruned: whether its videos were removed on purpose.
+        objects: how many objects it holds, its manifest and its record of removal apart.
+        has_several_writers: whether the names of these objects end in different nonces, so that
+            not all of them are the manifest's.
+    """
+
+    path: str
+    newest: datetime
+    has_manifest: bool = False
+    is_pruned: bool = False
+    objects: int = 0
+    has_several_writers: bool = False
+    _nonce: str | None = None
+
+    @property
+    def slot_path(self) -> str:
+        """The folder of what was asked for this take."""
+        return layout.SLOTS_FOLDER + self.path.removeprefix(layout.CLIPS_FOLDER)
+
+    @property
+    def manifest_key(self) -> str:
+        """Key of the take's manifest."""
+        return f"{self.path}/{MANIFEST_NAME}"
+
+    def add(self, info: ObjectInfo, name: str) -> None:
+        """Take an object of the folder into account."""
+        self.newest = max(self.newest, info.last_modified)
+        if name == MANIFEST_NAME:
+            self.has_manifest = True
+        elif name == PRUNED_NAME:
+            self.is_pruned = True
+        else:
+            self.objects += 1
+            nonce = name.rpartition("-")[2].partition(".")[0]
+            self.has_several_writers |= self._nonce not in (None, nonce)
+            self._nonce = nonce
+
+
+def named_objects(manifest: ClipManifest) -> tuple[str, ...]:
+    """Keys of the objects that a manifest names."""
+    pictures = (manifest.poster_key, manifest.sheet_key, manifest.thumbnail_key)
+    return (*(video.key for video in manifest.videos), *filter(None, pictures))
+
+
+def list_take_folders(root: StorageRoot) -> dict[str, dict[int, TakeFolder]]:
+    """All folders of takes, by their clip's folder and the take's number; costs one listing."""
+    clips: dict[str, dict[int, TakeFolder]] = {}
+    for info in root.list(layout.CLIPS_FOLDER):
+        if not (match := _TAKE_OBJECT.fullmatch(info.key)):
+            continue
+        takes = clips.setdefault(match[1], {})
+        number = int(match[2])
+        if number not in takes:
+            takes[number] = TakeFolder(f"{match[1]}/take-{match[2]}", info.last_modified)
+        takes[number].add(info, match[3])
+    return clips

@@ -1,0 +1,394 @@
+"""The spending limits: what tasks may cost is reserved in two logs before they are sent.
+
+Each root run has a log, and so has each day of the store's clock. The run's entry is written first,
+then the day's. If the day refuses a task, its reservation in the run's log is released.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
+
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.spending_log import (
+    BudgetEntry,
+    BudgetLogError,
+    Spending,
+    SpendingLog,
+    require_amounts,
+)
+
+DEFAULT_RUN_LIMIT_USD = 25.0
+_ROUNDING_USD = 1e-6
+
+
+@dataclass(frozen=True)
+class SpendingLimits:
+    """What may be spent, in USD; None for no limit.
+
+    Arguments:
+        run_usd: by one root run: a run with its retries, a backfill, and the remixes of either.
+        day_usd: in one day (UTC), by all runs on the storage root.
+    """
+
+    run_usd: float | None = None
+    day_usd: float | None = None
+
+
+class Reservation(NamedTuple):
+    """Which tasks fit in the limits.
+
+    Arguments:
+        granted: UUIDs of the tasks that may be sent, in the order requested.
+        refused: those that would exceed a limit, with a sentence that says which.
+    """
+
+    granted: tuple[str, ...]
+    refused: dict[str, str]
+
+
+class Budget:
+    """Reserves money for tasks before they are sent; safe to share between threads.
+
+    Arguments:
+        ledger: the ledger in whose root the logs are kept.
+        store_time: the store's clock. It decides which day a task counts towards, and is read with
+            each reservation, so pass one that does not ask the store each time.
+    """
+
+    def __init__(self, ledger: Ledger, *, store_time: Callable[[], datetime]) -> None:
+        self._ledger = ledger
+        self._store_time = store_time
+        self._logs: dict[str, SpendingLog] = {}
+        # Clips are stored by several threads, each of which settles.
+        self._lock = threading.Lock()
+
+    def check(
+        self, estimates_usd: Mapping[str, float], *, root_run: str, limits: SpendingLimits
+    ) -> Reservation:
+        """Say which tasks would fit in the limits now. Writes nothing, reserves nothing.
+
+        Arguments:
+            estimates_usd: expected cost of each task in USD, by task UUID.
+            root_run: the run that the run's limit belongs to.
+            limits: the limits.
+
+        Raises:
+            BudgetLogError: if a log is damaged.
+        """
+        require_amounts(estimates_usd)
+        refused: dict[str, str] = {}
+        with self._lock:
+            run_room = self._run_room(root_run, limits)
+            for day, tasks in self._by_day(estimates_usd, root_run).items():
+                refused |= _fit(tasks, [run_room, self._day_room(day, limits)])[1]
+        return _reservation(estimates_usd, refused)
+
+    def reserve(
+        self, estimates_usd: Mapping[str, float], *, root_run: str, limits: SpendingLimits
+    ) -> Reservation:
+        """Reserve for as many tasks as fit in the limits, in their order.
+
+        A task that is reserved already counts once, also if that was before midnight or a process
+        was killed in between.
+
+        Arguments:
+            estimates_usd: expected cost of each task in USD, by task UUID.
+            root_run: the run that the run's limit belongs to.
+            limits: the limits.
+
+        Raises:
+            BudgetLogError: if a log is damaged.
+        """
+        require_amounts(estimates_usd)
+        refused: dict[str, str] = {}
+        with self._lock:
+            for day, tasks in self._by_day(estimates_usd, root_run).items():
+                refused |= self._reserve(tasks, limits, root_run=root_run, day=day)
+        return _reservation(estimates_usd, refused)
+
+    def settle(
+        self, costs_usd: Mapping[str, float], *, root_run: str, reserved_on: date | None = None
+    ) -> None:
+        """Replace what was reserved for tasks by what they cost. May be repeated.
+
+        Arguments:
+            costs_usd: cost of each task in USD, by task UUID; 0 for one that was never accepted. A
+                task that is not reserved is ignored.
+            root_run: the run that reserved them.
+            reserved_on: day of the reservation (UTC). Default: the day that the run's log names.
+
+        Raises:
+            BudgetLogError: if a log is damaged; the other logs have the costs then.
+        """
+        self.settle_many([(root_run, costs_usd)], reserved_on=reserved_on)
+
+    def settle_many(
+        self,
+        settlements: Iterable[tuple[str, Mapping[str, float]]],
+        *,
+        reserved_on: date | None = None,
+    ) -> None:
+        """Settle tasks of several runs, with one entry in each log; see :meth:`settle`.
+
+        Arguments:
+            settlements: root runs, each with the costs of its tasks.
+            reserved_on: day of the reservations (UTC). Default: the days that the logs name.
+        """
+        costs_usd: dict[str, float] = {}
+        by_run: dict[str, set[str]] = {}
+        for root_run, costs in settlements:
+            require_amounts(costs)
+            costs_usd |= costs
+            by_run.setdefault(root_run, set()).update(costs)
+        damaged: list[BudgetLogError] = []
+        with self._lock:
+            by_day: dict[date, set[str]] = {}
+            for root_run, tasks in by_run.items():
+                run = Spending.none()
+                with _collected(damaged):
+                    run = self._run(root_run).read()
+                for task in tasks:
+                    for day in self._places(run.days_of(task), reserved_on):
+                        by_day.setdefault(day, set()).add(task)
+            for day, tasks in by_day.items():
+                with _collected(damaged):
+                    spending = self._settle_in(self._day(day), _only(costs_usd, tasks))
+                    # Another run that reserved the same task waits for its cost, too.
+                    for task in tasks:
+                        for root_run in spending.runs_of(task):
+                            by_run.setdefault(root_run, set()).add(task)
+            for root_run, tasks in by_run.items():
+                with _collected(damaged):
+                    self._settle_in(self._run(root_run), _only(costs_usd, tasks))
+        if damaged:
+            raise BudgetLogError(" ".join(dict.fromkeys(map(str, damaged))))
+
+    def spent_usd(self, day: date | None = None) -> float:
+        """What is reserved or spent for the tasks of a day, in USD.
+
+        Arguments:
+            day: the day (UTC). Default: today, by the store's clock.
+
+        Raises:
+            BudgetLogError: if the day's log is damaged.
+        """
+        with self._lock:
+            return self._day(day or self._today()).read().total_usd
+
+    def run_spent_usd(self, root_run: str) -> float:
+        """What is reserved or spent for the tasks of a root run, on whatever day, in USD.
+
+        Raises:
+            BudgetLogError: if the run's log is damaged.
+        """
+        with self._lock:
+            return self._run(root_run).read().total_usd
+
+    def _today(self) -> date:
+        return self._store_time().date()
+
+    def _day(self, day: date) -> SpendingLog:
+        return self._logged(layout.day_log(day))
+
+    def _run(self, root_run: str) -> SpendingLog:
+        return self._logged(layout.run_log(root_run))
+
+    def _logged(self, name: str) -> SpendingLog:
+        if name not in self._logs:
+            self._logs[name] = SpendingLog(self._ledger, name)
+        return self._logs[name]
+
+    def _run_room(self, root_run: str, limits: SpendingLimits) -> _Room:
+        spending = self._run(root_run).read()
+        return _Room("the run's", limits.run_usd, "--max-usd, SORA_MAX_USD", spending)
+
+    def _day_room(self, day: date, limits: SpendingLimits) -> _Room:
+        spending = self._day(day).read()
+        return _Room("the day's", limits.day_usd, "SORA_MAX_USD_PER_DAY", spending)
+
+    def _by_day(
+        self, estimates_usd: Mapping[str, float], root_run: str
+    ) -> dict[date, dict[str, float]]:
+        """Tasks by the day that they count towards: where they stand already, otherwise today.
+
+        Earlier days come first: what stands there is reserved, and the rest has to fit around it.
+        """
+        run = self._run(root_run).read()
+        today = self._today()
+        usual = {today, today - timedelta(days=1)}
+        days = sorted(usual.union(*(run.days_of(task) for task in estimates_usd)))
+        standing = {day: self._day(day).read() for day in days}
+        grouped: dict[date, dict[str, float]] = {day: {} for day in days}
+        for task, estimate in estimates_usd.items():
+            day = next((day for day in days if standing[day].holds(task)), today)
+            grouped[day][task] = estimate
+        return {day: tasks for day, tasks in grouped.items() if tasks}
+
+    def _reserve(
+        self,
+        estimates_usd: Mapping[str, float],
+        limits: SpendingLimits,
+        *,
+        root_run: str,
+        day: date,
+    ) -> dict[str, str]:
+        """Reserve in the run's log and then in a day's; returns why some tasks are refused."""
+        run_log, day_log = self._run(root_run), self._day(day)
+        number = None
+        while number is None:
+            rooms = [self._run_room(root_run, limits), self._day_room(day, limits)]
+            in_run, refused = _fit(estimates_usd, rooms)
+            if not in_run:
+                return refused
+            number = run_log.append(self._reservation_entry(in_run, root_run, day))
+        while True:
+            # Others may have spent on this day meanwhile.
+            in_day, refused_late = _fit(in_run, [self._day_room(day, limits)])
+            entry = self._reservation_entry(in_day, root_run, day)
+            if not in_day or day_log.append(entry) is not None:
+                break
+        if refused_late:
+            # Only the reservation of this call: another process may hold one of the same task, and
+            # send it. One that a killed process left ends when its task is settled as void.
+            release = BudgetEntry(
+                releases=number, released=tuple(refused_late), nonce=self._ledger.new_nonce()
+            )
+            while run_log.append(release) is None:
+                run_log.read()
+        # A process that settled a task before this run reserved it could not know of this run.
+        self._settle_in(run_log, _only(day_log.known().costs_usd, in_day))
+        return refused | refused_late
+
+    def _settle_in(self, log: SpendingLog, costs_usd: Mapping[str, float]) -> Spending:
+        """Enter costs in a log, of the tasks that are reserved there; returns what it says then."""
+        while True:
+            spending = log.read()
+            new = {
+                task: cost
+                for task, cost in costs_usd.items()
+                if spending.holds(task) and spending.costs_usd.get(task) != cost
+            }
+            entry = BudgetEntry(costs_usd=new, nonce=self._ledger.new_nonce())
+            if not new or log.append(entry) is not None:
+                return spending
+
+    def _places(self, days: set[date], reserved_on: date | None) -> set[date]:
+        """The days in whose logs a task may be reserved, given those that its run's log names."""
+        if reserved_on is not None:
+            return days | {reserved_on}
+        today = self._today()
+        return days or {today, today - timedelta(days=1)}
+
+    def _reservation_entry(
+        self, estimates_usd: Mapping[str, float], root_run: str, day: date
+    ) -> BudgetEntry:
+        return BudgetEntry(
+            root_run=root_run,
+            day=day,
+            estimates_usd=dict(estimates_usd),
+            nonce=self._ledger.new_nonce(),
+        )
+
+
+class _Room:
+    """What a limit leaves for further tasks.
+
+    Arguments:
+        whose: whose limit it is, for messages.
+        limit_usd: the limit; None for none.
+        setting: how a user raises it.
+        spending: what its log says.
+    """
+
+    def __init__(
+        self, whose: str, limit_usd: float | None, setting: str, spending: Spending
+    ) -> None:
+        self._whose = whose
+        self._limit_usd = limit_usd
+        self._setting = setting
+        self._spending = spending
+        self._total_usd = spending.total_usd
+
+    def refusal(self, task_uuid: str, estimate_usd: float) -> str | None:
+        """Why a task does not fit; None if it does."""
+        limit, taken = self._limit_usd, self._total_usd
+        added = self._spending.added_usd(task_uuid, estimate_usd)
+        if limit is None or taken + added <= limit + _ROUNDING_USD:
+            return None
+        return (
+            f"not sent, nothing paid: it would cost {estimate_usd:.2f} USD, and {taken:.2f} USD of "
+            f"{self._whose} spending limit of {limit:.2f} USD are taken. Raise the limit "
+            f"({self._setting}), or request fewer clips."
+        )
+
+    def take(self, task_uuid: str, estimate_usd: float) -> None:
+        """Count a task."""
+        self._total_usd += self._spending.added_usd(task_uuid, estimate_usd)
+
+
+def _fit(
+    estimates_usd: Mapping[str, float], rooms: Sequence[_Room]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """The tasks that fit in all limits, in their order; and why the others do not."""
+    granted: dict[str, float] = {}
+    refused: dict[str, str] = {}
+    for task_uuid, estimate in estimates_usd.items():
+        refusals = (room.refusal(task_uuid, estimate) for room in rooms)
+        reason = next((refusal for refusal in refusals if refusal is not None), None)
+        if reason is not None:
+            refused[task_uuid] = reason
+            continue
+        granted[task_uuid] = estimate
+        for room in rooms:
+            room.take(task_uuid, estimate)
+    return granted, refused
+
+
+def _reservation(task_uuids: Iterable[str], refused: Mapping[str, str]) -> Reservation:
+    tasks = list(task_uuids)
+    return Reservation(
+        tuple(task for task in tasks if task not in refused),
+        {task: refused[task] for task in tasks if task in refused},
+    )
+
+
+def _only(amounts_usd: Mapping[str, float], task_uuids: Iterable[str]) -> dict[str, float]:
+    return {task: amounts_usd[task] for task in task_uuids if task in amounts_usd}
+
+
+@contextmanager
+def _collected(damaged: list[BudgetLogError]) -> Iterator[None]:
+    """Go on after a damaged log, and remember the error: the other logs still get the costs."""
+    try:
+        yield
+    except BudgetLogError as error:
+        damaged.append(error)
+
+
+def parse_limit(
+    text: str | None, *, default_usd: float | None = DEFAULT_RUN_LIMIT_USD
+) -> float | None:
+    """A spending limit from a setting: USD, ``unlimited``, or the default if it is unset.
+
+    Raises:
+        ValueError: if the text is neither.
+    """
+    if text is None or not text.strip():
+        return default_usd
+    if text.strip().lower() == "unlimited":
+        return None
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = -1.0
+    if not 0 <= limit < float("inf"):
+        raise ValueError(
+            f"{text!r} is not a spending limit; write USD such as 25 or 7.50, or 'unlimited'"
+        )
+    return limit

@@ -1,0 +1,359 @@
+"""Claims: which live process collects what, so that each clip is fetched and reported once.
+
+They are an economy: two processes that collect the same clip do no harm, since every step of
+collecting can be repeated. One process may claim the rest of a dataset, which is all that no other
+process has claimed; a process that waits for clips of its own claims those.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.clocks import running_seconds
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError, parse_record
+from sora_dagster.generation.protocol.records import Record
+from sora_dagster.storage import StorageError
+
+_log = logging.getLogger(__name__)
+
+_REST = re.compile(r"rest-(\d+)\.json")
+_TASKS = re.compile(r"([0-9a-f]+)-tasks-(\d+)\.json")
+_SIGN = re.compile(r"([0-9a-f]+)\.(alive|dead)")
+# What ended processes leave is read by no one after this.
+_LITTER = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class ClaimSettings:
+    """What makes a process count as dead, in seconds.
+
+    Arguments:
+        beat_seconds: how often a process says that it is alive.
+        dead_seconds: how long after its last sign a process counts as dead, by the store's clock.
+        stall_seconds: how long a process may finish no step and still say that it is alive.
+        gap_seconds: how long a process may have been stopped before it checks its claim again.
+    """
+
+    beat_seconds: float = 20.0
+    dead_seconds: float = 100.0
+    stall_seconds: float = 600.0
+    gap_seconds: float = 50.0
+
+
+class ClaimRecord(Record):
+    """`claims/<dataset>/rest-<n>.json`, `claims/<dataset>/<process>-tasks-<n>.json`.
+
+    Arguments:
+        process: the process that claims; empty where the last one has released its claim.
+        holder: what people know it by, such as a run id.
+        tasks: UUIDs of the tasks it claims; empty for the rest of the dataset.
+    """
+
+    process: str
+    holder: str
+    tasks: tuple[str, ...] = ()
+    at: datetime
+
+
+@dataclass(frozen=True)
+class ClaimsView:
+    """Who collects what of a dataset now.
+
+    Arguments:
+        rest: the live process that collects all that is not claimed; None if there is none.
+        tasks: tasks that live processes claimed for themselves, and which process.
+        rest_number: number of the newest claim of the rest.
+        stopped: processes that still hold claims and show no sign of life.
+    """
+
+    rest: str | None = None
+    tasks: Mapping[str, str] = field(default_factory=dict)
+    rest_number: int = 0
+    stopped: frozenset[str] = frozenset()
+
+
+class ClaimReader:
+    """Reads the claims of one dataset.
+
+    Arguments:
+        ledger: the ledger of the storage root.
+        dataset: name of the dataset.
+        store_time: the store's clock.
+        settings: what makes a process count as dead.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        dataset: str,
+        *,
+        store_time: Callable[[], datetime],
+        settings: ClaimSettings | None = None,
+    ) -> None:
+        self.root = ledger.root
+        self.folder = layout.claims_folder(dataset)
+        self._store_time = store_time
+        self._settings = settings or ClaimSettings()
+        self._records: dict[str, ClaimRecord | None] = {}
+
+    def view(self) -> ClaimsView:
+        """Who collects what now. Costs one listing, and a read of each claim that is new."""
+        signs: dict[str, dict[str, datetime]] = {}
+        rests: dict[int, str] = {}
+        tasks: list[str] = []
+        for info in self.root.list(self.folder):
+            name = info.key.removeprefix(f"{self.folder}/")
+            if match := _SIGN.fullmatch(name):
+                signs.setdefault(match[1], {})[match[2]] = info.last_modified
+            elif match := _REST.fullmatch(name):
+                rests[int(match[1])] = info.key
+            elif _TASKS.fullmatch(name):
+                tasks.append(info.key)
+        oldest = self._store_time() - timedelta(seconds=self._settings.dead_seconds)
+        live = {
+            process
+            for process, found in signs.items()
+            if "dead" not in found and found.get("alive", oldest) > oldest
+        }
+        claimed = {
+            uuid: record.process
+            for key in tasks
+            if (record := self._record(key)) is not None and record.process in live
+            for uuid in record.tasks
+        }
+        number = max(rests, default=0)
+        newest = self._record(rests[number]) if rests else None
+        holder = newest.process if newest is not None and newest.process in live else None
+        owners = {match[1] for key in tasks if (match := _TASKS.fullmatch(key.rpartition("/")[2]))}
+        if newest is not None and newest.process:
+            owners.add(newest.process)
+        ended = {process for process, found in signs.items() if "dead" in found}
+        stopped = (owners | signs.keys()) - live - ended
+        return ClaimsView(holder, claimed, number, frozenset(stopped))
+
+    def _record(self, key: str) -> ClaimRecord | None:
+        if key not in self._records:
+            body = self.root.read_if_present(key)
+            try:
+                record = body and parse_record(body, ClaimRecord, uri=self.root.uri(key))
+            except UnreadableRecordError as error:
+                # A claim is an economy: without it the task is collected once more at worst.
+                _log.warning("a claim is ignored: %s", error)
+                record = None
+            self._records[key] = record or None
+        return self._records[key]
+
+
+class Claims:
+    """The claims of this process on one dataset, kept alive by a timer until :meth:`release`.
+
+    Arguments:
+        ledger: the ledger of the storage root.
+        dataset: name of the dataset.
+        holder: what people know this process by, such as a run id.
+        store_time: the store's clock.
+        settings: what makes a process count as dead.
+        elapsed: a clock that runs through a suspended machine, in seconds.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        dataset: str,
+        *,
+        holder: str,
+        store_time: Callable[[], datetime],
+        settings: ClaimSettings | None = None,
+        elapsed: Callable[[], float] = running_seconds,
+    ) -> None:
+        self._ledger = ledger
+        self._root = ledger.root
+        self._holder = holder
+        self._settings = settings or ClaimSettings()
+        self._elapsed = elapsed
+        self._store_time = store_time
+        self._reader = ClaimReader(ledger, dataset, store_time=store_time, settings=self._settings)
+        self.process = ledger.new_nonce()
+        self._claimed: set[str] = set()
+        self._task_keys: list[str] = []
+        self._claims_made = 0
+        self._has_rest = False
+        self._stepped_at = elapsed()
+        self._is_suspect = False
+        self._is_lost = False
+        self._stop = threading.Event()
+        self._timer: threading.Thread | None = None
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether this process collects all of the dataset that no other has claimed."""
+        return self._has_rest
+
+    def view(self) -> ClaimsView:
+        """Who collects what now. Costs one listing."""
+        return self._reader.view()
+
+    def take_rest(self) -> bool:
+        """Claim the rest of the dataset; False if another live process has it."""
+        self._start()
+        view = self.view()
+        if view.rest == self.process:
+            return True
+        if view.rest is not None:
+            return False
+        self._bury(view.stopped - {self.process})
+        number = view.rest_number + 1
+        if self._write_rest(number, self.process):
+            # A process that was stopped before it wrote may have won a number that was removed.
+            self._has_rest = self.view().rest_number == number
+            if not self._has_rest:
+                self._root.delete(f"{self._reader.folder}/rest-{number}.json")
+        return self._has_rest
+
+    def _write_rest(self, number: int, process: str) -> bool:
+        """Make the next claim of the rest; numbers are never used twice, so that one wins."""
+        record = ClaimRecord(process=process, holder=self._holder, at=self._ledger.clock())
+        key = f"{self._reader.folder}/rest-{number}.json"
+        if not self._root.create(key, record.to_json()):
+            standing = parse_record(self._root.read(key), ClaimRecord, uri=self._root.uri(key))
+            if standing.process != process:
+                return False
+        self._root.delete(f"{self._reader.folder}/rest-{number - 1}.json")
+        return True
+
+    def take(self, task_uuids: Iterable[str]) -> frozenset[str]:
+        """Claim tasks, unless another live process collects them.
+
+        A live process that collects the rest is left to it: it has them, or will.
+
+        Returns:
+            Those of the tasks that this process holds now.
+        """
+        wanted = frozenset(task_uuids)
+        new = wanted - self._claimed
+        if new:
+            self._start()
+            view = self.view()
+            if view.rest not in (None, self.process):
+                return wanted & self._claimed
+            self._bury(view.stopped - {self.process})
+            new -= {uuid for uuid, process in view.tasks.items() if process != self.process}
+        if new:
+            key = self._write_tasks(new)
+            if self.view().rest not in (None, self.process):
+                # It began at the same moment, and may not have seen this claim: it has them.
+                self._root.delete(key)
+                return wanted & self._claimed
+            self._task_keys.append(key)
+            self._claimed |= new
+        return wanted & self._claimed
+
+    def drop(self, task_uuids: Collection[str]) -> None:
+        """Leave claimed tasks to any other process."""
+        dropped = self._claimed & set(task_uuids)
+        if not dropped:
+            return
+        self._claimed -= dropped
+        # A claim is never rewritten, since others read it once: another one takes its place.
+        replaced = self._task_keys
+        self._task_keys = [self._write_tasks(self._claimed)] if self._claimed else []
+        for key in replaced:
+            self._root.delete(key)
+
+    def _write_tasks(self, task_uuids: Collection[str]) -> str:
+        key = f"{self._reader.folder}/{self.process}-tasks-{self._claims_made}.json"
+        record = ClaimRecord(
+            process=self.process,
+            holder=self._holder,
+            tasks=tuple(sorted(task_uuids)),
+            at=self._ledger.clock(),
+        )
+        self._claims_made += 1
+        self._root.create(key, record.to_json())
+        return key
+
+    def step(self) -> None:
+        """Say that this process got on; it must be called from its loop."""
+        now = self._elapsed()
+        if now - self._stepped_at > self._settings.gap_seconds:
+            self._is_suspect = True
+        self._stepped_at = now
+
+    def are_mine(self) -> bool:
+        """Whether the claims still stand; read again after this process was stopped for a while.
+
+        To be asked before anything is reported, requested or concluded.
+        """
+        self.step()
+        if self._is_suspect and not self._is_lost:
+            self._is_lost = self._is_buried()
+            self._is_suspect = False
+        return not self._is_lost
+
+    def release(self) -> None:
+        """Give up all claims: this process has stopped."""
+        self._stop.set()
+        if self._timer is None:
+            return
+        self._timer.join()
+        self._timer = None
+        for key in self._task_keys:
+            self._root.delete(key)
+        view = self.view()
+        if view.rest == self.process:
+            self._write_rest(view.rest_number + 1, "")
+        self._root.delete(self._sign("alive"))
+
+    def _start(self) -> None:
+        if self._timer is not None:
+            return
+        self._beat()
+        self._timer = threading.Thread(target=self._keep_alive, name="claims", daemon=True)
+        self._timer.start()
+        self._sweep()
+
+    def _keep_alive(self) -> None:
+        while not self._stop.wait(self._settings.beat_seconds):
+            if self._elapsed() - self._stepped_at > self._settings.stall_seconds:
+                continue
+            try:
+                # Looked for at each beat: another process may have judged this one dead just
+                # before it went on, and take over just after.
+                if self._is_buried():
+                    self._is_lost = True
+                    return
+                self._beat()
+            except StorageError as error:
+                # The next beat tries again; after too many another process takes over.
+                _log.warning("the claim could not be kept alive yet: %s", error)
+
+    def _beat(self) -> None:
+        self._root.write(self._sign("alive"), b"")
+
+    def _is_buried(self) -> bool:
+        return self._root.exists(self._sign("dead"))
+
+    def _bury(self, processes: Collection[str]) -> None:
+        """Take over from dead processes: one that was only stopped finds out when it goes on."""
+        for process in processes:
+            self._root.create(self._sign("dead", process), b"")
+            self._root.delete(self._sign("alive", process))
+
+    def _sweep(self) -> None:
+        """Remove what processes left that ended long ago."""
+        oldest = self._store_time() - _LITTER
+        for info in list(self._root.list(self._reader.folder)):
+            is_rest = _REST.fullmatch(info.key.rpartition("/")[2]) is not None
+            if info.last_modified < oldest and not is_rest:
+                self._root.delete(info.key)
+
+    def _sign(self, kind: Literal["alive", "dead"], process: str | None = None) -> str:
+        return f"{self._reader.folder}/{process or self.process}.{kind}"

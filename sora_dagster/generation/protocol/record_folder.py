@@ -1,0 +1,80 @@
+"""Folders of small records that are looked at again and again: what did not change is kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError, parse_record
+from sora_dagster.generation.protocol.records import NoteRecord, Record, StuckRecord
+from sora_dagster.generation.protocol.scan import in_parallel
+from sora_dagster.storage import AccessDeniedError, ObjectInfo, StorageRoot
+
+_log = logging.getLogger(__name__)
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+class RecordFolder(Generic[AnyRecord]):
+    """The records of one folder by their names, each read once and again when it changed.
+
+    Arguments:
+        root: the storage root.
+        folder: the folder.
+        model: the model of its records.
+    """
+
+    def __init__(self, root: StorageRoot, folder: str, model: type[AnyRecord]) -> None:
+        self._root = root
+        self._folder = folder
+        self._model = model
+        self._known: dict[str, tuple[ObjectInfo, AnyRecord | None]] = {}
+
+    def read(self) -> Mapping[str, AnyRecord | None]:
+        """All records by name, without extension. Costs one listing, and a read of what changed.
+
+        A record that cannot be read is None.
+
+        Raises:
+            StorageError: if the storage root fails.
+        """
+        listed = list(self._root.list(self._folder))
+        new = [
+            info
+            for info in listed
+            if info.key not in self._known or self._known[info.key][0] != info
+        ]
+        read = dict(zip((info.key for info in new), in_parallel(new, self._read), strict=True))
+        self._known = {
+            info.key: (info, read[info.key] if info.key in read else self._known[info.key][1])
+            for info in listed
+        }
+        return {
+            key.rpartition("/")[2].removesuffix(".json"): record
+            for key, (_, record) in self._known.items()
+        }
+
+    def _read(self, info: ObjectInfo) -> AnyRecord | None:
+        uri = self._root.uri(info.key)
+        try:
+            body = self._root.read_if_present(info.key)
+            return None if body is None else parse_record(body, self._model, uri=uri)
+        except (UnreadableRecordError, AccessDeniedError) as error:
+            # These records only explain. What they are about is looked up elsewhere.
+            _log.warning("%s is left out: %s", uri, error)
+            return None
+
+
+def note_folder(ledger: Ledger, dataset: str) -> RecordFolder[NoteRecord]:
+    """Why outstanding tasks of a dataset are slow or cannot be stored yet, by task."""
+    folder = f"{layout.NOTES_FOLDER}/{layout.segment(dataset)}"
+    return RecordFolder(ledger.root, folder, NoteRecord)
+
+
+def stuck_folder(ledger: Ledger, dataset: str) -> RecordFolder[StuckRecord]:
+    """Tasks of a dataset that cannot be collected, by task."""
+    folder = f"{layout.STUCK_FOLDER}/{layout.segment(dataset)}"
+    return RecordFolder(ledger.root, folder, StuckRecord)

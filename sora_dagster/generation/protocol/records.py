@@ -1,0 +1,336 @@
+"""The JSON objects that the protocol keeps in the storage root, one model for each."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from sora_dagster.media.measures import VideoMeasures
+from sora_dagster.prompts.clips import ClipRequest, ParentVideo
+from sora_dagster.runware.errors import ErrorRecord
+
+# Of the storage layout: what an older version wrote is laid out otherwise, and is refused.
+FORMAT_VERSION = 2
+# Version 2 added the contact sheet, the thumbnail, the measures and the way of delivery; what is
+# missing in an older manifest reads as none.
+MANIFEST_VERSION = 2
+
+Delivery = Literal["download", "direct"]
+FactsFrom = Literal["poll", "marker", "upload"]
+
+
+class Record(BaseModel):
+    """An immutable JSON object; fields that a newer version added are kept out of the way."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def to_json(self) -> bytes:
+        """The object's bytes."""
+        return self.model_dump_json(indent=1).encode()
+
+
+class RootRecord(Record):
+    """`root.json`: what the root is bound to.
+
+    Arguments:
+        namespace: random; task UUIDs are derived from it, so two roots never share one.
+        api_base_url: the API that its tasks were sent to.
+        account: the account that paid, where the API tells it.
+    """
+
+    format_version: int = FORMAT_VERSION
+    namespace: str
+    api_base_url: str
+    account: str | None
+    created_at: datetime
+    nonce: str
+
+
+class AttemptRecord(Record):
+    """`slots/…/attempt-k.json`: what was asked, before anything is sent.
+
+    Arguments:
+        request: the clip asked for (a first frame's data is kept as its hash).
+        take: number of the deliberate generation.
+        attempt: number of the try of that take.
+        fingerprint: hash of all that decides what is generated.
+        task_uuid: Runware's id of the task.
+        wire: the request as sent, without webhook address, the upload address's signature and
+            image data.
+        estimate_usd: what it was expected to cost.
+        root_run: the run (or the first of its retries) that asked.
+        run_limit_usd: the spending limit that the root run was given, None for none.
+        delivery: whether Runware was told to put the video into the store.
+    """
+
+    request: ClipRequest
+    take: int
+    attempt: int
+    fingerprint: str
+    task_uuid: str
+    wire: dict[str, JsonValue]
+    estimate_usd: float
+    root_run: str
+    run_limit_usd: float | None
+    delivery: Delivery = "download"
+    created_at: datetime
+    nonce: str
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset that the clip belongs to."""
+        return self.request.dataset
+
+    @property
+    def asset(self) -> str:
+        """Asset key of the clip."""
+        return self.request.asset
+
+    @property
+    def clip(self) -> str:
+        """Partition key of the clip."""
+        return self.request.clip
+
+    @property
+    def parent(self) -> ParentVideo | None:
+        """The video a remix was made from."""
+        return self.request.parent
+
+
+class DatasetRecord(Record):
+    """`datasets/<name>.json`: which assets a dataset's name stands for.
+
+    Arguments:
+        name: the dataset's name.
+        assets: keys of its assets of videos; a storyboard's name stands for all its shots.
+    """
+
+    name: str
+    assets: tuple[str, ...]
+    nonce: str
+
+
+class PendingRecord(Record):
+    """`pending/<dataset>/<uuid>.<reopening>`: the index of what is outstanding.
+
+    The slot it names holds the rest.
+
+    Arguments:
+        reopening: 0, or the number of the reopening that this entry is for.
+        times_left: how often a run has ended and left this task running at Runware.
+    """
+
+    dataset: str
+    asset: str
+    clip: str
+    take: int
+    attempt: int
+    task_uuid: str
+    reopening: int = 0
+    times_left: int = 0
+
+
+class SentRecord(Record):
+    """`tasks/<uuid>/sent-<i>.json`: the right to POST this task, taken by one process.
+
+    Arguments:
+        purpose: to submit the task, or to void it so that it is never sent.
+        root_run: the run that the task is paid by; its limit counts retries and remixes too.
+        run_limit_usd: that run's spending limit in USD; None for no limit.
+        slot: key of the attempt, so that a task can be found by its UUID alone.
+    """
+
+    purpose: Literal["submit", "void"]
+    root_run: str | None = None
+    run_limit_usd: float | None = None
+    slot: str | None = None
+    at: datetime
+    nonce: str
+
+
+class ReopenedRecord(Record):
+    """`tasks/<uuid>/reopened-<i>.json`: an ended task is collected again.
+
+    It has its own deadline and its own `outcome-<i>.json`.
+    """
+
+    at: datetime
+    nonce: str
+
+
+class StuckRecord(Record):
+    """`stuck/<dataset>/<uuid>.json`: a task that cannot be collected, and why.
+
+    Arguments:
+        pending: its entry in the index of what is outstanding; None if that cannot be read.
+        reason: which record cannot be read, and what to do.
+    """
+
+    task_uuid: str
+    reopening: int
+    pending: PendingRecord | None
+    reason: str
+    at: datetime
+
+
+class NoteRecord(Record):
+    """`notes/<dataset>/<uuid>.json`: why an outstanding task is slow or cannot be stored yet.
+
+    Arguments:
+        asset: asset key of the clip.
+        clip: its partition key.
+        reason: one sentence for people.
+    """
+
+    asset: str
+    clip: str
+    reason: str
+    at: datetime
+
+
+class RemixRecord(Record):
+    """`tasks/<uuid>/remix-<hash>.json`: a remix of this task's video was asked for by a run.
+
+    Arguments:
+        asset: asset key of the remix.
+        clip: its partition key.
+        fingerprint: hash of all that decides what it is.
+        answer: what became of asking for it.
+    """
+
+    asset: str
+    clip: str
+    fingerprint: str
+    answer: str
+    at: datetime
+
+
+class SeenRecord(Record):
+    """`tasks/<uuid>/seen.json`: proof that Runware has the task."""
+
+    how: Literal["acknowledged", "conflict", "polled"]
+    at: datetime
+
+
+OutcomeState = Literal["done", "partial", "failed", "lost", "unsure", "void"]
+
+
+class OutcomeRecord(Record):
+    """`tasks/<uuid>/outcome-<i>.json`: how a task, or its i-th reopening, ended.
+
+    Arguments:
+        state: done (all videos), partial (some), failed (none), void (never accepted), …
+        cost_usd: what it cost; the estimate where the API does not say, 0 where nothing was
+            accepted.
+        cost_is_estimate: whether the API did not tell the cost.
+        errors: what failed, and why.
+        was_accepted: whether Runware had the task, or may have had it, so that it may have been
+            charged.
+    """
+
+    state: OutcomeState
+    cost_usd: float
+    cost_is_estimate: bool = False
+    errors: tuple[ErrorRecord, ...] = ()
+    was_accepted: bool = True
+    at: datetime
+    nonce: str
+
+    @property
+    def has_videos(self) -> bool:
+        """Whether there is a manifest with at least one video."""
+        return self.state in ("done", "partial")
+
+
+class StoredVideo(Record):
+    """One video in the root, as the manifest describes it.
+
+    Arguments:
+        key: the object's key below the root.
+        seed: the seed Runware chose.
+        video_id: what a remix names in `inputs.videoId`.
+        cost_usd: what this video cost, None where the API did not say.
+        sha256: hash of the object's bytes, in hex.
+        nsfw: the content flag, where content was checked.
+        measures: brightness, movement and loudness, measured while it was decoded; None where it
+            cannot be decoded to its end.
+        decode_error: why it cannot be decoded to its end, in a sentence; size, length and codecs
+            are then what its header says. None for a video that decodes.
+    """
+
+    key: str
+    video_uuid: str
+    video_id: str | None
+    seed: int | None
+    cost_usd: float | None
+    nsfw: bool | None
+    size_bytes: int
+    sha256: str
+    content_type: str
+    container: str
+    width: int
+    height: int
+    duration_seconds: float
+    frame_count: int
+    frames_per_second: float
+    video_codec: str
+    audio_codec: str | None
+    measures: VideoMeasures | None = None
+    decode_error: str | None = None
+
+
+class ClipManifest(Record):
+    """`clips/…/clip.json`: the full record of a stored clip; it exists only for a whole one.
+
+    Arguments:
+        poster_key: a frame of the first video, as JPEG.
+        sheet_key: its first, middle and last frame side by side, as JPEG.
+        thumbnail_key: the same, small enough for an event's metadata.
+        delivery: whether the video was downloaded, or put into the store by Runware.
+        generation_seconds: from the submission to the moment its last result was first seen
+            finished, by the store's clock.
+        content_hash: SHA-256 over the videos' hashes: the clip's data version.
+        facts_from: whether the API said what it holds, or, the API having forgotten the task,
+            only a webhook, or nothing but the video that Runware put into the store.
+    """
+
+    format_version: int = MANIFEST_VERSION
+    asset: str
+    clip: str
+    take: int
+    attempt: int
+    fingerprint: str
+    task_uuid: str
+    state: Literal["done", "partial"]
+    request: ClipRequest
+    wire: dict[str, JsonValue]
+    videos: tuple[StoredVideo, ...]
+    poster_key: str
+    sheet_key: str | None = None
+    thumbnail_key: str | None = None
+    delivery: Delivery = "download"
+    errors: tuple[ErrorRecord, ...]
+    cost_usd: float
+    cost_is_estimate: bool
+    estimate_usd: float
+    requested_at: datetime
+    stored_at: datetime
+    generation_seconds: float
+    content_hash: str
+    root_run: str
+    facts_from: FactsFrom = "poll"
+    nonce: str
+
+
+class PrunedRecord(Record):
+    """`clips/…/pruned.json`: what is left of a take whose videos were removed to save room.
+
+    Arguments:
+        manifest: the take's full record as it stood; the objects it names are gone.
+        pruned_at: when it was removed, by the store's clock.
+    """
+
+    manifest: ClipManifest
+    pruned_at: datetime

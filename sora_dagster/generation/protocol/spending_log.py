@@ -1,0 +1,296 @@
+"""One spending log: numbered entries that are only appended, and what they add up to.
+
+Entries are numbered without gaps and each is created only once. The process that creates entry *n*
+has taken all entries before it into account, so two processes cannot both take the last dollar.
+
+A log may have tens of thousands of entries. A summary of the first ones is written from time to
+time, so that a process that has read none of them does not have to read each.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, PrivateAttr
+
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError, parse_record
+from sora_dagster.generation.protocol.records import Record
+from sora_dagster.generation.protocol.scan import in_parallel
+from sora_dagster.storage import ObjectMissingError, StorageError
+
+_log = logging.getLogger(__name__)
+
+# How many new entries are worth a summary: at least so many, and a share of all, since a summary
+# grows with the log.
+_LEAST_NEW_ENTRIES = 100
+_SHARE_OF_NEW_ENTRIES = 0.02
+
+AmountUsd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class BudgetLogError(StorageError):
+    """A spending log is damaged, so that no limit can be checked against it."""
+
+
+class BudgetEntry(Record):
+    """An entry of a spending log: a reservation, the release of one, or what tasks cost.
+
+    Arguments:
+        root_run: the run that a reservation belongs to; None for the other kinds.
+        day: the day (UTC) in whose log a reservation stands; None for the other kinds.
+        estimates_usd: reservation: expected cost of tasks that are about to be sent, by task UUID.
+        releases: release: number of the reservation of which tasks are released.
+        released: release: the task UUIDs.
+        costs_usd: settlement: what tasks cost, by task UUID.
+    """
+
+    root_run: str | None = None
+    day: date | None = None
+    estimates_usd: dict[str, AmountUsd] = Field(default_factory=dict)
+    releases: int | None = None
+    released: tuple[str, ...] = ()
+    costs_usd: dict[str, AmountUsd] = Field(default_factory=dict)
+    nonce: str
+
+
+class Spending(Record):
+    """What the entries of a log add up to, from the first one on.
+
+    No field has a default, so that a summary of another shape is not taken for an empty one.
+
+    Arguments:
+        entries: how many entries it is made of.
+        reserved_usd: the reservations of each task, by the number of their entry.
+        costs_usd: what each settled task cost.
+        runs: the root run of each reservation, by the number of its entry.
+        days: the day of each reservation, by the number of its entry.
+        last_nonce: nonce of the last of the entries, by which a summary knows its log.
+    """
+
+    model_config = ConfigDict(frozen=False)
+
+    entries: int
+    reserved_usd: dict[str, dict[int, AmountUsd]]
+    costs_usd: dict[str, AmountUsd]
+    runs: dict[int, str]
+    days: dict[int, date]
+    last_nonce: str
+    _total_usd: float = PrivateAttr(default=0.0)
+
+    def model_post_init(self, _context: object) -> None:
+        """Add up what was read from a summary."""
+        self._total_usd = sum(map(self.amount_usd, self.reserved_usd))
+
+    @classmethod
+    def none(cls) -> Spending:
+        """What a log without entries says."""
+        return cls(entries=0, reserved_usd={}, costs_usd={}, runs={}, days={}, last_nonce="")
+
+    @property
+    def total_usd(self) -> float:
+        """What all tasks of the log take of a limit."""
+        return self._total_usd
+
+    def holds(self, task_uuid: str) -> bool:
+        """Whether a task is reserved in the log, settled or not."""
+        return task_uuid in self.reserved_usd
+
+    def amount_usd(self, task_uuid: str) -> float:
+        """What a task takes of a limit.
+
+        A settled task takes its cost, even if it is reserved again later. Any other takes the
+        largest of its estimates: processes may expect different costs of the same task.
+        """
+        reservations = self.reserved_usd.get(task_uuid)
+        if reservations is None:
+            return 0.0
+        return self.costs_usd.get(task_uuid, max(reservations.values()))
+
+    def added_usd(self, task_uuid: str, estimate_usd: float) -> float:
+        """By how much the total grows if a task is reserved at an estimate."""
+        after = self.costs_usd.get(task_uuid, estimate_usd)
+        return max(0.0, after - self.amount_usd(task_uuid))
+
+    def runs_of(self, task_uuid: str) -> set[str]:
+        """The root runs that reserved a task."""
+        return {self.runs[number] for number in self.reserved_usd.get(task_uuid, ())}
+
+    def days_of(self, task_uuid: str) -> set[date]:
+        """The days in whose logs a task was to be reserved."""
+        return {self.days[number] for number in self.reserved_usd.get(task_uuid, ())}
+
+    def add(self, entry: BudgetEntry) -> None:
+        """Take the next entry into account."""
+        self.entries += 1
+        self.last_nonce = entry.nonce
+        tasks = {*entry.estimates_usd, *entry.released, *entry.costs_usd}
+        before = sum(map(self.amount_usd, tasks))
+        if entry.root_run is not None and entry.day is not None:
+            self.runs[self.entries] = entry.root_run
+            self.days[self.entries] = entry.day
+            for task_uuid, estimate in entry.estimates_usd.items():
+                self.reserved_usd.setdefault(task_uuid, {})[self.entries] = estimate
+        if entry.releases is not None:
+            self._release(entry.releases, entry.released)
+        # What a task cost stands, even for a process that reserves it afterwards.
+        self.costs_usd.update(
+            {task: cost for task, cost in entry.costs_usd.items() if self.holds(task)}
+        )
+        self._total_usd += sum(map(self.amount_usd, tasks)) - before
+
+    def _release(self, number: int, task_uuids: tuple[str, ...]) -> None:
+        for task_uuid in task_uuids:
+            reservations = self.reserved_usd.get(task_uuid, {})
+            reservations.pop(number, None)
+            if not reservations:
+                self.reserved_usd.pop(task_uuid, None)
+
+
+class SpendingLog:
+    """Reads one log and appends to it; for one thread at a time.
+
+    Arguments:
+        ledger: the ledger in whose root the log is kept.
+        name: which log, see :func:`layout.day_log` and :func:`layout.run_log`.
+    """
+
+    def __init__(self, ledger: Ledger, name: str) -> None:
+        self._ledger = ledger
+        self._name = name
+        self._spending: Spending | None = None
+        self._summarized = 0
+        self._is_behind = True
+
+    def read(self) -> Spending:
+        """What the entries say now; costs one listing of what is new, and reads those entries.
+
+        Raises:
+            BudgetLogError: if an entry is missing or cannot be read.
+        """
+        self._is_behind = True
+        if self._spending is None:
+            self._spending = self._summary()
+        spending = self._spending
+        numbers = self._new_numbers(spending.entries)
+        read = in_parallel(numbers, self._entry) if len(numbers) > 1 else map(self._entry, numbers)
+        for entry in read:
+            spending.add(entry)
+        new_entries = spending.entries - self._summarized
+        if new_entries >= max(_LEAST_NEW_ENTRIES, _SHARE_OF_NEW_ENTRIES * spending.entries):
+            self._summarize(spending)
+        self._is_behind = False
+        return spending
+
+    def known(self) -> Spending:
+        """What was read last, and appended since; reads only if that is known to be behind."""
+        if self._spending is None or self._is_behind:
+            return self.read()
+        return self._spending
+
+    def append(self, entry: BudgetEntry) -> int | None:
+        """Append an entry after all that is known.
+
+        Returns:
+            Its number, or None if another process appended one first: then read again.
+
+        Raises:
+            BudgetLogError: if the log is damaged.
+        """
+        spending = self.known()
+        number = spending.entries + 1
+        created = self._ledger.root.create(layout.budget_key(self._name, number), entry.to_json())
+        # If the store says that the entry exists, it may be ours: the answer to a first put was
+        # lost. The nonce shows whether it is.
+        if not created and self._entry(number).nonce != entry.nonce:
+            self._is_behind = True
+            return None
+        spending.add(entry)
+        return number
+
+    def _new_numbers(self, known: int) -> range:
+        """The numbers of the entries after those that are known."""
+        root = self._ledger.root
+        last = layout.budget_key(self._name, known) if known else None
+        listed = {
+            layout.budget_number(info.key)
+            for info in root.list(layout.budget_folder(self._name), after=last)
+        }
+        # None stands for other files in the folder, such as those of a file manager.
+        end = max((number for number in listed if number is not None), default=known)
+        for number in range(known + 1, end + 1):
+            key = layout.budget_key(self._name, number)
+            # A listing is no snapshot: it may lack an entry that was created while it ran, and
+            # show a later one.
+            if number not in listed and not root.exists(key):
+                raise self._damaged(f"has a gap: {key} is missing")
+        return range(known + 1, end + 1)
+
+    def _entry(self, number: int) -> BudgetEntry:
+        root = self._ledger.root
+        key = layout.budget_key(self._name, number)
+        try:
+            return parse_record(root.read(key), BudgetEntry, uri=root.uri(key))
+        except (UnreadableRecordError, ObjectMissingError) as error:
+            raise self._damaged(f"cannot be read: {error}") from error
+
+    def _damaged(self, problem: str) -> BudgetLogError:
+        root = self._ledger.root
+        folder = layout.budget_folder(self._name)
+        summaries = layout.budget_summary_folder(self._name)
+        return BudgetLogError(
+            f"the spending log {root.uri(folder)} {problem.rstrip('.')}. Spending limits cannot be "
+            f"checked against it, so nothing more is bought; what was bought is still collected. "
+            f"Restore the object from a backup. Without a backup, delete {folder}/ and "
+            f"{summaries}/ while nothing runs; what they recorded then counts towards no limit."
+        )
+
+    def _summary(self) -> Spending:
+        """The newest summary of the log that can be used; an empty one if there is none."""
+        root = self._ledger.root
+        for key in reversed(self._summary_keys()):
+            body = root.read_if_present(key)
+            if body is None:
+                continue
+            try:
+                spending = parse_record(body, Spending, uri=root.uri(key))
+                is_of_this_log = self._entry(spending.entries).nonce == spending.last_nonce
+            except (UnreadableRecordError, BudgetLogError) as error:
+                # The entries themselves say the same, or what is wrong with them.
+                _log.warning("ignoring a summary of the spending log: %s", error)
+                continue
+            if is_of_this_log:
+                self._summarized = spending.entries
+                return spending
+            _log.warning("ignoring %s: it is of an earlier, deleted log", root.uri(key))
+        return Spending.none()
+
+    def _summarize(self, spending: Spending) -> None:
+        root = self._ledger.root
+        root.create(layout.budget_summary_key(self._name, spending.entries), spending.to_json())
+        self._summarized = spending.entries
+        # The last but one stays for a process that has listed it and not read it yet.
+        for key in self._summary_keys()[:-2]:
+            root.delete(key)
+
+    def _summary_keys(self) -> list[str]:
+        folder = layout.budget_summary_folder(self._name)
+        return sorted(info.key for info in self._ledger.root.list(folder))
+
+
+def require_amounts(amounts_usd: Mapping[str, float]) -> None:
+    """Refuse amounts that would make an entry unreadable.
+
+    Raises:
+        ValueError: if one is negative, infinite or not a number.
+    """
+    for task_uuid, amount in amounts_usd.items():
+        if not 0 <= amount < float("inf"):
+            raise ValueError(
+                f"{amount} USD is not an amount that task {task_uuid} can cost; it must be finite, "
+                f"and 0 or more"
+            )

@@ -1,0 +1,103 @@
+"""What asking for clips would cost, without asking for them."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sora_dagster.generation.requesting.payloads import build_inference, estimate_usd
+from sora_dagster.generation.requesting.planner import AttemptPlanner
+from sora_dagster.generation.requesting.results import Requested
+from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.runware.client import RunwareClient
+from sora_dagster.runware.errors import RunwareError
+from sora_dagster.runware.requests import VideoInference
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one clip would cost.
+
+    Arguments:
+        request: the clip.
+        usd: what asking would cost; 0 if nothing would be sent.
+        priced_by: the API's dry run, the catalogue, or nobody if nothing would be sent.
+        detail: why nothing would be sent.
+        new_take_usd: what a new take would cost, if its row changed and the take there is is kept.
+    """
+
+    request: ClipRequest
+    usd: float
+    priced_by: Literal["api", "catalogue", "nobody"]
+    detail: str = ""
+    new_take_usd: float = 0.0
+
+
+def estimate(
+    client: RunwareClient,
+    planner: AttemptPlanner | None,
+    asked: Sequence[ClipRequest],
+    *,
+    regenerate_changed: bool = False,
+    retry_failed: bool = False,
+) -> list[Estimate]:
+    """What clips would cost, by the API's dry run if it gives a price, else by the catalogue.
+
+    Sends nothing and writes nothing.
+
+    Arguments:
+        client: the API client.
+        planner: knows what is stored or outstanding; None to price everything.
+        asked: the clips.
+        regenerate_changed: whether a clip whose row changed would get a new take.
+        retry_failed: whether a clip that failed for good would be tried again.
+
+    Raises:
+        InvalidRequestError: if the API would refuse a clip.
+        UnknownModelError: if a model has no catalogue entry.
+    """
+    estimates: dict[int, Estimate] = {}
+    to_price: dict[int, VideoInference] = {}
+    for index, request in enumerate(asked):
+        plan = planner and planner.plan(
+            request,
+            regenerate_changed=regenerate_changed,
+            retry_failed=retry_failed,
+            is_dry_run=True,
+        )
+        if isinstance(plan, Requested):
+            estimates[index] = Estimate(request, 0.0, "nobody", plan.detail, plan.new_take_usd)
+            continue
+        to_price[index] = build_inference(
+            request,
+            task_uuid=str(uuid.uuid4()),
+            catalogue=client.catalogue,
+            webhook=None,
+            hosted_seconds=None,
+        )
+    prices = _prices(client, list(to_price.values()))
+    for index, inference in to_price.items():
+        price = prices.get(inference.task_uuid)
+        estimates[index] = (
+            Estimate(asked[index], estimate_usd(asked[index], client.catalogue), "catalogue")
+            if price is None
+            else Estimate(asked[index], price, "api")
+        )
+    return [estimates[index] for index in range(len(asked))]
+
+
+def _prices(client: RunwareClient, inferences: Sequence[VideoInference]) -> dict[str, float | None]:
+    prices: dict[str, float | None] = {}
+    size = client.submit_batch_size
+    try:
+        for start in range(0, len(inferences), size):
+            prices |= client.price(inferences[start : start + size])
+    except RunwareError as error:
+        # The catalogue's prices stand in: an estimate is wanted, and nothing is sent by it.
+        _log.warning("the API's dry run told no price: %s", error)
+    return prices

@@ -1,0 +1,263 @@
+"""Deciding whether a clip that is asked for needs a task: by its chain of takes and attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sora_dagster.generation.protocol.ledger import Ledger, Take
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord
+from sora_dagster.generation.requesting.payloads import estimate_usd
+from sora_dagster.generation.requesting.results import Requested, RequestState
+from sora_dagster.generation.requesting.take_status import Standing, StandingReader, UncheckedError
+from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.runware.client import RunwareClient
+from sora_dagster.runware.errors import ErrorRecord, UnknownModelError
+from sora_dagster.storage import AccessDeniedError, ObjectMissingError
+
+# Well beyond the time between a claim and its POST.
+UNSENT_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class NextAttempt:
+    """The attempt to make.
+
+    Arguments:
+        take: number of the take.
+        attempt: number of the attempt.
+        claimed: its record, if it was claimed before and never sent.
+    """
+
+    take: int
+    attempt: int
+    claimed: AttemptRecord | None = None
+
+
+class AttemptPlanner:
+    """Reads a clip's chain, and says what asking for the clip means now.
+
+    Arguments:
+        client: the API client, to poll an ended attempt once more before another is made.
+        ledger: the ledger.
+        store_time: the store's clock.
+        max_attempts: most attempts of one take that Runware accepted, unless the user asks for
+            another.
+        unsent_seconds: age after which a claim that was never sent may be voided.
+    """
+
+    def __init__(
+        self,
+        client: RunwareClient,
+        ledger: Ledger,
+        *,
+        store_time: Callable[[], datetime],
+        max_attempts: int,
+        unsent_seconds: float = UNSENT_SECONDS,
+    ) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._store_time = store_time
+        self._max_attempts = max_attempts
+        self._unsent_seconds = unsent_seconds
+
+    def plan(
+        self,
+        request: ClipRequest,
+        *,
+        regenerate_changed: bool = False,
+        retry_failed: bool = False,
+        is_dry_run: bool = False,
+    ) -> Requested | NextAttempt:
+        """What to do about a clip. A problem with one clip is an answer, never raised.
+
+        Arguments:
+            request: the clip.
+            regenerate_changed: whether a clip whose row changed gets a new take.
+            retry_failed: whether a clip that failed for good, too often, or without anyone knowing
+                is tried again.
+            is_dry_run: whether nothing may be written, for estimates.
+        """
+        reader = StandingReader(
+            self._client,
+            self._ledger,
+            store_time=self._store_time,
+            unsent_seconds=self._unsent_seconds,
+            is_dry_run=is_dry_run,
+        )
+        try:
+            takes = self._ledger.takes(request.asset, request.clip)
+            # A raised take is asking for it.
+            if not takes or request.spec.take > takes[-1].number:
+                return NextAttempt(take=request.spec.take, attempt=1)
+            if changes := what_changed(request, takes[-1]):
+                if regenerate_changed:
+                    return _new_take(request, takes)
+                return self._changed(request, takes, changes, reader)
+            return self._unchanged(request, takes[-1], reader, retry_failed=retry_failed)
+        except (UnreadableRecordError, AccessDeniedError, ObjectMissingError) as error:
+            return _without_chain(
+                request,
+                "unreadable",
+                f"one of its records cannot be read, and until that is fixed it is not paid for "
+                f"again: {error}",
+            )
+        except UncheckedError as error:
+            answer = _without_chain(
+                request,
+                error.error.kind,
+                f"it could not be checked at Runware whether its last attempt brought a video "
+                f"after all. Request it again: {error}",
+            )
+            return replace(answer, error=error.error.to_record())
+
+    def _unchanged(
+        self, request: ClipRequest, take: Take, reader: StandingReader, *, retry_failed: bool
+    ) -> Requested | NextAttempt:
+        current = take.latest
+        following = NextAttempt(take=take.number, attempt=current.attempt + 1)
+        standing = reader.standing(take)
+        match standing.kind:
+            case "stored":
+                return _answer(request, take, RequestState.STORED, standing)
+            case "outstanding":
+                return _answer(request, take, RequestState.OUTSTANDING, standing)
+            case "stuck":
+                return _answer(request, take, RequestState.FAILED, standing)
+            case "unsent":
+                return replace(following, attempt=current.attempt, claimed=current)
+            case "void":
+                return following
+            case "record_missing":
+                if found := reader.reopened(take, standing):
+                    return _answer(request, take, RequestState.OUTSTANDING, found)
+                return _answer(request, take, RequestState.FAILED, standing)
+            case "failed" | "doubtful":
+                outcome = standing.outcome
+                assert outcome is not None
+                if not (retry_failed or self._may_retry(current, outcome)):
+                    return _answer(request, take, RequestState.FAILED, standing)
+                if found := reader.reopened(take, standing):
+                    return _answer(request, take, RequestState.OUTSTANDING, found)
+                return following
+
+    def _may_retry(self, attempt: AttemptRecord, outcome: OutcomeRecord) -> bool:
+        return may_retry(self._ledger, attempt, outcome, max_attempts=self._max_attempts)
+
+    def _changed(
+        self, request: ClipRequest, takes: tuple[Take, ...], changes: str, reader: StandingReader
+    ) -> Requested | NextAttempt:
+        """A clip whose row changed: what there is of it is kept, and nothing is bought."""
+        take = takes[-1]
+        standing = reader.standing(take)
+        if standing.kind == "unsent" and reader.voids_old_claim(take.latest):
+            standing = Standing("void", "it was never sent")
+        found = None
+        if standing.kind in ("record_missing", "failed"):
+            found = reader.reopened(take, standing)
+        if found is not None:
+            return self._kept(request, take, changes, RequestState.OUTSTANDING, found.detail)
+        if standing.kind in ("void", "failed"):
+            # The take brought nothing and cost what it cost: there is nothing to keep of it.
+            for earlier in reversed(takes[:-1]):
+                if reader.is_stored(earlier):
+                    detail = f"take {earlier.number} is stored"
+                    return self._kept(request, earlier, changes, RequestState.STORED, detail)
+            return _new_take(request, takes)
+        kept = {
+            "stored": RequestState.STORED,
+            "outstanding": RequestState.OUTSTANDING,
+            "unsent": RequestState.OUTSTANDING,
+        }.get(standing.kind, RequestState.FAILED)
+        answer = self._kept(request, take, changes, kept, standing.detail)
+        return replace(answer, error=standing.error)
+
+    def _kept(
+        self, request: ClipRequest, take: Take, changes: str, kept: RequestState, detail: str
+    ) -> Requested:
+        new_take_usd = 0.0
+        try:
+            new_take_usd = estimate_usd(request, self._client.catalogue)
+            advice = f"a new take would cost about {new_take_usd:.2f} USD: set regenerate_changed"
+        except UnknownModelError as error:
+            advice = f"no new take can be generated: {error}"
+        return Requested(
+            request=request,
+            state=RequestState.CHANGED,
+            take=take.number,
+            attempt=take.latest.attempt,
+            task_uuid=take.latest.task_uuid,
+            new_take_usd=new_take_usd,
+            kept=kept,
+            detail=f"{changes} changed and take {take.number} is kept ({detail}); {advice}",
+        )
+
+
+def may_retry(
+    ledger: Ledger, attempt: AttemptRecord, outcome: OutcomeRecord, *, max_attempts: int
+) -> bool:
+    """Whether a failed attempt is followed by another without the user's asking.
+
+    Only if every failure is of a class that may pass: never after a refusal for safety, shape,
+    money or rights, and never if it is not known whether the attempt may still succeed. Attempts
+    that Runware never accepted do not count.
+    """
+    if outcome.state != "failed" or not outcome.errors:
+        return False
+    if not all(error.retryable for error in outcome.errors):
+        return False
+    earlier = (
+        ledger.outcome(ledger.task_uuid(attempt.asset, attempt.clip, attempt.take, number))
+        for number in range(1, attempt.attempt)
+    )
+    accepted = sum(was_accepted(one) for one in (*earlier, outcome))
+    return accepted < max_attempts
+
+
+def was_accepted(outcome: OutcomeRecord | None) -> bool:
+    """Whether Runware had, or may have had, the task that ended so."""
+    return outcome is None or (outcome.was_accepted and outcome.state != "void")
+
+
+def what_changed(request: ClipRequest, take: Take) -> str:
+    """What of a clip differs from a take of it, for people; empty if nothing does."""
+    current = take.latest
+    if (
+        request.parent is not None
+        and current.parent is not None
+        and request.parent.video_uuid != current.parent.video_uuid
+    ):
+        return f"the video of its parent {request.parent.clip}"
+    if current.fingerprint == request.spec.fingerprint:
+        return ""
+    return "its row" if request.parent is None else "its recipe, or its parent's settings,"
+
+
+def _new_take(request: ClipRequest, takes: tuple[Take, ...]) -> NextAttempt:
+    return NextAttempt(take=max(takes[-1].number + 1, request.spec.take), attempt=1)
+
+
+def _answer(request: ClipRequest, take: Take, state: RequestState, standing: Standing) -> Requested:
+    return Requested(
+        request=request,
+        state=state,
+        take=take.number,
+        attempt=take.latest.attempt,
+        task_uuid=take.latest.task_uuid,
+        detail=standing.detail,
+        error=standing.error,
+    )
+
+
+def _without_chain(request: ClipRequest, kind: str, reason: str) -> Requested:
+    return Requested(
+        request=request,
+        state=RequestState.FAILED,
+        take=request.spec.take,
+        attempt=1,
+        task_uuid=None,
+        error=ErrorRecord(kind=kind, message=reason),
+        detail=reason,
+    )

@@ -1,0 +1,330 @@
+"""Which of the clips that are asked for are stored already.
+
+Many clips are found by three listings: what was asked for (`slots/`), the index of what is stored
+(`stored/`) and the objects themselves (`clips/`). The index is an economy. What the listings do not
+confirm is looked up clip by clip, and only a manifest counts there. So a wrong index entry can keep
+a clip from being bought, but never cause it to be bought.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from sora_dagster.generation.library.take_folders import MANIFEST_NAME
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.generation.protocol.scan import in_parallel
+from sora_dagster.generation.requesting.results import Requested, RequestState
+from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.storage import AccessDeniedError, StorageRoot
+
+# Up to so many clips of an asset are looked up one by one.
+FEW_CLIPS = 20
+# Listings take a request for 1,000 objects, a look-up three requests, 16 at a time. So where an
+# asset has more slots than this for each clip asked for, looking up is quicker.
+MOST_SLOTS_LISTED_PER_CLIP = 30
+
+_ATTEMPT_KEY = re.compile(r"slots/[^/]+/([^/]+)/take-(\d+)/attempt-(\d+)\.json")
+_ENTRY_KEY = re.compile(r"stored/[^/]+/([^/]+)/(\d+)\.([0-9a-f]+)\.(\d+)")
+_TAKE_OBJECT = re.compile(r"clips/[^/]+/([^/]+)/take-(\d+)/([^/]+)")
+_VIDEO_EXTENSIONS = (".mp4", ".mov", ".webm")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """A stored take that answers a request. Its videos are there, with the recorded sizes.
+
+    Arguments:
+        take: number of the take.
+        attempt: number of the attempt that brought it.
+        manifest_key: key of its manifest.
+    """
+
+    take: int
+    attempt: int
+    manifest_key: str
+
+
+def stored_answers(ledger: Ledger, asked: Sequence[ClipRequest]) -> dict[int, Requested]:
+    """The answers to those of the requests whose clips are stored, by their index in `asked`.
+
+    The sizes of their videos were just seen, so these clips need no verification.
+    See :func:`stored_already`.
+
+    Raises:
+        StorageError: if the storage root fails.
+    """
+    return {
+        index: Requested(
+            request=asked[index],
+            state=RequestState.STORED,
+            take=entry.take,
+            attempt=entry.attempt,
+            task_uuid=ledger.task_uuid(
+                asked[index].asset, asked[index].clip, entry.take, entry.attempt
+            ),
+            detail=f"take {entry.take} is already generated, 0.00 USD",
+        )
+        for index, entry in stored_already(ledger, asked).items()
+    }
+
+
+def stored_already(ledger: Ledger, asked: Sequence[ClipRequest]) -> dict[int, StoredEntry]:
+    """Find the requests whose clips are stored as asked for.
+
+    Arguments:
+        ledger: the ledger.
+        asked: the clips asked for.
+
+    Returns:
+        The stored take, by the request's index in `asked`. A request that is missing here is not
+        stored as asked for, or one of its records cannot be read, or a video is missing or
+        damaged: plan it clip by clip.
+
+    More than a few clips of one asset cost one listing each of its slots, its clips and the index
+    of its dataset. Remixes cost a read each besides, since only the manifest names the parent
+    video. What the index lacks is looked up, 16 clips at a time, and added to the index.
+
+    Raises:
+        StorageError: if the storage root fails.
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, request in enumerate(asked):
+        groups.setdefault((request.dataset, request.asset), []).append(index)
+    found: dict[int, StoredEntry] = {}
+    look_ups: list[_LookUp] = []
+    for (dataset, asset), indexes in groups.items():
+        clips = {layout.segment(asked[index].clip) for index in indexes}
+        newest = (
+            _newest_attempts(
+                ledger.root, asset, clips, most=MOST_SLOTS_LISTED_PER_CLIP * len(indexes)
+            )
+            if len(indexes) > FEW_CLIPS
+            else None
+        )
+        if newest is None:
+            look_ups.extend(partial(_look_up, ledger, index, asked[index]) for index in indexes)
+            continue
+        entries = _index_entries(ledger.root, dataset, newest)
+        files = _take_files(ledger.root, asset, newest)
+        for index in indexes:
+            candidate = _candidate(index, asked[index], newest, entries, files)
+            if candidate is None:
+                continue
+            if candidate.is_confirmed:
+                found[index] = candidate.stored
+            else:
+                look_ups.append(partial(_confirm, ledger, candidate))
+    for result in in_parallel(look_ups, lambda look_up: look_up()):
+        if result is not None:
+            index, stored = result
+            found[index] = stored
+    return found
+
+
+_LookUp = Callable[[], tuple[int, StoredEntry] | None]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Place:
+    """Numbers of a clip's newest take, and of the newest attempt of that take."""
+
+    take: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What an index entry says of a take."""
+
+    take: int
+    fingerprint: str
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class _Files:
+    """What a listing shows in a take's folder.
+
+    Arguments:
+        has_manifest: whether there is a manifest.
+        videos: sizes of the videos, by name.
+    """
+
+    has_manifest: bool = False
+    videos: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A request whose clip has a manifest, as far as listings show.
+
+    Arguments:
+        index: index of the request.
+        request: the clip asked for.
+        stored: the take that would answer it.
+        files: the take's files; None if they were not listed.
+        entries: index entries of that take; None if the index was not listed.
+    """
+
+    index: int
+    request: ClipRequest
+    stored: StoredEntry
+    files: _Files | None
+    entries: Sequence[_Entry] | None
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the listings alone prove that the clip is stored as asked for."""
+        # Which video a remix was made from is not in the index.
+        if self.request.parent is not None or self.files is None or not self.files.videos:
+            return False
+        size_bytes = sum(self.files.videos.values())
+        wanted = _Entry(self.stored.take, self.request.spec.fingerprint, size_bytes)
+        return wanted in (self.entries or ())
+
+
+def _candidate(
+    index: int,
+    request: ClipRequest,
+    newest: Mapping[str, _Place],
+    entries: Mapping[str, Sequence[_Entry]],
+    files: Mapping[str, _Files],
+) -> _Candidate | None:
+    clip = layout.segment(request.clip)
+    place = newest.get(clip)
+    found = files.get(clip)
+    if place is None or found is None or not found.has_manifest or place.take < request.spec.take:
+        return None
+    return _Candidate(index, request, _stored_entry(request, place), found, entries.get(clip, ()))
+
+
+def _stored_entry(request: ClipRequest, place: _Place) -> StoredEntry:
+    key = layout.manifest_key(request.asset, request.clip, place.take)
+    return StoredEntry(place.take, place.attempt, key)
+
+
+def _newest_attempts(
+    root: StorageRoot, asset: str, clips: Container[str], *, most: int
+) -> dict[str, _Place] | None:
+    """The newest take and attempt of some clips, by folder; None if there are too many slots."""
+    newest: dict[str, _Place] = {}
+    for listed, (clip, place) in enumerate(
+        _attempts(root, f"{layout.SLOTS_FOLDER}/{layout.segment(asset)}"), start=1
+    ):
+        if listed > most:
+            return None
+        if clip in clips:
+            newest[clip] = max(place, newest.get(clip, place))
+    return newest
+
+
+def _attempts(root: StorageRoot, folder: str) -> Iterator[tuple[str, _Place]]:
+    for info in root.list(folder):
+        if match := _ATTEMPT_KEY.fullmatch(info.key):
+            yield match[1], _Place(int(match[2]), int(match[3]))
+
+
+def _index_entries(
+    root: StorageRoot, dataset: str, newest: Mapping[str, _Place]
+) -> dict[str, list[_Entry]]:
+    """The index entries of the newest takes, by the clip's folder."""
+    entries: dict[str, list[_Entry]] = {}
+    for info in root.list(layout.stored_folder(dataset)):
+        if (
+            (match := _ENTRY_KEY.fullmatch(info.key))
+            and (place := newest.get(match[1]))
+            and int(match[2]) == place.take
+        ):
+            entry = _Entry(place.take, match[3], int(match[4]))
+            entries.setdefault(match[1], []).append(entry)
+    return entries
+
+
+def _take_files(root: StorageRoot, asset: str, newest: Mapping[str, _Place]) -> dict[str, _Files]:
+    """What is in the folders of the newest takes, by the clip's folder."""
+    files: dict[str, _Files] = {}
+    for info in root.list(f"{layout.CLIPS_FOLDER}/{layout.segment(asset)}"):
+        if (
+            (match := _TAKE_OBJECT.fullmatch(info.key))
+            and (place := newest.get(match[1]))
+            and int(match[2]) == place.take
+        ):
+            found = files.setdefault(match[1], _Files())
+            if match[3] == MANIFEST_NAME:
+                found.has_manifest = True
+            elif match[3].endswith(_VIDEO_EXTENSIONS):
+                found.videos[match[3]] = info.size_bytes
+    return files
+
+
+def _look_up(ledger: Ledger, index: int, request: ClipRequest) -> tuple[int, StoredEntry] | None:
+    """Look up one clip without listings of its asset or dataset."""
+    attempts = _attempts(ledger.root, layout.slot_folder(request.asset, request.clip))
+    place = max((place for _, place in attempts), default=None)
+    if place is None or place.take < request.spec.take:
+        return None
+    return _confirm(
+        ledger, _Candidate(index, request, _stored_entry(request, place), files=None, entries=None)
+    )
+
+
+def _confirm(ledger: Ledger, candidate: _Candidate) -> tuple[int, StoredEntry] | None:
+    """Compare a request with the manifest, and correct the index."""
+    request, take = candidate.request, candidate.stored.take
+    try:
+        manifest = ledger.manifest(request.asset, request.clip, take)
+    except (UnreadableRecordError, AccessDeniedError):
+        # Planning the clip meets the same error, and reports it for this clip alone.
+        return None
+    if (
+        manifest is None
+        or (manifest.asset, manifest.clip, manifest.take) != (request.asset, request.clip, take)
+        or manifest.fingerprint != request.spec.fingerprint
+        or _parent_video(manifest.request) != _parent_video(request)
+        or not _is_whole(ledger.root, manifest, candidate.files)
+    ):
+        return None
+    if candidate.entries is not None:
+        _correct_index(ledger, manifest, candidate.entries)
+    return candidate.index, candidate.stored
+
+
+def _parent_video(request: ClipRequest) -> str | None:
+    return None if request.parent is None else request.parent.video_uuid
+
+
+def _is_whole(root: StorageRoot, manifest: ClipManifest, files: _Files | None) -> bool:
+    """Whether all videos are there with the recorded sizes; looked up if they were not listed."""
+    for video in manifest.videos:
+        if files is not None:
+            size_bytes = files.videos.get(video.key.rpartition("/")[2])
+        else:
+            info = root.info(video.key)
+            size_bytes = None if info is None else info.size_bytes
+        if size_bytes != video.size_bytes:
+            return False
+    return True
+
+
+def _correct_index(ledger: Ledger, manifest: ClipManifest, entries: Sequence[_Entry]) -> None:
+    size_bytes = sum(video.size_bytes for video in manifest.videos)
+    right = _Entry(manifest.take, manifest.fingerprint, size_bytes)
+    if right not in entries:
+        ledger.mark_stored(manifest)
+    for entry in entries:
+        if entry != right:
+            ledger.root.delete(
+                layout.stored_key(
+                    manifest.request.dataset,
+                    manifest.clip,
+                    entry.take,
+                    entry.fingerprint,
+                    entry.size_bytes,
+                )
+            )

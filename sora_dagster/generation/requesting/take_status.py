@@ -1,0 +1,215 @@
+"""How a take stands by its records, and what Runware says about one that ended without a video."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger, Take
+from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord
+from sora_dagster.runware.client import RunwareClient
+from sora_dagster.runware.errors import ErrorRecord, RunwareError
+from sora_dagster.runware.results import TaskStatus
+
+_log = logging.getLogger(__name__)
+
+StandingKind = Literal[
+    "stored", "record_missing", "outstanding", "stuck", "unsent", "void", "failed", "doubtful"
+]
+
+
+class UncheckedError(Exception):
+    """Runware could not be asked about an attempt that ended."""
+
+    def __init__(self, error: RunwareError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a take stands by its records.
+
+    Arguments:
+        kind: stored; ended with videos but without a manifest; sent and not ended; set aside
+            because of an unreadable record; claimed and never sent; never accepted; ended without a
+            video; or ended without anyone knowing whether there is one.
+        detail: the same for people.
+        outcome: how its latest attempt ended, if it did.
+    """
+
+    kind: StandingKind
+    detail: str
+    outcome: OutcomeRecord | None = None
+
+    @property
+    def error(self) -> ErrorRecord | None:
+        """Why it failed."""
+        return next(iter(self.outcome.errors), None) if self.outcome is not None else None
+
+
+class StandingReader:
+    """Reads how one take stands, and corrects what is on record if it is wrong.
+
+    Arguments:
+        client: the API client.
+        ledger: the ledger.
+        store_time: the store's clock.
+        unsent_seconds: age after which a claim that was never sent may be voided.
+        is_dry_run: whether nothing may be written.
+    """
+
+    def __init__(
+        self,
+        client: RunwareClient,
+        ledger: Ledger,
+        *,
+        store_time: Callable[[], datetime],
+        unsent_seconds: float,
+        is_dry_run: bool,
+    ) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._store_time = store_time
+        self._unsent_seconds = unsent_seconds
+        self._is_dry_run = is_dry_run
+
+    def standing(self, take: Take) -> Standing:
+        """How a take stands by its records. A manifest outranks any outcome."""
+        current = take.latest
+        stored = Standing("stored", f"take {take.number} is already generated, 0.00 USD")
+        if self._manifest_stands(current):
+            return stored
+        outcome = self._ledger.outcome(current.task_uuid)
+        if outcome is None:
+            return self._open(take)
+        match outcome.state:
+            case "void":
+                return Standing("void", f"take {take.number} was never accepted", outcome)
+            case "failed":
+                advice = "Change the clip's row, or request it with retry_failed."
+                return _without_video("failed", take, outcome, advice)
+            case "lost" | "unsure":
+                advice = (
+                    f"It may have been paid for. Run: sora-dagster resolve {current.clip!r} "
+                    f"--asset {current.asset} --resend, or request it with retry_failed."
+                )
+                return _without_video("doubtful", take, outcome, advice)
+            case "done" | "partial":
+                # The manifest is written before the outcome, so it may have come in between.
+                if self._manifest_stands(current):
+                    return stored
+                place = (current.asset, current.clip, take.number)
+                if self._ledger.pruned(*place) is not None:
+                    return Standing(
+                        "stored", f"take {take.number} was generated, and its videos were pruned"
+                    )
+                files = self._ledger.task_files(current.task_uuid)
+                if files.reopening not in files.outcomes:
+                    # It is being collected again already.
+                    return self._open(take)
+                return Standing("record_missing", _missing_record(current))
+
+    def is_stored(self, take: Take) -> bool:
+        """Whether a take is stored whole."""
+        return self._manifest_stands(take.latest)
+
+    def reopened(self, take: Take, standing: Standing) -> Standing | None:
+        """Have an ended attempt collected again if Runware shows a video of it, or makes one.
+
+        Raises:
+            UncheckedError: if Runware cannot be asked.
+        """
+        if standing.outcome is not None and not standing.outcome.was_accepted:
+            return None
+        status = self._poll(take.latest)
+        if not (status.results or status.processing):
+            return None
+        if not self._is_dry_run:
+            self._ledger.reopen(take.latest)
+        what = (
+            "its record is missing"
+            if standing.kind == "record_missing"
+            else f"its last attempt was recorded as {standing.outcome.state}"
+            if standing.outcome is not None
+            else "it ended"
+        )
+        detail = (
+            f"{what}; Runware still hosts the video, and it is collected again, free"
+            if status.results
+            else f"{what}; Runware is still generating it, and it is collected when it is finished"
+        )
+        return Standing("outstanding", detail)
+
+    def voids_old_claim(self, attempt: AttemptRecord) -> bool:
+        """Void a claim that was not sent for so long that no process can be about to send it."""
+        claim = self._ledger.root.info(
+            layout.attempt_key(attempt.asset, attempt.clip, attempt.take, attempt.attempt)
+        )
+        age = timedelta() if claim is None else self._store_time() - claim.last_modified
+        if age <= timedelta(seconds=self._unsent_seconds):
+            return False
+        if self._is_dry_run:
+            return True
+        if not self._ledger.take_right_to_void(attempt.task_uuid):
+            return False
+        self._ledger.settle_void(attempt.task_uuid)
+        self._ledger.forget_pending(attempt.dataset, attempt.task_uuid)
+        return True
+
+    def _open(self, take: Take) -> Standing:
+        current = take.latest
+        sent = self._ledger.sent(current.task_uuid)
+        if sent is not None and sent.purpose == "void":
+            return Standing("void", f"take {take.number} was never sent")
+        files = self._ledger.task_files(current.task_uuid)
+        if sent is None and not files.was_sent:
+            return Standing("unsent", f"take {take.number} is about to be sent by another run")
+        if {0, files.reopening} <= files.outcomes:
+            # It ended since its outcome was read.
+            return self.standing(take)
+        key = layout.pending_key(current.dataset, current.task_uuid, files.reopening)
+        if not self._ledger.root.exists(key):
+            stuck_key = layout.stuck_key(current.dataset, current.task_uuid)
+            if self._ledger.root.exists(stuck_key):
+                return Standing(
+                    "stuck",
+                    f"take {take.number} cannot be collected: one of its records cannot be read; "
+                    f"{self._ledger.root.uri(stuck_key)} says which. Restore that record, then "
+                    f"run: sora-dagster resolve {current.clip!r} --asset {current.asset} --retry",
+                )
+            if not self._is_dry_run:
+                # Its entry was lost with the process that was about to write it.
+                self._ledger.ensure_pending(current, files.reopening)
+        return Standing("outstanding", f"take {take.number} is being generated already")
+
+    def _manifest_stands(self, attempt: AttemptRecord) -> bool:
+        return self._ledger.manifest(attempt.asset, attempt.clip, attempt.take) is not None
+
+    def _poll(self, attempt: AttemptRecord) -> TaskStatus:
+        try:
+            status = self._client.poll([attempt.task_uuid])[attempt.task_uuid]
+        except RunwareError as error:
+            _log.warning("task %s could not be polled once more: %s", attempt.task_uuid, error)
+            raise UncheckedError(error) from error
+        if status.poll_error is not None:
+            raise UncheckedError(status.poll_error)
+        return status
+
+
+def _without_video(kind: StandingKind, take: Take, outcome: OutcomeRecord, advice: str) -> Standing:
+    reasons = " ".join(error.sentence for error in outcome.errors) or "No reason is known."
+    detail = f"take {take.number} {outcome.state} and is not tried again. {reasons} {advice}"
+    return Standing(kind, detail, outcome)
+
+
+def _missing_record(attempt: AttemptRecord) -> str:
+    return (
+        f"its task {attempt.task_uuid} ended with videos, its record is missing, and Runware does "
+        f"not host them any more. Restore the take's folder from a backup, or raise the clip's "
+        f"take to generate it again, which costs again."
+    )

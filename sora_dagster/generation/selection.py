@@ -1,0 +1,118 @@
+"""Which clips of a dataset a scheduled run asks for: the oldest that were never asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.prompts.dataset import PromptDataset
+from sora_dagster.runware.models import Catalogue
+from sora_dagster.storage import AccessDeniedError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What one scheduled run asks for.
+
+    Arguments:
+        clip_ids: the clips, oldest first.
+        usd: what they and their remixes are expected to cost.
+        left: how many clips are left for later runs.
+        too_dear: clips that cost more by themselves than a run may spend.
+    """
+
+    clip_ids: tuple[str, ...]
+    usd: float
+    left: int
+    too_dear: tuple[str, ...]
+
+
+def never_asked_for(ledger: Ledger, asset: str, clip_ids: Iterable[str]) -> Iterator[str]:
+    """Those of some clips that no task was ever sent for, in their order.
+
+    Costs two listings of folder names, and a look at each clip that was asked for and is not
+    stored.
+
+    Arguments:
+        ledger: the ledger.
+        asset: asset key of the clips.
+        clip_ids: their partition keys.
+    """
+    place = layout.segment(asset)
+    asked = set(ledger.root.folders(f"{layout.SLOTS_FOLDER}/{place}"))
+    stored = set(ledger.root.folders(f"{layout.CLIPS_FOLDER}/{place}"))
+    for clip_id in clip_ids:
+        name = layout.segment(clip_id)
+        if name not in asked or (name not in stored and _was_given_up(ledger, asset, clip_id)):
+            yield clip_id
+
+
+def _was_given_up(ledger: Ledger, asset: str, clip_id: str) -> bool:
+    """Whether a clip's last attempt ended before anything was accepted, as over a limit."""
+    try:
+        takes = ledger.takes(asset, clip_id)
+        if not takes:
+            return True
+        outcome = ledger.outcome(takes[-1].latest.task_uuid)
+    except (UnreadableRecordError, AccessDeniedError) as error:
+        # It may have been paid for, so it is left to people.
+        _log.warning("clip %s is not picked: %s", clip_id, error)
+        return False
+    return outcome is not None and outcome.state == "void"
+
+
+def pick_clips(
+    dataset: PromptDataset,
+    catalogue: Catalogue,
+    waiting: Collection[str],
+    *,
+    max_clips: int | None,
+    max_usd: float | None,
+) -> Pick:
+    """The first of the waiting clips, as many as fit.
+
+    Arguments:
+        dataset: the dataset.
+        catalogue: prices.
+        waiting: clips that may be asked for, oldest first.
+        max_clips: most clips; None for no limit.
+        max_usd: most that they and their remixes may be expected to cost, in USD; None for no
+            limit.
+    """
+    chosen: list[str] = []
+    too_dear: list[str] = []
+    spent = 0.0
+    for clip_id in waiting:
+        usd = clip_and_remixes_usd(dataset, catalogue, clip_id)
+        if max_usd is not None and usd > max_usd:
+            too_dear.append(clip_id)
+            continue
+        if max_clips is not None and len(chosen) >= max_clips:
+            break
+        if max_usd is not None and spent + usd > max_usd + 1e-9:
+            break
+        chosen.append(clip_id)
+        spent += usd
+    left = len(waiting) - len(chosen) - len(too_dear)
+    return Pick(tuple(chosen), round(spent, 6), left, tuple(too_dear))
+
+
+def clip_and_remixes_usd(dataset: PromptDataset, catalogue: Catalogue, clip_id: str) -> float:
+    """What a clip and the remixes of it are expected to cost by the catalogue, in USD."""
+    spec = dataset.clip(clip_id)
+    model = catalogue.get(spec.model)
+    clip_usd = model.price_usd(
+        size=spec.size,
+        duration_seconds=spec.duration_seconds,
+        number_results=spec.number_results,
+    )
+    remix_usd = model.price_usd(
+        size=spec.size, duration_seconds=spec.duration_seconds, number_results=1
+    )
+    return clip_usd + remix_usd * len(dataset.recipes_of(clip_id))

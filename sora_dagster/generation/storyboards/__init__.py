@@ -1,0 +1,1 @@
+"""Generating a storyboard, shot by shot."""

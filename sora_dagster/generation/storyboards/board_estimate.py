@@ -1,0 +1,64 @@
+"""What a storyboard's shots would cost, remixes of shots that are not stored yet included."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+from sora_dagster.generation.generator import Generator, parent_video
+from sora_dagster.generation.requesting.estimates import Estimate
+from sora_dagster.generation.requesting.payloads import estimate_usd
+from sora_dagster.generation.requesting.requester import Asking
+from sora_dagster.generation.storyboards.shot_requests import asset_of, shot_request
+from sora_dagster.prompts.boards import Board, Shot
+
+
+def estimate_board(
+    generator: Generator, board: Board, chosen: Collection[str], asking: Asking
+) -> Iterator[Estimate]:
+    """What asking for chosen shots would cost now; sends nothing, pays nothing.
+
+    The remixes of a shot that would be generated now, or again, are priced by the catalogue: the
+    API prices only what it could do at once.
+
+    Raises:
+        InvalidRequestError: if the API would refuse a shot.
+        StorageError: if the storage root cannot be read.
+        ValueError: if a stored parent cannot be remixed.
+    """
+    changing: set[str] = set()
+    for level in range(max((shot.level for shot in board.shots), default=-1) + 1):
+        at_once = []
+        for shot in board.shots:
+            if shot.level != level or shot.id not in chosen:
+                continue
+            stored = shot.parent and generator.ledger.latest_manifest(
+                asset_of(board, shot.parent), shot.parent
+            )
+            if shot.parent is None or (stored and shot.parent not in changing):
+                parent = parent_video(stored) if stored else None
+                at_once.append(shot_request(board, shot, parent))
+                continue
+            request = shot_request(board, shot, None)
+            if shot.parent in chosen:
+                changing.add(shot.id)
+                usd = _catalogue_usd(generator, board, shot)
+                yield Estimate(request, usd, "catalogue", f"after {shot.parent}")
+            else:
+                yield Estimate(
+                    request, 0.0, "nobody", f"nothing would be sent: {shot.parent} is not stored"
+                )
+        for item in generator.estimate(at_once, asking):
+            if item.priced_by != "nobody":
+                changing.add(item.request.clip)
+            yield item
+
+
+def _catalogue_usd(generator: Generator, board: Board, shot: Shot) -> float:
+    """The price of a remix, which is as large and long as the shot that its family starts with."""
+    start = shot
+    while start.parent is not None:
+        start = board.shot(start.parent)
+    size_and_length = {"size": start.spec.size, "duration_seconds": start.spec.duration_seconds}
+    as_start = replace(shot, spec=shot.spec.model_copy(update=size_and_length))
+    return estimate_usd(shot_request(board, as_start, None), generator.client.catalogue)

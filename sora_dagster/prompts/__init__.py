@@ -1,0 +1,1 @@
+"""Prompt datasets: where rows are read from, and the clips that they become."""

@@ -1,0 +1,233 @@
+"""Prompt datasets: files whose rows are the clips that are wanted, and the recipes of remixes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from sora_dagster.prompts.clips import ClipSpec, check_recipe_name
+from sora_dagster.prompts.files import (
+    DatasetTable,
+    RecipeEntry,
+    decode_text,
+    read_csv,
+    read_jsonl,
+)
+from sora_dagster.prompts.first_frames import FirstFrames
+from sora_dagster.prompts.parquet import read_parquet
+from sora_dagster.prompts.problems import (
+    DatasetError,
+    DatasetProblem,
+    ProblemList,
+    did_you_mean,
+)
+from sora_dagster.prompts.rows import RowReader, prompt_problem
+from sora_dagster.prompts.yaml_files import read_yaml, read_yaml_recipes
+from sora_dagster.runware.models import DEFAULT_MODEL, Catalogue, VideoModel
+
+__all__ = ["DatasetError", "DatasetProblem", "PromptDataset", "Recipe", "load_dataset"]
+
+_TEXT_READERS = {
+    ".jsonl": read_jsonl,
+    ".csv": read_csv,
+    ".yaml": read_yaml,
+    ".yml": read_yaml,
+}
+_EXTENSIONS = (*_TEXT_READERS, ".parquet")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A remix that can be asked of any clip: what shall be changed in its video.
+
+    Arguments:
+        name: its name, by which rows ask for it.
+        prompt: the prompt of the remix.
+    """
+
+    name: str
+    prompt: str
+
+
+@dataclass(frozen=True)
+class PromptDataset:
+    """The clips that a dataset file asks for, and its recipes.
+
+    Arguments:
+        path: the file.
+        clips: one for each row, in the order of the file, with every default filled in.
+        recipes: the remix recipes, in the order of their file.
+    """
+
+    path: Path
+    clips: tuple[ClipSpec, ...]
+    recipes: tuple[Recipe, ...] = ()
+
+    @cached_property
+    def _clip_by_id(self) -> Mapping[str, ClipSpec]:
+        return {clip.clip_id: clip for clip in self.clips}
+
+    @cached_property
+    def clip_ids(self) -> tuple[str, ...]:
+        """The ids of all clips, in the order of the file."""
+        return tuple(clip.clip_id for clip in self.clips)
+
+    @cached_property
+    def remix_cells(self) -> tuple[tuple[str, str], ...]:
+        """Each remix that is asked for, as (clip id, recipe name), in the order of the file."""
+        return tuple((clip.clip_id, recipe) for clip in self.clips for recipe in clip.recipes)
+
+    def recipes_of(self, clip_id: str) -> tuple[str, ...]:
+        """Names of the remixes that are asked for of a clip; none where there is no such clip."""
+        clip = self._clip_by_id.get(clip_id)
+        return () if clip is None else clip.recipes
+
+    def clip(self, clip_id: str) -> ClipSpec:
+        """The clip of an id.
+
+        Raises:
+            LookupError: where the dataset has none.
+        """
+        try:
+            return self._clip_by_id[clip_id]
+        except KeyError:
+            raise LookupError(
+                f"{self.path} has no clip {clip_id!r}" + did_you_mean(clip_id, self.clip_ids)
+            ) from None
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe of a name.
+
+        Raises:
+            LookupError: where the dataset has none.
+        """
+        for recipe in self.recipes:
+            if recipe.name == name:
+                return recipe
+        raise LookupError(
+            f"{self.path} has no recipe {name!r}"
+            + did_you_mean(name, [recipe.name for recipe in self.recipes])
+        )
+
+
+def load_dataset(path: str | Path, *, catalogue: Catalogue) -> PromptDataset:
+    """Read a prompt dataset: JSON Lines, CSV, YAML or Parquet, told by the file's extension.
+
+    Each row is a clip, with the columns `id` and `prompt`, and where wanted `model`, `size`,
+    `duration`, `number_results`, `output_format`, `output_quality`, `first_frame`, `safety`,
+    `take`, `recipes` and `tags` (lists; in CSV with ``;`` between their items). A first frame may
+    be a file, by its path relative to the dataset's folder. Size and duration are filled in with
+    the model's defaults, so that each clip says what is bought.
+
+    Recipes stand inside a YAML dataset (``{clips: […], recipes: {name: prompt}}``), or in a YAML
+    file beside the dataset, ``<its name>.recipes.yaml`` or ``recipes.yaml``; the first found
+    counts.
+
+    Arguments:
+        path: the dataset file.
+        catalogue: the models that rows may name, with their limits.
+
+    Raises:
+        DatasetError: where anything is wrong; it lists all problems of the file.
+
+    Example:
+        >>> dataset = load_dataset("examples/prompts.yaml", catalogue=Catalogue.builtin())
+        >>> dataset.clip("mangrove-monsoon").duration_seconds
+        8.0
+    """
+    path = Path(path)
+    problems = ProblemList(path.name, "rows" if path.suffix.lower() == ".parquet" else "lines")
+    table = _read_table(path, problems)
+    recipes_file, recipe_problems = path, problems
+    entries = table.recipes
+    if entries is None:
+        recipes_file = _recipes_beside(path)
+        recipe_problems = ProblemList(recipes_file.name)
+        entries = _read_recipes(recipes_file, recipe_problems)
+
+    known = _checked_names(entries, recipe_problems)
+    reader = RowReader(
+        catalogue=catalogue,
+        first_frames=FirstFrames(path.parent),
+        recipes=known,
+        recipes_place=f"'recipes' of {path.name}" if recipes_file == path else recipes_file.name,
+        missing_columns=table.missing_columns,
+        problems=problems,
+    )
+    clips = [clip for row in table.rows if (clip := reader.read(row)) is not None]
+    _check_recipe_prompts(known.values(), reader.models_of_recipe, catalogue, recipe_problems)
+    if not table.rows and not problems:
+        problems.add("the dataset has no clips; give it a row with an id and a prompt", value=None)
+    found = [*problems, *(recipe_problems if recipe_problems is not problems else ())]
+    if found:
+        raise DatasetError(path, found)
+    recipes = tuple(Recipe(entry.name, entry.prompt.strip()) for entry in known.values())
+    return PromptDataset(path, tuple(clips), recipes)
+
+
+def _read_table(path: Path, problems: ProblemList) -> DatasetTable:
+    extension = path.suffix.lower()
+    if extension != ".parquet" and extension not in _TEXT_READERS:
+        problems.add(
+            f"the extension {path.suffix!r} is not known; allowed: {', '.join(_EXTENSIONS)}",
+            value=path.suffix,
+        )
+        raise DatasetError(path, list(problems))
+    try:
+        with path.open("rb") as file:
+            if extension == ".parquet":
+                return read_parquet(file, problems)
+            return _TEXT_READERS[extension](decode_text(file.read(), problems), problems)
+    except OSError as error:
+        problems.add(_unreadable(path, error), value=str(path))
+        raise DatasetError(path, list(problems)) from error
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    reason = (error.strerror or str(error)).lower()
+    return f"the file cannot be read: {reason} ({path.absolute()})"
+
+
+def _recipes_beside(dataset: Path) -> Path:
+    """The recipes file of a dataset; the first place for one where there is none."""
+    places = [dataset.with_name(f"{dataset.stem}.recipes.yaml"), dataset.with_name("recipes.yaml")]
+    return next((place for place in places if place != dataset and place.is_file()), places[0])
+
+
+def _read_recipes(path: Path, problems: ProblemList) -> Sequence[RecipeEntry]:
+    if not path.is_file():
+        return ()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        problems.add(_unreadable(path, error), value=str(path))
+        return ()
+    return read_yaml_recipes(decode_text(data, problems), problems)
+
+
+def _checked_names(entries: Sequence[RecipeEntry], problems: ProblemList) -> dict[str, RecipeEntry]:
+    for entry in entries:
+        try:
+            check_recipe_name(entry.name)
+        except ValueError as error:
+            problems.add(str(error), line=entry.line, value=entry.name)
+    return {entry.name: entry for entry in entries}
+
+
+def _check_recipe_prompts(
+    recipes: Iterable[RecipeEntry],
+    models_of_recipe: Mapping[str, Mapping[str, VideoModel]],
+    catalogue: Catalogue,
+    problems: ProblemList,
+) -> None:
+    """Hold each prompt against the models that it is asked of, or else against the default."""
+    default = [entry for entry in catalogue.entries if entry.air == DEFAULT_MODEL]
+    for recipe in recipes:
+        models = list(models_of_recipe.get(recipe.name, {}).values()) or default
+        wrong = [prompt_problem(recipe.prompt.strip(), model) for model in models]
+        for message in list(filter(None, wrong))[:1]:
+            problems.add(
+                f"recipe {recipe.name!r}: {message}", line=recipe.line, value=recipe.prompt
+            )

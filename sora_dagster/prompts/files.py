@@ -1,0 +1,289 @@
+"""Rows of a dataset file in JSON Lines or CSV, each value with the line it stands on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sora_dagster.prompts.problems import ProblemList, did_you_mean
+from sora_dagster.runware.redaction import shown
+
+COLUMNS = (
+    "id",
+    "prompt",
+    "model",
+    "size",
+    "duration",
+    "number_results",
+    "output_format",
+    "output_quality",
+    "first_frame",
+    "safety",
+    "take",
+    "recipes",
+    "tags",
+)
+REQUIRED_COLUMNS = ("id", "prompt")
+
+# Names that people bring along from elsewhere and that no spelling leads from.
+_OTHER_NAMES = {
+    "clip_id": "id",
+    "name": "id",
+    "text": "prompt",
+    "width": "size",
+    "height": "size",
+    "resolution": "size",
+    "seconds": "duration",
+    "image": "first_frame",
+}
+
+# A first frame may come as a data URI in a cell.
+_LONGEST_CSV_CELL = 64_000_000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value as it stands in a file.
+
+    Arguments:
+        value: None, a bool, a number, a text, a tuple of cells for a list, or something that no
+            column takes.
+        line: the line (or row) it stands on.
+        text: how it is written, where the format would make something else of a text (``no`` in
+            YAML).
+    """
+
+    value: object
+    line: int
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """The cells of one clip, by column; the line is where it starts."""
+
+    line: int
+    cells: Mapping[str, Cell]
+
+
+@dataclass(frozen=True)
+class RecipeEntry:
+    """A remix recipe as it stands in a file."""
+
+    name: str
+    prompt: str
+    line: int
+
+
+@dataclass(frozen=True)
+class DatasetTable:
+    """What a dataset file holds.
+
+    Arguments:
+        rows: one for each clip.
+        missing_columns: required columns that no row can have, reported already.
+        recipes: the recipes inside the file; None where it is not the place of them.
+    """
+
+    rows: Sequence[Row] = ()
+    missing_columns: frozenset[str] = frozenset()
+    recipes: Sequence[RecipeEntry] | None = None
+
+
+def decode_text(data: bytes, problems: ProblemList) -> str:
+    """The text of a file, without byte order mark; each line that is not UTF-8 is a problem."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        problems.add("the file is in UTF-16; save it as UTF-8", value=data[:2])
+        return ""
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        for number, line in enumerate(data.split(b"\n"), start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                before = line[max(0, error.start - 20) : error.start].decode("utf-8", "replace")
+                problems.add(
+                    f"byte 0x{line[error.start]:02x} after {before!r} is not UTF-8; save the file "
+                    f"as UTF-8",
+                    line=number,
+                    value=line,
+                )
+        # The other problems of the file are still looked for.
+        return data.decode("utf-8", "replace")
+
+
+def read_jsonl(text: str, problems: ProblemList) -> DatasetTable:
+    """The rows of a JSON Lines text."""
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        pairs = _json_object(line, number, problems)
+        if pairs is None:
+            continue
+        cells: dict[str, Cell] = {}
+        for name, value in pairs:
+            if name in cells:
+                problems.add("it is given twice", line=number, column=name, value=value)
+            cells[name] = _json_cell(value, number)
+        rows.append(Row(number, cells))
+    return DatasetTable(known_columns_only(rows, problems))
+
+
+class _JsonPairs(list[tuple[str, Any]]):
+    """A JSON object with repeated names kept."""
+
+
+def _json_object(line: str, number: int, problems: ProblemList) -> _JsonPairs | None:
+    try:
+        parsed = json.loads(line, object_pairs_hook=_JsonPairs, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        problem = f"this is not JSON: {error.msg} at character {error.colno}"
+    except RecursionError:
+        problem = "it is nested too deeply"
+    except ValueError as error:
+        problem = f"this is not JSON: {error}"
+    else:
+        if isinstance(parsed, _JsonPairs):
+            return parsed
+        problem = f"{shown(parsed)} is no JSON object"
+    problems.add(
+        f"{problem}; each line holds one object, such as "
+        '{"id": "dawn", "prompt": "Mist over a lake"}',
+        line=number,
+        value=line,
+    )
+    return None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it has no {name}")
+
+
+def _json_cell(value: Any, line: int) -> Cell:
+    if isinstance(value, _JsonPairs):
+        return Cell(dict(value), line)
+    if isinstance(value, list):
+        return Cell(tuple(_json_cell(item, line) for item in value), line)
+    return Cell(value, line)
+
+
+def read_csv(text: str, problems: ProblemList) -> DatasetTable:
+    """The rows of a CSV text: first line a header, cells separated by commas."""
+    # The limit is one for the whole process; it is only ever raised, so that threads agree.
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CSV_CELL))
+    records = _csv_records(text, problems)
+    if not records:
+        return DatasetTable()
+    (header_line, header), *records = records
+    header = [name.strip() for name in header]
+    if len(header) == 1 and (separator := next((s for s in ";\t|" if s in header[0]), None)):
+        problems.add(
+            f"cells are separated by {separator!r}; separate them by ','",
+            line=header_line,
+            value=header[0],
+        )
+        return DatasetTable()
+    missing = check_header(header, problems, line=header_line)
+    rows = []
+    for line, record in records:
+        # Spreadsheets write empty cells beyond the table, under no name or beside all names.
+        beyond = [
+            cell
+            for index, cell in enumerate(record)
+            if cell.strip() and (index >= len(header) or not header[index])
+        ]
+        if beyond:
+            problems.add(
+                f"{shown(beyond[0])} stands in no column: the header names "
+                f"{sum(map(bool, header))}, the row has {len(record)} cells; put quotes around a "
+                f"cell that has a comma in it",
+                line=line,
+                value=beyond[0],
+            )
+        cells = {
+            name: Cell(value, line)
+            for name, value in zip(header, record, strict=False)
+            if name in COLUMNS
+        }
+        rows.append(Row(line, cells))
+    return DatasetTable(rows, missing)
+
+
+def _csv_records(text: str, problems: ProblemList) -> list[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    records: list[tuple[int, list[str]]] = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            record = next(reader)
+        except StopIteration:
+            return records
+        except csv.Error as error:
+            problems.add(
+                f"the quotes of this row do not match ({error}); double a quote inside quotes",
+                line=line,
+                value=None,
+            )
+            continue
+        if any(cell.strip() for cell in record):
+            records.append((line, record))
+
+
+def check_header(
+    header: Sequence[str], problems: ProblemList, *, line: int | None
+) -> frozenset[str]:
+    """Report what is wrong with the columns of a table; the required ones that are missing."""
+    for name in filter(None, dict.fromkeys(header)):
+        if header.count(name) > 1:
+            problems.add("the column is there twice", line=line, column=name, value=name)
+        if name not in COLUMNS:
+            _report_unknown(name, problems, line=line, row_count=1)
+    missing = frozenset(REQUIRED_COLUMNS) - frozenset(header)
+    for name in sorted(missing):
+        problems.add("the column is missing", line=line, column=name, value=None)
+    return missing
+
+
+def known_columns_only(
+    rows: Sequence[Row], problems: ProblemList, *, columns: Sequence[str] = COLUMNS
+) -> list[Row]:
+    """The rows without columns that are not known, each of which is reported once."""
+    first_lines: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    for row in rows:
+        for name, cell in row.cells.items():
+            if name not in columns:
+                first_lines.setdefault(name, cell.line)
+                counts[name] = counts.get(name, 0) + 1
+    for name, line in first_lines.items():
+        _report_unknown(name, problems, line=line, row_count=counts[name], columns=columns)
+    return [
+        Row(row.line, {name: cell for name, cell in row.cells.items() if name in columns})
+        for row in rows
+    ]
+
+
+def _report_unknown(
+    name: str,
+    problems: ProblemList,
+    *,
+    line: int | None,
+    row_count: int,
+    columns: Sequence[str] = COLUMNS,
+) -> None:
+    other = _OTHER_NAMES.get(name.casefold())
+    suggestion = f" (did you mean {other!r}?)" if other else did_you_mean(name, columns)
+    rows = f"; {row_count} rows have it" if row_count > 1 else ""
+    problems.add(
+        f"there is no such column{suggestion}{rows}; known are {', '.join(columns)}",
+        line=line,
+        column=name,
+        value=name,
+    )

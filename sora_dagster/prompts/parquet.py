@@ -1,0 +1,44 @@
+"""Rows of Parquet files."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+
+from sora_dagster.prompts.files import COLUMNS, Cell, DatasetTable, Row, check_header
+from sora_dagster.prompts.problems import ProblemList
+
+
+def read_parquet(file: BinaryIO, problems: ProblemList) -> DatasetTable:
+    """The rows of a Parquet file, numbered from 1."""
+    import pyarrow
+    import pyarrow.parquet
+
+    rows: list[Row] = []
+    try:
+        with pyarrow.parquet.ParquetFile(file) as table:
+            header = table.schema_arrow.names
+            missing = check_header(header, problems, line=None)
+            if len(set(header)) < len(header):
+                return DatasetTable(missing_columns=missing)
+            for batch in table.iter_batches(columns=[name for name in header if name in COLUMNS]):
+                for record in batch.to_pylist():
+                    line = len(rows) + 1
+                    cells = {name: _cell(value, line) for name, value in record.items()}
+                    rows.append(Row(line, cells))
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        problems.add(f"this Parquet file cannot be read: {reason[0]}", value=None)
+        return DatasetTable()
+    return DatasetTable(rows, missing)
+
+
+def _cell(value: Any, line: int) -> Cell:
+    if isinstance(value, list):
+        return Cell(tuple(_cell(item, line) for item in value), line)
+    if isinstance(value, bytes):
+        # Some writers leave out the mark that tells a text from bytes.
+        try:
+            return Cell(value.decode("utf-8"), line)
+        except UnicodeDecodeError:
+            return Cell(value, line)
+    return Cell(value, line)
