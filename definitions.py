@@ -4,6 +4,7 @@ Settings come from the environment (see the README). Replace `build_definitions`
 it calls to choose names, schedules and sensors of your own.
 """
 
-from sora_dagster.environment import Settings, build_definitions
+from sora_dagster.definitions import build_definitions
+from sora_dagster.settings import Settings
 
 defs = build_definitions(Settings.from_environment())

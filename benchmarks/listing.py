@@ -20,6 +20,7 @@ from pathlib import Path
 import dagster as dg
 
 from benchmarks.counting_s3 import CountingBucket, serving
+from sora_dagster.dataset import VideoGraph
 from sora_dagster.generation.collecting.missing_tasks import Deadlines
 from sora_dagster.generation.collecting.parts import CollectionLimits
 from sora_dagster.generation.generator import Generator
@@ -27,8 +28,7 @@ from sora_dagster.generation.housekeeping.prune import prune
 from sora_dagster.generation.housekeeping.verify import verify
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.graph import VideoGraph
-from sora_dagster.jobs import build_collect_job
+from sora_dagster.jobs.collect import build_collect_job
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest
 from sora_dagster.resources import ClipStorageResource
 from sora_dagster.sensors import build_completion_sensor

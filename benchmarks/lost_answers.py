@@ -26,7 +26,7 @@ from typing import Any
 
 import httpx
 
-from sora_dagster.processes import ManagedProcess, running, wait_until
+from sora_dagster.local.processes import ManagedProcess, running, wait_until
 from sora_dagster.storage import StorageRoot
 
 KEY = "sandbox-key"

@@ -21,7 +21,7 @@ import httpx
 
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import WebhookAddress, drop_marker, tasks_with_markers
-from sora_dagster.processes import running
+from sora_dagster.local.processes import running
 from sora_dagster.storage import StorageRoot
 
 _SECRET = "a secret for the benchmark, of 32 characters or more"

@@ -235,7 +235,7 @@ def measured_row(case: Case, rounds: int, source: str, sink: str, folder: Path) 
 @contextmanager
 def servers(folder: Path) -> Iterator[tuple[str, str]]:
     """The source and the sink; gives their addresses."""
-    from sora_dagster.processes import running
+    from sora_dagster.local.processes import running
 
     with ExitStack() as stack:
         addresses = [

@@ -13,21 +13,23 @@ from typing import TYPE_CHECKING, Any
 from dagster_shared.libraries import DagsterLibraryRegistry
 
 if TYPE_CHECKING:
-    from sora_dagster.assets import build_clip_assets, build_remix_assets
-    from sora_dagster.boards.assets import build_storyboard_assets
-    from sora_dagster.environment import Settings, build_definitions
+    from sora_dagster.assets.clips import build_clip_assets, build_remix_assets
+    from sora_dagster.assets.costs import build_cost_assets
+    from sora_dagster.assets.gallery import build_gallery_asset
+    from sora_dagster.assets.storyboards import build_storyboard_assets
+    from sora_dagster.dataset import VideoGraph
+    from sora_dagster.definitions import build_definitions
     from sora_dagster.generation.library.clip_checks import OwnCheck, build_clip_checks
     from sora_dagster.generation.library.stored_clip import StoredClip
-    from sora_dagster.graph import VideoGraph
-    from sora_dagster.housekeeping_jobs import build_prune_job, build_verify_job
     from sora_dagster.io_manager import ClipIOManager
-    from sora_dagster.jobs import build_collect_job, build_request_job
+    from sora_dagster.jobs.collect import build_collect_job
+    from sora_dagster.jobs.housekeeping import build_prune_job, build_verify_job
+    from sora_dagster.jobs.request import build_request_job
     from sora_dagster.media.checks import CheckThresholds
-    from sora_dagster.reports.cost_assets import build_cost_assets
-    from sora_dagster.reports.gallery_asset import build_gallery_asset
     from sora_dagster.resources import ClipStorageResource, RunwareResource
     from sora_dagster.schedules import build_generation_schedule
     from sora_dagster.sensors import build_completion_sensor, build_dataset_sensor
+    from sora_dagster.settings import Settings
 
 __version__ = version("sora-dagster")
 
@@ -64,25 +66,25 @@ _HOMES = {
     "CheckThresholds": "media.checks",
     "ClipIOManager": "io_manager",
     "ClipStorageResource": "resources",
-    "OwnCheck": "generation.clip_checks",
+    "OwnCheck": "generation.library.clip_checks",
     "RunwareResource": "resources",
-    "Settings": "environment",
-    "StoredClip": "generation.stored",
-    "VideoGraph": "graph",
-    "build_clip_assets": "assets",
-    "build_clip_checks": "generation.clip_checks",
-    "build_collect_job": "jobs",
+    "Settings": "settings",
+    "StoredClip": "generation.library.stored_clip",
+    "VideoGraph": "dataset",
+    "build_clip_assets": "assets.clips",
+    "build_clip_checks": "generation.library.clip_checks",
+    "build_collect_job": "jobs.collect",
     "build_completion_sensor": "sensors",
-    "build_cost_assets": "reports.cost_assets",
+    "build_cost_assets": "assets.costs",
     "build_dataset_sensor": "sensors",
-    "build_definitions": "environment",
-    "build_gallery_asset": "reports.gallery_asset",
+    "build_definitions": "definitions",
+    "build_gallery_asset": "assets.gallery",
     "build_generation_schedule": "schedules",
-    "build_prune_job": "housekeeping_jobs",
-    "build_remix_assets": "assets",
-    "build_request_job": "jobs",
-    "build_storyboard_assets": "boards.assets",
-    "build_verify_job": "housekeeping_jobs",
+    "build_prune_job": "jobs.housekeeping",
+    "build_remix_assets": "assets.clips",
+    "build_request_job": "jobs.request",
+    "build_storyboard_assets": "assets.storyboards",
+    "build_verify_job": "jobs.housekeeping",
 }
 
 

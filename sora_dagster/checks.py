@@ -13,6 +13,8 @@ from typing import Any, cast, get_args, get_type_hints
 
 import dagster as dg
 
+from sora_dagster.dataset import asset_key_of
+from sora_dagster.event_log import newest_materializations
 from sora_dagster.generation.library.clip_checks import (
     CLIP_CHECKS,
     QUALITY,
@@ -23,8 +25,6 @@ from sora_dagster.generation.library.clip_checks import (
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.protocol.scan import stored_manifests
-from sora_dagster.graph import asset_key_of
-from sora_dagster.input_events import newest_materializations
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.storage import StorageRoot
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import dagster as dg
 
+from sora_dagster.dataset import VideoGraph, remix_partition
+from sora_dagster.event_log import data_version_of, newest_materializations
 from sora_dagster.events import prompt_event, row_data_version
-from sora_dagster.graph import VideoGraph, remix_partition
-from sora_dagster.input_events import data_version_of, newest_materializations
 from sora_dagster.prompts.clips import ClipSpec, remix_spec
 from sora_dagster.prompts.dataset import PromptDataset
 

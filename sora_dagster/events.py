@@ -12,18 +12,18 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
-from sora_dagster.generation.protocol.tracked import FinishedTask
-from sora_dagster.generation.requesting.results import Requested, RequestState
-from sora_dagster.graph import CODE_VERSION, VideoGraph, asset_key_of, split_remix_partition
-from sora_dagster.input_events import (
+from sora_dagster.dataset import CODE_VERSION, VideoGraph, asset_key_of, split_remix_partition
+from sora_dagster.event_log import (
     DATA_VERSION_TAG,
     InputEvents,
     InputVersion,
     newest_materializations,
 )
-from sora_dagster.input_events import data_version_of as data_version_of
+from sora_dagster.event_log import data_version_of as data_version_of
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
+from sora_dagster.generation.protocol.tracked import FinishedTask
+from sora_dagster.generation.requesting.results import Requested, RequestState
 from sora_dagster.metadata import error_metadata, request_metadata
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.errors import ErrorRecord

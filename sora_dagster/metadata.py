@@ -7,9 +7,9 @@ from typing import Any
 
 import dagster as dg
 
+from sora_dagster.dataset import asset_key_of
 from sora_dagster.generation.protocol.records import ClipManifest, StoredVideo
 from sora_dagster.generation.requesting.results import Requested, RequestState
-from sora_dagster.graph import asset_key_of
 from sora_dagster.storage import StorageRoot
 
 # Dagster keeps each event twice and loads a run's events whole, so that pictures must stay small.

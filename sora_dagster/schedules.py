@@ -2,9 +2,9 @@
 
 import dagster as dg
 
+from sora_dagster.dataset import VideoGraph
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.selection import Pick, never_asked_for, pick_clips
-from sora_dagster.graph import VideoGraph
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.resources import ClipStorageResource
 

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from sora_dagster.collect_runs import reason_to_wait
+from sora_dagster.dataset import VideoGraph
 from sora_dagster.dataset_sync import Row, missing_partitions, rows_of, unlogged_rows
 from sora_dagster.generation.collecting.due import DueReader, DueWork, uncollected_folders
 from sora_dagster.generation.protocol.clocks import StoreClock
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.graph import VideoGraph
+from sora_dagster.jobs.collect_runs import reason_to_wait
 from sora_dagster.prompts.dataset import DatasetError
 from sora_dagster.resources import NO_STORAGE_ROOT, ClipStorageResource
 

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from sora_dagster.processes import free_port, wait_until
+from sora_dagster.local.processes import free_port, wait_until
 from tests.browser import TIMEOUT_SECONDS
 
 START_SECONDS = 120

@@ -14,12 +14,12 @@ import numpy as np
 from av.video.stream import VideoStream
 from PIL import Image
 
-from sora_dagster.generation.protocol.layout import gallery_key
-from sora_dagster.reports.gallery_page import (
+from sora_dagster.gallery.page import (
     GalleryEntry,
     GalleryVideo,
     render_gallery,
 )
+from sora_dagster.generation.protocol.layout import gallery_key
 
 FIRST_DAY = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 VIDEO_HREF = "../../video.webm"

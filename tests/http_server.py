@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 
-from sora_dagster.processes import wait_until
+from sora_dagster.local.processes import wait_until
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from sora_dagster.processes import running
+from sora_dagster.local.processes import running
 
 KEY = "sandbox-key"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 from rich.console import Console
 
-from sora_dagster.console_output import (
+from sora_dagster.cli.console import (
     ProgressBar,
     changes_line,
     print_changes,
@@ -17,11 +17,11 @@ from sora_dagster.console_output import (
     print_result,
     purchases_line,
 )
+from sora_dagster.cli.plain_text import one_line
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
-from sora_dagster.patience import Patience
-from sora_dagster.plain_text import one_line
-from sora_dagster.progress import ClipProgress, ClipState, Purchase
+from sora_dagster.local.patience import Patience
+from sora_dagster.local.progress import ClipProgress, ClipState, Purchase
 from tests.generation.stored_takes import stored_take
 
 REASON = "its video is [/video/mp4], not [bold]video[/bold] :fox:\nat \x1b[2Jhttps://a.example"

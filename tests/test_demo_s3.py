@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sora_dagster.dataset import remix_partition
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.graph import remix_partition
 from sora_dagster.media import probe
 from sora_dagster.storage import StorageRoot
 from tests.test_demo import charges, finish, our_processes

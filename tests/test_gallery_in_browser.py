@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from sora_dagster.reports.gallery_page import GalleryEntry, entry_id, relative_href
+from sora_dagster.gallery.page import GalleryEntry, entry_id, relative_href
 from tests.browser import opened, opened_on_phone
 from tests.gallery import FIRST_DAY, entry, many_entries, video, write_gallery, write_poster
 from tests.gallery import write_video as encode_video

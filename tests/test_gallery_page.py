@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sora_dagster.generation.protocol.layout import gallery_key
-from sora_dagster.reports.gallery_page import (
+from sora_dagster.gallery.page import (
     GalleryEntry,
     entry_id,
     relative_href,
     render_gallery,
 )
+from sora_dagster.generation.protocol.layout import gallery_key
 from tests.gallery import FIRST_DAY, entry, video
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- {{data}} & \u2028 \u2029 \" ' \ud800 \x00"
@@ -299,7 +299,7 @@ def test_a_thousand_clips_stay_lean() -> None:
 
 
 def test_colours_of_text_contrast_with_their_grounds() -> None:
-    style = (files("sora_dagster.reports") / "gallery_template" / "style.css").read_text()
+    style = (files("sora_dagster.gallery") / "template" / "style.css").read_text()
     light, dark = (
         dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block))
         for block in re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)

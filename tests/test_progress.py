@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sora_dagster.dataset_progress import DatasetProgress
+from sora_dagster.dataset import VideoGraph
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest, OutcomeRecord
-from sora_dagster.graph import VideoGraph
-from sora_dagster.progress import ClipProgress, ClipState, Purchase, count
+from sora_dagster.local.dataset_progress import DatasetProgress
+from sora_dagster.local.progress import ClipProgress, ClipState, Purchase, count
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.storage import StorageRoot

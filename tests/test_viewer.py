@@ -10,7 +10,7 @@ import pytest
 
 from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.storage import StorageRoot
-from sora_dagster.viewer import create_app
+from sora_dagster.web.viewer import create_app
 from tests.http_server import serving
 
 VIDEO = bytes(range(256)) * 10

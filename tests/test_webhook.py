@@ -20,7 +20,7 @@ from sora_dagster.generation.protocol.markers import (
 )
 from sora_dagster.generation.protocol.records import OutcomeRecord, OutcomeState, ReopenedRecord
 from sora_dagster.storage import StorageError, StorageRoot
-from sora_dagster.webhook import MAX_MARKERS_PER_TASK, create_app
+from sora_dagster.web.webhook import MAX_MARKERS_PER_TASK, create_app
 from tests.generation.large_roots import CountingRoot
 from tests.http_server import serving
 

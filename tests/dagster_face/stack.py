@@ -13,13 +13,14 @@ import yaml
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
-from sora_dagster.environment import Settings, build_definitions
+from sora_dagster.definitions import build_definitions
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.library.clip_checks import CLIP_CHECKS, ClipChecks
 from sora_dagster.generation.protocol.claims import Claims
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.resources import RunwareResource
-from sora_dagster.run_facts import SUBMISSION_POSTS_TAG
+from sora_dagster.runs import SUBMISSION_POSTS_TAG
+from sora_dagster.settings import Settings
 from sora_dagster.storage import StorageRoot
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from sora_dagster.assets import build_clip_assets, build_remix_assets
-from sora_dagster.graph import VideoGraph
-from sora_dagster.reports.cost_assets import build_cost_assets
-from sora_dagster.reports.gallery_asset import build_gallery_asset
+from sora_dagster.assets.clips import build_clip_assets, build_remix_assets
+from sora_dagster.assets.costs import build_cost_assets
+from sora_dagster.assets.gallery import build_gallery_asset
+from sora_dagster.dataset import VideoGraph
 from tests.dagster_face.stack import Stack, failure_text
 from tests.sandbox_server import Sandbox
 

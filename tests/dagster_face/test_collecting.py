@@ -8,13 +8,14 @@ from typing import Any
 import dagster as dg
 import yaml
 
+from sora_dagster.dataset import VideoGraph
 from sora_dagster.generation.collecting.parts import CollectionLimits
 from sora_dagster.generation.library.clip_checks import OwnCheck, build_clip_checks
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.requesting.requester import Asking
 from sora_dagster.generation.storyboards.shot_requests import shot_request
-from sora_dagster.graph import VideoGraph
-from sora_dagster.jobs import build_collect_job, build_request_job
+from sora_dagster.jobs.collect import build_collect_job
+from sora_dagster.jobs.request import build_request_job
 from sora_dagster.prompts.boards import load_board
 from sora_dagster.runware.models import Catalogue
 from tests.dagster_face.conftest import FaultyStack

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sora_dagster.environment import Settings
+from sora_dagster.settings import Settings
 
 
 def test_the_setting_comes_from_the_environment() -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sora_dagster.environment import Settings
 from sora_dagster.generation.fetching.download import Downloader, RefusedAddressError
 from sora_dagster.generation.protocol.tracked import ReadyTask
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.resources import ClipStorageResource, RunwareResource
+from sora_dagster.settings import Settings
 from tests.generation.asking import ask, clip
 from tests.generation.ready_tasks import ready_task
 from tests.sandbox_server import KEY, Sandbox

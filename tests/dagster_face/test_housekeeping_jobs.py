@@ -9,9 +9,10 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
-from sora_dagster.cli_storage import prune_command, verify_command
-from sora_dagster.environment import Settings, build_definitions
+from sora_dagster.cli.storage import prune_command, verify_command
+from sora_dagster.definitions import build_definitions
 from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.settings import Settings
 from sora_dagster.storage import StorageRoot
 from tests.dagster_face.stack import Stack, failure_text
 from tests.generation.stored_takes import keys, stored_take

@@ -10,14 +10,14 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from sora_dagster.assets.costs import build_cost_assets
+from sora_dagster.assets.gallery import build_gallery_asset
+from sora_dagster.dataset import VideoGraph
 from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.scan import stored_manifests
 from sora_dagster.generation.storyboards.shot_requests import shot_request
-from sora_dagster.graph import VideoGraph
 from sora_dagster.prompts.boards import load_board
-from sora_dagster.reports.cost_assets import build_cost_assets
-from sora_dagster.reports.gallery_asset import build_gallery_asset
 from sora_dagster.resources import ClipStorageResource
 from tests.dagster_face.conftest import FaultyStack
 from tests.dagster_face.stack import Stack

@@ -7,9 +7,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from sora_dagster.dataset import VideoGraph
 from sora_dagster.generation.protocol import layout
-from sora_dagster.graph import VideoGraph
-from sora_dagster.jobs import build_request_job
+from sora_dagster.jobs.request import build_request_job
 from sora_dagster.schedules import build_generation_schedule
 from tests.dagster_face.stack import Stack
 

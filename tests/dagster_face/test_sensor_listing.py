@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import dagster as dg
 
-from sora_dagster.graph import VideoGraph
-from sora_dagster.jobs import build_collect_job
+from sora_dagster.dataset import VideoGraph
+from sora_dagster.jobs.collect import build_collect_job
 from sora_dagster.resources import ClipStorageResource
 from sora_dagster.sensors import build_completion_sensor
 from sora_dagster.storage import StorageRoot

@@ -11,10 +11,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sora_dagster.environment import Settings, SettingsError, build_definitions
+from sora_dagster.definitions import build_definitions
 from sora_dagster.prompts.dataset import DatasetError
 from sora_dagster.resources import ClipStorageResource
 from sora_dagster.runware.transport import DEFAULT_BASE_URL, is_local_api
+from sora_dagster.settings import Settings, SettingsError
 from sora_dagster.storage import StorageError
 from tests.dagster_face.stack import Stack, failure_text
 

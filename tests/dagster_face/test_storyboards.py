@@ -10,13 +10,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sora_dagster.environment import Settings, build_definitions
+from sora_dagster.definitions import build_definitions
 from sora_dagster.generation.collecting.parts import CollectionLimits
 from sora_dagster.generation.library.stored_clip import StoredClip
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.sandbox.faults.plan import read_fault_plan
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
+from sora_dagster.settings import Settings
 from tests.dagster_face.stack import Stack, failure_text
 from tests.sandbox_server import Sandbox
 

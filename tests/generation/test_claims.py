@@ -13,7 +13,7 @@ import pytest
 
 from sora_dagster.generation.protocol.claims import Claims, ClaimSettings
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.processes import wait_until
+from sora_dagster.local.processes import wait_until
 
 DATASET = "trailers"
 FOLDER = f"claims/{DATASET}"

@@ -24,7 +24,7 @@ from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.protocol.tracked import FinishedTask, ReadyTask
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.generation.resolve import ResolutionError, resend, retry_stuck
-from sora_dagster.processes import wait_until
+from sora_dagster.local.processes import wait_until
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.storage import AccessDeniedError, StorageRoot

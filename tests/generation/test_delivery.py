@@ -35,7 +35,7 @@ from sora_dagster.generation.requesting.direct_delivery import (
     sweep_incoming,
 )
 from sora_dagster.generation.requesting.results import RequestState
-from sora_dagster.processes import wait_until
+from sora_dagster.local.processes import wait_until
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import error_from_payload

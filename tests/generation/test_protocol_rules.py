@@ -25,7 +25,7 @@ from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.protocol.tracked import ReadyTask
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.generation.requesting.sender import SendSettings
-from sora_dagster.processes import wait_until
+from sora_dagster.local.processes import wait_until
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, remix_spec
 from sora_dagster.runware.results import TaskStatus
 from sora_dagster.sandbox.faults.plan import read_fault_plan

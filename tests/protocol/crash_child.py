@@ -29,7 +29,7 @@ from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.protocol.markers import WebhookAddress, drop_marker
 from sora_dagster.generation.requesting.requester import Asking
 from sora_dagster.generation.requesting.sender import SendSettings
-from sora_dagster.processes import wait_until
+from sora_dagster.local.processes import wait_until
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.storage import ByteSink, StorageRoot

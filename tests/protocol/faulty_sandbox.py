@@ -19,7 +19,7 @@ from sora_dagster.runware.models import Catalogue, FrameSize, VideoModel
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
 from sora_dagster.storage import StorageRoot
-from sora_dagster.webhook import create_app
+from sora_dagster.web.webhook import create_app
 from tests.http_server import serving
 
 KEY = "sandbox-key"

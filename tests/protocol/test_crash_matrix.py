@@ -24,8 +24,8 @@ import pytest
 
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
+from sora_dagster.local.processes import ManagedProcess, free_port, running, wait_until
 from sora_dagster.media import probe
-from sora_dagster.processes import ManagedProcess, free_port, running, wait_until
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
 from sora_dagster.storage import StorageRoot

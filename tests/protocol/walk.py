@@ -16,7 +16,7 @@ from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.protocol.markers import drop_marker
 from sora_dagster.generation.resolve import ResolutionError, resend, retry_stuck
-from sora_dagster.processes import wait_until
+from sora_dagster.local.processes import wait_until
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest
 from sora_dagster.runware.errors import RunwareError
 from sora_dagster.storage import AccessDeniedError, StorageRoot

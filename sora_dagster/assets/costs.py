@@ -1,0 +1,140 @@
+"""Assets of what was spent: a row for each task as Parquet, and a report with sums and a plot."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from sora_dagster.assets.automation import at_most_every
+from sora_dagster.assets.cost_plot import plot_costs
+from sora_dagster.dataset import CODE_VERSION, VideoGraph
+from sora_dagster.generation.library.cost_rows import CostLine, cost_line, cost_lines
+from sora_dagster.generation.library.cost_table import costs_key, read_costs, write_costs
+from sora_dagster.generation.library.library_scan import scan_library
+from sora_dagster.generation.library.task_costs import costs_of
+from sora_dagster.metadata import link_metadata
+from sora_dagster.resources import ClipStorageResource
+
+_MOST_LINES = 100
+
+
+def build_cost_assets(
+    graph: VideoGraph,
+    *,
+    boards: Sequence[str] = (),
+    watched: Sequence[dg.AssetKey] = (),
+    cron_schedule: str = "*/10 * * * *",
+) -> list[dg.AssetsDefinition]:
+    """The assets `generation_costs` and `cost_report` of a dataset.
+
+    Arguments:
+        graph: names, and the dataset whose clips and remixes are counted.
+        boards: names of the storyboards that are counted, too. Other datasets in the same storage
+            root have reports of their own.
+        watched: assets whose updates refresh the report, besides the graph's clips and remixes;
+            such as the shots of a storyboard. They are not dependencies, so that the lineage of a
+            storyboard stays that of its family.
+        cron_schedule: how often at most they are refreshed.
+
+    They need the resource `clip_storage`.
+
+    Example:
+        >>> [asset.key.to_user_string() for asset in build_cost_assets(VideoGraph("prompts.yaml"))]
+        ['generation_costs', 'cost_report']
+    """
+    costs_name, report_name = graph.name("generation_costs"), graph.name("cost_report")
+    table_key, plot_key = costs_key(costs_name), f"reports/{report_name}.png"
+
+    @dg.asset(
+        name=costs_name,
+        deps=[graph.clips, graph.remixes],
+        **graph.labels,
+        code_version=CODE_VERSION,
+        kinds={"parquet"},
+        automation_condition=at_most_every(cron_schedule, watched=watched),
+        description="What every task cost: one row a task, with its clip, take, model, estimate, "
+        "cost, outcome and run.",
+    )
+    def generation_costs(
+        context: dg.AssetExecutionContext, clip_storage: ClipStorageResource
+    ) -> dg.MaterializeResult[Any]:
+        root = clip_storage.root()
+        rows = costs_of(scan_library(root, graph.dataset, boards=boards))
+        write_costs(root, table_key, rows)
+        total = cost_line("all", rows)
+        context.log.info(f"{total.tasks} tasks, {total.total_usd:.2f} USD")
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/uri": root.uri(table_key),
+                "dagster/row_count": len(rows),
+                **_sums(total),
+            }
+        )
+
+    @dg.asset(
+        name=report_name,
+        deps=[generation_costs],
+        **graph.labels,
+        code_version=CODE_VERSION,
+        kinds={"report"},
+        automation_condition=dg.AutomationCondition.eager(),
+        description="What was spent, by day, model, dataset and tag; what was wasted apart.",
+    )
+    def cost_report(clip_storage: ClipStorageResource) -> dg.MaterializeResult[Any]:
+        root = clip_storage.root()
+        rows = read_costs(root, table_key)
+        by_day = cost_lines(rows, lambda row: [row.day.isoformat()])
+        by_model = cost_lines(rows, lambda row: [row.model])
+        root.write(plot_key, plot_costs(by_day, by_model))
+        small = plot_costs(by_day, by_model, width_inches=8, height_inches=3, dots_per_inch=60)
+        return dg.MaterializeResult(
+            metadata={
+                "plot": dg.MetadataValue.md(
+                    f"![spending](data:image/png;base64,{base64.b64encode(small).decode()})"
+                ),
+                **_sums(cost_line("all", rows)),
+                "by_day": _table("day", by_day[::-1]),
+                "by_model": _table("model", _dearest_first(by_model)),
+                "by_dataset": _table(
+                    "dataset", _dearest_first(cost_lines(rows, lambda row: [row.dataset]))
+                ),
+                "by_tag": _table(
+                    "tag", _dearest_first(cost_lines(rows, lambda row: row.tags or ["(none)"]))
+                ),
+                "plot_picture": link_metadata(root, plot_key),
+            }
+        )
+
+    return [generation_costs, cost_report]
+
+
+def _sums(total: CostLine) -> dict[str, Any]:
+    return {
+        "total_usd": total.total_usd,
+        "used_usd": total.used_usd,
+        "wasted_usd": total.wasted_usd,
+        "outstanding_usd": total.outstanding_usd,
+        "tasks": total.tasks,
+    }
+
+
+def _dearest_first(lines: Sequence[CostLine]) -> list[CostLine]:
+    return sorted(lines, key=lambda line: -line.total_usd)
+
+
+def _table(name: str, lines: Sequence[CostLine]) -> dg.TableMetadataValue:
+    columns = ["tasks", "total_usd", "used_usd", "wasted_usd", "outstanding_usd"]
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord({name: line.name, **{key: getattr(line, key) for key in columns}})
+            for line in lines[:_MOST_LINES]
+        ],
+        schema=dg.TableSchema(
+            columns=[
+                dg.TableColumn(name, "string"),
+                dg.TableColumn("tasks", "int"),
+                *(dg.TableColumn(key, "float") for key in columns[1:]),
+            ]
+        ),
+    )

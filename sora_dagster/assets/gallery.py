@@ -1,0 +1,169 @@
+"""The asset of the gallery: a page in the storage root that shows the clips of a dataset."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from sora_dagster.assets.automation import at_most_every
+from sora_dagster.dataset import CODE_VERSION, VideoGraph
+from sora_dagster.gallery.page import (
+    GalleryEntry,
+    GalleryVideo,
+    entry_id,
+    relative_href,
+    render_gallery,
+)
+from sora_dagster.generation.library.clip_index import FailedTake, library_of
+from sora_dagster.generation.library.library_scan import scan_library
+from sora_dagster.generation.protocol.layout import gallery_key
+from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.metadata import link_metadata
+from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.resources import ClipStorageResource
+from sora_dagster.storage import ObjectAttributes
+
+
+def build_gallery_asset(
+    graph: VideoGraph,
+    *,
+    boards: Sequence[str] = (),
+    watched: Sequence[dg.AssetKey] = (),
+    cron_schedule: str = "*/10 * * * *",
+    title: str = "Generated clips",
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> dg.AssetsDefinition:
+    """The asset `gallery`: one self-contained page of the clips and remixes of a dataset.
+
+    Arguments:
+        graph: names, and the checks that clips are held to.
+        boards: names of the storyboards whose shots are shown, too. Other datasets in the same
+            storage root have galleries of their own.
+        watched: further assets whose updates refresh it, such as the shots of a storyboard. They
+            are not dependencies, so that the lineage of a storyboard stays that of its family.
+        cron_schedule: how often at most it is refreshed.
+        title: heading of the page.
+        now: a clock.
+
+    It needs the resource `clip_storage`.
+
+    Example:
+        >>> build_gallery_asset(VideoGraph("prompts.yaml")).key.to_user_string()
+        'gallery'
+    """
+    page_key = gallery_key(graph.dataset)
+
+    @dg.asset(
+        name=graph.name("gallery"),
+        deps=[graph.clips, graph.remixes],
+        **graph.labels,
+        code_version=CODE_VERSION,
+        kinds={"html"},
+        automation_condition=at_most_every(cron_schedule, watched=watched),
+        description="A page of all clips, to look through, play and filter; it lies in the storage "
+        "root, and works from there or from a copy.",
+    )
+    def gallery(clip_storage: ClipStorageResource) -> dg.MaterializeResult[Any]:
+        root = clip_storage.root()
+        library = library_of(scan_library(root, graph.dataset, boards=boards))
+        entries = [
+            *(
+                _stored_entry(manifest, _failed_checks(graph, manifest))
+                for manifest in library.clips
+            ),
+            *(_failed_entry(take) for take in library.failed),
+        ]
+        page = render_gallery(
+            entries, title=title, generated_at=now(), wasted_usd=library.wasted_usd
+        ).encode()
+        root.write(page_key, page, attributes=ObjectAttributes("text/html; charset=utf-8", {}))
+        return dg.MaterializeResult(
+            metadata={
+                "page": link_metadata(root, page_key),
+                "clips": len(library.clips),
+                "failed": len(library.failed),
+                "cost_usd": round(sum(clip.cost_usd for clip in library.clips), 6),
+                "size_bytes": len(page),
+                "dagster/uri": root.uri(page_key),
+            }
+        )
+
+    return gallery
+
+
+def _stored_entry(manifest: ClipManifest, failed_checks: tuple[str, ...]) -> GalleryEntry:
+    request, first, parent = manifest.request, manifest.videos[0], manifest.request.parent
+    return GalleryEntry(
+        asset=manifest.asset,
+        clip=manifest.clip,
+        partition=request.partition,
+        title=_title(request),
+        prompt=request.spec.prompt,
+        model=request.spec.model,
+        tags=request.spec.tags,
+        take=manifest.take,
+        created_at=manifest.stored_at,
+        state="partial" if manifest.state == "partial" else "stored",
+        cost_usd=manifest.cost_usd,
+        estimate_usd=manifest.estimate_usd,
+        duration_seconds=first.duration_seconds,
+        width=first.width,
+        height=first.height,
+        generation_seconds=manifest.generation_seconds,
+        videos=tuple(
+            GalleryVideo(
+                href=relative_href(video.key),
+                content_type=video.content_type,
+                seed=video.seed,
+                cost_usd=video.cost_usd,
+                width=video.width,
+                height=video.height,
+                duration_seconds=video.duration_seconds,
+            )
+            for video in manifest.videos
+        ),
+        poster_href=relative_href(manifest.poster_key),
+        cost_is_estimate=manifest.cost_is_estimate,
+        failure=" ".join(error.sentence for error in manifest.errors) or None,
+        parent=None if parent is None else entry_id(parent.asset, parent.clip, parent.take),
+        checks_failed=failed_checks,
+    )
+
+
+def _failed_checks(graph: VideoGraph, manifest: ClipManifest) -> tuple[str, ...]:
+    verdicts = graph.checks.judge(manifest, graph.catalogue)
+    return tuple(verdict.name for verdict in verdicts if verdict.failed)
+
+
+def _failed_entry(take: FailedTake) -> GalleryEntry:
+    attempt, outcome = take.attempt, take.outcome
+    request, parent = attempt.request, attempt.request.parent
+    size = request.expected_size
+    return GalleryEntry(
+        asset=attempt.asset,
+        clip=attempt.clip,
+        partition=request.partition,
+        title=_title(request),
+        prompt=request.spec.prompt,
+        model=request.spec.model,
+        tags=request.spec.tags,
+        take=attempt.take,
+        created_at=outcome.at,
+        state="failed",
+        cost_usd=outcome.cost_usd,
+        estimate_usd=attempt.estimate_usd,
+        duration_seconds=request.spec.duration_seconds,
+        width=None if size is None else size.width,
+        height=None if size is None else size.height,
+        cost_is_estimate=outcome.cost_is_estimate,
+        failure=" ".join(error.sentence for error in outcome.errors) or outcome.state,
+        parent=None if parent is None else entry_id(parent.asset, parent.clip, parent.take),
+    )
+
+
+def _title(request: ClipRequest) -> str:
+    """A clip's id as words: ``paper-boat|night`` becomes ``paper boat · night``."""
+    clip, _, recipe = request.clip.partition("|")
+    words = clip.replace("-", " ").replace("_", " ")
+    return f"{words} · {recipe.replace('-', ' ').replace('_', ' ')}" if recipe else words

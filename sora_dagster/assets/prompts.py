@@ -1,0 +1,59 @@
+"""Assets of dataset rows: what is asked for under each partition, with its data version."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from sora_dagster.dataset import CODE_VERSION, VideoGraph
+from sora_dagster.dataset_sync import rows_of
+from sora_dagster.runs import failure_of, partitioned_asset, report_partitions
+
+_ROWS_PER_RUN = 1000
+
+
+def build_prompts_asset(
+    graph: VideoGraph,
+    key: dg.AssetKey,
+    *,
+    partitions_def: dg.PartitionsDefinition[Any],
+    description: str,
+) -> dg.AssetsDefinition:
+    """The asset of the rows, or of the remixes that rows ask for.
+
+    Materializing it reads the dataset again; the dataset sensor does the same without a run.
+
+    Arguments:
+        graph: names, partitions and the dataset.
+        key: `graph.prompts` or `graph.remix_prompts`.
+        partitions_def: its partitions.
+        description: what the UI says of it.
+    """
+
+    @partitioned_asset(
+        key=key,
+        partitions_def=partitions_def,
+        backfill_policy=dg.BackfillPolicy.multi_run(_ROWS_PER_RUN),
+        **graph.labels,
+        code_version=CODE_VERSION,
+        kinds={"yaml"},
+        description=description,
+        dagster_type=dg.Nothing,
+        # A range run logs the event of each partition itself.
+        output_required=False,
+    )
+    def prompts(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+        rows = {row.partition: row for row in rows_of(graph, graph.load_dataset())}
+        found = [rows[partition] for partition in context.partition_keys if partition in rows]
+        missing = [partition for partition in context.partition_keys if partition not in rows]
+        if missing:
+            for row in found:
+                context.log_event(row.event())
+            raise failure_of(
+                dict.fromkeys(missing, f"{graph.prompts_path} does not ask for it"),
+                done=len(found),
+                verb="read",
+            )
+        yield from report_partitions(context, key, [row.event() for row in found])
+
+    return prompts

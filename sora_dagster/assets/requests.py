@@ -1,0 +1,218 @@
+"""Assets of submissions: each partition is asked for, and paid for, once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from sora_dagster.dataset import CODE_VERSION, VideoGraph, asset_key_of
+from sora_dagster.dataset_sync import sync_rows
+from sora_dagster.event_log import InputEvents
+from sora_dagster.events import request_events
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.requesting.estimates import Estimate
+from sora_dagster.generation.requesting.requester import Asking
+from sora_dagster.generation.requesting.results import Requested, RequestState, failure_reasons
+from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.prompts.dataset import PromptDataset
+from sora_dagster.resources import ClipStorageResource, RunwareResource
+from sora_dagster.runs import (
+    add_post_counts,
+    failure_of,
+    is_launched_by_a_person,
+    partitioned_asset,
+    report_partitions,
+    root_run_of,
+)
+
+# Submitting is quick, and small runs share the work of a large backfill.
+_REQUESTS_PER_RUN = 100
+
+AskFor = Callable[[PromptDataset, str, Ledger], ClipRequest]
+
+
+class RequestConfig(dg.Config):
+    """How clips are asked for.
+
+    Arguments:
+        max_usd: the run's spending limit in USD; None for the resource's.
+        regenerate_changed: whether a clip whose row changed gets a new take, which is paid for. A
+            run of one partition that a person launched buys it without this.
+        retry_failed: whether a clip that failed for good is tried again.
+        dry_run: show what it would cost, send nothing, and materialize nothing.
+    """
+
+    max_usd: float | None = Field(
+        default=None, description="Spending limit of this run in USD; the resource's if null."
+    )
+    regenerate_changed: bool = Field(
+        default=False,
+        description=(
+            "Whether clips whose row changed get a new take, which is paid for. Otherwise the run "
+            "lists them, with what new takes would cost, and keeps their takes. A run of one "
+            "partition that a person launched buys its new take without this."
+        ),
+    )
+    retry_failed: bool = Field(
+        default=False, description="Whether a clip that failed for good is tried again."
+    )
+    dry_run: bool = Field(
+        default=False,
+        description="Show what it would cost; send nothing, pay nothing, materialize nothing.",
+    )
+
+
+def asking_of(
+    config: RequestConfig,
+    run: dg.DagsterRun,
+    default_limit_usd: float | None,
+    *,
+    is_for_one: bool = False,
+) -> Asking:
+    """On whose behalf a run asks for clips.
+
+    Arguments:
+        config: the run's config.
+        run: the run.
+        default_limit_usd: its spending limit in USD if the config sets none; None for no limit.
+        is_for_one: whether the run is for exactly one clip. If a person launched it, they ask for
+            a new take of that clip if its row changed.
+    """
+    return Asking(
+        root_run=root_run_of(run),
+        run_limit_usd=default_limit_usd if config.max_usd is None else config.max_usd,
+        regenerate_changed=config.regenerate_changed
+        or (is_for_one and is_launched_by_a_person(run)),
+        retry_failed=config.retry_failed,
+    )
+
+
+def log_requested(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, requested: Sequence[Requested]
+) -> None:
+    """Say in the run's log what became of each clip, and what new takes of changed rows cost."""
+    for item in requested:
+        context.log.info(f"{item.request.name}: {item.detail}")
+    changed = [item for item in requested if item.state is RequestState.CHANGED]
+    if changed:
+        usd = sum(item.new_take_usd for item in changed)
+        names = ", ".join(item.request.name for item in changed)
+        context.log.warning(
+            f"{len(changed)} changed and keep their current takes: {names}. New takes would cost "
+            f"about {usd:.2f} USD; set regenerate_changed in the run config to buy them"
+        )
+
+
+def log_estimates(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    graph: VideoGraph | None,
+    estimates: Sequence[Estimate],
+) -> None:
+    """Show what a request would cost: an observation for each clip, and the total in the log.
+
+    Arguments:
+        context: the run's context.
+        graph: names of the assets of submissions; None for shots, which are asked for themselves.
+        estimates: what each clip would cost.
+    """
+    for item in estimates:
+        asset = item.request.asset
+        context.log.info(f"{item.request.name}: {item.usd:.2f} USD {item.detail}".rstrip())
+        context.log_event(
+            dg.AssetObservation(
+                asset_key=asset_key_of(asset) if graph is None else graph.request_key(asset),
+                partition=item.request.partition,
+                metadata={
+                    "dry_run": True,
+                    "estimate_usd": item.usd,
+                    "priced_by": item.priced_by,
+                    "detail": item.detail,
+                },
+            )
+        )
+    total = sum(item.usd for item in estimates)
+    context.log.info(f"dry run: {total:.2f} USD in all; nothing was sent, nothing is paid")
+
+
+def build_requests_asset(
+    graph: VideoGraph,
+    key: dg.AssetKey,
+    *,
+    deps: Sequence[dg.AssetKey | dg.AssetDep],
+    partitions_def: dg.PartitionsDefinition[Any],
+    description: str,
+    ask: AskFor,
+    automation_condition: dg.AutomationCondition[Any] | None = None,
+) -> dg.AssetsDefinition:
+    """The asset of the submissions of a dataset's clips, or of its remixes.
+
+    Arguments:
+        graph: names, partitions and the dataset.
+        key: `graph.clip_requests` or `graph.remix_requests`.
+        deps: what submissions are made from.
+        partitions_def: its partitions.
+        description: what the UI says of it.
+        ask: gives what the dataset asks for under a partition.
+        automation_condition: when clips are asked for without a person; None for never.
+    """
+
+    @partitioned_asset(
+        key=key,
+        deps=deps,
+        partitions_def=partitions_def,
+        backfill_policy=dg.BackfillPolicy.multi_run(_REQUESTS_PER_RUN),
+        automation_condition=automation_condition,
+        **graph.labels,
+        code_version=CODE_VERSION,
+        kinds={"runware"},
+        description=description,
+        dagster_type=dg.Nothing,
+        # A dry run has no output, and a range run logs the event of each partition itself.
+        output_required=False,
+    )
+    def requests(
+        context: dg.AssetExecutionContext,
+        config: RequestConfig,
+        runware: RunwareResource,
+        clip_storage: ClipStorageResource,
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        partitions = list(context.partition_keys)
+        dataset = graph.load_dataset()
+        sync_rows(context, graph, dataset, set(partitions))
+        failures: dict[str, str] = {}
+        with runware.generator(clip_storage) as generator:
+            asked = []
+            for partition in partitions:
+                try:
+                    asked.append(ask(dataset, partition, generator.ledger))
+                except (LookupError, ValueError) as error:
+                    failures[partition] = str(error)
+            asking = asking_of(
+                config, context.run, runware.run_limit_usd(), is_for_one=len(partitions) == 1
+            )
+            if config.dry_run:
+                log_estimates(context, graph, generator.estimate(asked, asking))
+                return
+            if asked:
+                generator.bind()
+                graph.bind_dataset(generator.ledger)
+            try:
+                requested = generator.request(asked, asking)
+            finally:
+                add_post_counts(context, generator.client.posts)
+            log_requested(context, requested)
+            failures |= failure_reasons(requested)
+            events = request_events(
+                InputEvents(context.instance),
+                generator.ledger,
+                graph,
+                [item for item in requested if item.request.name not in failures],
+            )
+        if failures:
+            for event in events:
+                context.log_event(event)
+            raise failure_of(failures, done=len(events), verb="requested")
+        yield from report_partitions(context, key, events)
+
+    return requests

@@ -1,0 +1,262 @@
+"""Storyboards as assets: each shot an asset of its own, each remix downstream of its parent."""
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from sora_dagster.assets.requests import RequestConfig, asking_of, log_estimates
+from sora_dagster.assets.videos import CLIP_IO_MANAGER_KEY
+from sora_dagster.checks import RunChecks, check_specs
+from sora_dagster.clip_reporter import ClipReporter
+from sora_dagster.events import failure_event, row_data_version
+from sora_dagster.generation.library.clip_checks import ClipChecks
+from sora_dagster.generation.storyboards.board_estimate import estimate_board
+from sora_dagster.generation.storyboards.board_run import BoardLimits, BoardRun, ShotEnd
+from sora_dagster.prompts.boards import Board, Shot, load_board
+from sora_dagster.prompts.problems import DatasetError
+from sora_dagster.resources import ClipStorageResource, RunwareResource
+from sora_dagster.runs import (
+    add_post_counts,
+    exact_result,
+    failure_of,
+    is_of_a_backfill,
+    is_used_later,
+)
+from sora_dagster.runware.models import Catalogue
+
+_log = logging.getLogger(__name__)
+
+_TAG_PATTERN = re.compile(r"[A-Za-z0-9_.\-]{1,63}")
+
+
+class StoryboardConfig(RequestConfig):
+    """How shots are asked for, and how long a run waits for them.
+
+    Arguments:
+        max_wait_minutes: longest wait; what is not finished then stays outstanding.
+        remix_linger_seconds: longest wait for more parents before remixes are asked for.
+        parallel_clips: how many shots are fetched and stored at once.
+    """
+
+    max_wait_minutes: float = Field(
+        default=60.0,
+        description="Longest wait for the shots; what is not finished then stays outstanding.",
+    )
+    remix_linger_seconds: float = Field(
+        default=10.0,
+        description="Longest wait for more shots before the remixes of those stored are asked for.",
+    )
+    parallel_clips: int = Field(default=4, description="Shots fetched and stored at once.")
+
+
+def build_storyboard_assets(
+    path: str | Path,
+    *,
+    catalogue: Catalogue | None = None,
+    checks: ClipChecks | None = None,
+    group_name: str | None = None,
+    owners: Sequence[str] | None = None,
+) -> dg.AssetsDefinition:
+    """The shots of a storyboard, each an asset without partitions, remixes downstream of parents.
+
+    Arguments:
+        path: the storyboard, a YAML file; see
+            :func:`sora_dagster.prompts.boards.load_board`. It is read now, since its
+            shots are what is defined.
+        catalogue: the models that shots may use; default: Sora 2 Pro and Sora 2.
+        checks: what stored shots are held to; see :func:`build_clip_checks`. If `collect_clips`
+            finishes a shot, the checks of its dataset are made.
+        group_name: asset group of the shots; default: the board's name.
+        owners: owners of the shots, as Dagster has them.
+
+    A run asks for the chosen shots, level by level, and stores each as it is finished; parents that
+    are not chosen come from storage. Asking for what is stored is free. A shot is stale when its
+    prompt or settings have changed, or its parent has a new take. A new take of it is bought by a
+    run of that one shot that a person launched, or with `regenerate_changed`.
+
+    The shots need the resources `runware` and `clip_storage`, and an IO manager `clip_io_manager`,
+    by which assets downstream load them.
+
+    Raises:
+        DatasetError: if the file is wrong; it names all its problems.
+
+    Example:
+        >>> board = build_storyboard_assets("examples/boards/mangrove.yaml")
+        >>> sorted(key.to_user_string() for key in board.keys)[:2]
+        ['mangrove/dawn', 'mangrove/dawn_close_up']
+    """
+    catalogue, checks = catalogue or Catalogue.builtin(), checks or ClipChecks()
+    board = load_board(path, catalogue=catalogue)
+    keys = {shot.id: dg.AssetKey([board.name, shot.id]) for shot in board.shots}
+    outs = {
+        shot.id: dg.AssetOut(
+            key=keys[shot.id],
+            # A shot is stored before its materialization is logged, so there is nothing to hand
+            # over. The IO manager is for assets that load it.
+            dagster_type=dg.Nothing,
+            io_manager_key=CLIP_IO_MANAGER_KEY,
+            is_required=False,
+            description=_description(shot),
+            code_version=row_data_version(shot.spec.fingerprint, shot.spec.take),
+            group_name=group_name or board.name,
+            kinds={"mp4"},
+            owners=owners,
+            tags={tag: "" for tag in shot.spec.tags if _TAG_PATTERN.fullmatch(tag)},
+            metadata=_metadata(board, shot),
+        )
+        for shot in board.shots
+    }
+
+    @dg.multi_asset(
+        name=f"storyboard_{board.name}",
+        description=f"Generates the shots of {board.name}, parents first.",
+        outs=outs,
+        internal_asset_deps={
+            shot.id: {keys[shot.parent]} if shot.parent is not None else set()
+            for shot in board.shots
+        },
+        check_specs=[spec for key in keys.values() for spec in check_specs(checks, key, None)],
+        can_subset=True,
+    )
+    def storyboard(
+        context: dg.AssetExecutionContext,
+        config: StoryboardConfig,
+        runware: RunwareResource,
+        clip_storage: ClipStorageResource,
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        if not context.selected_asset_keys:
+            _evaluate_checks(context, checks, catalogue, clip_storage)
+            return
+        chosen = [shot.id for shot in board.shots if keys[shot.id] in context.selected_asset_keys]
+        asking = asking_of(
+            config, context.run, runware.run_limit_usd(), is_for_one=len(chosen) == 1
+        )
+        with runware.generator(clip_storage) as generator:
+            if config.dry_run:
+                log_estimates(context, None, list(estimate_board(generator, board, chosen, asking)))
+                return
+            root = generator.ledger.root
+            run = BoardRun(
+                generator,
+                board,
+                chosen,
+                asking,
+                BoardLimits(
+                    max_wait_seconds=config.max_wait_minutes * 60,
+                    linger_seconds=config.remix_linger_seconds,
+                    parallel_clips=config.parallel_clips,
+                ),
+                holder=context.run.run_id,
+                on_progress=context.log.info,
+                on_warning=context.log.warning,
+                blocked=lambda manifest: checks.reason_to_block(manifest, catalogue, root),
+            )
+            reporter = ClipReporter(
+                context,
+                None,
+                root,
+                checks=checks,
+                catalogue=catalogue,
+                reports_elsewhere=is_used_later(context) or is_of_a_backfill(context.run),
+            )
+            try:
+                yield from _results(context, board, run.ends(), reporter)
+            finally:
+                add_post_counts(context, generator.client.posts)
+
+    return storyboard
+
+
+def build_board_or_problem(
+    path: str | Path, catalogue: Catalogue, checks: ClipChecks
+) -> dg.AssetsDefinition:
+    """A storyboard's shots; or if it cannot be read, one asset that says what is wrong.
+
+    For code locations that hold more than the board: one that does not load neither asks for
+    clips nor stores those that are paid for.
+    """
+    try:
+        return build_storyboard_assets(path, catalogue=catalogue, checks=checks)
+    except DatasetError as error:
+        _log.error("%s", error)
+        problem = str(error)
+
+    group_name = re.sub(r"[^A-Za-z0-9_]+", "_", Path(path).stem)
+
+    @dg.asset(
+        name="unreadable",
+        key_prefix=group_name,
+        group_name=group_name,
+        description=f"The storyboard cannot be read, so its shots are not here.\n\n{problem}",
+    )
+    def unreadable() -> None:
+        raise dg.Failure(
+            description=f"{problem}\nCorrect the file, then reload the definitions.",
+            allow_retries=False,
+        )
+
+    return unreadable
+
+
+def _results(
+    context: dg.AssetExecutionContext,
+    board: Board,
+    ends: Iterator[ShotEnd],
+    reporter: ClipReporter,
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """Report each shot to Dagster as it ends, and at the end all that failed."""
+    failures: dict[str, str] = {}
+    for end in ends:
+        if end.ended is not None:
+            for event in reporter.events([end.ended]):
+                yield exact_result(event)
+        elif end.failure is not None:
+            key = dg.AssetKey([board.name, end.shot.id])
+            failures[key.to_user_string()] = end.failure
+            context.log.error(f"{key.to_user_string()}: {end.failure}")
+            context.log_event(failure_event(key, None, end.failure, end.last, end.error))
+    failures |= reporter.failures | reporter.blocked
+    if failures:
+        # Dagster takes a chosen asset without an event for a success.
+        raise failure_of(failures, done=len(reporter.stored), verb="stored")
+
+
+def _evaluate_checks(
+    context: dg.AssetExecutionContext,
+    checks: ClipChecks,
+    catalogue: Catalogue,
+    clip_storage: ClipStorageResource,
+) -> None:
+    """Make the chosen checks of stored shots again, without generating anything."""
+    run_checks = RunChecks(context, checks, catalogue, clip_storage.root())
+    chosen: dict[dg.AssetKey, set[str]] = {}
+    for check in context.selected_asset_check_keys:
+        chosen.setdefault(check.asset_key, set()).add(check.name)
+    for key, names in chosen.items():
+        run_checks.evaluate_stored(key.to_user_string(), [key.path[-1]], only=names)
+
+
+def _description(shot: Shot) -> str:
+    if shot.parent is None:
+        return shot.spec.prompt
+    return f"Remix of {shot.parent}: {shot.spec.prompt}"
+
+
+def _metadata(board: Board, shot: Shot) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "storyboard": dg.MetadataValue.path(str(board.path)),
+        "model": shot.spec.model,
+        "fingerprint": shot.spec.fingerprint,
+    }
+    if shot.spec.size is not None:
+        metadata["size"] = str(shot.spec.size)
+    if shot.spec.duration_seconds is not None:
+        metadata["duration_seconds"] = shot.spec.duration_seconds
+    if shot.spec.tags:
+        metadata["tags"] = list(shot.spec.tags)
+    return metadata

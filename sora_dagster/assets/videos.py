@@ -1,0 +1,302 @@
+"""Assets of stored videos: a run waits for its partitions and reports each as it is stored."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from sora_dagster.checks import RunChecks, check_specs
+from sora_dagster.clip_reporter import ClipReporter, batches, failure_sentence
+from sora_dagster.dataset import CODE_VERSION, VideoGraph
+from sora_dagster.events import failure_event
+from sora_dagster.generation.collecting.collection import Collection
+from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.library.clip_checks import QUALITY
+from sora_dagster.generation.library.stored_clip import StoredClip
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
+from sora_dagster.generation.protocol.scan import in_parallel
+from sora_dagster.generation.protocol.tracked import FinishedTask
+from sora_dagster.io_manager import ClipIOManager
+from sora_dagster.prompts.dataset import DatasetError, PromptDataset
+from sora_dagster.resources import ClipStorageResource, RunwareResource
+from sora_dagster.runs import (
+    add_post_counts,
+    combined_result,
+    exact_result,
+    failure_of,
+    is_of_a_backfill,
+    is_used_later,
+    partitioned_multi_asset,
+)
+from sora_dagster.storage import AccessDeniedError
+
+CLIP_IO_MANAGER_KEY = "clip_io_manager"
+# Collecting waits, so that many clips share one waiting run, and a backfill of both never has
+# submitting queue behind waiting.
+_CLIPS_PER_RUN = 1000
+
+
+class CollectConfig(dg.Config):
+    """How long a run waits for its clips.
+
+    Arguments:
+        max_wait_minutes: longest wait; what is not finished then stays outstanding.
+    """
+
+    max_wait_minutes: float = Field(
+        default=60.0,
+        description="Longest wait for the clips; what is not finished then stays outstanding.",
+    )
+
+
+def build_videos_asset(
+    graph: VideoGraph,
+    key: dg.AssetKey,
+    *,
+    deps: Sequence[dg.AssetKey | dg.AssetDep],
+    partitions_def: dg.PartitionsDefinition[Any],
+    description: str,
+) -> dg.AssetsDefinition:
+    """The asset of a dataset's clips, or of its remixes, with their checks.
+
+    Arguments:
+        graph: names, and the checks that clips are held to.
+        key: `graph.clips` or `graph.remixes`.
+        deps: what they are made from.
+        partitions_def: their partitions.
+        description: what the UI says of them.
+    """
+    spec = dg.AssetSpec(
+        key,
+        deps=deps,
+        partitions_def=partitions_def,
+        skippable=True,
+        group_name=graph.labels["group_name"],
+        owners=graph.labels["owners"],
+        tags=graph.labels["tags"],
+        code_version=CODE_VERSION,
+        kinds={"mp4"},
+        description=description,
+    ).with_io_manager_key(CLIP_IO_MANAGER_KEY)
+
+    @partitioned_multi_asset(
+        name=key.path[-1],
+        specs=[spec],
+        backfill_policy=dg.BackfillPolicy.multi_run(_CLIPS_PER_RUN),
+        check_specs=check_specs(graph.checks, key, partitions_def),
+        # So that the checks can be made again by themselves.
+        can_subset=True,
+    )
+    def videos(
+        context: dg.AssetExecutionContext,
+        config: CollectConfig,
+        runware: RunwareResource,
+        clip_storage: ClipStorageResource,
+        clip_io_manager: dg.ResourceParam[ClipIOManager],
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        if key not in context.selected_asset_keys:
+            _evaluate_checks(context, graph, key, clip_storage)
+            return
+        with runware.generator(clip_storage) as generator:
+            try:
+                run = _VideosRun(context, graph, key, generator.ledger, clip_io_manager)
+                with generator.collection(
+                    CollectionLimits(
+                        max_wait_seconds=config.max_wait_minutes * 60,
+                        parallel_clips=clip_io_manager.parallel_clips,
+                    ),
+                    holder=context.run.run_id,
+                    on_warning=context.log.warning,
+                    on_retry=lambda requested: run.reporter.report_request([requested]),
+                ) as collection:
+                    yield from run.results(collection)
+                run.end(collection, max_wait_seconds=config.max_wait_minutes * 60)
+            finally:
+                add_post_counts(context, generator.client.posts)
+
+    return videos
+
+
+class _VideosRun:
+    """One run of an asset of videos.
+
+    A run of one partition has Dagster log the event, so that steps that follow in the run have the
+    clip. A run of several logs each event itself, as soon as the clip is stored; see
+    :func:`sora_dagster.runs.report_partitions`.
+
+    Arguments:
+        context: the run's context.
+        graph: names, and the checks that clips are held to.
+        key: the asset.
+        ledger: the ledger.
+        io_manager: records what is stored.
+    """
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        graph: VideoGraph,
+        key: dg.AssetKey,
+        ledger: Ledger,
+        io_manager: ClipIOManager,
+    ) -> None:
+        self._context = context
+        self._graph = graph
+        self._dataset: PromptDataset | None = None
+        self._key = key
+        self._ledger = ledger
+        self._io_manager = io_manager
+        self._partitions = list(context.partition_keys)
+        self._is_used_later = is_used_later(context)
+        self._failures: dict[str, str] = {}
+        self.reporter = ClipReporter(
+            context,
+            graph,
+            ledger.root,
+            checks=graph.checks,
+            catalogue=graph.catalogue,
+            reports_elsewhere=self._is_used_later or is_of_a_backfill(context.run),
+            metadata_of=self._no_metadata if self._is_for_one else self._recorded,
+        )
+
+    @property
+    def _is_for_one(self) -> bool:
+        return len(self._partitions) == 1
+
+    def results(self, collection: Collection) -> Iterator[dg.MaterializeResult[Any]]:
+        """Wait for the partitions' newest attempts, and report each clip as it is stored."""
+        collection.add(*self._newest_attempts())
+        held: list[FinishedTask] = []
+        for ended in batches(collection):
+            self._note_failures(ended)
+            if self._is_for_one or self._is_used_later:
+                held += ended
+            else:
+                self._report(collection, ended)
+        if self._is_for_one:
+            for finished in held:
+                for event in self.reporter.events([finished]):
+                    assert finished.manifest is not None
+                    clip = StoredClip(finished.manifest, self._ledger.root)
+                    yield exact_result(event, value=clip)
+                self._close(collection, finished)
+            return
+        is_whole = not (self._failures or collection.outstanding)
+        if is_whole and (hashes := _hashes(held)):
+            yield combined_result(self._key, hashes)
+        self._report(collection, held)
+
+    def end(self, collection: Collection, *, max_wait_seconds: float) -> None:
+        """Sum the run up.
+
+        Raises:
+            Failure: naming the clips that are not stored, or failed a blocking check.
+        """
+        stuck = collection.report.stuck
+        self._failures |= {name: stuck[name] for name in self._partitions if name in stuck}
+        for attempt in collection.outstanding.values():
+            reason = collection.report.left.get(attempt.task_uuid) or "it is still being generated"
+            self._fail(
+                attempt.clip,
+                f"take {attempt.take} was not finished within {max_wait_seconds:.0f} s: {reason}. "
+                f"It is not lost: the completion sensor, or materializing this again, collects "
+                f"it, and nothing is paid twice",
+            )
+        self.reporter.sum_up()
+        failures = self.reporter.failures | self._failures | self.reporter.blocked
+        if failures:
+            raise failure_of(failures, done=len(self.reporter.stored), verb="stored")
+
+    def _newest_attempts(self) -> Iterable[AttemptRecord]:
+        found = in_parallel(self._partitions, self._newest_attempt)
+        for partition, newest in zip(self._partitions, found, strict=True):
+            if isinstance(newest, AttemptRecord):
+                yield newest
+            else:
+                self._fail(partition, newest)
+
+    def _newest_attempt(self, partition: str) -> AttemptRecord | str:
+        """The attempt that is waited for; or why there is none."""
+        try:
+            takes = self._ledger.takes(self._key.to_user_string(), partition)
+        except (UnreadableRecordError, AccessDeniedError) as error:
+            return str(error)
+        if not takes:
+            return "it was never requested; materialize its request first"
+        return takes[-1].latest
+
+    def _note_failures(self, ended: Sequence[FinishedTask]) -> None:
+        """Note which clips the reporter does not count as failed, although there is no video."""
+        for finished in ended:
+            if (reason := failure_sentence(finished)) is not None:
+                self._failures[finished.attempt.clip] = reason
+            elif finished.manifest is None:
+                self._fail(
+                    finished.attempt.clip,
+                    f"take {finished.attempt.take} was never sent, and nothing was paid; "
+                    f"materialize its request again",
+                )
+
+    def _fail(self, partition: str, reason: str) -> None:
+        self._failures[partition] = reason
+        self._context.log_event(failure_event(self._key, partition, reason))
+
+    def _report(self, collection: Collection, ended: Sequence[FinishedTask]) -> None:
+        self.reporter.report(ended, outstanding=collection.outstanding.values())
+        for finished in ended:
+            self._close(collection, finished)
+
+    def _close(self, collection: Collection, finished: FinishedTask) -> None:
+        """Take a reported clip out of the index, once the next run knows to ask for its remixes.
+
+        A run of the assets asks for no remixes; what a collecting run stored, it asked for itself.
+        """
+        is_new = finished.how in ("now", "interrupted") and finished.manifest is not None
+        if is_new and self._has_remixes(finished.attempt):
+            self._ledger.remember_remixes_due(finished.attempt)
+        collection.close(finished)
+
+    def _has_remixes(self, attempt: AttemptRecord) -> bool:
+        if attempt.asset != self._graph.clips.to_user_string():
+            return False
+        try:
+            self._dataset = self._dataset or self._graph.load_dataset()
+            return bool(self._dataset.recipes_of(attempt.clip))
+        except DatasetError:
+            # The collecting run that finds it says so, and asks once the dataset can be read.
+            return True
+
+    def _recorded(self, manifest: ClipManifest) -> Mapping[str, Any]:
+        """The metadata that the IO manager records of a clip."""
+        context = dg.build_output_context(asset_key=self._key, partition_key=manifest.clip)
+        self._io_manager.handle_output(context, StoredClip(manifest, self._ledger.root))
+        return context.get_logged_metadata()
+
+    @staticmethod
+    def _no_metadata(_manifest: ClipManifest) -> Mapping[str, Any]:
+        """Nothing: Dagster has the IO manager record the clip itself."""
+        return {}
+
+
+def _evaluate_checks(
+    context: dg.AssetExecutionContext,
+    graph: VideoGraph,
+    key: dg.AssetKey,
+    clip_storage: ClipStorageResource,
+) -> None:
+    """Make the chosen checks of stored clips again, without storing anything."""
+    only = {check.name for check in context.selected_asset_check_keys}
+    has_partitions = context.has_partition_key or context.has_partition_key_range
+    checks = RunChecks(context, graph.checks, graph.catalogue, clip_storage.root())
+    checks.evaluate_stored(
+        key.to_user_string(), context.partition_keys if has_partitions else None, only=only
+    )
+    if QUALITY in only:
+        checks.sum_up()
+
+
+def _hashes(ended: Sequence[FinishedTask]) -> list[str]:
+    return [finished.manifest.content_hash for finished in ended if finished.manifest is not None]

@@ -1,1 +1,0 @@
-"""Storyboards as assets."""

@@ -1,0 +1,1 @@
+"""The `sora-dagster` command."""

@@ -1,0 +1,249 @@
+"""What the command line prints: what would be bought, progress with reasons, and the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from sora_dagster.cli.plain_text import one_line
+from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.local.progress import ClipProgress, ClipState, Purchase, count
+
+if TYPE_CHECKING:
+    from sora_dagster.local.pipeline import PipelineResult
+
+_MOST_LISTED = 20
+
+
+def print_line(console: Console, text: str, style: str = "", *, indent: str = "") -> None:
+    """Print one line of any text: it is not folded, and nothing in it is markup."""
+    console.print(Text(indent + one_line(text), style=style), soft_wrap=True)
+
+
+class ProgressBar:
+    """Shows how many clips are requested, generating and stored, and why some are not.
+
+    Arguments:
+        console: where it is drawn; if that is no terminal, each change is a line.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("[bold]clips"),
+            BarColumn(),
+            TextColumn("{task.fields[counts]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._counts = ""
+        self._reasons: set[tuple[str, str, str]] | None = None
+
+    def __enter__(self) -> ProgressBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, progress: Sequence[ClipProgress]) -> None:
+        """Show how far the clips are, and each new reason why one is slow or failed."""
+        counts = _counts(progress)
+        stored = count(progress, ClipState.STORED, ClipState.CHANGED)
+        if self._task is None:
+            self._task = self._bar.add_task("clips", total=len(progress), counts=counts)
+        self._bar.update(self._task, completed=stored, counts=counts)
+        self._say_new_reasons(progress)
+        if not self._console.is_terminal and counts != self._counts:
+            print_line(self._console, counts)
+        self._counts = counts
+
+    def say(self, sentence: str) -> None:
+        """Print a sentence above the progress."""
+        print_line(self._console, sentence, "yellow")
+
+    def _say_new_reasons(self, progress: Sequence[ClipProgress]) -> None:
+        reasons = {
+            (clip.asset, clip.clip, clip.reason): clip
+            for clip in progress
+            if clip.reason and clip.state is not ClipState.CHANGED
+        }
+        # What failed before is tried again first; if that fails too, the result says so.
+        if self._reasons is None:
+            self._reasons = {key for key, clip in reasons.items() if clip.state is ClipState.FAILED}
+        for key, clip in reasons.items():
+            if key not in self._reasons:
+                self._reasons.add(key)
+                self.say(f"{clip.clip}: {clip.reason}")
+
+
+def _counts(progress: Sequence[ClipProgress]) -> str:
+    total = len(progress)
+    requested = total - count(progress, ClipState.WAITING)
+    text = (
+        f"{requested}/{total} requested, {count(progress, ClipState.GENERATING)} generating, "
+        f"{count(progress, ClipState.STORED)} stored"
+    )
+    for state in (ClipState.CHANGED, ClipState.FAILED):
+        if number := count(progress, state):
+            text += f", {number} {state.value}"
+    return text
+
+
+# What would be bought
+
+
+def purchases_line(progress: Sequence[ClipProgress], *, regenerate_changed: bool) -> str:
+    """What is about to be bought, and what it costs by the catalogue; empty if nothing is."""
+    names = {
+        Purchase.NEW: ("new clip", "new clips"),
+        Purchase.RAISED_TAKE: ("raised take", "raised takes"),
+        Purchase.CHANGED: ("changed row", "changed rows"),
+        Purchase.FOLLOWS: ("remix of a new video", "remixes of new videos"),
+    }
+    parts, total_usd = [], 0.0
+    for purchase, words in names.items():
+        bought = [
+            clip
+            for clip in progress
+            if clip.purchase is purchase and (regenerate_changed or not clip.is_kept)
+        ]
+        if bought:
+            usd = sum(clip.price_usd for clip in bought)
+            total_usd += usd
+            parts.append(f"{_number(len(bought), *words)} ({usd:.2f} USD)")
+    return f"To generate: {', '.join(parts)}; about {total_usd:.2f} USD in all" if parts else ""
+
+
+def changes_line(progress: Sequence[ClipProgress]) -> str:
+    """How many rows changed, and what new takes would cost; empty if none did.
+
+    >>> changes_line([])
+    ''
+    """
+    changed = [clip for clip in progress if clip.is_kept]
+    if not changed:
+        return ""
+    rows = sum(clip.purchase is Purchase.CHANGED for clip in changed)
+    follow = len(changed) - rows
+    parts = []
+    if rows:
+        parts.append(f"{_number(rows, 'row', 'rows')} changed")
+    if follow:
+        parts.append(f"{_number(follow, 'remix follows', 'remixes follow')} from new takes")
+    usd = sum(clip.price_usd for clip in changed)
+    return f"{' and '.join(parts)}, {usd:.2f} USD for new takes"
+
+
+def print_changes(console: Console, progress: Sequence[ClipProgress]) -> None:
+    """Print which rows changed, and what a new take of each would cost."""
+    changed = [clip for clip in progress if clip.is_kept]
+    for clip in changed[:_MOST_LISTED]:
+        if clip.purchase is Purchase.FOLLOWS:
+            what = clip.reason or "it follows from the new take of its clip"
+        else:
+            what = f"{clip.changes.rstrip(',')} changed"
+        kept = f"take {clip.take} is kept" if clip.take else "no take is stored"
+        print_line(
+            console,
+            f"{clip.clip}: {what}; {kept}; a new take: about {clip.price_usd:.2f} USD",
+            indent="  ",
+        )
+    if len(changed) > _MOST_LISTED:
+        print_line(console, f"and {len(changed) - _MOST_LISTED} more", indent="  ")
+
+
+def _number(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
+
+
+# The result
+
+
+def clips_table(manifests: Sequence[ClipManifest]) -> Table:
+    """The stored clips: take, videos, size, length, seed, cost and place."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("clip", "take", "videos", "size", "seconds", "seed", "USD", "stored"):
+        is_number = name in ("take", "videos", "seconds", "USD")
+        table.add_column(
+            name,
+            justify="right" if is_number else "left",
+            overflow="fold",
+            no_wrap=name != "stored",
+            min_width=24 if name == "stored" else None,
+        )
+    for manifest in manifests:
+        video = manifest.videos[0]
+        table.add_row(
+            Text(one_line(manifest.clip)),
+            str(manifest.take),
+            str(len(manifest.videos)),
+            f"{video.width}x{video.height}",
+            f"{video.duration_seconds:g}",
+            "" if video.seed is None else str(video.seed),
+            f"{manifest.cost_usd:.2f}",
+            Text(one_line(video.key.rpartition("/")[0])),
+        )
+    return table
+
+
+def print_result(
+    console: Console, result: PipelineResult, *, storage_url: str, regenerate_changed: bool
+) -> None:
+    """Print what is stored, what it cost, what changed or failed, and how many POSTs it took."""
+    manifests = list(result.manifests.values())
+    if manifests:
+        console.print()
+        console.print(clips_table(manifests))
+    console.print()
+    videos = sum(len(manifest.videos) for manifest in manifests)
+    console.print(
+        f"[bold]{len(manifests)} clips, {videos} videos, {result.total_cost_usd:.2f} USD in all; "
+        f"paid now: {result.paid_now_usd:.2f} USD[/bold]"
+    )
+    if result.is_complete and result.takes_before == {
+        clip: manifest.take for clip, manifest in result.manifests.items()
+    }:
+        console.print("Everything was stored already: nothing was generated, nothing was paid.")
+    posts = result.posts
+    console.print(
+        f"POSTs to the API: {posts['submissions']} submissions, {posts['polls']} polls, "
+        f"{posts['other']} other"
+    )
+    print_line(console, f"Stored in: {storage_url}")
+    if result.gallery_uri is not None:
+        print_line(console, f"Look at them: {result.gallery_uri}")
+    if not regenerate_changed and (line := changes_line(result.progress)):
+        print_line(
+            console,
+            f"{line}. The existing clips are kept. To generate new takes of these, run the same "
+            f"command with --regenerate-changed:",
+            "yellow",
+        )
+        print_changes(console, result.progress)
+    if result.stalled_minutes is not None:
+        print_line(console, _stalled_line(result), "red")
+    for clip in result.progress:
+        if clip.state not in (ClipState.STORED, ClipState.CHANGED):
+            reason = clip.reason or "not finished; run the same command again to carry on"
+            print_line(console, f"{clip.clip}: {clip.state.value}: {reason}", "red")
+    for problem in result.problems:
+        for line in problem.splitlines():
+            print_line(console, line, "red")
+
+
+def _stalled_line(result: PipelineResult) -> str:
+    outstanding = count(result.progress, ClipState.WAITING, ClipState.GENERATING)
+    return (
+        f"Nothing changed for {result.stalled_minutes:g} minutes, so this command stopped waiting "
+        f"for {_number(outstanding, 'clip', 'clips')}, listed below. Nothing is lost, and nothing "
+        f"is paid for twice: run the same command again to go on, or wait longer with "
+        f"--max-quiet-minutes."
+    )

@@ -1,0 +1,248 @@
+"""Reporting to Dagster how clips ended: materializations, check evaluations and failures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from sora_dagster.checks import RunChecks
+from sora_dagster.dataset import VideoGraph, asset_key_of
+from sora_dagster.event_log import InputEvents, newest_materializations
+from sora_dagster.events import (
+    changed_event,
+    clip_event,
+    clip_inputs,
+    failure_event,
+    has_request_asset,
+    is_event_of,
+    request_events,
+)
+from sora_dagster.generation.collecting.collection import Collection
+from sora_dagster.generation.library.clip_checks import ClipChecks
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
+from sora_dagster.generation.protocol.tracked import FinishedTask
+from sora_dagster.generation.requesting.results import Requested, RequestState
+from sora_dagster.metadata import clip_metadata
+from sora_dagster.runware.models import Catalogue
+from sora_dagster.storage import StorageRoot
+
+# How long a stored clip waits for others, so that Dagster's log is read once for all of them. A
+# collection looks up about once a second, so that a clip is reported within two.
+_BATCH_SECONDS = 0.5
+_MAX_BATCH = 100
+# For how many outstanding clips the inputs' events are read with those of a batch.
+_MAX_FORESEEN = 1000
+
+MetadataOf = Callable[[ClipManifest], Mapping[str, Any]]
+
+
+class ClipReporter:
+    """Logs in Dagster how clips ended: one materialization, one check evaluation, failures apart.
+
+    Dagster's log is read once for a batch of clips, never once for each.
+
+    Arguments:
+        context: the run's context, for its instance and log.
+        graph: names of the assets; None if only shots of storyboards are reported.
+        root: the storage root.
+        checks: what clips are held to.
+        catalogue: says which models make sound.
+        reports_elsewhere: whether clips that another process stored and reported while this run
+            waited get an event of this run too: a backfill counts only events of its own runs,
+            and so do the steps that follow in a run.
+        metadata_of: gives the metadata of a stored clip; None for :func:`clip_metadata`.
+    """
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext | dg.OpExecutionContext,
+        graph: VideoGraph | None,
+        root: StorageRoot,
+        *,
+        checks: ClipChecks,
+        catalogue: Catalogue,
+        reports_elsewhere: bool = False,
+        metadata_of: MetadataOf | None = None,
+    ) -> None:
+        self._context = context
+        self._graph = graph
+        self._root = root
+        self._reports_elsewhere = reports_elsewhere
+        self._metadata_of = metadata_of or (lambda manifest: clip_metadata(manifest, root))
+        self._inputs = InputEvents(context.instance)
+        self._checks = RunChecks(context, checks, catalogue, root)
+        #: Names of the clips stored: partition keys, and ``board/shot`` for shots.
+        self.stored: list[str] = []
+        #: What they cost.
+        self.cost_usd = 0.0
+        #: Why clips, or parts of them, are not stored, by name.
+        self.failures: dict[str, str] = {}
+
+    @property
+    def blocked(self) -> dict[str, str]:
+        """Why clips that are stored failed a blocking check, by name."""
+        return self._checks.blocked
+
+    def report(
+        self, ended: Sequence[FinishedTask], *, outstanding: Iterable[AttemptRecord] = ()
+    ) -> None:
+        """Log how some tasks ended; close them afterwards.
+
+        Arguments:
+            ended: the tasks.
+            outstanding: attempts that will end later, whose inputs are looked up with the others.
+        """
+        for event in self.events(ended, outstanding=outstanding):
+            self._context.log_event(event)
+
+    def events(
+        self, ended: Sequence[FinishedTask], *, outstanding: Iterable[AttemptRecord] = ()
+    ) -> Iterator[dg.AssetMaterialization]:
+        """The materializations of some ended tasks, for a run that has Dagster log them itself.
+
+        Each must be logged before the next is taken; the checks follow after the last.
+
+        Arguments:
+            ended: the tasks.
+            outstanding: attempts that will end later, whose inputs are looked up with the others.
+        """
+        stored = [
+            finished
+            for finished in ended
+            if self._is_reported_here(finished) and finished.manifest is not None
+        ]
+        later = list(outstanding)[:_MAX_FORESEEN]
+        self._inputs.load(
+            (used for one in stored for used in clip_inputs(self._graph, one.attempt)),
+            (used for attempt in later for used in clip_inputs(self._graph, attempt)),
+        )
+        logged = self._logged_before(stored)
+        for finished in ended:
+            self._report_failure(finished)
+            manifest = finished.manifest
+            if manifest is None:
+                continue
+            self.stored.append(manifest.request.name)
+            self.cost_usd += manifest.cost_usd
+            self._context.log.info(
+                f"{manifest.request.name}: take {manifest.take} stored, {manifest.cost_usd:.2f} USD"
+            )
+            if self._is_reported_here(finished) and manifest.task_uuid not in logged:
+                yield clip_event(
+                    self._inputs,
+                    self._graph,
+                    finished.attempt,
+                    manifest,
+                    self._metadata_of(manifest),
+                )
+        for is_elsewhere in (False, True):
+            manifests = [
+                one.manifest
+                for one in stored
+                if one.manifest is not None and (one.how == "elsewhere") == is_elsewhere
+            ]
+            if manifests:
+                self._checks.evaluate(manifests, is_runless=is_elsewhere)
+
+    def report_request(self, requested: Sequence[Requested]) -> None:
+        """Log the submissions of clips and remixes, and of changed rows what they would cost."""
+        graph = self._graph
+        if graph is None:
+            return
+        has_asset = [
+            item for item in requested if item.ok and has_request_asset(graph, item.request)
+        ]
+        submitted = [item for item in has_asset if item.state is not RequestState.CHANGED]
+        for event in request_events(self._inputs, Ledger(self._root), graph, submitted):
+            self._context.log_event(event)
+        for item in has_asset:
+            if item.state is RequestState.CHANGED:
+                self._context.log_event(changed_event(graph, item))
+
+    def sum_up(self) -> None:
+        """Log the check that sums up what the run stored."""
+        self._checks.sum_up()
+
+    def _is_reported_here(self, finished: FinishedTask) -> bool:
+        return finished.how != "elsewhere" or self._reports_elsewhere
+
+    def _logged_before(self, stored: Sequence[FinishedTask]) -> set[str]:
+        """Tasks whose event was logged by a process that ended before it closed them."""
+        partitions: dict[str, dict[str | None, ClipManifest]] = {}
+        for finished in stored:
+            if finished.how == "interrupted" and (manifest := finished.manifest) is not None:
+                partitions.setdefault(manifest.asset, {})[manifest.request.partition] = manifest
+        found: set[str] = set()
+        for asset, manifests in partitions.items():
+            newest = newest_materializations(
+                self._context.instance, asset_key_of(asset), list(manifests)
+            )
+            found |= {
+                manifest.task_uuid
+                for partition, manifest in manifests.items()
+                if is_event_of(newest.get(partition), manifest)
+            }
+        return found
+
+    def _report_failure(self, finished: FinishedTask) -> None:
+        sentence = failure_sentence(finished)
+        if sentence is None:
+            return
+        request = finished.attempt.request
+        self.failures[request.name] = sentence
+        self._context.log.error(sentence)
+        if self._is_reported_here(finished):
+            key = asset_key_of(finished.attempt.asset)
+            self._context.log_event(failure_event(key, request.partition, sentence, finished))
+
+
+def failure_sentence(finished: FinishedTask) -> str | None:
+    """Why a clip, or a part of it, is not stored; None if it is, or if nothing was ever sent."""
+    outcome = finished.outcome
+    if outcome.state == "void":
+        return None
+    if outcome.has_videos and finished.manifest is None:
+        attempt = finished.attempt
+        return (
+            f"{attempt.clip}: take {attempt.take} was stored, and its record is missing. Ask for "
+            f"it again: while Runware hosts the video, it is fetched again and costs nothing."
+        )
+    if finished.manifest is None or outcome.errors:
+        return finished.failure_sentence
+    return None
+
+
+def batches(
+    collection: Collection, *, monotonic: Callable[[], float] = time.monotonic
+) -> Iterator[list[FinishedTask]]:
+    """The tasks of a collection as they end, several at once if they end within a moment.
+
+    Arguments:
+        collection: the collection, entered.
+        monotonic: a clock, in seconds.
+
+    Example:
+        The loop of a run::
+
+            for ended in batches(collection):
+                reporter.report(ended, outstanding=collection.outstanding.values())
+                for finished in ended:
+                    collection.close(finished)
+    """
+    held: list[FinishedTask] = []
+    held_since = 0.0
+    while not collection.is_done:
+        ended = collection.wait()
+        if ended and not held:
+            held_since = monotonic()
+        held += ended
+        is_due = monotonic() - held_since >= _BATCH_SECONDS or len(held) >= _MAX_BATCH
+        if held and (is_due or not collection.outstanding):
+            yield held
+            held = []
+    if held:
+        yield held

@@ -1,0 +1,104 @@
+"""The definitions of one dataset: everything in one call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import dagster as dg
+
+from sora_dagster.assets.clips import build_clip_assets, build_remix_assets
+from sora_dagster.assets.costs import build_cost_assets
+from sora_dagster.assets.gallery import build_gallery_asset
+from sora_dagster.assets.storyboards import build_board_or_problem
+from sora_dagster.assets.videos import CLIP_IO_MANAGER_KEY
+from sora_dagster.dataset import without_beta_warnings
+from sora_dagster.generation.library.clip_checks import ClipChecks
+from sora_dagster.io_manager import ClipIOManager
+from sora_dagster.jobs.collect import build_collect_job
+from sora_dagster.jobs.housekeeping import build_prune_job, build_verify_job
+from sora_dagster.jobs.request import build_request_job
+from sora_dagster.resources import RunwareResource
+from sora_dagster.sensors import build_completion_sensor, build_dataset_sensor
+from sora_dagster.settings import Settings
+
+REPORTS_JOB = "make_reports"
+_POLL_AFTER_SECONDS = 5.0
+
+
+def build_definitions(
+    settings: Settings,
+    *,
+    runware: RunwareResource | None = None,
+    checks: ClipChecks | None = None,
+) -> dg.Definitions:
+    """Everything for one dataset: assets, jobs, sensors and resources.
+
+    Arguments:
+        settings: where the dataset, the storage root and the API are.
+        runware: the API resource, for settings of it that the environment does not have.
+        checks: what stored clips are held to; our checks with their defaults where None.
+
+    A storyboard that cannot be read takes no other asset with it: one asset that says what is wrong
+    stands in its place, and everything paid for is still collected.
+
+    Raises:
+        ValueError: where the file of catalogue entries is wrong.
+
+    Example:
+        >>> defs = build_definitions(Settings(prompts_path="prompts.yaml"))
+        >>> sorted(job.name for job in defs.jobs)
+        ['collect_clips', 'make_reports', 'prune_storage', 'request_clips', 'verify_storage']
+    """
+    graph = replace(settings.graph(), checks=checks or ClipChecks())
+    runware, storage = runware or settings.runware(), settings.storage()
+    boards = [
+        build_board_or_problem(board, graph.catalogue, graph.checks)
+        for board in settings.board_paths()
+    ]
+    shots = [key for board in boards for key in board.keys]
+    board_names = sorted({key.path[0] for key in shots})
+    request_job, collect_job = build_request_job(graph), build_collect_job(graph, board_names)
+    reports = [
+        *build_cost_assets(graph, boards=board_names, watched=shots),
+        build_gallery_asset(graph, boards=board_names, watched=shots),
+    ]
+    with without_beta_warnings():
+        report_automation = dg.AutomationConditionSensorDefinition(
+            "report_automation",
+            target=dg.AssetSelection.assets(*(report.key for report in reports)),
+            default_status=dg.DefaultSensorStatus.RUNNING,
+            minimum_interval_seconds=60,
+            description="Refreshes the gallery and the cost report when something has changed.",
+        )
+    return dg.Definitions(
+        assets=[*build_clip_assets(graph), *build_remix_assets(graph), *boards, *reports],
+        jobs=[
+            request_job,
+            collect_job,
+            build_prune_job(graph),
+            build_verify_job(graph),
+            dg.define_asset_job(
+                graph.name(REPORTS_JOB),
+                dg.AssetSelection.assets(*(report.key for report in reports)),
+                description="Refreshes the gallery and the cost report.",
+            ),
+        ],
+        sensors=[
+            build_dataset_sensor(graph),
+            build_completion_sensor(
+                graph,
+                collect_job,
+                boards=board_names,
+                poll_after_seconds=_POLL_AFTER_SECONDS
+                if settings.webhook_url is None
+                else settings.webhook_wait_seconds,
+                minimum_interval_seconds=5,
+            ),
+            report_automation,
+        ],
+        resources={
+            "runware": runware,
+            "clip_storage": storage,
+            CLIP_IO_MANAGER_KEY: ClipIOManager(storage=storage),
+        },
+    )

@@ -1,0 +1,1 @@
+"""The gallery: one HTML page that shows a dataset's clips."""

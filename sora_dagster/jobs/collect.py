@@ -1,0 +1,117 @@
+"""The job that waits for all outstanding clips and stores them."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from pydantic import Field
+
+from sora_dagster.dataset import VideoGraph
+from sora_dagster.jobs.collecting_run import CollectingRun, CollectLimits, CollectReport
+from sora_dagster.resources import ClipStorageResource, RunwareResource
+from sora_dagster.runs import add_post_counts, failure_of
+
+COLLECT_JOB = "collect_clips"
+# A collecting run that hangs is ended by run monitoring; the longest stay is well below it.
+_MAX_COLLECT_SECONDS = 3600
+
+
+class CollectClipsConfig(dg.Config):
+    """How long a collecting run stays, and how it works."""
+
+    max_wait_minutes: float = Field(
+        default=30.0,
+        description="Longest stay; the completion sensor starts another run for what is left.",
+    )
+    remix_linger_seconds: float = Field(
+        default=30.0,
+        description="Longest wait for more clips before the remixes of those stored are asked for.",
+    )
+    parallel_clips: int = Field(default=4, description="Clips fetched and stored at once.")
+
+
+def build_collect_job(graph: VideoGraph, boards: Sequence[str] = ()) -> dg.JobDefinition:
+    """The job `collect_clips`: stores what is finished, and waits for what is not.
+
+    Arguments:
+        graph: names, partitions and the dataset.
+        boards: names of the storyboards whose outstanding shots it collects too.
+
+    The completion sensor starts it; one run waits for everything outstanding in the dataset and the
+    storyboards, and for nothing of other datasets in the same storage root.
+
+    Example:
+        >>> build_collect_job(VideoGraph("prompts.yaml")).name
+        'collect_clips'
+    """
+
+    @dg.op(
+        name=graph.name("collect"),
+        description="Store finished clips, and ask for the remixes that follow from them.",
+        out=dg.Out(dg.Nothing),
+    )
+    def collect(
+        context: dg.OpExecutionContext,
+        config: CollectClipsConfig,
+        runware: RunwareResource,
+        clip_storage: ClipStorageResource,
+    ) -> None:
+        with runware.generator(clip_storage) as generator:
+            try:
+                report = CollectingRun(
+                    context,
+                    graph,
+                    generator,
+                    CollectLimits(
+                        max_wait_seconds=config.max_wait_minutes * 60,
+                        remix_linger_seconds=config.remix_linger_seconds,
+                        parallel_clips=config.parallel_clips,
+                    ),
+                    boards=boards,
+                ).run()
+            finally:
+                add_post_counts(context, generator.client.posts)
+        _sum_up(context, report)
+
+    @dg.job(
+        name=graph.name(COLLECT_JOB),
+        description=collect.description,
+        # One process is enough: the work is waiting, and a second one would only start slower.
+        executor_def=dg.in_process_executor,
+        tags={"dagster/max_runtime": str(_MAX_COLLECT_SECONDS)},
+    )
+    def collect_clips() -> None:
+        collect()
+
+    return collect_clips
+
+
+def _sum_up(context: dg.OpExecutionContext, report: CollectReport) -> None:
+    """Report what a collecting run did, in its log and as metadata.
+
+    Raises:
+        Failure: if a clip failed, or a record of one cannot be read, or Runware was not reached.
+    """
+    if report.is_elsewhere:
+        context.log.info("another live run collects everything, so there is nothing to do here")
+    if report.is_taken_over:
+        context.log.warning(
+            "this run was paused for so long that another one took over and carries on"
+        )
+    for name, reason in report.left.items():
+        if reason:
+            context.log.warning(f"{name} is left to a later run: {reason}")
+    context.log.info(
+        f"{len(report.stored)} clips stored for {report.cost_usd:.2f} USD, "
+        f"{len(report.remixes_requested)} remixes requested, {len(report.left)} still outstanding"
+    )
+    if report.failures:
+        raise failure_of(report.failures, done=len(report.stored), verb="stored")
+    context.add_output_metadata(
+        {
+            "stored": len(report.stored),
+            "cost_usd": report.cost_usd,
+            "remixes_requested": len(report.remixes_requested),
+            "outstanding": len(report.left),
+            "slow": {name: reason for name, reason in report.left.items() if reason},
+        }
+    )

@@ -1,0 +1,201 @@
+"""The two jobs that look after the storage root: one makes room, one checks what is there."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from pydantic import Field
+
+from sora_dagster.dataset import VideoGraph
+from sora_dagster.generation.housekeeping.prune import PruneReport, Removed, prune
+from sora_dagster.generation.housekeeping.verify import Finding, VerifyReport, verify
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.resources import ClipStorageResource
+
+PRUNE_JOB = "prune_storage"
+VERIFY_JOB = "verify_storage"
+# An event is kept in Dagster's database; the run's log has all rows, its table the first ones.
+_MOST_TABLE_ROWS = 200
+_MOST_OBSERVATIONS = 1000
+
+
+class PruneConfig(dg.Config):
+    """What of the storage root is not needed any more."""
+
+    keep_takes: int | None = Field(
+        default=None,
+        description="How many whole takes of each clip stay, the newest ones; all where not given.",
+    )
+    keep_parents: bool = Field(
+        default=True,
+        description="Whether an older take stays where a remix was made of it.",
+    )
+    upload_days: float = Field(
+        default=2.0, description="Age from which uploads that never ended are given up."
+    )
+    dry_run: bool = Field(
+        default=True, description="Only say what would be removed; set it to false to remove it."
+    )
+
+
+class VerifyConfig(dg.Config):
+    """How closely the storage root is checked."""
+
+    deep: bool = Field(
+        default=False,
+        description="Read every video and compare its hash; else lengths are compared.",
+    )
+
+
+def build_prune_job(graph: VideoGraph) -> dg.JobDefinition:
+    """The job `prune_storage`: removes older takes, leftovers and unfinished uploads.
+
+    Arguments:
+        graph: names of the definitions.
+
+    Dry run by default: it only says what it would remove.
+
+    Example:
+        >>> build_prune_job(VideoGraph("prompts.yaml")).name
+        'prune_storage'
+    """
+
+    @dg.op(
+        name=graph.name("prune"),
+        description="Remove what is no longer needed from the storage root. Dry run by default.",
+        out=dg.Out(dg.Nothing),
+    )
+    def prune_op(
+        context: dg.OpExecutionContext, config: PruneConfig, clip_storage: ClipStorageResource
+    ) -> None:
+        rows: list[dg.TableRecord] = []
+        verb = "would be removed" if config.dry_run else "removed"
+
+        def note(removed: Removed) -> None:
+            context.log.info(f"{verb}: {removed.key} ({removed.kind}, {removed.size_bytes} bytes)")
+            if len(rows) < _MOST_TABLE_ROWS:
+                rows.append(dg.TableRecord(removed._asdict()))
+
+        report = prune(
+            Ledger(clip_storage.root()),
+            keep_takes=config.keep_takes,
+            keep_parents=config.keep_parents,
+            upload_days=config.upload_days,
+            dry=config.dry_run,
+            on_removed=note,
+        )
+        for sentence in report.sentences:
+            context.log.info(sentence)
+        context.add_output_metadata(_prune_metadata(report, rows))
+
+    @dg.job(
+        name=graph.name(PRUNE_JOB),
+        description=prune_op.description,
+        executor_def=dg.in_process_executor,
+    )
+    def prune_storage() -> None:
+        prune_op()
+
+    return prune_storage
+
+
+def build_verify_job(graph: VideoGraph) -> dg.JobDefinition:
+    """The job `verify_storage`: checks that everything that was stored is there, and whole.
+
+    Arguments:
+        graph: names of the definitions.
+
+    It fails where something is not, logs what and what to do, and an observation for each clip
+    concerned.
+
+    Example:
+        >>> build_verify_job(VideoGraph("prompts.yaml")).name
+        'verify_storage'
+    """
+
+    @dg.op(
+        name=graph.name("verify"),
+        description="Check that everything that was stored is in the storage root, and whole.",
+        out=dg.Out(dg.Nothing),
+    )
+    def verify_op(
+        context: dg.OpExecutionContext, config: VerifyConfig, clip_storage: ClipStorageResource
+    ) -> None:
+        report = verify(
+            Ledger(clip_storage.root()),
+            deep=config.deep,
+            on_finding=lambda finding: context.log.error(finding.sentence),
+        )
+        for observation in _observations(report.findings):
+            context.log_event(observation)
+        if not report.is_whole:
+            raise dg.Failure(
+                description=f"{report.sentence}:\n"
+                + "\n".join(f"- {found.sentence}" for found in report.findings[:_MOST_TABLE_ROWS]),
+                metadata=_verify_metadata(report),
+                allow_retries=False,
+            )
+        context.log.info(report.sentence)
+        context.add_output_metadata(_verify_metadata(report))
+
+    @dg.job(
+        name=graph.name(VERIFY_JOB),
+        description=verify_op.description,
+        executor_def=dg.in_process_executor,
+    )
+    def verify_storage() -> None:
+        verify_op()
+
+    return verify_storage
+
+
+def _prune_metadata(
+    report: PruneReport, rows: Sequence[dg.TableRecord]
+) -> dict[str, dg.MetadataValue]:
+    return {
+        "dry_run": dg.MetadataValue.bool(report.is_dry),
+        "objects": dg.MetadataValue.int(sum(report.objects.values())),
+        "bytes": dg.MetadataValue.int(sum(report.size_bytes.values())),
+        "summary": dg.MetadataValue.md("\n".join(f"- {line}" for line in report.sentences)),
+        **_table("removed", rows, kind="string", key="string", size_bytes="int"),
+    }
+
+
+def _verify_metadata(report: VerifyReport) -> dict[str, dg.MetadataValue]:
+    rows = [
+        dg.TableRecord({"kind": found.kind, "key": found.key, "detail": found.detail})
+        for found in report.findings[:_MOST_TABLE_ROWS]
+    ]
+    return {
+        "takes": dg.MetadataValue.int(report.takes),
+        "objects": dg.MetadataValue.int(report.objects),
+        "bytes": dg.MetadataValue.int(report.size_bytes),
+        "deep": dg.MetadataValue.bool(report.is_deep),
+        "damaged": dg.MetadataValue.int(len(report.findings)),
+        **_table("findings", rows, kind="string", key="string", detail="string"),
+    }
+
+
+def _table(
+    name: str, rows: Sequence[dg.TableRecord], **columns: str
+) -> dict[str, dg.MetadataValue]:
+    if not rows:
+        return {}
+    schema = dg.TableSchema([dg.TableColumn(column, kind) for column, kind in columns.items()])
+    return {name: dg.MetadataValue.table(rows, schema)}
+
+
+def _observations(findings: Sequence[Finding]) -> list[dg.AssetObservation]:
+    """One observation for each clip with a finding, so that its page in the UI says so."""
+    by_clip: dict[tuple[str, str | None], list[Finding]] = {}
+    for found in findings:
+        if found.asset is not None:
+            by_clip.setdefault((found.asset, found.partition), []).append(found)
+    return [
+        dg.AssetObservation(
+            asset_key=dg.AssetKey.from_user_string(asset),
+            partition=partition,
+            description="; ".join(found.sentence for found in found_there),
+            metadata={"damaged": [found.key for found in found_there]},
+        )
+        for (asset, partition), found_there in list(by_clip.items())[:_MOST_OBSERVATIONS]
+    ]

@@ -1,0 +1,187 @@
+"""The job that requests any set of clips, and ends."""
+
+from collections.abc import Collection, Sequence
+
+import dagster as dg
+from pydantic import Field
+
+from sora_dagster.assets.requests import RequestConfig, asking_of, log_estimates, log_requested
+from sora_dagster.clip_reporter import ClipReporter
+from sora_dagster.dataset import VideoGraph, remix_partition
+from sora_dagster.dataset_sync import sync_rows
+from sora_dagster.event_log import InputEvents, newest_materializations
+from sora_dagster.events import request_events
+from sora_dagster.generation.generator import Generator
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.scan import in_parallel
+from sora_dagster.generation.requesting.results import Requested, RequestState, failure_reasons
+from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.prompts.dataset import PromptDataset
+from sora_dagster.resources import ClipStorageResource, RunwareResource
+from sora_dagster.runs import add_post_counts, failure_of
+from sora_dagster.storage import AccessDeniedError
+
+REQUEST_JOB = "request_clips"
+
+
+class RequestClipsConfig(RequestConfig):
+    """Which clips are asked for, and how.
+
+    Arguments:
+        clip_ids: the clips; all of the dataset where empty.
+    """
+
+    clip_ids: list[str] = Field(
+        default_factory=list, description="Ids of the clips; all of the dataset where empty."
+    )
+
+
+def build_request_job(graph: VideoGraph) -> dg.JobDefinition:
+    """The job `request_clips`: asks for any clips of the dataset, and for remixes of stored ones.
+
+    Arguments:
+        graph: names, partitions and the dataset.
+
+    It ends when everything is submitted; the completion sensor sees to the rest. Scattered clips
+    go in one run, which a backfill could not do. A clip whose row changed is listed with what a new
+    take would cost, and bought only with `regenerate_changed`.
+
+    Example:
+        >>> build_request_job(VideoGraph("prompts.yaml")).name
+        'request_clips'
+    """
+
+    @dg.op(
+        name=graph.name("request"),
+        description="Ask Runware for clips, and for the remixes of those that are stored.",
+        out=dg.Out(dg.Nothing),
+    )
+    def request(
+        context: dg.OpExecutionContext,
+        config: RequestClipsConfig,
+        runware: RunwareResource,
+        clip_storage: ClipStorageResource,
+    ) -> None:
+        dataset = graph.load_dataset()
+        clip_ids = config.clip_ids or list(dataset.clip_ids)
+        cells = {
+            remix_partition(clip_id, recipe)
+            for clip_id in clip_ids
+            for recipe in dataset.recipes_of(clip_id)
+        }
+        sync_rows(context, graph, dataset, {*clip_ids, *cells})
+        failures: dict[str, str] = {}
+        asking = asking_of(config, context.run, runware.run_limit_usd())
+        with runware.generator(clip_storage) as generator:
+            asked = _clips_and_remixes(graph, dataset, generator, clip_ids, failures)
+            if config.dry_run:
+                log_estimates(context, graph, generator.estimate(asked, asking))
+                return
+            generator.bind()
+            graph.bind_dataset(generator.ledger)
+            try:
+                requested = generator.request(asked, asking)
+            finally:
+                add_post_counts(context, generator.client.posts)
+            reporter = ClipReporter(
+                context,
+                graph,
+                generator.ledger.root,
+                checks=graph.checks,
+                catalogue=graph.catalogue,
+            )
+            news = _unreported(context.instance, graph, generator.ledger, requested)
+            if known := len(requested) - len(news):
+                context.log.info(f"{known} clips are stored, and nothing about them changed")
+            log_requested(context, news)
+            reporter.report_request(news)
+        not_asked = failure_reasons(requested)
+        if failures := failures | not_asked:
+            raise failure_of(failures, done=len(requested) - len(not_asked), verb="requested")
+
+    @dg.job(
+        name=graph.name(REQUEST_JOB),
+        description=request.description,
+        executor_def=dg.in_process_executor,
+    )
+    def request_clips() -> None:
+        request()
+
+    return request_clips
+
+
+def _clips_and_remixes(
+    graph: VideoGraph,
+    dataset: PromptDataset,
+    generator: Generator,
+    clip_ids: Collection[str],
+    failures: dict[str, str],
+) -> list[ClipRequest]:
+    """Requests of the clips, and of the remixes whose clip is stored in its present version.
+
+    The remixes of the others follow when those are collected.
+    """
+    ledger = generator.ledger
+    asked: list[ClipRequest] = []
+    for clip_id in clip_ids:
+        try:
+            asked.append(graph.clip_request(dataset, clip_id))
+        except LookupError as error:
+            failures[clip_id] = str(error)
+
+    def remixes_of(request: ClipRequest) -> tuple[list[ClipRequest], dict[str, str]]:
+        found: list[ClipRequest] = []
+        reasons: dict[str, str] = {}
+        try:
+            manifest = ledger.latest_manifest(request.asset, request.clip)
+        except (UnreadableRecordError, AccessDeniedError) as error:
+            return [], {f"remixes of {request.clip}": str(error)}
+        if manifest is None or manifest.fingerprint != request.spec.fingerprint:
+            return [], {}
+        for recipe in dataset.recipes_of(request.clip):
+            try:
+                found.append(
+                    graph.remix_request(dataset, request.clip, recipe, manifest, ledger.root)
+                )
+            except ValueError as error:
+                reasons[remix_partition(request.clip, recipe)] = str(error)
+        return found, reasons
+
+    parents = [request for request in asked if dataset.recipes_of(request.clip)]
+    remixes: list[ClipRequest] = []
+    for found, reasons in in_parallel(parents, remixes_of):
+        remixes += found
+        failures |= reasons
+    return [*asked, *remixes]
+
+
+def _unreported(
+    instance: dg.DagsterInstance,
+    graph: VideoGraph,
+    ledger: Ledger,
+    requested: Sequence[Requested],
+) -> list[Requested]:
+    """What became of clips, but for those that are stored as Dagster's log has it already.
+
+    So asking again for a large dataset writes no event for each clip that is stored.
+    """
+    stored = [
+        item for item in requested if item.state is RequestState.STORED and not item.restored_videos
+    ]
+    events = request_events(InputEvents(instance), ledger, graph, stored)
+    partitions: dict[dg.AssetKey, list[str | None]] = {}
+    for event in events:
+        partitions.setdefault(event.asset_key, []).append(event.partition)
+    newest = {key: newest_materializations(instance, key, keys) for key, keys in partitions.items()}
+    known = set()
+    for event in events:
+        record = newest[event.asset_key].get(event.partition)
+        logged = None if record is None else record.asset_materialization
+        if logged is not None and (event.tags or {}).items() <= (logged.tags or {}).items():
+            known.add((event.asset_key, event.partition))
+    return [
+        item
+        for item in requested
+        if (graph.request_key(item.request.asset), item.request.partition) not in known
+    ]

@@ -1,0 +1,1 @@
+"""What the command line runs on one machine: processes, a Dagster instance, a whole pipeline."""

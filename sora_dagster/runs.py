@@ -1,0 +1,157 @@
+"""Runs: what their tags say, and how a run over many partitions is declared, reports and fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from sora_dagster.dataset import without_beta_warnings
+from sora_dagster.event_log import data_version_of
+from sora_dagster.generation.collecting.archive import content_hash
+from sora_dagster.runware.transport import PostCounts
+
+SUBMISSION_POSTS_TAG = "sora_dagster/submission_posts"
+POLL_POSTS_TAG = "sora_dagster/poll_posts"
+OTHER_POSTS_TAG = "sora_dagster/other_posts"
+
+_BACKFILL_TAG = "dagster/backfill"
+# Runs with one of these tags were launched by Dagster, or by a retry of another run.
+_LAUNCHED_BY_DAGSTER_TAGS = (
+    _BACKFILL_TAG,
+    "dagster/schedule_name",
+    "dagster/sensor_name",
+    "dagster/from_automation_condition",
+    "dagster/auto_materialize",
+    "dagster/parent_run_id",
+    "dagster/root_run_id",
+    "dagster/retry_number",
+)
+
+
+def root_run_of(run: dg.DagsterRun) -> str:
+    """The backfill, or the first of a run's retries, that a spending limit belongs to."""
+    return run.tags.get(_BACKFILL_TAG) or run.root_run_id or run.run_id
+
+
+def is_of_a_backfill(run: dg.DagsterRun) -> bool:
+    """Whether the run belongs to a backfill."""
+    return _BACKFILL_TAG in run.tags
+
+
+def is_launched_by_a_person(run: dg.DagsterRun) -> bool:
+    """Whether no schedule, sensor, automation, backfill or retry launched the run."""
+    is_retry = run.parent_run_id is not None or run.root_run_id is not None
+    return not is_retry and not any(tag in run.tags for tag in _LAUNCHED_BY_DAGSTER_TAGS)
+
+
+def add_post_counts(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, posts: PostCounts
+) -> None:
+    """Tag the run with the number of POSTs it made to the API, on top of those tagged before."""
+    run = context.instance.get_run_by_id(context.run.run_id)
+    before = {} if run is None else run.tags
+    made = {
+        SUBMISSION_POSTS_TAG: posts.submissions,
+        POLL_POSTS_TAG: posts.polls,
+        OTHER_POSTS_TAG: posts.other,
+    }
+    context.instance.add_run_tags(
+        context.run.run_id,
+        {tag: str(int(before.get(tag, "0")) + count) for tag, count in made.items()},
+    )
+
+
+def partitioned_asset(**settings: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """`dg.asset`, without its warning that backfill policies are in beta."""
+    with without_beta_warnings():
+        decorator: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(**settings)
+        return decorator
+
+
+def partitioned_multi_asset(**settings: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """`dg.multi_asset`, without its warning that backfill policies are in beta."""
+    with without_beta_warnings():
+        decorator: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.multi_asset(**settings)
+        return decorator
+
+
+def is_used_later(context: dg.AssetExecutionContext) -> bool:
+    """Whether a later step of the same run takes the asset of this one.
+
+    Dagster skips that step if this one gives no output.
+    """
+    this = context.op_execution_context.op_handle.name
+    return any(
+        dependency.node == this
+        for inputs in context.job_def.dependencies.values()
+        for definition in inputs.values()
+        for dependency in definition.get_node_dependencies()
+    )
+
+
+def report_partitions(
+    context: dg.AssetExecutionContext, key: dg.AssetKey, events: Sequence[dg.AssetMaterialization]
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """Report the partitions that a run materialized, with one event for each.
+
+    Of one partition Dagster logs the event. It gives all partitions of a range run one data
+    version, and the newest events of their inputs, so each partition's own event is logged here,
+    and the step gives no output. Only if a later step of the run needs that output does Dagster
+    log its events too, before the exact ones.
+
+    Arguments:
+        context: the run's context.
+        key: the asset.
+        events: the materializations.
+    """
+    if not events:
+        return
+    if len(events) == len(context.partition_keys) == 1:
+        yield exact_result(events[0])
+        return
+    if is_used_later(context):
+        yield combined_result(key, [data_version_of(event) or "" for event in events])
+    for event in events:
+        context.log_event(event)
+
+
+def exact_result(event: dg.AssetMaterialization, **settings: Any) -> dg.MaterializeResult[Any]:
+    """The result by which Dagster logs this very event.
+
+    Arguments:
+        event: the materialization.
+        settings: further arguments of the result, such as its value.
+    """
+    return dg.MaterializeResult(
+        asset_key=event.asset_key,
+        metadata=event.metadata,
+        data_version=dg.DataVersion(data_version_of(event) or ""),
+        # What it was made from, which need not be the newest.
+        tags=event.tags,
+        **settings,
+    )
+
+
+def combined_result(key: dg.AssetKey, data_versions: Sequence[str]) -> dg.MaterializeResult[Any]:
+    """The result of a range run that a later step of the run needs."""
+    return dg.MaterializeResult(
+        asset_key=key, data_version=dg.DataVersion(content_hash(data_versions))
+    )
+
+
+def failure_of(failures: Mapping[str, str], *, done: int, verb: str) -> dg.Failure:
+    """A failure that names what failed and why, and is not retried by Dagster.
+
+    Arguments:
+        failures: reasons by partition key.
+        done: how many others succeeded.
+        verb: what was done with those.
+    """
+    reasons = "\n".join(f"- {partition}: {reason}" for partition, reason in failures.items())
+    return dg.Failure(
+        description=f"{len(failures)} failed ({done} {verb}):\n{reasons}",
+        metadata={"failed": list(failures), verb: done},
+        allow_retries=False,
+    )

@@ -1,0 +1,1 @@
+"""HTTP services: the webhook receiver and the viewer."""

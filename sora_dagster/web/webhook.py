@@ -1,0 +1,156 @@
+"""The webhook receiver: turns Runware's calls into markers in the storage root's inbox.
+
+An ASGI app that knows only storage; run it with `sora-dagster webhook`, or under any ASGI server
+with :func:`create_app`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.markers import (
+    DATASET_PARAMETER,
+    MAX_MARKER_BYTES,
+    SIGNATURE_PARAMETER,
+    TASK_PARAMETER,
+    drop_marker,
+    markers_of,
+    signature_is_valid,
+)
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.storage import StorageError, StorageRoot
+from sora_dagster.web.serving import serve_app
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+# A task has at most 4 results. Each is delivered once, or again with the same body, which is the
+# same marker: Runware never sends more different bodies than this for one task.
+MAX_MARKERS_PER_TASK = 8
+
+_TASK_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_log = logging.getLogger(__name__)
+
+
+def create_app(
+    root: StorageRoot, secret: str, *, max_body_bytes: int = MAX_MARKER_BYTES
+) -> Starlette:
+    """The receiver as an ASGI app: ``POST /runware`` for webhooks, ``GET /health``.
+
+    Arguments:
+        root: storage root in whose inbox the markers are written.
+        secret: the secret that webhook addresses are signed with.
+        max_body_bytes: longest body that is read.
+
+    A call is answered 204 only when its marker is written, or its task already has a video, so
+    that Runware sends again what was not kept. The marker of a task that ended without a video is
+    kept: it has the task polled once more. 403: not signed by us; 404: not a task that was sent;
+    413: too long; 400: not JSON; 429: too many different bodies for one task; 503: the storage
+    root failed.
+
+    The cost of a call does not depend on how many markers are waiting.
+    """
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+
+    if not secret:
+        raise ValueError("the receiver needs a secret: set SORA_WEBHOOK_SECRET")
+
+    def refusal(status: int, reason: str) -> Response:
+        return JSONResponse({"error": reason}, status_code=status)
+
+    ledger = Ledger(root)
+
+    def has_video(task_uuid: str) -> bool:
+        # Nearly every call is about a task that has no outcome yet: one look answers those.
+        if not root.exists(layout.task_key(task_uuid, "outcome-0")):
+            return False
+        try:
+            outcome = ledger.outcome(task_uuid)
+        except UnreadableRecordError as error:
+            # The marker does no harm, and the collection reports the damaged record.
+            _log.warning("the marker of task %s is kept: %s", task_uuid, error)
+            return False
+        return outcome is not None and outcome.has_videos
+
+    def accept(dataset: str, task_uuid: str, body: bytes) -> Response:
+        try:
+            if not root.exists(layout.task_key(task_uuid, "sent-1")):
+                return refusal(404, "no such task was sent")
+            if has_video(task_uuid):
+                # Everything it could report is stored; a refusal would only make it come again.
+                return Response(status_code=204)
+            if len(markers_of(root, dataset, task_uuid)) >= MAX_MARKERS_PER_TASK:
+                return refusal(429, "too many markers for this task")
+            drop_marker(root, dataset, task_uuid, body)
+        except StorageError as error:
+            _log.error("a webhook for task %s could not be kept: %s", task_uuid, error)
+            return refusal(503, "the storage root cannot be written; send again")
+        return Response(status_code=204)
+
+    async def receive(request: Request) -> Response:
+        dataset = request.query_params.get(DATASET_PARAMETER, "")
+        task_uuid = request.query_params.get(TASK_PARAMETER, "").lower()
+        signature = request.query_params.get(SIGNATURE_PARAMETER, "")
+        if not _TASK_UUID.fullmatch(task_uuid) or not signature_is_valid(
+            secret, dataset, task_uuid, signature
+        ):
+            return refusal(403, "the address is not signed by this installation")
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > max_body_bytes:
+                return refusal(413, f"the body is longer than {max_body_bytes} bytes")
+        try:
+            json.loads(body)
+        # Brackets nested thousands deep are within the limit of bytes, and too deep to parse.
+        except (ValueError, RecursionError):
+            return refusal(400, "the body is not JSON")
+        return await run_in_threadpool(accept, dataset, task_uuid, bytes(body))
+
+    async def health(_request: Request) -> Response:
+        try:
+            await run_in_threadpool(root.check_writable)
+        except StorageError as error:
+            return refusal(503, str(error))
+        return JSONResponse({"status": "ok"})
+
+    return Starlette(
+        routes=[
+            Route("/runware", receive, methods=["POST"]),
+            Route("/health", health, methods=["GET"]),
+        ]
+    )
+
+
+def serve(
+    root: StorageRoot, secret: str, *, host: str, port: int, on_ready: Callable[[str], None]
+) -> None:
+    """Serve the receiver until SIGTERM or SIGINT.
+
+    Arguments:
+        root: storage root in whose inbox the markers are written.
+        secret: the secret that webhook addresses are signed with.
+        host: address to listen at.
+        port: port to listen at; 0 for a free one.
+        on_ready: called with the receiver's own URL once it listens.
+
+    Raises:
+        OSError: where the port cannot be listened at.
+    """
+    serve_app(
+        create_app(root, secret),
+        host=host,
+        port=port,
+        on_ready=lambda address: on_ready(f"{address}/runware"),
+    )
