@@ -21,7 +21,7 @@ import yaml
 
 from sora_dagster.media import MediaError, examine
 from sora_dagster.media.checks import Expected, FoundVideo, UndecodableVideo, judge
-from sora_dagster.media.verdicts import Verdict
+from sora_dagster.media.verdicts import CheckResult
 from sora_dagster.runware.models import OutputFormat, parse_size
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
@@ -94,7 +94,7 @@ def rendered(spec: VideoSpec, path: Path) -> Clip:
     return Clip(path, Expected(spec.size, spec.duration_seconds, spec.output_format))
 
 
-def failed(path: Path, expected: Expected) -> list[Verdict]:
+def failed(path: Path, expected: Expected) -> list[CheckResult]:
     """The verdicts against a clip."""
     return [verdict for verdict in judge(expected, found(path)) if verdict.failed]
 

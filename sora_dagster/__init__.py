@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sora_dagster.assets.storyboards import build_storyboard_assets
     from sora_dagster.dataset import VideoGraph
     from sora_dagster.definitions import build_definitions
-    from sora_dagster.generation.library.clip_checks import OwnCheck, build_clip_checks
+    from sora_dagster.generation.library.clip_checks import CustomCheck, build_clip_checks
     from sora_dagster.generation.library.stored_clip import StoredClip
     from sora_dagster.io_manager import ClipIOManager
     from sora_dagster.jobs.collect import build_collect_job
@@ -37,7 +37,7 @@ __all__ = [
     "CheckThresholds",
     "ClipIOManager",
     "ClipStorageResource",
-    "OwnCheck",
+    "CustomCheck",
     "RunwareResource",
     "Settings",
     "StoredClip",
@@ -66,7 +66,7 @@ _HOMES = {
     "CheckThresholds": "media.checks",
     "ClipIOManager": "io_manager",
     "ClipStorageResource": "resources",
-    "OwnCheck": "generation.library.clip_checks",
+    "CustomCheck": "generation.library.clip_checks",
     "RunwareResource": "resources",
     "Settings": "settings",
     "StoredClip": "generation.library.stored_clip",

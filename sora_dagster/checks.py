@@ -18,8 +18,8 @@ from sora_dagster.event_log import newest_materializations
 from sora_dagster.generation.library.clip_checks import (
     CLIP_CHECKS,
     QUALITY,
+    ClipCheckResult,
     ClipChecks,
-    ClipVerdict,
     blocked_sentence,
 )
 from sora_dagster.generation.protocol.ledger import Ledger
@@ -105,7 +105,7 @@ class RunChecks:
         self._catalogue = catalogue
         self._root = root
         self._ledger = Ledger(root)
-        self._verdicts: dict[str, dict[str, Sequence[ClipVerdict]]] = {}
+        self._verdicts: dict[str, dict[str, Sequence[ClipCheckResult]]] = {}
         #: Why the clips that failed a blocking check are not used, by name.
         self.blocked: dict[str, str] = {}
 
@@ -171,7 +171,9 @@ class RunChecks:
         for asset, verdicts in self._verdicts.items():
             self._log(quality_evaluation(asset, verdicts))
 
-    def _logged_by_name(self, manifest: ClipManifest, verdicts: Sequence[ClipVerdict]) -> set[str]:
+    def _logged_by_name(
+        self, manifest: ClipManifest, verdicts: Sequence[ClipCheckResult]
+    ) -> set[str]:
         """The checks that are logged under their own names besides."""
         names = {verdict.name for verdict in verdicts if verdict.failed} | self._checks.blocking
         earlier = self._earlier_take(manifest)
@@ -181,7 +183,7 @@ class RunChecks:
             # again on the earlier take.
             before = self._checks.judge(earlier, self._catalogue)
             names |= {verdict.name for verdict in before if verdict.failed}
-            names |= self._checks.own.keys()
+            names |= self._checks.custom.keys()
         return names
 
     def _earlier_take(self, manifest: ClipManifest) -> ClipManifest | None:
@@ -191,7 +193,7 @@ class RunChecks:
                 return earlier
         return None
 
-    def _note(self, manifest: ClipManifest, verdicts: Sequence[ClipVerdict]) -> None:
+    def _note(self, manifest: ClipManifest, verdicts: Sequence[ClipCheckResult]) -> None:
         name = manifest.request.name
         for verdict in verdicts:
             if verdict.failed:
@@ -211,7 +213,7 @@ class RunChecks:
 
 def clip_evaluation(
     manifest: ClipManifest,
-    verdicts: Sequence[ClipVerdict],
+    verdicts: Sequence[ClipCheckResult],
     target: dg.EventLogRecord | None,
 ) -> dg.AssetCheckEvaluation:
     """The evaluation that lists what all checks say of a clip.
@@ -256,7 +258,7 @@ def clip_evaluation(
 def check_evaluation(
     checks: ClipChecks,
     manifest: ClipManifest,
-    verdict: ClipVerdict,
+    verdict: ClipCheckResult,
     target: dg.EventLogRecord | None,
 ) -> dg.AssetCheckEvaluation:
     """The evaluation of one check of a clip under its own name.
@@ -283,7 +285,7 @@ def check_evaluation(
 
 
 def quality_evaluation(
-    asset: str, verdicts_by_clip: Mapping[str, Sequence[ClipVerdict]]
+    asset: str, verdicts_by_clip: Mapping[str, Sequence[ClipCheckResult]]
 ) -> dg.AssetCheckEvaluation:
     """The evaluation that sums up what a run stored of an asset.
 
@@ -341,7 +343,7 @@ def quality_evaluation(
     )
 
 
-def _result(verdict: ClipVerdict) -> str:
+def _result(verdict: ClipCheckResult) -> str:
     if not verdict.evaluated:
         return "not evaluated"
     return "passed" if verdict.passed else "failed"

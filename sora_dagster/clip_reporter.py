@@ -25,7 +25,7 @@ from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.generation.protocol.tracked import FinishedTask
-from sora_dagster.generation.requesting.results import Requested, RequestState
+from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.metadata import clip_metadata
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.storage import StorageRoot
@@ -148,7 +148,7 @@ class ClipReporter:
             if manifests:
                 self._checks.evaluate(manifests, is_runless=is_elsewhere)
 
-    def report_request(self, requested: Sequence[Requested]) -> None:
+    def report_request(self, requested: Sequence[RequestResult]) -> None:
         """Log the submissions of clips and remixes, and of changed rows what they would cost."""
         graph = self._graph
         if graph is None:

@@ -59,8 +59,8 @@ def build_definitions(
     board_names = sorted({key.path[0] for key in shots})
     request_job, collect_job = build_request_job(graph), build_collect_job(graph, board_names)
     reports = [
-        *build_cost_assets(graph, boards=board_names, watched=shots),
-        build_gallery_asset(graph, boards=board_names, watched=shots),
+        *build_cost_assets(graph, boards=board_names, also_refresh_on=shots),
+        build_gallery_asset(graph, boards=board_names, also_refresh_on=shots),
     ]
     with without_beta_warnings():
         report_automation = dg.AutomationConditionSensorDefinition(

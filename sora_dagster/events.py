@@ -23,7 +23,7 @@ from sora_dagster.event_log import data_version_of as data_version_of
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.generation.protocol.tracked import FinishedTask
-from sora_dagster.generation.requesting.results import Requested, RequestState
+from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.metadata import error_metadata, request_metadata
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.errors import ErrorRecord
@@ -75,7 +75,7 @@ def row_data_version(fingerprint: str, take: int) -> str:
 
 
 def request_events(
-    inputs: InputEvents, ledger: Ledger, graph: VideoGraph, requested: Sequence[Requested]
+    inputs: InputEvents, ledger: Ledger, graph: VideoGraph, requested: Sequence[RequestResult]
 ) -> list[dg.AssetMaterialization]:
     """The materializations of submissions, in their order.
 
@@ -104,7 +104,7 @@ def request_events(
     ]
 
 
-def changed_event(graph: VideoGraph, requested: Requested) -> dg.AssetObservation:
+def changed_event(graph: VideoGraph, requested: RequestResult) -> dg.AssetObservation:
     """The observation that says that a row changed, and what a new take would cost."""
     return dg.AssetObservation(
         asset_key=graph.request_key(requested.request.asset),
@@ -240,13 +240,13 @@ def is_event_of(record: dg.EventLogRecord | None, manifest: ClipManifest) -> boo
     return task_uuid is not None and task_uuid.value == manifest.task_uuid
 
 
-def request_data_version(requested: Requested) -> str:
+def request_data_version(requested: RequestResult) -> str:
     """Data version of a submission: its task, so that asking again changes nothing."""
     return requested.task_uuid or f"take-{requested.take}"
 
 
 def _inputs_of_request(
-    ledger: Ledger, graph: VideoGraph, requested: Requested
+    ledger: Ledger, graph: VideoGraph, requested: RequestResult
 ) -> list[InputVersion]:
     """What a submission is made from: of a changed clip, what its kept take was asked for with."""
     request, fingerprint = requested.request, requested.request.spec.fingerprint

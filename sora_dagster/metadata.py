@@ -9,14 +9,14 @@ import dagster as dg
 
 from sora_dagster.dataset import asset_key_of
 from sora_dagster.generation.protocol.records import ClipManifest, StoredVideo
-from sora_dagster.generation.requesting.results import Requested, RequestState
+from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.storage import StorageRoot
 
 # Dagster keeps each event twice and loads a run's events whole, so that pictures must stay small.
 _MOST_THUMBNAIL_BYTES = 4500
 
 
-def request_metadata(requested: Requested) -> dict[str, Any]:
+def request_metadata(requested: RequestResult) -> dict[str, Any]:
     """Metadata of a submission."""
     request = requested.request
     metadata: dict[str, Any] = {

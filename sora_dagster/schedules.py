@@ -117,11 +117,11 @@ def _account(pick: Pick, max_usd: float | None) -> list[str]:
         )
     if pick.left:
         lines.append(f"{pick.left} clips are left for later ticks.")
-    if pick.too_dear:
+    if pick.over_budget:
         lines.append(
-            f"{len(pick.too_dear)} cost more than a tick may spend ({max_usd:.2f} USD), each with "
-            f"its remixes: {', '.join(pick.too_dear)}. Raise max_usd, or ask for them with the job "
-            f"request_clips."
+            f"{len(pick.over_budget)} cost more than a tick may spend ({max_usd:.2f} USD), "
+            f"remixes included: {', '.join(pick.over_budget)}. Raise max_usd, or request them "
+            f"with the job request_clips."
         )
     return lines
 

@@ -265,9 +265,9 @@ DAMAGED_KINDS = (
     _kind("silent", "not_silent", sound=silence),
     _kind("noise at -80 dBFS only", "not_silent", sound=noise_at_80_db),
     _kind("without sound", "has_sound", sound=None),
-    _kind("half as long", "duration_as_asked", kept=0.5),
-    Kind("half as large", "size_as_asked", _half_as_large),
-    Kind("in another container", "format_as_asked", _in_another_container),
+    _kind("half as long", "duration_matches", kept=0.5),
+    Kind("half as large", "size_matches", _half_as_large),
+    Kind("in another container", "format_matches", _in_another_container),
     Kind("cut short", "decodes", lambda clip, at: cut_short(clip, at / f"made{clip.suffix}")),
 )
 

@@ -208,7 +208,7 @@ def test_waiting_that_ended_without_a_change_says_that_nothing_is_lost_and_how_t
     assert "Nothing changed for 45 minutes" in text
     assert "waiting for 1 clip, listed below. Nothing is lost" in text
     assert "run the same command again" in text
-    assert "--max-quiet-minutes" in text
+    assert "--stall-timeout-minutes" in text
 
 
 # How long it is waited

@@ -155,7 +155,7 @@ def test_a_clip_that_cannot_be_stored_has_its_reason_shown_and_nothing_is_lost(
             tmp_path,
             "generate",
             "prompts.yaml",
-            "--max-quiet-minutes=0.5",
+            "--stall-timeout-minutes=0.5",
             PYTHONIOENCODING="ascii",
             **local(sandbox),
         )

@@ -15,8 +15,8 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from sora_dagster.media import (
-    Examination,
     MediaError,
+    VideoAnalysis,
     examine,
     examine_damaged,
     looks_like_video,
@@ -498,14 +498,14 @@ def size_of(jpeg: bytes) -> tuple[int, int]:
     return image.size
 
 
-Noisy = Callable[[tuple[int, int]], Examination]
+Noisy = Callable[[tuple[int, int]], VideoAnalysis]
 
 
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory: pytest.TempPathFactory) -> Noisy:
     """Examines a short video that is the worst for a JPEG: coarse noise, new in each frame."""
 
-    def examined(size: tuple[int, int]) -> Examination:
+    def examined(size: tuple[int, int]) -> VideoAnalysis:
         path = tmp_path_factory.mktemp("noise") / "noise.mp4"
         random = np.random.default_rng(11)
         width, height = size
@@ -599,7 +599,7 @@ def test_examining_a_long_video_takes_no_more_memory_than_a_short_one(
 # --- a file that is kept though it cannot be decoded
 
 
-def damaged(video: bytes, expected_size: tuple[int, int] | None = (160, 96)) -> Examination:
+def damaged(video: bytes, expected_size: tuple[int, int] | None = (160, 96)) -> VideoAnalysis:
     """What is found in a video that `examine` refuses."""
     with pytest.raises(MediaError) as refusal:
         examine(io.BytesIO(video))
@@ -714,7 +714,7 @@ def test_the_first_bytes_of_anything_else_do_not(head: bytes) -> None:
 # --- what is measured
 
 
-def measures_of(examination: Examination) -> VideoMeasures:
+def measures_of(examination: VideoAnalysis) -> VideoMeasures:
     assert examination.measures is not None
     return examination.measures
 

@@ -15,7 +15,7 @@ from sora_dagster.media.checks import (
     judge_all,
 )
 from sora_dagster.media.measures import VideoMeasures
-from sora_dagster.media.verdicts import CHECKS, Verdict
+from sora_dagster.media.verdicts import CHECKS, CheckResult
 from sora_dagster.runware.models import FrameSize, OutputFormat
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
@@ -103,7 +103,9 @@ def failures(found: FoundVideo | UndecodableVideo, expected: Expected = ASKED) -
     }
 
 
-def verdict_of(name: str, found: FoundVideo, expected: Expected = ASKED, **limits: Any) -> Verdict:
+def verdict_of(
+    name: str, found: FoundVideo, expected: Expected = ASKED, **limits: Any
+) -> CheckResult:
     verdicts = judge(expected, found, CheckThresholds(**limits))
     return next(verdict for verdict in verdicts if verdict.name == name)
 
@@ -160,11 +162,11 @@ def test_each_check_gives_a_verdict_in_its_order() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "says"),
     [
-        ("size_as_asked", {"width": 478}, "It is 478x272; 480x272 was asked for."),
-        ("format_as_asked", {"container": "mov"}, "Its format is mov; mp4 was asked for."),
-        ("duration_as_asked", {"duration_seconds": 2.6}, "It is 2.6 s long; 3 s were asked for"),
+        ("size_matches", {"width": 478}, "It is 478x272; 480x272 was asked for."),
+        ("format_matches", {"container": "mov"}, "Its format is mov; mp4 was asked for."),
+        ("duration_matches", {"duration_seconds": 2.6}, "It is 2.6 s long; 3 s were asked for"),
         ("has_sound", {"audio_codec": None}, "no sound"),
-        ("content_flag_clean", {"is_flagged": True}, "flagged"),
+        ("not_flagged", {"is_flagged": True}, "flagged"),
         ("cost_within_estimate", {"cost_usd": 1.3}, "It cost 1.3000 USD; 1.2000 USD were expected"),
         ("decodes", {"frame_count": 0}, "no frame"),
     ],
@@ -201,8 +203,8 @@ def test_a_limit_can_be_set() -> None:
     assert not verdict_of("not_frozen", frozen).passed
     assert verdict_of("not_frozen", frozen, max_frozen_fraction=0.6).passed
     longer = replace(FINE, duration_seconds=3.5)
-    assert not verdict_of("duration_as_asked", longer, duration_tolerance_seconds=0.49).passed
-    assert verdict_of("duration_as_asked", longer, duration_tolerance_seconds=0.5).passed
+    assert not verdict_of("duration_matches", longer, duration_tolerance_seconds=0.49).passed
+    assert verdict_of("duration_matches", longer, duration_tolerance_seconds=0.5).passed
 
 
 @pytest.mark.parametrize(
@@ -225,15 +227,15 @@ def test_what_was_not_asked_for_is_reported_as_not_evaluated() -> None:
     verdicts = {verdict.name: verdict for verdict in judge(Expected(has_sound=False), FINE)}
     unevaluated = {name for name, verdict in verdicts.items() if not verdict.evaluated}
     assert unevaluated == {
-        "format_as_asked",
-        "size_as_asked",
-        "duration_as_asked",
+        "format_matches",
+        "size_matches",
+        "duration_matches",
         "has_sound",
         "cost_within_estimate",
     }
     assert not any(verdicts[name].passed or verdicts[name].failed for name in unevaluated)
     assert all(verdicts[name].passed for name in verdicts.keys() - unevaluated)
-    assert verdicts["size_as_asked"].description == (
+    assert verdicts["size_matches"].description == (
         "Not evaluated: no size was asked for; it is 480x272."
     )
 
@@ -246,7 +248,7 @@ def test_a_video_that_was_never_measured_is_not_judged_by_measures() -> None:
         "not_black",
         "not_frozen",
         "not_silent",
-        "content_flag_clean",
+        "not_flagged",
         "cost_within_estimate",
     }
 
@@ -279,7 +281,7 @@ def test_what_the_api_reports_of_a_video_that_cannot_be_decoded_is_evaluated() -
     verdicts = judge(ASKED, found)
     assert [verdict.name for verdict in verdicts if verdict.failed] == [
         "decodes",
-        "content_flag_clean",
+        "not_flagged",
         "cost_within_estimate",
     ]
 
@@ -295,15 +297,15 @@ def test_silence_and_a_higher_price_are_warnings_and_the_rest_are_errors() -> No
 def test_a_clip_of_several_videos_fails_where_one_of_them_does() -> None:
     small = replace(FINE, width=240)
     verdicts = {verdict.name: verdict for verdict in judge_all(ASKED, [FINE, small, FINE])}
-    assert [name for name, verdict in verdicts.items() if verdict.failed] == ["size_as_asked"]
-    size = verdicts["size_as_asked"]
+    assert [name for name, verdict in verdicts.items() if verdict.failed] == ["size_matches"]
+    size = verdicts["size_matches"]
     assert size.description == "Video 2 of 3: It is 240x272; 480x272 was asked for."
     assert (size.figures["videos"], size.figures["failed_videos"]) == (3, 1)
 
 
 def test_a_video_that_was_not_evaluated_is_named_beside_one_that_passed() -> None:
     unseen = replace(FINE, is_flagged=None)
-    flag = judge_all(ASKED, [unseen, FINE])[list(CHECKS).index("content_flag_clean")]
+    flag = judge_all(ASKED, [unseen, FINE])[list(CHECKS).index("not_flagged")]
     assert (flag.passed, flag.evaluated) == (True, True)
     assert flag.description == (
         "Video 2 of 2: Its content was looked at and not flagged. Not evaluated for video 1 of 2."
@@ -313,14 +315,14 @@ def test_a_video_that_was_not_evaluated_is_named_beside_one_that_passed() -> Non
 
 def test_a_video_that_failed_speaks_for_those_that_passed_or_were_not_evaluated() -> None:
     videos = [FINE, replace(FINE, is_flagged=None), replace(FINE, is_flagged=True)]
-    flag = judge_all(ASKED, videos)[list(CHECKS).index("content_flag_clean")]
+    flag = judge_all(ASKED, videos)[list(CHECKS).index("not_flagged")]
     assert flag.failed
     assert flag.description.startswith("Video 3 of 3: Runware flagged")
 
 
 def test_a_check_that_was_evaluated_for_no_video_is_not_evaluated() -> None:
     unseen = replace(FINE, is_flagged=None)
-    flag = judge_all(ASKED, [unseen, unseen])[list(CHECKS).index("content_flag_clean")]
+    flag = judge_all(ASKED, [unseen, unseen])[list(CHECKS).index("not_flagged")]
     assert (flag.passed, flag.failed, flag.evaluated) == (False, False, False)
 
 

@@ -44,7 +44,12 @@ OPERATIONS: dict[str, Operation] = {
     ],
 )
 def test_a_failure_of_the_store_says_which_it_is(
-    watched: FaultyStore, s3_url: str, operation: Operation, code: str, status: int, message: str
+    watched: FaultyStore,
+    s3_url: str,
+    operation: Operation,
+    code: str,
+    status: int,
+    message: str,
 ) -> None:
     root = StorageRoot(s3_url, s3=S3Settings(max_attempts=1))
     watched.faults.append(StoreFault(code, status))

@@ -23,7 +23,7 @@ def build_cost_assets(
     graph: VideoGraph,
     *,
     boards: Sequence[str] = (),
-    watched: Sequence[dg.AssetKey] = (),
+    also_refresh_on: Sequence[dg.AssetKey] = (),
     cron_schedule: str = "*/10 * * * *",
 ) -> list[dg.AssetsDefinition]:
     """The assets `generation_costs` and `cost_report` of a dataset.
@@ -32,8 +32,8 @@ def build_cost_assets(
         graph: names, and the dataset whose clips and remixes are counted.
         boards: names of the storyboards that are counted, too. Other datasets in the same storage
             root have reports of their own.
-        watched: assets whose updates refresh the report, besides the graph's clips and remixes;
-            such as the shots of a storyboard. They are not dependencies, so that the lineage of a
+        also_refresh_on: further assets whose updates refresh the report, such as the shots of a
+            storyboard. They are not dependencies, so that the lineage of a
             storyboard stays that of its family.
         cron_schedule: how often at most they are refreshed.
 
@@ -52,7 +52,7 @@ def build_cost_assets(
         **graph.labels,
         code_version=CODE_VERSION,
         kinds={"parquet"},
-        automation_condition=at_most_every(cron_schedule, watched=watched),
+        automation_condition=at_most_every(cron_schedule, also_refresh_on=also_refresh_on),
         description="What every task cost: one row a task, with its clip, take, model, estimate, "
         "cost, outcome and run.",
     )

@@ -29,7 +29,7 @@ def build_gallery_asset(
     graph: VideoGraph,
     *,
     boards: Sequence[str] = (),
-    watched: Sequence[dg.AssetKey] = (),
+    also_refresh_on: Sequence[dg.AssetKey] = (),
     cron_schedule: str = "*/10 * * * *",
     title: str = "Generated clips",
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -40,8 +40,8 @@ def build_gallery_asset(
         graph: names, and the checks that clips are held to.
         boards: names of the storyboards whose shots are shown, too. Other datasets in the same
             storage root have galleries of their own.
-        watched: further assets whose updates refresh it, such as the shots of a storyboard. They
-            are not dependencies, so that the lineage of a storyboard stays that of its family.
+        also_refresh_on: further assets whose updates refresh it, such as the shots of a
+            storyboard. They are not dependencies: a storyboard's lineage stays its own.
         cron_schedule: how often at most it is refreshed.
         title: heading of the page.
         now: a clock.
@@ -60,7 +60,7 @@ def build_gallery_asset(
         **graph.labels,
         code_version=CODE_VERSION,
         kinds={"html"},
-        automation_condition=at_most_every(cron_schedule, watched=watched),
+        automation_condition=at_most_every(cron_schedule, also_refresh_on=also_refresh_on),
         description="A page of all clips, to look through, play and filter; it lies in the storage "
         "root, and works from there or from a copy.",
     )

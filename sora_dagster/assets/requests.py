@@ -12,8 +12,8 @@ from sora_dagster.event_log import InputEvents
 from sora_dagster.events import request_events
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.requesting.estimates import Estimate
-from sora_dagster.generation.requesting.requester import Asking
-from sora_dagster.generation.requesting.results import Requested, RequestState, failure_reasons
+from sora_dagster.generation.requesting.requester import RequestOptions
+from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.resources import ClipStorageResource, RunwareResource
@@ -63,13 +63,13 @@ class RequestConfig(dg.Config):
     )
 
 
-def asking_of(
+def request_options_of(
     config: RequestConfig,
     run: dg.DagsterRun,
     default_limit_usd: float | None,
     *,
     is_for_one: bool = False,
-) -> Asking:
+) -> RequestOptions:
     """On whose behalf a run asks for clips.
 
     Arguments:
@@ -79,7 +79,7 @@ def asking_of(
         is_for_one: whether the run is for exactly one clip. If a person launched it, they ask for
             a new take of that clip if its row changed.
     """
-    return Asking(
+    return RequestOptions(
         root_run=root_run_of(run),
         run_limit_usd=default_limit_usd if config.max_usd is None else config.max_usd,
         regenerate_changed=config.regenerate_changed
@@ -89,7 +89,7 @@ def asking_of(
 
 
 def log_requested(
-    context: dg.AssetExecutionContext | dg.OpExecutionContext, requested: Sequence[Requested]
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, requested: Sequence[RequestResult]
 ) -> None:
     """Say in the run's log what became of each clip, and what new takes of changed rows cost."""
     for item in requested:
@@ -188,7 +188,7 @@ def build_requests_asset(
                     asked.append(ask(dataset, partition, generator.ledger))
                 except (LookupError, ValueError) as error:
                     failures[partition] = str(error)
-            asking = asking_of(
+            asking = request_options_of(
                 config, context.run, runware.run_limit_usd(), is_for_one=len(partitions) == 1
             )
             if config.dry_run:

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.assets.requests import RequestConfig, asking_of, log_estimates
+from sora_dagster.assets.requests import RequestConfig, log_estimates, request_options_of
 from sora_dagster.assets.videos import CLIP_IO_MANAGER_KEY
 from sora_dagster.checks import RunChecks, check_specs
 from sora_dagster.clip_reporter import ClipReporter
@@ -133,7 +133,7 @@ def build_storyboard_assets(
             _evaluate_checks(context, checks, catalogue, clip_storage)
             return
         chosen = [shot.id for shot in board.shots if keys[shot.id] in context.selected_asset_keys]
-        asking = asking_of(
+        asking = request_options_of(
             config, context.run, runware.run_limit_usd(), is_for_one=len(chosen) == 1
         )
         with runware.generator(clip_storage) as generator:

@@ -245,5 +245,5 @@ def _stalled_line(result: PipelineResult) -> str:
         f"Nothing changed for {result.stalled_minutes:g} minutes, so this command stopped waiting "
         f"for {_number(outstanding, 'clip', 'clips')}, listed below. Nothing is lost, and nothing "
         f"is paid for twice: run the same command again to go on, or wait longer with "
-        f"--max-quiet-minutes."
+        f"--stall-timeout-minutes."
     )

@@ -188,7 +188,7 @@ def _demo_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _pipeline_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option(
-        "--max-quiet-minutes",
+        "--stall-timeout-minutes",
         default=45.0,
         show_default=True,
         help="Stop waiting after this many minutes without any change. Nothing is lost.",
@@ -229,7 +229,7 @@ def generate(
     max_usd: str | None,
     delivery: str | None,
     regenerate_changed: bool,
-    max_quiet_minutes: float,
+    stall_timeout_minutes: float,
 ) -> None:
     """Generate every clip of the dataset PROMPTS, and its remixes, and wait until all are stored.
 
@@ -269,7 +269,7 @@ def generate(
                 settings,
                 home,
                 {},
-                max_quiet_minutes=max_quiet_minutes,
+                stall_timeout_minutes=stall_timeout_minutes,
                 regenerate_changed=regenerate_changed,
             )
 
@@ -378,7 +378,7 @@ def demo(
     max_usd: str | None,
     delivery: str | None,
     regenerate_changed: bool,
-    max_quiet_minutes: float,
+    stall_timeout_minutes: float,
 ) -> None:
     """Generate the example dataset against a local Runware: no key, no cloud, no cost."""
     from sora_dagster.generation.requesting.direct_delivery import parse_delivery
@@ -406,7 +406,7 @@ def demo(
                 local,
                 home,
                 environment,
-                max_quiet_minutes=max_quiet_minutes,
+                stall_timeout_minutes=stall_timeout_minutes,
                 regenerate_changed=regenerate_changed,
                 after="To look at it in the Dagster UI: make dev   (or: sora-dagster dev)",
             )
@@ -452,7 +452,7 @@ def _run_pipeline(
     home: LocalHome,
     environment: Mapping[str, str],
     *,
-    max_quiet_minutes: float,
+    stall_timeout_minutes: float,
     regenerate_changed: bool,
     after: str | None = None,
 ) -> None:
@@ -465,7 +465,7 @@ def _run_pipeline(
     # If the output goes to a file or a pipe, nothing needs to be folded.
     console = Console() if sys.stdout.isatty() else Console(width=160)
     pipeline = Pipeline(
-        settings, home, environment=environment, max_quiet_minutes=max_quiet_minutes
+        settings, home, environment=environment, stall_timeout_minutes=stall_timeout_minutes
     )
     regenerate_changed = _decide(console, pipeline.look(), regenerate_changed)
     with ProgressBar(console) as bar:

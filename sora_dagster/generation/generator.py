@@ -22,9 +22,9 @@ from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.protocol.tracked import FinishedTask
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, DirectDelivery
 from sora_dagster.generation.requesting.estimates import Estimate, estimate
-from sora_dagster.generation.requesting.first_frame_store import whole_request
-from sora_dagster.generation.requesting.requester import Asking, Requester, asking_after
-from sora_dagster.generation.requesting.results import Requested, RequestState
+from sora_dagster.generation.requesting.first_frame_store import with_first_frame
+from sora_dagster.generation.requesting.requester import Requester, RequestOptions, options_after
+from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.generation.requesting.sender import Sender, SendSettings
 from sora_dagster.generation.requesting.stored_index import stored_answers
 from sora_dagster.prompts.clips import ClipRequest, ParentVideo
@@ -152,10 +152,10 @@ class Generator:
     def request(
         self,
         asked: Sequence[ClipRequest],
-        asking: Asking,
+        asking: RequestOptions,
         *,
-        on_progress: Callable[[Sequence[Requested]], None] = lambda _: None,
-    ) -> list[Requested]:
+        on_progress: Callable[[Sequence[RequestResult]], None] = lambda _: None,
+    ) -> list[RequestResult]:
         """Ask for clips; see `Requester.request`.
 
         The root is bound first; see :meth:`bind`.
@@ -176,7 +176,7 @@ class Generator:
             answers[index] = self._verified(answer)
         return [answers[index] for index in range(len(asked))]
 
-    def estimate(self, asked: Sequence[ClipRequest], asking: Asking) -> list[Estimate]:
+    def estimate(self, asked: Sequence[ClipRequest], asking: RequestOptions) -> list[Estimate]:
         """What asking would cost now; sends nothing, pays nothing.
 
         Raises:
@@ -192,7 +192,7 @@ class Generator:
             retry_failed=asking.retry_failed,
         )
 
-    def _verified(self, requested: Requested) -> Requested:
+    def _verified(self, requested: RequestResult) -> RequestResult:
         """Have a clip that is stored checked, and what is damaged fetched again."""
         request = requested.request
         if requested.state is not RequestState.STORED:
@@ -216,15 +216,15 @@ class Generator:
             f"were fetched again",
         )
 
-    def request_again(self, failed: FinishedTask) -> Requested:
+    def request_again(self, failed: FinishedTask) -> RequestResult:
         """Ask for the next attempt of a clip whose last one failed in a way that may pass.
 
         Raises:
             RunwareError: if the API refuses the key or cannot be reached.
             StorageError: if the storage root fails.
         """
-        request = whole_request(self.ledger.root, failed.attempt.request)
-        [requested] = self.request([request], asking_after(self.ledger, failed.attempt))
+        request = with_first_frame(self.ledger.root, failed.attempt.request)
+        [requested] = self.request([request], options_after(self.ledger, failed.attempt))
         return requested
 
     def collection(
@@ -234,7 +234,7 @@ class Generator:
         holder: str,
         datasets: Sequence[str] = (),
         on_warning: Callable[[str], None] = lambda _: None,
-        on_retry: Callable[[Requested], None] = lambda _: None,
+        on_retry: Callable[[RequestResult], None] = lambda _: None,
     ) -> Collection:
         """What waits for outstanding clips; see :class:`Collection`.
 

@@ -17,9 +17,9 @@ from sora_dagster.generation.protocol.records import (
     Record,
     StuckRecord,
 )
-from sora_dagster.generation.requesting.first_frame_store import whole_request
-from sora_dagster.generation.requesting.requester import Asking
-from sora_dagster.generation.requesting.results import Requested
+from sora_dagster.generation.requesting.first_frame_store import with_first_frame
+from sora_dagster.generation.requesting.requester import RequestOptions
+from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.storage import StorageError
@@ -48,13 +48,13 @@ class ClipGenerator(Protocol):
     client: RunwareClient
     ledger: Ledger
 
-    def request(self, asked: Sequence[ClipRequest], asking: Asking) -> list[Requested]:
+    def request(self, asked: Sequence[ClipRequest], asking: RequestOptions) -> list[RequestResult]:
         """Ask for clips."""
 
 
 def resend(
     generator: ClipGenerator, asset: str, clip: str, *, run_limit_usd: float | None
-) -> Requested:
+) -> RequestResult:
     """Ask for another attempt of a clip, whatever became of the last; it may be paid for again.
 
     The last attempt is polled once more first: if Runware has its video after all, or is still
@@ -72,8 +72,8 @@ def resend(
         )
     take, _ = undecided(ledger, asset, clip)
     _record(ledger, take, "resend")
-    request = whole_request(ledger.root, take.latest.request)
-    asking = Asking(
+    request = with_first_frame(ledger.root, take.latest.request)
+    asking = RequestOptions(
         root_run=f"resolve-{take.latest.task_uuid}",
         run_limit_usd=run_limit_usd,
         retry_failed=True,

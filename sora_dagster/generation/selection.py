@@ -24,13 +24,13 @@ class Pick:
         clip_ids: the clips, oldest first.
         usd: what they and their remixes are expected to cost.
         left: how many clips are left for later runs.
-        too_dear: clips that cost more by themselves than a run may spend.
+        over_budget: clips that cost more by themselves than a run may spend.
     """
 
     clip_ids: tuple[str, ...]
     usd: float
     left: int
-    too_dear: tuple[str, ...]
+    over_budget: tuple[str, ...]
 
 
 def never_asked_for(ledger: Ledger, asset: str, clip_ids: Iterable[str]) -> Iterator[str]:
@@ -86,12 +86,12 @@ def pick_clips(
             limit.
     """
     chosen: list[str] = []
-    too_dear: list[str] = []
+    over_budget: list[str] = []
     spent = 0.0
     for clip_id in waiting:
         usd = clip_and_remixes_usd(dataset, catalogue, clip_id)
         if max_usd is not None and usd > max_usd:
-            too_dear.append(clip_id)
+            over_budget.append(clip_id)
             continue
         if max_clips is not None and len(chosen) >= max_clips:
             break
@@ -99,8 +99,8 @@ def pick_clips(
             break
         chosen.append(clip_id)
         spent += usd
-    left = len(waiting) - len(chosen) - len(too_dear)
-    return Pick(tuple(chosen), round(spent, 6), left, tuple(too_dear))
+    left = len(waiting) - len(chosen) - len(over_budget)
+    return Pick(tuple(chosen), round(spent, 6), left, tuple(over_budget))
 
 
 def clip_and_remixes_usd(dataset: PromptDataset, catalogue: Catalogue, clip_id: str) -> float:

@@ -15,7 +15,7 @@ from sora_dagster.generation.collecting.parts import CollectionLimits
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.clocks import running_seconds
 from sora_dagster.generation.protocol.tracked import FinishedTask
-from sora_dagster.generation.requesting.results import Requested, RequestState, failure_reasons
+from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
 from sora_dagster.jobs.collect_runs import mark_advanced
 from sora_dagster.jobs.remixes import RemixAnswers, RemixParent, read_due_remixes, request_remixes
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
@@ -205,7 +205,7 @@ class CollectingRun:
     def _mark_advanced(self) -> None:
         mark_advanced(self._context.instance, self._context.run.run_id, self._advanced)
 
-    def _log_retry(self, requested: Requested) -> None:
+    def _log_retry(self, requested: RequestResult) -> None:
         self._context.log.info(
             f"{requested.request.name}: attempt {requested.attempt}: {requested.detail}"
         )

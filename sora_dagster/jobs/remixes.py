@@ -11,8 +11,8 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.generation.protocol.scan import in_parallel
-from sora_dagster.generation.requesting.requester import Asking, asking_after
-from sora_dagster.generation.requesting.results import Requested
+from sora_dagster.generation.requesting.requester import RequestOptions, options_after
+from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.storage import AccessDeniedError
@@ -40,7 +40,7 @@ class RemixAnswers:
         failures: why others were not asked for, by name.
     """
 
-    requested: Sequence[Requested] = ()
+    requested: Sequence[RequestResult] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -69,7 +69,7 @@ class _Plan:
     """
 
     parent: RemixParent
-    asking: Asking | None
+    asking: RequestOptions | None
     remixes: Sequence[ClipRequest]
     failures: Mapping[str, str]
 
@@ -99,7 +99,7 @@ def request_remixes(
             newest[parent.attempt.clip] = parent
 
     failures: dict[str, str] = {}
-    by_payer: dict[Asking, list[tuple[str, ClipRequest]]] = {}
+    by_payer: dict[RequestOptions, list[tuple[str, ClipRequest]]] = {}
     wanted = [parent for clip, parent in newest.items() if dataset.recipes_of(clip)]
     for plan in in_parallel(wanted, lambda parent: _plan(graph, generator, dataset, parent)):
         failures |= plan.failures
@@ -132,7 +132,7 @@ def _plan(
     asking = None
     if remixes:
         try:
-            asking = asking_after(ledger, parent.attempt)
+            asking = options_after(ledger, parent.attempt)
         except (UnreadableRecordError, AccessDeniedError) as error:
             failures |= {
                 remix.name: f"it is not known which run pays for it: {error}" for remix in remixes

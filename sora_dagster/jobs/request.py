@@ -5,7 +5,12 @@ from collections.abc import Collection, Sequence
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.assets.requests import RequestConfig, asking_of, log_estimates, log_requested
+from sora_dagster.assets.requests import (
+    RequestConfig,
+    log_estimates,
+    log_requested,
+    request_options_of,
+)
 from sora_dagster.clip_reporter import ClipReporter
 from sora_dagster.dataset import VideoGraph, remix_partition
 from sora_dagster.dataset_sync import sync_rows
@@ -15,7 +20,7 @@ from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.scan import in_parallel
-from sora_dagster.generation.requesting.results import Requested, RequestState, failure_reasons
+from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.resources import ClipStorageResource, RunwareResource
@@ -72,7 +77,7 @@ def build_request_job(graph: VideoGraph) -> dg.JobDefinition:
         }
         sync_rows(context, graph, dataset, {*clip_ids, *cells})
         failures: dict[str, str] = {}
-        asking = asking_of(config, context.run, runware.run_limit_usd())
+        asking = request_options_of(config, context.run, runware.run_limit_usd())
         with runware.generator(clip_storage) as generator:
             asked = _clips_and_remixes(graph, dataset, generator, clip_ids, failures)
             if config.dry_run:
@@ -160,8 +165,8 @@ def _unreported(
     instance: dg.DagsterInstance,
     graph: VideoGraph,
     ledger: Ledger,
-    requested: Sequence[Requested],
-) -> list[Requested]:
+    requested: Sequence[RequestResult],
+) -> list[RequestResult]:
     """What became of clips, but for those that are stored as Dagster's log has it already.
 
     So asking again for a large dataset writes no event for each clip that is stored.

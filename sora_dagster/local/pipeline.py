@@ -120,7 +120,7 @@ class Pipeline:
         settings: dataset, API and storage root.
         home: the Dagster instance's folder.
         environment: secrets for the processes that are started, on top of this process's own.
-        max_quiet_minutes: longest time without any progress.
+        stall_timeout_minutes: longest time without any progress.
     """
 
     def __init__(
@@ -129,12 +129,12 @@ class Pipeline:
         home: LocalHome,
         *,
         environment: Mapping[str, str],
-        max_quiet_minutes: float,
+        stall_timeout_minutes: float,
     ) -> None:
         self._settings = settings
         self._home = home
         self._environment = {**settings.to_environment(), **environment}
-        self._max_quiet_minutes = max_quiet_minutes
+        self._max_quiet_minutes = stall_timeout_minutes
         self._graph: VideoGraph = settings.graph()
         self._watch: DatasetProgress | None = None
 
@@ -218,7 +218,7 @@ class Pipeline:
                 claims=ClaimReader(ledger, self._graph.dataset, store_time=store_time),
                 since=started_at,
                 daemon_log=str(self._home.log_path("daemon")),
-                max_quiet_minutes=self._max_quiet_minutes,
+                stall_timeout_minutes=self._max_quiet_minutes,
             )
             progress = waiting.wait(before, on_look, on_event, daemon.check)
             posts = _count_posts(instance, started_at)
@@ -328,7 +328,7 @@ class _Waiting:
         claims: ClaimReader,
         since: datetime,
         daemon_log: str,
-        max_quiet_minutes: float,
+        stall_timeout_minutes: float,
     ) -> None:
         self._instance = instance
         self._watch = watch
@@ -336,7 +336,7 @@ class _Waiting:
         self._claims = claims
         self._since = since
         self._daemon_log = daemon_log
-        self._max_quiet_minutes = max_quiet_minutes
+        self._max_quiet_minutes = stall_timeout_minutes
         self._failed_runs: set[str] = set()
         self.stalled_minutes: float | None = None
 

@@ -3,7 +3,7 @@
 from sora_dagster.media.container import MediaError, looks_like_video
 from sora_dagster.media.decoding import MediaInfo
 from sora_dagster.media.examining import (
-    Examination,
+    VideoAnalysis,
     examine,
     examine_damaged,
     poster,
@@ -11,9 +11,9 @@ from sora_dagster.media.examining import (
 )
 
 __all__ = [
-    "Examination",
     "MediaError",
     "MediaInfo",
+    "VideoAnalysis",
     "examine",
     "examine_damaged",
     "looks_like_video",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sora_dagster.media.measures import VideoMeasures
-from sora_dagster.media.verdicts import CHECKS, Verdict, together, unevaluated
+from sora_dagster.media.verdicts import CHECKS, CheckResult, together, unevaluated
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def judge(
     expected: Expected,
     found: FoundVideo | UndecodableVideo,
     thresholds: CheckThresholds | None = None,
-) -> list[Verdict]:
+) -> list[CheckResult]:
     """A verdict of each check on one video, in the order of `CHECKS`."""
     thresholds = thresholds or CheckThresholds()
     if isinstance(found, UndecodableVideo):
@@ -134,7 +134,7 @@ def judge_all(
     expected: Expected,
     found: Sequence[FoundVideo | UndecodableVideo],
     thresholds: CheckThresholds | None = None,
-) -> list[Verdict]:
+) -> list[CheckResult]:
     """One verdict of each check on all videos of a clip: it fails where one of them does.
 
     Arguments:
@@ -149,18 +149,18 @@ def judge_all(
     return [together(verdicts) for verdicts in zip(*by_video, strict=True)]
 
 
-def _of_no_pictures(found: UndecodableVideo) -> Iterator[Verdict]:
+def _of_no_pictures(found: UndecodableVideo) -> Iterator[CheckResult]:
     error = found.error.rstrip(".")
-    yield Verdict("decodes", False, f"It cannot be decoded to its end: {error}.")
+    yield CheckResult("decodes", False, f"It cannot be decoded to its end: {error}.")
     for name in CHECKS:
-        if name not in ("decodes", "content_flag_clean", "cost_within_estimate"):
+        if name not in ("decodes", "not_flagged", "cost_within_estimate"):
             yield unevaluated(name, "the video cannot be decoded")
 
 
 def _of_the_file(
     expected: Expected, found: FoundVideo, thresholds: CheckThresholds
-) -> Iterator[Verdict]:
-    yield Verdict(
+) -> Iterator[CheckResult]:
+    yield CheckResult(
         "decodes",
         found.frame_count > 0,
         f"All of its {found.frame_count} frames were decoded."
@@ -169,33 +169,33 @@ def _of_the_file(
         {"frames": found.frame_count},
     )
     if expected.container is None:
-        yield unevaluated("format_as_asked", "no format was asked for")
+        yield unevaluated("format_matches", "no format was asked for")
     else:
         wanted = expected.container.lower()
-        yield Verdict(
-            "format_as_asked",
+        yield CheckResult(
+            "format_matches",
             found.container == wanted,
             f"Its format is {found.container}; {wanted} was asked for.",
             {"format": found.container, "asked": wanted},
         )
     size = f"{found.width}x{found.height}"
     if expected.size is None:
-        yield unevaluated("size_as_asked", f"no size was asked for; it is {size}")
+        yield unevaluated("size_matches", f"no size was asked for; it is {size}")
     else:
         wanted = f"{expected.size[0]}x{expected.size[1]}"
-        yield Verdict(
-            "size_as_asked",
+        yield CheckResult(
+            "size_matches",
             (found.width, found.height) == tuple(expected.size),
             f"It is {size}; {wanted} was asked for.",
             {"size": size, "asked": wanted},
         )
     seconds = found.duration_seconds
     if expected.duration_seconds is None:
-        yield unevaluated("duration_as_asked", f"no length was asked for; it is {seconds:g} s long")
+        yield unevaluated("duration_matches", f"no length was asked for; it is {seconds:g} s long")
     else:
         difference = abs(seconds - expected.duration_seconds)
-        yield Verdict(
-            "duration_as_asked",
+        yield CheckResult(
+            "duration_matches",
             # Rounded, so that exactly the tolerance is still within it.
             round(difference, 6) <= thresholds.duration_tolerance_seconds,
             f"It is {seconds:g} s long; {expected.duration_seconds:g} s were asked for, "
@@ -204,14 +204,14 @@ def _of_the_file(
         )
 
 
-def _of_the_pictures(found: FoundVideo, thresholds: CheckThresholds) -> Iterator[Verdict]:
+def _of_the_pictures(found: FoundVideo, thresholds: CheckThresholds) -> Iterator[CheckResult]:
     measures = found.measures
     if measures is None:
         for name in ("not_black", "not_frozen"):
             yield unevaluated(name, "it was stored before pictures were measured")
         return
     is_black = measures.black_fraction > thresholds.max_black_fraction
-    yield Verdict(
+    yield CheckResult(
         "not_black",
         not is_black,
         f"{measures.black_fraction:.0%} of it is black; up to "
@@ -221,7 +221,7 @@ def _of_the_pictures(found: FoundVideo, thresholds: CheckThresholds) -> Iterator
     if is_black:
         yield unevaluated("not_frozen", "it is black, and so stands still too")
         return
-    yield Verdict(
+    yield CheckResult(
         "not_frozen",
         measures.frozen_fraction <= thresholds.max_frozen_fraction
         and measures.frozen_seconds <= thresholds.max_frozen_seconds,
@@ -237,11 +237,11 @@ def _of_the_pictures(found: FoundVideo, thresholds: CheckThresholds) -> Iterator
 
 def _of_the_sound(
     expected: Expected, found: FoundVideo, thresholds: CheckThresholds
-) -> Iterator[Verdict]:
+) -> Iterator[CheckResult]:
     if not expected.has_sound:
         yield unevaluated("has_sound", "its model makes no sound")
     else:
-        yield Verdict(
+        yield CheckResult(
             "has_sound",
             found.audio_codec is not None,
             f"It has sound ({found.audio_codec})."
@@ -257,7 +257,7 @@ def _of_the_sound(
     if loudness is None or silent_fraction is None:
         yield unevaluated("not_silent", "it has no sound")
         return
-    yield Verdict(
+    yield CheckResult(
         "not_silent",
         loudness >= thresholds.min_loudness_dbfs
         and silent_fraction <= thresholds.max_silent_fraction,
@@ -268,11 +268,11 @@ def _of_the_sound(
     )
 
 
-def _content_flag(found: FoundVideo | UndecodableVideo) -> Verdict:
+def _content_flag(found: FoundVideo | UndecodableVideo) -> CheckResult:
     if found.is_flagged is None:
-        return unevaluated("content_flag_clean", "its content was not checked")
-    return Verdict(
-        "content_flag_clean",
+        return unevaluated("not_flagged", "its content was not checked")
+    return CheckResult(
+        "not_flagged",
         not found.is_flagged,
         "Runware flagged its content; look at it before anyone else does."
         if found.is_flagged
@@ -283,13 +283,13 @@ def _content_flag(found: FoundVideo | UndecodableVideo) -> Verdict:
 
 def _cost(
     expected: Expected, found: FoundVideo | UndecodableVideo, thresholds: CheckThresholds
-) -> Verdict:
+) -> CheckResult:
     if found.cost_usd is None:
         return unevaluated("cost_within_estimate", "the API did not report its cost")
     if expected.estimate_usd is None:
         return unevaluated("cost_within_estimate", "there is no estimate")
     limit = expected.estimate_usd * (1 + thresholds.cost_tolerance)
-    return Verdict(
+    return CheckResult(
         "cost_within_estimate",
         found.cost_usd <= limit + 1e-9,
         f"It cost {found.cost_usd:.4f} USD; {expected.estimate_usd:.4f} USD were expected.",

@@ -42,7 +42,7 @@ _UNKNOWN_SIZE = (640, 360)
 
 
 @dataclass(frozen=True)
-class Examination:
+class VideoAnalysis:
     """All that one decoding of a video gives.
 
     Arguments:
@@ -62,7 +62,7 @@ class Examination:
     decode_error: str | None = None
 
 
-def examine(source: BinaryIO | Path) -> Examination:
+def examine(source: BinaryIO | Path) -> VideoAnalysis:
     """Decode all of a video once, and say and show what it is.
 
     Arguments:
@@ -92,7 +92,7 @@ def examine(source: BinaryIO | Path) -> Examination:
         with opened(source) as video:
             viewer.keep_middle(_frame_at(video, info.duration_seconds / 2))
     poster, sheet, thumbnail = viewer.pictures()
-    return Examination(
+    return VideoAnalysis(
         info=info,
         measures=meter.measures(info.duration_seconds),
         poster=poster,
@@ -103,7 +103,7 @@ def examine(source: BinaryIO | Path) -> Examination:
 
 def examine_damaged(
     source: BinaryIO | Path, error: MediaError, *, expected_size: tuple[int, int] | None
-) -> Examination:
+) -> VideoAnalysis:
     """Best effort at what `examine` gives, for a file that it refused.
 
     Facts are those of the file's header; a number that it lacks is 0, a container or video codec
@@ -151,7 +151,7 @@ def examine_damaged(
         size = (info.width, info.height) if info.width and info.height else _UNKNOWN_SIZE
         viewer.show(grey_frame(*size), 0.0)
         poster, sheet, thumbnail = viewer.pictures()
-    return Examination(
+    return VideoAnalysis(
         info=info,
         measures=None,
         poster=poster,

@@ -14,20 +14,20 @@ Figure = float | int | str | bool
 # the estimate has been paid already.
 CHECKS: Mapping[str, Severity] = {
     "decodes": "error",
-    "format_as_asked": "error",
-    "size_as_asked": "error",
-    "duration_as_asked": "error",
+    "format_matches": "error",
+    "size_matches": "error",
+    "duration_matches": "error",
     "not_black": "error",
     "not_frozen": "error",
     "has_sound": "warn",
     "not_silent": "warn",
-    "content_flag_clean": "error",
+    "not_flagged": "error",
     "cost_within_estimate": "warn",
 }
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """What one check says.
 
     Arguments:
@@ -56,7 +56,7 @@ class Verdict:
         return CHECKS[self.name]
 
 
-def together(verdicts: Sequence[Verdict]) -> Verdict:
+def together(verdicts: Sequence[CheckResult]) -> CheckResult:
     """One verdict of those of one check on several videos.
 
     It fails where one of them does, and passes where at least one does and none fails. Its
@@ -84,6 +84,6 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
     return replace(verdict, description=description, figures=figures)
 
 
-def unevaluated(name: str, reason: str) -> Verdict:
+def unevaluated(name: str, reason: str) -> CheckResult:
     """The verdict of a check that could not be evaluated."""
-    return Verdict(name, False, f"Not evaluated: {reason}.", evaluated=False)
+    return CheckResult(name, False, f"Not evaluated: {reason}.", evaluated=False)

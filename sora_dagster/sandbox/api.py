@@ -20,7 +20,7 @@ from sora_dagster.sandbox.faults.events import Event, PostEvent, TaskFacts
 from sora_dagster.sandbox.ledger import Ledger, PostKind
 from sora_dagster.sandbox.refusals import ERRORS_PAGE, RefusedTaskError
 from sora_dagster.sandbox.settings import SandboxSettings
-from sora_dagster.sandbox.task_book import TaskBook
+from sora_dagster.sandbox.task_book import TaskRegistry
 from sora_dagster.sandbox.task_handlers import TaskHandlers
 from sora_dagster.sandbox.tasks import MAIN_ACCOUNT
 
@@ -91,7 +91,7 @@ class RunwareApi:
         self,
         settings: SandboxSettings,
         *,
-        book: TaskBook,
+        book: TaskRegistry,
         faults: ActiveFaults,
         handlers: TaskHandlers,
         ledger: Ledger,

@@ -11,12 +11,12 @@ from sora_dagster.sandbox.faults.events import Event, LookupFacts, TaskFacts
 from sora_dagster.sandbox.faults.plan import UnknownPolls
 from sora_dagster.sandbox.faults.task_faults import ArchivedRefusal, LookupFault
 from sora_dagster.sandbox.refusals import RefusedTaskError
-from sora_dagster.sandbox.task_book import TaskBook
+from sora_dagster.sandbox.task_book import TaskRegistry
 from sora_dagster.sandbox.tasks import Task
 from sora_dagster.sandbox.validation import task_uuid_of
 
 
-class Lookups:
+class TaskQueries:
     """Does the tasks `getResponse` and `getTaskDetails`.
 
     Arguments:
@@ -29,7 +29,7 @@ class Lookups:
     def __init__(
         self,
         *,
-        book: TaskBook,
+        book: TaskRegistry,
         faults: ActiveFaults,
         clock: Callable[[], float],
         unknown_polls: UnknownPolls,

@@ -10,12 +10,12 @@ from sora_dagster.sandbox.drawing.subjects import Subject
 from sora_dagster.sandbox.first_frames import load_first_frame
 from sora_dagster.sandbox.refusals import RefusedTaskError, parameter_page
 from sora_dagster.sandbox.rendering import VideoSpec
-from sora_dagster.sandbox.task_book import TaskBook
+from sora_dagster.sandbox.task_book import TaskRegistry
 from sora_dagster.sandbox.tasks import Order
 from sora_dagster.sandbox.validation import VideoRequest
 
 
-class Orders:
+class RequestResolver:
     """Makes orders.
 
     Arguments:
@@ -23,7 +23,7 @@ class Orders:
         client: fetches first-frame images.
     """
 
-    def __init__(self, *, book: TaskBook, client: httpx.AsyncClient) -> None:
+    def __init__(self, *, book: TaskRegistry, client: httpx.AsyncClient) -> None:
         self._book = book
         self._client = client
 

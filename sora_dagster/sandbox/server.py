@@ -29,16 +29,16 @@ from sora_dagster.sandbox.asgi_server import AsgiServer
 from sora_dagster.sandbox.delivery import Deliverer
 from sora_dagster.sandbox.faults.active import ActiveFaults
 from sora_dagster.sandbox.faults.routes import fault_routes
-from sora_dagster.sandbox.faults.told_time import ToldTime
+from sora_dagster.sandbox.faults.told_time import ClockShiftMiddleware
 from sora_dagster.sandbox.hosting import HostedVideos
 from sora_dagster.sandbox.journal import Journal
 from sora_dagster.sandbox.ledger import Ledger
-from sora_dagster.sandbox.lookups import Lookups
-from sora_dagster.sandbox.orders import Orders
+from sora_dagster.sandbox.lookups import TaskQueries
+from sora_dagster.sandbox.orders import RequestResolver
 from sora_dagster.sandbox.render_queue import RenderQueue
 from sora_dagster.sandbox.runner import TaskRunner
 from sora_dagster.sandbox.settings import SandboxSettings
-from sora_dagster.sandbox.task_book import TaskBook
+from sora_dagster.sandbox.task_book import TaskRegistry
 from sora_dagster.sandbox.task_handlers import TaskHandlers
 from sora_dagster.sandbox.webhooks import Webhooks
 
@@ -87,7 +87,7 @@ def sandbox_app(
         cache=settings.render_cache_dir,
     )
     hosting = HostedVideos(clock, faults)
-    book = TaskBook(
+    book = TaskRegistry(
         latency_seconds=settings.latency_seconds,
         latency_step_seconds=settings.latency_step_seconds,
     )
@@ -113,8 +113,8 @@ def sandbox_app(
         catalogue=catalogue or Catalogue.builtin(),
         book=book,
         ledger=ledger,
-        orders=Orders(book=book, client=client),
-        lookups=Lookups(
+        orders=RequestResolver(book=book, client=client),
+        lookups=TaskQueries(
             book=book, faults=faults, clock=clock, unknown_polls=settings.unknown_polls
         ),
         faults=faults,
@@ -149,7 +149,7 @@ def sandbox_app(
             Route("/sandbox/health", health),
             *fault_routes(faults),
         ],
-        middleware=[Middleware(ToldTime, clock=clock, faults=faults)],
+        middleware=[Middleware(ClockShiftMiddleware, clock=clock, faults=faults)],
         lifespan=lifespan,
     )
 

@@ -12,7 +12,7 @@ from sora_dagster.sandbox.rendering import VideoSpec
 from sora_dagster.sandbox.tasks import MAIN_ACCOUNT, Generation, Order, Task
 
 
-class TaskBook:
+class TaskRegistry:
     """All tasks that were ever accepted.
 
     Arguments:

@@ -16,10 +16,10 @@ from sora_dagster.sandbox.faults.plan import KnownUuids
 from sora_dagster.sandbox.faults.task_faults import Refuse
 from sora_dagster.sandbox.journal import JournalEntry
 from sora_dagster.sandbox.ledger import Ledger
-from sora_dagster.sandbox.lookups import Lookups
-from sora_dagster.sandbox.orders import Orders
+from sora_dagster.sandbox.lookups import TaskQueries
+from sora_dagster.sandbox.orders import RequestResolver
 from sora_dagster.sandbox.refusals import RefusedTaskError
-from sora_dagster.sandbox.task_book import TaskBook
+from sora_dagster.sandbox.task_book import TaskRegistry
 from sora_dagster.sandbox.tasks import Order, Task, as_wire_number
 from sora_dagster.sandbox.validation import read_video_request, task_uuid_of
 
@@ -46,10 +46,10 @@ class TaskHandlers:
         self,
         *,
         catalogue: Catalogue,
-        book: TaskBook,
+        book: TaskRegistry,
         ledger: Ledger,
-        orders: Orders,
-        lookups: Lookups,
+        orders: RequestResolver,
+        lookups: TaskQueries,
         faults: ActiveFaults,
         start: Callable[[Task], None],
         clock: Callable[[], float],

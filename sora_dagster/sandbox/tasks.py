@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sora_dagster.sandbox.faults.events import TaskFacts
-from sora_dagster.sandbox.faults.fates import Fate
+from sora_dagster.sandbox.faults.fates import PlannedOutcome
 from sora_dagster.sandbox.refusals import RefusedTaskError
 from sora_dagster.sandbox.rendering import VideoSpec
 from sora_dagster.sandbox.validation import VideoRequest
@@ -74,7 +74,7 @@ class Generation:
     video_url: str | None = None
     error: RefusedTaskError | None = None
     is_charged: bool = True
-    fate: Fate = field(default_factory=Fate)
+    fate: PlannedOutcome = field(default_factory=PlannedOutcome)
 
     def succeed(self, *, video_url: str | None, at: float) -> None:
         """Note that the video is finished, and hosted where it has a URL."""

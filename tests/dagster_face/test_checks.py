@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import dagster as dg
 import pytest
 
-from sora_dagster.generation.library.clip_checks import OwnCheck, build_clip_checks
+from sora_dagster.generation.library.clip_checks import CustomCheck, build_clip_checks
 from sora_dagster.generation.library.stored_clip import StoredClip
 from sora_dagster.media.checks import CheckThresholds
 from sora_dagster.media.verdicts import CHECKS, Figure
@@ -57,11 +57,11 @@ def test_a_check_that_was_not_evaluated_is_listed_as_such_and_not_as_passed(stac
     stack.run_job("request_clips")
     result = stack.run_job("collect_clips")
     found = evaluations(stack, result)
-    row = table(found["clip_checks", "fox"])["content_flag_clean"]
+    row = table(found["clip_checks", "fox"])["not_flagged"]
     assert row["result"] == "not evaluated"
     assert "its content was not checked" in str(row["found"])
     assert "1 not evaluated" in str(found["clip_checks", "fox"].description)
-    assert ("content_flag_clean", "fox") not in found
+    assert ("not_flagged", "fox") not in found
     assert found["quality", None].metadata["unevaluated_checks"].value == 1
 
 
@@ -133,7 +133,9 @@ def test_a_blocking_check_is_logged_by_its_name_though_it_passes(stack: Stack) -
 
 
 def test_remixes_of_a_clip_that_failed_a_blocking_check_are_not_bought(stack: Stack) -> None:
-    stack.checks = build_clip_checks(own={"has_logo": OwnCheck(no_logo)}, blocking=["has_logo"])
+    stack.checks = build_clip_checks(
+        custom={"has_logo": CustomCheck(no_logo)}, blocking=["has_logo"]
+    )
     stack.write({"id": "fox", "recipes": ["night"]}, recipes={"night": "at night"})
     stack.run_job("request_clips")
     result = stack.run_job("collect_clips")
@@ -146,7 +148,9 @@ def test_remixes_of_a_clip_that_failed_a_blocking_check_are_not_bought(stack: St
 
 
 def test_a_run_by_hand_fails_on_a_blocking_check_and_keeps_the_clip(stack: Stack) -> None:
-    stack.checks = build_clip_checks(own={"has_logo": OwnCheck(no_logo)}, blocking=["has_logo"])
+    stack.checks = build_clip_checks(
+        custom={"has_logo": CustomCheck(no_logo)}, blocking=["has_logo"]
+    )
     stack.write({"id": "fox"})
     stack.tick_dataset_sensor()
     result = stack.materialize(["clip_requests", "clips"], ["fox"])
@@ -159,7 +163,7 @@ def test_an_own_check_that_breaks_says_so_and_loses_nothing(stack: Stack) -> Non
     def broken(_clip: StoredClip) -> tuple[bool, str, Mapping[str, Figure]]:
         raise ZeroDivisionError("no scale")
 
-    stack.checks = build_clip_checks(own={"is_sharp": OwnCheck(broken, severity="warn")})
+    stack.checks = build_clip_checks(custom={"is_sharp": CustomCheck(broken, severity="warn")})
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
     result = stack.run_job("collect_clips")
@@ -189,7 +193,9 @@ def test_a_storyboards_run_checks_its_shots_and_makes_no_remix_of_a_blocked_one(
     stack.write_board(
         {"id": "dawn", "prompt": "dawn", "remixes": [{"id": "noon", "prompt": "noon"}]}
     )
-    stack.checks = build_clip_checks(own={"has_logo": OwnCheck(no_logo)}, blocking=["has_logo"])
+    stack.checks = build_clip_checks(
+        custom={"has_logo": CustomCheck(no_logo)}, blocking=["has_logo"]
+    )
     result = stack.materialize_shots()
     found = evaluations(stack, result)
     assert not found["clip_checks", None].passed
@@ -205,11 +211,11 @@ def test_a_storyboards_run_checks_its_shots_and_makes_no_remix_of_a_blocked_one(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"without": ["not_blakc"]}, "not_blakc"),
+        ({"exclude": ["not_blakc"]}, "not_blakc"),
         ({"blocking": ["has_logo"]}, "has_logo"),
-        ({"own": {"decodes": OwnCheck(no_logo)}}, "decodes"),
-        ({"own": {"clip_checks": OwnCheck(no_logo)}}, "clip_checks"),
-        ({"without": ["not_black"], "blocking": ["not_black"]}, "not_black"),
+        ({"custom": {"decodes": CustomCheck(no_logo)}}, "decodes"),
+        ({"custom": {"clip_checks": CustomCheck(no_logo)}}, "clip_checks"),
+        ({"exclude": ["not_black"], "blocking": ["not_black"]}, "not_black"),
     ],
 )
 def test_a_name_that_is_no_check_is_refused(arguments: dict[str, object], message: str) -> None:

@@ -10,9 +10,9 @@ import yaml
 
 from sora_dagster.dataset import VideoGraph
 from sora_dagster.generation.collecting.parts import CollectionLimits
-from sora_dagster.generation.library.clip_checks import OwnCheck, build_clip_checks
+from sora_dagster.generation.library.clip_checks import CustomCheck, build_clip_checks
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.requesting.requester import Asking
+from sora_dagster.generation.requesting.requester import RequestOptions
 from sora_dagster.generation.storyboards.shot_requests import shot_request
 from sora_dagster.jobs.collect import build_collect_job
 from sora_dagster.jobs.request import build_request_job
@@ -280,7 +280,7 @@ def test_outstanding_shots_of_a_storyboard_are_collected_too(stack: Stack) -> No
     stack.write_board({"id": "dawn", "prompt": "a fox at dawn"})
     board = load_board(stack.boards[0], catalogue=Catalogue.builtin())
     with stack.generator() as generator:
-        generator.request([shot_request(board, board.shots[0], None)], Asking("run", None))
+        generator.request([shot_request(board, board.shots[0], None)], RequestOptions("run", None))
     result = stack.run_job("collect_clips")
     assert result.success, failure_text(result)
     assert len(stack.shot_events("dawn")) == 1
@@ -344,8 +344,8 @@ def test_a_blocking_check_of_the_owner_is_evaluated_by_its_own_run(
     stack: Stack, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     both = TwoDatasets(stack, tmp_path)
-    refused = OwnCheck(lambda _: (False, "It is refused.", {}))
-    checks = build_clip_checks(own={"is_accepted": refused}, blocking=["is_accepted"])
+    refused = CustomCheck(lambda _: (False, "It is refused.", {}))
+    checks = build_clip_checks(custom={"is_accepted": refused}, blocking=["is_accepted"])
     films = both.graphs["films_"]
     both.graphs["films_"] = VideoGraph(films.prompts_path, name_prefix="films_", checks=checks)
     before = sandbox.charged()

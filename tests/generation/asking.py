@@ -10,8 +10,8 @@ from sora_dagster.generation.collecting.poll_schedule import PollSettings
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.protocol.tracked import FinishedTask
-from sora_dagster.generation.requesting.requester import Asking
-from sora_dagster.generation.requesting.results import Requested
+from sora_dagster.generation.requesting.requester import RequestOptions
+from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
 from sora_dagster.runware.client import RunwareClient
@@ -53,9 +53,9 @@ def quick_generator(
     )
 
 
-def ask(generator: Generator, *asked: ClipRequest, **options: Any) -> list[Requested]:
+def ask(generator: Generator, *asked: ClipRequest, **options: Any) -> list[RequestResult]:
     settings: dict[str, Any] = {"root_run": "run", "run_limit_usd": None, **options}
-    return generator.request(asked, Asking(**settings))
+    return generator.request(asked, RequestOptions(**settings))
 
 
 def collect(generator: Generator, *, within_seconds: float = 60.0) -> list[FinishedTask]:

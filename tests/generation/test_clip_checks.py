@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sora_dagster.generation.library.clip_checks import ClipVerdict, build_clip_checks
+from sora_dagster.generation.library.clip_checks import ClipCheckResult, build_clip_checks
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.media.verdicts import CHECKS
@@ -10,7 +10,7 @@ from sora_dagster.runware.models import Catalogue
 from tests.generation.stored_takes import stored_take
 
 DECODE_ERROR = "The file is cut short: its part 'mdat' ends at byte 900, the file after 500."
-FROM_THE_API = {"content_flag_clean", "cost_within_estimate"}
+FROM_THE_API = {"not_flagged", "cost_within_estimate"}
 
 
 def undecodable(ledger: Ledger) -> ClipManifest:
@@ -20,7 +20,7 @@ def undecodable(ledger: Ledger) -> ClipManifest:
     return manifest.model_copy(update={"videos": (video,)})
 
 
-def verdicts_of(manifest: ClipManifest) -> dict[str, ClipVerdict]:
+def verdicts_of(manifest: ClipManifest) -> dict[str, ClipCheckResult]:
     verdicts = build_clip_checks().judge(manifest, Catalogue.builtin())
     return {verdict.name: verdict for verdict in verdicts}
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from sora_dagster.generation.requesting.first_frame_store import (
     keep_first_frame,
-    kept_spec,
-    whole_request,
+    redacted_spec,
+    with_first_frame,
 )
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.dataset import load_dataset
@@ -244,6 +244,6 @@ def test_a_first_frame_comes_back_from_its_record_as_it_was_given(
 ) -> None:
     request = clip(first_frame=image, size=None)
     keep_first_frame(root, request.spec)
-    kept = request.model_copy(update={"spec": kept_spec(request.spec)})
+    kept = request.model_copy(update={"spec": redacted_spec(request.spec)})
     assert len(kept.model_dump_json()) < 1000
-    assert whole_request(root, kept) == request
+    assert with_first_frame(root, kept) == request

@@ -16,8 +16,8 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord, OutcomeState
 from sora_dagster.generation.requesting.direct_delivery import DirectDelivery
 from sora_dagster.generation.requesting.estimates import estimate
-from sora_dagster.generation.requesting.requester import Asking, Requester, asking_after
-from sora_dagster.generation.requesting.results import Requested, RequestState, failure_reasons
+from sora_dagster.generation.requesting.requester import Requester, RequestOptions, options_after
+from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
 from sora_dagster.generation.requesting.sender import Sender, SendSettings
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec, ParentVideo
 from sora_dagster.runware.client import RunwareClient
@@ -114,7 +114,7 @@ class Process:
 
     def ask(self, *asked: ClipRequest, limit_usd: float | None = None, **options: Any) -> Any:
         """Ask for clips; the answer for one, or a list for several."""
-        asking = Asking("run", limit_usd, **options)
+        asking = RequestOptions("run", limit_usd, **options)
         answers = self.requester.request(asked, asking)
         return answers[0] if len(asked) == 1 else answers
 
@@ -157,7 +157,7 @@ def changed(request: ClipRequest) -> ClipRequest:
     return request.model_copy(update={"spec": spec})
 
 
-def states(answers: list[Requested]) -> list[str]:
+def states(answers: list[RequestResult]) -> list[str]:
     return [answer.state.value for answer in answers]
 
 
@@ -568,7 +568,7 @@ def test_a_claim_that_was_not_sent_is_sent_and_paid_by_the_run_that_sends_it(
     attempt = claim(process.ledger, clip())
     answer = process.ask(clip(), limit_usd=5.0)
     assert (answer.state, answer.task_uuid) == (RequestState.SUBMITTED, attempt.task_uuid)
-    asking = asking_after(process.ledger, attempt)
+    asking = options_after(process.ledger, attempt)
     assert (asking.root_run, asking.run_limit_usd) == ("run", 5.0)
     assert not asking.regenerate_changed
 
@@ -576,7 +576,7 @@ def test_a_claim_that_was_not_sent_is_sent_and_paid_by_the_run_that_sends_it(
 def test_an_attempt_that_was_not_sent_is_retried_for_the_run_that_claimed_it(
     ledger: Ledger,
 ) -> None:
-    asking = asking_after(ledger, claim(ledger, clip()))
+    asking = options_after(ledger, claim(ledger, clip()))
     assert (asking.root_run, asking.run_limit_usd) == ("another run", 9.0)
 
 

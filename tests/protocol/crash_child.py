@@ -27,7 +27,7 @@ from sora_dagster.generation.collecting.poll_schedule import PollSettings
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.protocol.markers import WebhookAddress, drop_marker
-from sora_dagster.generation.requesting.requester import Asking
+from sora_dagster.generation.requesting.requester import RequestOptions
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.local.processes import wait_until
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
@@ -267,7 +267,7 @@ def build_generator(base_url: str, storage: str, webhook_url: str | None) -> Gen
 
 def ask(generator: Generator, *, drops_markers: bool, are_tiny: bool) -> None:
     """Ask for the clips; where wanted, do what the webhook receiver does when they are finished."""
-    asking = Asking(ROOT_RUN, TINY_RUN_LIMIT_USD if are_tiny else RUN_LIMIT_USD)
+    asking = RequestOptions(ROOT_RUN, TINY_RUN_LIMIT_USD if are_tiny else RUN_LIMIT_USD)
     for requested in generator.request(clip_requests(are_tiny=are_tiny), asking):
         print(
             json.dumps({"clip": requested.request.clip, "state": requested.state.name}), flush=True

@@ -11,7 +11,7 @@ import pytest
 
 from sora_dagster.generation.generator import GenerationSettings
 from sora_dagster.generation.protocol.records import ClipManifest, OutcomeRecord
-from sora_dagster.generation.requesting.results import Requested
+from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.errors import RunwareError
 from tests.protocol.faulty_sandbox import PRICE_USD
@@ -29,7 +29,7 @@ class Story:
     """
 
     scenario: Scenario
-    answers: list[Requested] = field(default_factory=list)
+    answers: list[RequestResult] = field(default_factory=list)
     error: RunwareError | None = None
 
     def manifest(self, clip_id: str = "fox") -> ClipManifest:

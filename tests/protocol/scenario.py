@@ -26,8 +26,8 @@ from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord
 from sora_dagster.generation.protocol.tracked import FinishedTask
-from sora_dagster.generation.requesting.requester import Asking
-from sora_dagster.generation.requesting.results import Requested
+from sora_dagster.generation.requesting.requester import RequestOptions
+from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
 from sora_dagster.runware.client import RunwareClient
@@ -149,18 +149,18 @@ class Scenario:
         root_run: str = "run",
         limit_usd: float = 10.0,
         **options: Any,
-    ) -> list[Requested]:
+    ) -> list[RequestResult]:
         """Ask for clips on behalf of a run with a spending limit."""
         self.asked[root_run] = limit_usd
-        return generator.request(asked, Asking(root_run, limit_usd, **options))
+        return generator.request(asked, RequestOptions(root_run, limit_usd, **options))
 
     def ask_at_once(
         self, generators: Sequence[Generator], *asked: ClipRequest, **options: Any
-    ) -> list[list[Requested] | BaseException]:
+    ) -> list[list[RequestResult] | BaseException]:
         """Have several processes ask for the same clips at the same moment."""
         start = threading.Barrier(len(generators))
 
-        def ask(generator: Generator) -> list[Requested] | BaseException:
+        def ask(generator: Generator) -> list[RequestResult] | BaseException:
             start.wait()
             try:
                 return self.ask(generator, *asked, **options)

@@ -10,7 +10,7 @@ from sora_dagster.runware.models import Catalogue, FrameSize
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
 from sora_dagster.sandbox.rendering import VideoSpec
-from sora_dagster.sandbox.task_book import TaskBook
+from sora_dagster.sandbox.task_book import TaskRegistry
 from sora_dagster.sandbox.tasks import Order
 from sora_dagster.sandbox.validation import read_video_request
 from tests.sandbox.api import SandboxApi, until, video_task
@@ -266,7 +266,7 @@ def test_a_remix_is_charged_by_the_size_and_length_of_its_parent(
 
 
 def test_a_video_that_is_not_finished_cannot_be_remixed() -> None:
-    book = TaskBook(latency_seconds=3, latency_step_seconds=1)
+    book = TaskRegistry(latency_seconds=3, latency_step_seconds=1)
     request = read_video_request(video_task(), Catalogue.builtin())
     video = VideoSpec(PictureSpec(Subject("boat", 0)), FrameSize(1280, 720), 4, "MP4", 95)
     task = book.accept(Order(request, video, cost_usd=1.2, base_url="http://x/"), now=0)

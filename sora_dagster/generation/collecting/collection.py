@@ -40,7 +40,7 @@ from sora_dagster.generation.protocol.records import AttemptRecord, SeenRecord
 from sora_dagster.generation.protocol.spending_log import BudgetLogError
 from sora_dagster.generation.protocol.tracked import FinishedTask, ReadyTask, TrackedTask
 from sora_dagster.generation.requesting.direct_delivery import STATES_OF_DOUBT
-from sora_dagster.generation.requesting.results import Requested
+from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.runware.errors import (
     ErrorRecord,
     InvalidRequestError,
@@ -92,7 +92,7 @@ class Collection:
         *,
         datasets: Sequence[str] = (),
         on_warning: Callable[[str], None] = _log.warning,
-        on_retry: Callable[[Requested], None] = lambda _: None,
+        on_retry: Callable[[RequestResult], None] = lambda _: None,
     ) -> None:
         self._tools = tools
         self._ledger = tools.ledger

@@ -87,7 +87,7 @@ class Inbox:
             elif outcome is None and self._is_pending(attempt):
                 # Another process has claimed it, or it was sent since the index was read.
                 return False
-            elif outcome is not None and not outcome.has_videos and self._lives_on(attempt):
+            elif outcome is not None and not outcome.has_videos and self._is_still_active(attempt):
                 self._ledger.reopen(attempt)
         except (UnreadableRecordError, AccessDeniedError) as error:
             _log.warning("markers of task %s cannot be looked into: %s", task_uuid, error)
@@ -105,7 +105,7 @@ class Inbox:
         key = layout.pending_key(attempt.dataset, attempt.task_uuid, reopening)
         return self._ledger.root.exists(key)
 
-    def _lives_on(self, attempt: AttemptRecord) -> bool:
+    def _is_still_active(self, attempt: AttemptRecord) -> bool:
         """Whether Runware shows a video, or a running generation, of a task that ended."""
         status = self._client.poll([attempt.task_uuid])[attempt.task_uuid]
         return bool(status.results or status.processing)

@@ -14,7 +14,7 @@ from sora_dagster.generation.protocol.claims import Claims
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.tracked import FinishedTask
 from sora_dagster.generation.requesting.requester import Requester
-from sora_dagster.generation.requesting.results import Requested
+from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.generation.requesting.sender import Sender
 from sora_dagster.runware.client import RunwareClient
 
@@ -60,7 +60,7 @@ class CollectionTools:
     requester: Requester
     sender: Sender
     budget: Budget
-    request_again: Callable[[FinishedTask], Requested]
+    request_again: Callable[[FinishedTask], RequestResult]
     polls: PollSettings
     deadlines: Deadlines
     expects_markers: bool

@@ -19,8 +19,8 @@ from sora_dagster.generation.protocol.records import (
 )
 from sora_dagster.generation.protocol.tracked import DamagedCopy
 from sora_dagster.media import (
-    Examination,
     MediaError,
+    VideoAnalysis,
     examine,
     examine_damaged,
     looks_like_video,
@@ -50,7 +50,7 @@ class KeptVideo:
     """
 
     video: StoredVideo
-    examination: Examination
+    examination: VideoAnalysis
     delivery: Delivery
 
 
@@ -333,7 +333,7 @@ def _attributes(content_type: str, **facts: str | float | None) -> ObjectAttribu
 def _stored_video(
     place: _Place,
     result: VideoResult,
-    examination: Examination,
+    examination: VideoAnalysis,
     *,
     size_bytes: int,
     sha256: str,

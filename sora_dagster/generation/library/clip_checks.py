@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ClipVerdict:
+class ClipCheckResult:
     """What one check says of a clip.
 
     Arguments:
@@ -51,7 +51,7 @@ class ClipVerdict:
 
 
 @dataclass(frozen=True)
-class OwnCheck:
+class CustomCheck:
     """A check of the user's own.
 
     Arguments:
@@ -74,26 +74,26 @@ class ClipChecks:
         thresholds: what is still accepted.
         names: our checks that are made, in their order.
         blocking: those, of all checks, whose failure keeps what is downstream from being made.
-        own: the user's own checks, by name.
+        custom: the user's own checks, by name.
     """
 
     thresholds: CheckThresholds = field(default_factory=CheckThresholds)
     names: tuple[str, ...] = tuple(CHECKS)
     blocking: frozenset[str] = frozenset()
-    own: Mapping[str, OwnCheck] = field(default_factory=dict)
+    custom: Mapping[str, CustomCheck] = field(default_factory=dict)
 
     @property
     def all_names(self) -> tuple[str, ...]:
         """Names of all checks, ours first."""
-        return (*self.names, *self.own)
+        return (*self.names, *self.custom)
 
     def description(self, name: str) -> str:
         """What a check looks at."""
-        return _DESCRIPTIONS.get(name) or self.own[name].description
+        return _DESCRIPTIONS.get(name) or self.custom[name].description
 
     def judge(
         self, manifest: ClipManifest, catalogue: Catalogue, root: StorageRoot | None = None
-    ) -> list[ClipVerdict]:
+    ) -> list[ClipCheckResult]:
         """What the checks say of a stored clip.
 
         Ours look at what was measured when it was stored, and read nothing. A check of the user's
@@ -107,7 +107,7 @@ class ClipChecks:
         """
         found = [_found(video) for video in manifest.videos]
         verdicts = [
-            ClipVerdict(
+            ClipCheckResult(
                 verdict.name,
                 verdict.passed,
                 verdict.severity,
@@ -120,10 +120,10 @@ class ClipChecks:
         ]
         if root is not None:
             clip = StoredClip(manifest, root)
-            verdicts += [_own_verdict(name, check, clip) for name, check in self.own.items()]
+            verdicts += [_custom_result(name, check, clip) for name, check in self.custom.items()]
         return verdicts
 
-    def blocks(self, verdicts: Iterable[ClipVerdict]) -> tuple[str, ...]:
+    def blocks(self, verdicts: Iterable[ClipCheckResult]) -> tuple[str, ...]:
         """Names of the blocking checks that failed as an error.
 
         A check that was not evaluated does not block; what cannot be decoded fails ``decodes``.
@@ -148,19 +148,19 @@ class ClipChecks:
 def build_clip_checks(
     *,
     thresholds: CheckThresholds | None = None,
-    without: Iterable[str] = (),
+    exclude: Iterable[str] = (),
     blocking: Iterable[str] = (),
-    own: Mapping[str, OwnCheck] | None = None,
+    custom: Mapping[str, CustomCheck] | None = None,
 ) -> ClipChecks:
     """The checks that clips are held to when they are stored, by hand and by `collect_clips`.
 
     Arguments:
         thresholds: what is still accepted; the defaults let fades, held shots and quiet scenes
             pass.
-        without: names of our checks that are not made.
+        exclude: names of our checks that are not made.
         blocking: names of checks whose failure keeps what is downstream from being made: remixes
             are not asked for, and automation conditions that look at blocking checks hold back.
-        own: checks of your own, by name.
+        custom: checks of your own, by name.
 
     Raises:
         ValueError: where a name is no check's, or one of your own has a name of ours.
@@ -170,29 +170,29 @@ def build_clip_checks(
         ...     seconds = clip.video.duration_seconds
         ...     return seconds >= 4, f"It is {seconds} s long.", {"seconds": seconds}
         >>> checks = build_clip_checks(
-        ...     blocking=["decodes", "not_black"], own={"is_long": OwnCheck(is_long)}
+        ...     blocking=["decodes", "not_black"], custom={"is_long": CustomCheck(is_long)}
         ... )
         >>> checks.all_names[-1]
         'is_long'
     """
-    own, without, blocking = own or {}, frozenset(without), frozenset(blocking)
-    taken = sorted(own.keys() & {*CHECKS, CLIP_CHECKS, QUALITY})
+    custom, exclude, blocking = custom or {}, frozenset(exclude), frozenset(blocking)
+    taken = sorted(custom.keys() & {*CHECKS, CLIP_CHECKS, QUALITY})
     if taken:
         raise ValueError(f"{', '.join(taken)}: checks of ours have these names; choose others")
-    names = tuple(name for name in CHECKS if name not in without)
+    names = tuple(name for name in CHECKS if name not in exclude)
     for what, given, allowed in (
-        ("without", without, tuple(CHECKS)),
-        ("blocking", blocking, (*names, *own)),
+        ("exclude", exclude, tuple(CHECKS)),
+        ("blocking", blocking, (*names, *custom)),
     ):
         if unknown := sorted(given - set(allowed)):
             raise ValueError(
                 f"{what} names {', '.join(unknown)}, which is no check; allowed are "
                 f"{', '.join(allowed)}"
             )
-    return ClipChecks(thresholds or CheckThresholds(), names, blocking, dict(own))
+    return ClipChecks(thresholds or CheckThresholds(), names, blocking, dict(custom))
 
 
-def blocked_sentence(blocking: Iterable[str], verdicts: Iterable[ClipVerdict]) -> str:
+def blocked_sentence(blocking: Iterable[str], verdicts: Iterable[ClipCheckResult]) -> str:
     """Why a clip is not used, and what can be done about it.
 
     Arguments:
@@ -215,27 +215,27 @@ QUALITY = "quality"
 
 _DESCRIPTIONS = {
     "decodes": "Every frame and every sample of sound can be decoded.",
-    "format_as_asked": "The container is the one that was asked for.",
-    "size_as_asked": "Width and height are those that were asked for.",
-    "duration_as_asked": "The length is the one that was asked for.",
+    "format_matches": "The container is the one that was asked for.",
+    "size_matches": "Width and height are those that were asked for.",
+    "duration_matches": "The length is the one that was asked for.",
     "not_black": "The picture is not black for long.",
     "not_frozen": "The picture does not stand still for long.",
     "has_sound": "There is sound, where the model makes some.",
     "not_silent": "The sound is not silent.",
-    "content_flag_clean": "Runware's content check, where it was asked for, flagged nothing.",
+    "not_flagged": "Runware's content check, where it was asked for, flagged nothing.",
     "cost_within_estimate": "It cost no more than was expected.",
 }
 
 
-def _own_verdict(name: str, check: OwnCheck, clip: StoredClip) -> ClipVerdict:
+def _custom_result(name: str, check: CustomCheck, clip: StoredClip) -> ClipCheckResult:
     try:
         passed, description, figures = check.judge(clip)
     except Exception as error:  # noqa: BLE001 - whatever users' code raises
         _log.warning("check %s of %s broke", name, clip.manifest.request.name, exc_info=True)
-        return ClipVerdict(
+        return ClipCheckResult(
             name, False, check.severity, f"The check itself broke: {type(error).__name__}: {error}"
         )
-    return ClipVerdict(name, bool(passed), check.severity, description, figures)
+    return ClipCheckResult(name, bool(passed), check.severity, description, figures)
 
 
 def _expected(manifest: ClipManifest, catalogue: Catalogue) -> Expected:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from sora_dagster.generation.requesting.payloads import build_inference, estimate_usd
 from sora_dagster.generation.requesting.planner import AttemptPlanner
-from sora_dagster.generation.requesting.results import Requested
+from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import RunwareError
@@ -70,7 +70,7 @@ def estimate(
             retry_failed=retry_failed,
             is_dry_run=True,
         )
-        if isinstance(plan, Requested):
+        if isinstance(plan, RequestResult):
             estimates[index] = Estimate(request, 0.0, "nobody", plan.detail, plan.new_take_usd)
             continue
         to_price[index] = build_inference(

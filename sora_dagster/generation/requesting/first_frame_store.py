@@ -12,7 +12,7 @@ _FOLDER = "frames"
 _PREFIX = "sha256:"
 
 
-def kept_spec(spec: ClipSpec) -> ClipSpec:
+def redacted_spec(spec: ClipSpec) -> ClipSpec:
     """A spec as records keep it: a first frame's bytes become their hash."""
     if spec.first_frame is None or not _is_bytes(spec.first_frame):
         return spec
@@ -25,7 +25,7 @@ def keep_first_frame(root: StorageRoot, spec: ClipSpec) -> None:
         root.create(_key(hash_text(spec.first_frame)), spec.first_frame.encode())
 
 
-def whole_request(root: StorageRoot, request: ClipRequest) -> ClipRequest:
+def with_first_frame(root: StorageRoot, request: ClipRequest) -> ClipRequest:
     """A request from a record, with its first frame's bytes.
 
     Raises:

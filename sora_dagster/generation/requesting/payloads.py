@@ -85,7 +85,7 @@ def estimate_usd(request: ClipRequest, catalogue: Catalogue) -> float:
     )
 
 
-def kept_wire(inference: VideoInference) -> dict[str, JsonValue]:
+def redacted_payload(inference: VideoInference) -> dict[str, JsonValue]:
     """A request as records keep it: no signature, and image bytes as their hash."""
     wire = {key: value for key, value in inference.to_wire().items() if key != "webhookURL"}
     if (upload_url := wire.get("uploadEndpoint")) is not None:

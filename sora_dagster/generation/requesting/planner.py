@@ -10,8 +10,12 @@ from sora_dagster.generation.protocol.ledger import Ledger, Take
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord
 from sora_dagster.generation.requesting.payloads import estimate_usd
-from sora_dagster.generation.requesting.results import Requested, RequestState
-from sora_dagster.generation.requesting.take_status import Standing, StandingReader, UncheckedError
+from sora_dagster.generation.requesting.results import RequestResult, RequestState
+from sora_dagster.generation.requesting.take_status import (
+    TakeStatus,
+    TakeStatusReader,
+    UncheckedError,
+)
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord, UnknownModelError
@@ -70,7 +74,7 @@ class AttemptPlanner:
         regenerate_changed: bool = False,
         retry_failed: bool = False,
         is_dry_run: bool = False,
-    ) -> Requested | NextAttempt:
+    ) -> RequestResult | NextAttempt:
         """What to do about a clip. A problem with one clip is an answer, never raised.
 
         Arguments:
@@ -80,7 +84,7 @@ class AttemptPlanner:
                 is tried again.
             is_dry_run: whether nothing may be written, for estimates.
         """
-        reader = StandingReader(
+        reader = TakeStatusReader(
             self._client,
             self._ledger,
             store_time=self._store_time,
@@ -114,8 +118,8 @@ class AttemptPlanner:
             return replace(answer, error=error.error.to_record())
 
     def _unchanged(
-        self, request: ClipRequest, take: Take, reader: StandingReader, *, retry_failed: bool
-    ) -> Requested | NextAttempt:
+        self, request: ClipRequest, take: Take, reader: TakeStatusReader, *, retry_failed: bool
+    ) -> RequestResult | NextAttempt:
         current = take.latest
         following = NextAttempt(take=take.number, attempt=current.attempt + 1)
         standing = reader.standing(take)
@@ -147,13 +151,13 @@ class AttemptPlanner:
         return may_retry(self._ledger, attempt, outcome, max_attempts=self._max_attempts)
 
     def _changed(
-        self, request: ClipRequest, takes: tuple[Take, ...], changes: str, reader: StandingReader
-    ) -> Requested | NextAttempt:
+        self, request: ClipRequest, takes: tuple[Take, ...], changes: str, reader: TakeStatusReader
+    ) -> RequestResult | NextAttempt:
         """A clip whose row changed: what there is of it is kept, and nothing is bought."""
         take = takes[-1]
         standing = reader.standing(take)
         if standing.kind == "unsent" and reader.voids_old_claim(take.latest):
-            standing = Standing("void", "it was never sent")
+            standing = TakeStatus("void", "it was never sent")
         found = None
         if standing.kind in ("record_missing", "failed"):
             found = reader.reopened(take, standing)
@@ -176,14 +180,14 @@ class AttemptPlanner:
 
     def _kept(
         self, request: ClipRequest, take: Take, changes: str, kept: RequestState, detail: str
-    ) -> Requested:
+    ) -> RequestResult:
         new_take_usd = 0.0
         try:
             new_take_usd = estimate_usd(request, self._client.catalogue)
             advice = f"a new take would cost about {new_take_usd:.2f} USD: set regenerate_changed"
         except UnknownModelError as error:
             advice = f"no new take can be generated: {error}"
-        return Requested(
+        return RequestResult(
             request=request,
             state=RequestState.CHANGED,
             take=take.number,
@@ -239,8 +243,10 @@ def _new_take(request: ClipRequest, takes: tuple[Take, ...]) -> NextAttempt:
     return NextAttempt(take=max(takes[-1].number + 1, request.spec.take), attempt=1)
 
 
-def _answer(request: ClipRequest, take: Take, state: RequestState, standing: Standing) -> Requested:
-    return Requested(
+def _answer(
+    request: ClipRequest, take: Take, state: RequestState, standing: TakeStatus
+) -> RequestResult:
+    return RequestResult(
         request=request,
         state=state,
         take=take.number,
@@ -251,8 +257,8 @@ def _answer(request: ClipRequest, take: Take, state: RequestState, standing: Sta
     )
 
 
-def _without_chain(request: ClipRequest, kind: str, reason: str) -> Requested:
-    return Requested(
+def _without_chain(request: ClipRequest, kind: str, reason: str) -> RequestResult:
+    return RequestResult(
         request=request,
         state=RequestState.FAILED,
         take=request.spec.take,

@@ -23,12 +23,16 @@ from sora_dagster.generation.protocol.spending_log import BudgetLogError
 from sora_dagster.generation.requesting.direct_delivery import DirectDelivery, DirectDeliveryError
 from sora_dagster.generation.requesting.first_frame_store import (
     keep_first_frame,
-    kept_spec,
-    whole_request,
+    redacted_spec,
+    with_first_frame,
 )
-from sora_dagster.generation.requesting.payloads import build_inference, estimate_usd, kept_wire
+from sora_dagster.generation.requesting.payloads import (
+    build_inference,
+    estimate_usd,
+    redacted_payload,
+)
 from sora_dagster.generation.requesting.planner import UNSENT_SECONDS, AttemptPlanner, NextAttempt
-from sora_dagster.generation.requesting.results import Requested, RequestState
+from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.generation.requesting.sender import Payer, Sender, Sent
 from sora_dagster.generation.requesting.submission_gate import SubmissionGate
 from sora_dagster.prompts.clips import ClipRequest
@@ -40,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Asking:
+class RequestOptions:
     """On whose behalf, and how, clips are asked for.
 
     Arguments:
@@ -56,7 +60,7 @@ class Asking:
     retry_failed: bool = False
 
 
-def asking_after(ledger: Ledger, attempt: AttemptRecord) -> Asking:
+def options_after(ledger: Ledger, attempt: AttemptRecord) -> RequestOptions:
     """On whose behalf an attempt is retried: the run that paid for it, within that run's limit.
 
     Raises:
@@ -64,8 +68,8 @@ def asking_after(ledger: Ledger, attempt: AttemptRecord) -> Asking:
     """
     sent = ledger.sent(attempt.task_uuid)
     if sent is None or sent.root_run is None:
-        return Asking(attempt.root_run, attempt.run_limit_usd)
-    return Asking(sent.root_run, sent.run_limit_usd)
+        return RequestOptions(attempt.root_run, attempt.run_limit_usd)
+    return RequestOptions(sent.root_run, sent.run_limit_usd)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class _Draft:
     """
 
     index: int
-    requested: Requested
+    requested: RequestResult
     decision: NextAttempt
     inference: VideoInference
     is_direct: bool
@@ -164,10 +168,10 @@ class Requester:
     def request(
         self,
         asked: Sequence[ClipRequest],
-        asking: Asking,
+        asking: RequestOptions,
         *,
-        on_progress: Callable[[Sequence[Requested]], None] = lambda _: None,
-    ) -> list[Requested]:
+        on_progress: Callable[[Sequence[RequestResult]], None] = lambda _: None,
+    ) -> list[RequestResult]:
         """Ask for clips, in their order; answers come in the same order.
 
         After an answer that refuses the account, or an API that fails, no further submission is
@@ -179,7 +183,7 @@ class Requester:
             on_progress: called after each POST with what it brought.
         """
         gate = SubmissionGate()
-        answers: dict[int, Requested] = {}
+        answers: dict[int, RequestResult] = {}
         drafts: list[_Draft] = []
 
         def send_drafts() -> None:
@@ -192,7 +196,7 @@ class Requester:
         # sent is soon known for one.
         for index, plan in enumerate(self._plans(asked, asking)):
             drafted = self._drafted(index, asked[index], plan, gate)
-            if isinstance(drafted, Requested):
+            if isinstance(drafted, RequestResult):
                 answers[index] = drafted
                 continue
             drafts.append(drafted)
@@ -212,7 +216,7 @@ class Requester:
             InvalidRequestError: if the catalogue has changed so that it is no longer allowed.
             UnknownModelError: if the catalogue no longer has its model.
         """
-        request = whole_request(self._ledger.root, attempt.request)
+        request = with_first_frame(self._ledger.root, attempt.request)
         return self._build(request, attempt.task_uuid, self._direct.renew(attempt))
 
     def _build(
@@ -236,16 +240,16 @@ class Requester:
         return self._direct.begin(request, task_uuid, attempt=decision.attempt)
 
     def _plans(
-        self, asked: Sequence[ClipRequest], asking: Asking
-    ) -> Iterator[Requested | NextAttempt]:
+        self, asked: Sequence[ClipRequest], asking: RequestOptions
+    ) -> Iterator[RequestResult | NextAttempt]:
         """What to do about each clip, in their order; read in parallel if there are several."""
 
-        def plan(request: ClipRequest) -> Requested | NextAttempt:
+        def plan(request: ClipRequest) -> RequestResult | NextAttempt:
             return self._plan(request, asking)
 
         return in_parallel(asked, plan) if len(asked) > 1 else map(plan, asked)
 
-    def _plan(self, request: ClipRequest, asking: Asking) -> Requested | NextAttempt:
+    def _plan(self, request: ClipRequest, asking: RequestOptions) -> RequestResult | NextAttempt:
         return self.planner.plan(
             request,
             regenerate_changed=asking.regenerate_changed,
@@ -256,13 +260,13 @@ class Requester:
         self,
         index: int,
         request: ClipRequest,
-        plan: Requested | NextAttempt,
+        plan: RequestResult | NextAttempt,
         gate: SubmissionGate,
-    ) -> Requested | _Draft:
+    ) -> RequestResult | _Draft:
         """The task that a plan needs; an answer if it needs none, or none can be sent."""
-        if isinstance(plan, Requested):
+        if isinstance(plan, RequestResult):
             return plan
-        requested = Requested(
+        requested = RequestResult(
             request=request,
             state=RequestState.SUBMITTED,
             take=plan.take,
@@ -292,10 +296,10 @@ class Requester:
         )
 
     def _buy(
-        self, drafts: Sequence[_Draft], asking: Asking, gate: SubmissionGate
-    ) -> dict[int, Requested]:
+        self, drafts: Sequence[_Draft], asking: RequestOptions, gate: SubmissionGate
+    ) -> dict[int, RequestResult]:
         """Claim, reserve and send a batch; answers by the clips' places."""
-        answers: dict[int, Requested] = {}
+        answers: dict[int, RequestResult] = {}
         waiting = list(drafts)
         while waiting:
             again = self._buy_once(waiting, asking, gate, answers)
@@ -304,7 +308,7 @@ class Requester:
                 # Another run acted on the same clip in between: what is on record now decides.
                 request = draft.requested.request
                 drafted = self._drafted(draft.index, request, self._plan(request, asking), gate)
-                if isinstance(drafted, Requested):
+                if isinstance(drafted, RequestResult):
                     answers[draft.index] = drafted
                 else:
                     waiting.append(drafted)
@@ -313,9 +317,9 @@ class Requester:
     def _buy_once(
         self,
         drafts: Sequence[_Draft],
-        asking: Asking,
+        asking: RequestOptions,
         gate: SubmissionGate,
-        answers: dict[int, Requested],
+        answers: dict[int, RequestResult],
     ) -> list[_Draft]:
         """Claim, reserve and send a batch once; gives the drafts that must be planned again."""
         # A clip that was asked for twice is planned again once its task was sent.
@@ -364,9 +368,9 @@ class Requester:
         self,
         ask: Callable[..., Reservation],
         drafts: Iterable[_Draft],
-        asking: Asking,
+        asking: RequestOptions,
         gate: SubmissionGate,
-        answers: dict[int, Requested],
+        answers: dict[int, RequestResult],
     ) -> list[_Draft]:
         """The drafts that the spending limits allow; the others are answered."""
         drafts = list(drafts)
@@ -393,7 +397,7 @@ class Requester:
                 answers[draft.index] = _over_limit(draft.requested, reason)
         return allowed
 
-    def _claim(self, draft: _Draft, asking: Asking) -> _Claimed | None:
+    def _claim(self, draft: _Draft, asking: RequestOptions) -> _Claimed | None:
         """Have the attempt on record; None if another run claimed it in between."""
         request, decision = draft.requested.request, draft.decision
         if decision.claimed is not None:
@@ -404,12 +408,12 @@ class Requester:
         try:
             won, record = self._ledger.claim_attempt(
                 AttemptRecord(
-                    request=request.model_copy(update={"spec": kept_spec(request.spec)}),
+                    request=request.model_copy(update={"spec": redacted_spec(request.spec)}),
                     take=decision.take,
                     attempt=decision.attempt,
                     fingerprint=request.spec.fingerprint,
                     task_uuid=draft.task_uuid,
-                    wire=kept_wire(draft.inference),
+                    wire=redacted_payload(draft.inference),
                     estimate_usd=draft.requested.estimate_usd,
                     root_run=asking.root_run,
                     run_limit_usd=asking.run_limit_usd,
@@ -424,7 +428,7 @@ class Requester:
             return None
         return _Claimed(draft, record, is_own=True) if won else None
 
-    def _void(self, claimed: _Claimed, asking: Asking, gate: SubmissionGate) -> bool:
+    def _void(self, claimed: _Claimed, asking: RequestOptions, gate: SubmissionGate) -> bool:
         """Void a claim of this run; False if another run has taken it over."""
         task_uuid = claimed.draft.task_uuid
         if not self._ledger.take_right_to_void(task_uuid):
@@ -438,7 +442,9 @@ class Requester:
         self._forget([claimed])
         return True
 
-    def _give_back_if_void(self, claimed: _Claimed, asking: Asking, gate: SubmissionGate) -> None:
+    def _give_back_if_void(
+        self, claimed: _Claimed, asking: RequestOptions, gate: SubmissionGate
+    ) -> None:
         """Give back what was reserved for a task that another process has voided.
 
         Its next attempt needs the money.
@@ -459,7 +465,9 @@ class Requester:
         self._release([claimed], asking, gate)
         self._forget([claimed])
 
-    def _release(self, ended: Sequence[_Claimed], asking: Asking, gate: SubmissionGate) -> None:
+    def _release(
+        self, ended: Sequence[_Claimed], asking: RequestOptions, gate: SubmissionGate
+    ) -> None:
         """Give back what this run reserved for tasks that Runware did not accept."""
         if not ended:
             return
@@ -478,7 +486,7 @@ class Requester:
             self._ledger.forget_pending(claimed.record.dataset, claimed.draft.task_uuid)
 
 
-def _answer(requested: Requested, sent: Sent, gate: SubmissionGate) -> Requested:
+def _answer(requested: RequestResult, sent: Sent, gate: SubmissionGate) -> RequestResult:
     """What became of a clip whose task was sent."""
     if sent.state == "seen":
         return replace(
@@ -506,7 +514,7 @@ def _answer(requested: Requested, sent: Sent, gate: SubmissionGate) -> Requested
     )
 
 
-def _over_limit(requested: Requested, reason: str) -> Requested:
+def _over_limit(requested: RequestResult, reason: str) -> RequestResult:
     return replace(
         requested,
         state=RequestState.OVER_LIMIT,
@@ -516,7 +524,7 @@ def _over_limit(requested: Requested, reason: str) -> Requested:
     )
 
 
-def _not_sent(requested: Requested, reason: str) -> Requested:
+def _not_sent(requested: RequestResult, reason: str) -> RequestResult:
     return replace(
         requested,
         state=RequestState.NOT_SENT,

@@ -39,7 +39,7 @@ _NOT_OK = (
 
 
 @dataclass(frozen=True)
-class Requested:
+class RequestResult:
     """What became of asking for one clip.
 
     Arguments:
@@ -85,7 +85,7 @@ class Requested:
         return self.state is not RequestState.UNCONFIRMED
 
 
-def failure_reasons(results: Iterable[Requested]) -> dict[str, str]:
+def failure_reasons(results: Iterable[RequestResult]) -> dict[str, str]:
     """Why clips are neither stored nor surely on their way, by the clip's name.
 
     A run with any of these must fail and report them.

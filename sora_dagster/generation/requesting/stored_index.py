@@ -19,7 +19,7 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.protocol.scan import in_parallel
-from sora_dagster.generation.requesting.results import Requested, RequestState
+from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.storage import AccessDeniedError, StorageRoot
 
@@ -50,7 +50,7 @@ class StoredEntry:
     manifest_key: str
 
 
-def stored_answers(ledger: Ledger, asked: Sequence[ClipRequest]) -> dict[int, Requested]:
+def stored_answers(ledger: Ledger, asked: Sequence[ClipRequest]) -> dict[int, RequestResult]:
     """The answers to those of the requests whose clips are stored, by their index in `asked`.
 
     The sizes of their videos were just seen, so these clips need no verification.
@@ -60,7 +60,7 @@ def stored_answers(ledger: Ledger, asked: Sequence[ClipRequest]) -> dict[int, Re
         StorageError: if the storage root fails.
     """
     return {
-        index: Requested(
+        index: RequestResult(
             request=asked[index],
             state=RequestState.STORED,
             take=entry.take,

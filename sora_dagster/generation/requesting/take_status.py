@@ -31,7 +31,7 @@ class UncheckedError(Exception):
 
 
 @dataclass(frozen=True)
-class Standing:
+class TakeStatus:
     """How a take stands by its records.
 
     Arguments:
@@ -52,7 +52,7 @@ class Standing:
         return next(iter(self.outcome.errors), None) if self.outcome is not None else None
 
 
-class StandingReader:
+class TakeStatusReader:
     """Reads how one take stands, and corrects what is on record if it is wrong.
 
     Arguments:
@@ -78,10 +78,10 @@ class StandingReader:
         self._unsent_seconds = unsent_seconds
         self._is_dry_run = is_dry_run
 
-    def standing(self, take: Take) -> Standing:
+    def standing(self, take: Take) -> TakeStatus:
         """How a take stands by its records. A manifest outranks any outcome."""
         current = take.latest
-        stored = Standing("stored", f"take {take.number} is already generated, 0.00 USD")
+        stored = TakeStatus("stored", f"take {take.number} is already generated, 0.00 USD")
         if self._manifest_stands(current):
             return stored
         outcome = self._ledger.outcome(current.task_uuid)
@@ -89,7 +89,7 @@ class StandingReader:
             return self._open(take)
         match outcome.state:
             case "void":
-                return Standing("void", f"take {take.number} was never accepted", outcome)
+                return TakeStatus("void", f"take {take.number} was never accepted", outcome)
             case "failed":
                 advice = "Change the clip's row, or request it with retry_failed."
                 return _without_video("failed", take, outcome, advice)
@@ -105,20 +105,20 @@ class StandingReader:
                     return stored
                 place = (current.asset, current.clip, take.number)
                 if self._ledger.pruned(*place) is not None:
-                    return Standing(
+                    return TakeStatus(
                         "stored", f"take {take.number} was generated, and its videos were pruned"
                     )
                 files = self._ledger.task_files(current.task_uuid)
                 if files.reopening not in files.outcomes:
                     # It is being collected again already.
                     return self._open(take)
-                return Standing("record_missing", _missing_record(current))
+                return TakeStatus("record_missing", _missing_record(current))
 
     def is_stored(self, take: Take) -> bool:
         """Whether a take is stored whole."""
         return self._manifest_stands(take.latest)
 
-    def reopened(self, take: Take, standing: Standing) -> Standing | None:
+    def reopened(self, take: Take, standing: TakeStatus) -> TakeStatus | None:
         """Have an ended attempt collected again if Runware shows a video of it, or makes one.
 
         Raises:
@@ -143,7 +143,7 @@ class StandingReader:
             if status.results
             else f"{what}; Runware is still generating it, and it is collected when it is finished"
         )
-        return Standing("outstanding", detail)
+        return TakeStatus("outstanding", detail)
 
     def voids_old_claim(self, attempt: AttemptRecord) -> bool:
         """Void a claim that was not sent for so long that no process can be about to send it."""
@@ -161,14 +161,14 @@ class StandingReader:
         self._ledger.forget_pending(attempt.dataset, attempt.task_uuid)
         return True
 
-    def _open(self, take: Take) -> Standing:
+    def _open(self, take: Take) -> TakeStatus:
         current = take.latest
         sent = self._ledger.sent(current.task_uuid)
         if sent is not None and sent.purpose == "void":
-            return Standing("void", f"take {take.number} was never sent")
+            return TakeStatus("void", f"take {take.number} was never sent")
         files = self._ledger.task_files(current.task_uuid)
         if sent is None and not files.was_sent:
-            return Standing("unsent", f"take {take.number} is about to be sent by another run")
+            return TakeStatus("unsent", f"take {take.number} is about to be sent by another run")
         if {0, files.reopening} <= files.outcomes:
             # It ended since its outcome was read.
             return self.standing(take)
@@ -176,7 +176,7 @@ class StandingReader:
         if not self._ledger.root.exists(key):
             stuck_key = layout.stuck_key(current.dataset, current.task_uuid)
             if self._ledger.root.exists(stuck_key):
-                return Standing(
+                return TakeStatus(
                     "stuck",
                     f"take {take.number} cannot be collected: one of its records cannot be read; "
                     f"{self._ledger.root.uri(stuck_key)} says which. Restore that record, then "
@@ -185,7 +185,7 @@ class StandingReader:
             if not self._is_dry_run:
                 # Its entry was lost with the process that was about to write it.
                 self._ledger.ensure_pending(current, files.reopening)
-        return Standing("outstanding", f"take {take.number} is being generated already")
+        return TakeStatus("outstanding", f"take {take.number} is being generated already")
 
     def _manifest_stands(self, attempt: AttemptRecord) -> bool:
         return self._ledger.manifest(attempt.asset, attempt.clip, attempt.take) is not None
@@ -201,10 +201,12 @@ class StandingReader:
         return status
 
 
-def _without_video(kind: StandingKind, take: Take, outcome: OutcomeRecord, advice: str) -> Standing:
+def _without_video(
+    kind: StandingKind, take: Take, outcome: OutcomeRecord, advice: str
+) -> TakeStatus:
     reasons = " ".join(error.sentence for error in outcome.errors) or "No reason is known."
     detail = f"take {take.number} {outcome.state} and is not tried again. {reasons} {advice}"
-    return Standing(kind, detail, outcome)
+    return TakeStatus(kind, detail, outcome)
 
 
 def _missing_record(attempt: AttemptRecord) -> str:

@@ -8,13 +8,13 @@ from dataclasses import replace
 from sora_dagster.generation.generator import Generator, parent_video
 from sora_dagster.generation.requesting.estimates import Estimate
 from sora_dagster.generation.requesting.payloads import estimate_usd
-from sora_dagster.generation.requesting.requester import Asking
+from sora_dagster.generation.requesting.requester import RequestOptions
 from sora_dagster.generation.storyboards.shot_requests import asset_of, shot_request
 from sora_dagster.prompts.boards import Board, Shot
 
 
 def estimate_board(
-    generator: Generator, board: Board, chosen: Collection[str], asking: Asking
+    generator: Generator, board: Board, chosen: Collection[str], asking: RequestOptions
 ) -> Iterator[Estimate]:
     """What asking for chosen shots would cost now; sends nothing, pays nothing.
 

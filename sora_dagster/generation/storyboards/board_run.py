@@ -11,8 +11,8 @@ from sora_dagster.generation.collecting.parts import CollectionLimits
 from sora_dagster.generation.generator import Generator, parent_video
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.protocol.tracked import FinishedTask
-from sora_dagster.generation.requesting.requester import Asking
-from sora_dagster.generation.requesting.results import Requested, RequestState
+from sora_dagster.generation.requesting.requester import RequestOptions
+from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.generation.storyboards.shot_requests import (
     is_of_an_earlier_version,
     shot_request,
@@ -96,7 +96,7 @@ class BoardRun:
         generator: Generator,
         board: Board,
         chosen: Sequence[str],
-        asking: Asking,
+        asking: RequestOptions,
         limits: BoardLimits,
         *,
         holder: str,
@@ -172,7 +172,7 @@ class BoardRun:
                 if (end := self._requested(requested, collection)) is not None:
                     yield end
 
-    def _on_asked(self, requested: Requested) -> None:
+    def _on_asked(self, requested: RequestResult) -> None:
         self._on_progress(f"{requested.request.name}: {requested.detail}")
 
     def _is_decided(self, parent: str | None) -> bool:
@@ -211,7 +211,7 @@ class BoardRun:
             )
         return request
 
-    def _requested(self, requested: Requested, collection: Collection) -> ShotEnd | None:
+    def _requested(self, requested: RequestResult, collection: Collection) -> ShotEnd | None:
         """Await a shot that was asked for; or how it ended, if there is nothing to await."""
         request = requested.request
         shot = self._board.shot(request.clip)
@@ -228,7 +228,7 @@ class BoardRun:
                 collection.add(take.latest)
         return None
 
-    def _last(self, requested: Requested) -> FinishedTask | None:
+    def _last(self, requested: RequestResult) -> FinishedTask | None:
         """The attempt that failed, and is not tried again."""
         if requested.task_uuid is None:
             return None

@@ -19,7 +19,7 @@ from sora_dagster.sandbox.refusals import RefusedTaskError
 
 
 @dataclass(frozen=True)
-class Fate:
+class PlannedOutcome:
     """How a result will turn out; by default as it should.
 
     Arguments:
@@ -39,9 +39,9 @@ class Fate:
     told_cost: Literal["right", "missing", "zero"] = "right"
 
 
-def fate_of(faults: Sequence[GenerationFault]) -> Fate:
+def fate_of(faults: Sequence[GenerationFault]) -> PlannedOutcome:
     """The fate of a result that these faults strike together."""
-    fate = Fate()
+    fate = PlannedOutcome()
     for fault in faults:
         match fault:
             case Fail():

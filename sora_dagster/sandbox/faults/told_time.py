@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sora_dagster.sandbox.faults.active import ActiveFaults
 
 
-class ToldTime:
+class ClockShiftMiddleware:
     """Middleware that tells the time in `Date`, and shifts `Last-Modified` as the plan wants.
 
     Arguments:
