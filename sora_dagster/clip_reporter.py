@@ -21,10 +21,10 @@ from sora_dagster.events import (
     request_events,
 )
 from sora_dagster.generation.collecting.collection import Collection
+from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
-from sora_dagster.generation.protocol.tracked import FinishedTask
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.metadata import clip_metadata
 from sora_dagster.runware.models import Catalogue

@@ -20,9 +20,9 @@ from sora_dagster.event_log import (
     newest_materializations,
 )
 from sora_dagster.event_log import data_version_of as data_version_of
+from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
-from sora_dagster.generation.protocol.tracked import FinishedTask
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.metadata import error_metadata, request_metadata
 from sora_dagster.prompts.clips import ClipRequest

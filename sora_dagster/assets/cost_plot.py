@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sora_dagster.generation.library.cost_rows import CostLine
+from sora_dagster.generation.library.costs import CostSum
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,8 +21,8 @@ _STEPS = 5
 
 
 def plot_costs(
-    by_day: Sequence[CostLine],
-    by_model: Sequence[CostLine],
+    by_day: Sequence[CostSum],
+    by_model: Sequence[CostSum],
     *,
     width_inches: float = 11.0,
     height_inches: float = 4.0,
@@ -53,7 +53,7 @@ def plot_costs(
     return _png_of(figure)
 
 
-def _bars(axes: object, lines: Sequence[CostLine], *, horizontal: bool) -> None:
+def _bars(axes: object, lines: Sequence[CostSum], *, horizontal: bool) -> None:
     from matplotlib.axes import Axes
 
     assert isinstance(axes, Axes)

@@ -9,10 +9,16 @@ import dagster as dg
 from sora_dagster.assets.automation import at_most_every
 from sora_dagster.assets.cost_plot import plot_costs
 from sora_dagster.dataset import CODE_VERSION, VideoGraph
-from sora_dagster.generation.library.cost_rows import CostLine, cost_line, cost_lines
-from sora_dagster.generation.library.cost_table import costs_key, read_costs, write_costs
+from sora_dagster.generation.library.costs import (
+    CostSum,
+    cost_rows,
+    cost_table_key,
+    read_cost_table,
+    sum_costs,
+    sum_costs_by,
+    write_cost_table,
+)
 from sora_dagster.generation.library.library_scan import scan_library
-from sora_dagster.generation.library.task_costs import costs_of
 from sora_dagster.metadata import link_metadata
 from sora_dagster.resources import ClipStorageResource
 
@@ -44,7 +50,7 @@ def build_cost_assets(
         ['generation_costs', 'cost_report']
     """
     costs_name, report_name = graph.name("generation_costs"), graph.name("cost_report")
-    table_key, plot_key = costs_key(costs_name), f"reports/{report_name}.png"
+    table_key, plot_key = cost_table_key(costs_name), f"reports/{report_name}.png"
 
     @dg.asset(
         name=costs_name,
@@ -60,9 +66,9 @@ def build_cost_assets(
         context: dg.AssetExecutionContext, clip_storage: ClipStorageResource
     ) -> dg.MaterializeResult[Any]:
         root = clip_storage.root()
-        rows = costs_of(scan_library(root, graph.dataset, boards=boards))
-        write_costs(root, table_key, rows)
-        total = cost_line("all", rows)
+        rows = cost_rows(scan_library(root, graph.dataset, boards=boards))
+        write_cost_table(root, table_key, rows)
+        total = sum_costs("all", rows)
         context.log.info(f"{total.tasks} tasks, {total.total_usd:.2f} USD")
         return dg.MaterializeResult(
             metadata={
@@ -83,9 +89,9 @@ def build_cost_assets(
     )
     def cost_report(clip_storage: ClipStorageResource) -> dg.MaterializeResult[Any]:
         root = clip_storage.root()
-        rows = read_costs(root, table_key)
-        by_day = cost_lines(rows, lambda row: [row.day.isoformat()])
-        by_model = cost_lines(rows, lambda row: [row.model])
+        rows = read_cost_table(root, table_key)
+        by_day = sum_costs_by(rows, lambda row: [row.day.isoformat()])
+        by_model = sum_costs_by(rows, lambda row: [row.model])
         root.write(plot_key, plot_costs(by_day, by_model))
         small = plot_costs(by_day, by_model, width_inches=8, height_inches=3, dots_per_inch=60)
         return dg.MaterializeResult(
@@ -93,14 +99,14 @@ def build_cost_assets(
                 "plot": dg.MetadataValue.md(
                     f"![spending](data:image/png;base64,{base64.b64encode(small).decode()})"
                 ),
-                **_sums(cost_line("all", rows)),
+                **_sums(sum_costs("all", rows)),
                 "by_day": _table("day", by_day[::-1]),
                 "by_model": _table("model", _dearest_first(by_model)),
                 "by_dataset": _table(
-                    "dataset", _dearest_first(cost_lines(rows, lambda row: [row.dataset]))
+                    "dataset", _dearest_first(sum_costs_by(rows, lambda row: [row.dataset]))
                 ),
                 "by_tag": _table(
-                    "tag", _dearest_first(cost_lines(rows, lambda row: row.tags or ["(none)"]))
+                    "tag", _dearest_first(sum_costs_by(rows, lambda row: row.tags or ["(none)"]))
                 ),
                 "plot_picture": link_metadata(root, plot_key),
             }
@@ -109,7 +115,7 @@ def build_cost_assets(
     return [generation_costs, cost_report]
 
 
-def _sums(total: CostLine) -> dict[str, Any]:
+def _sums(total: CostSum) -> dict[str, Any]:
     return {
         "total_usd": total.total_usd,
         "used_usd": total.used_usd,
@@ -119,11 +125,11 @@ def _sums(total: CostLine) -> dict[str, Any]:
     }
 
 
-def _dearest_first(lines: Sequence[CostLine]) -> list[CostLine]:
+def _dearest_first(lines: Sequence[CostSum]) -> list[CostSum]:
     return sorted(lines, key=lambda line: -line.total_usd)
 
 
-def _table(name: str, lines: Sequence[CostLine]) -> dg.TableMetadataValue:
+def _table(name: str, lines: Sequence[CostSum]) -> dg.TableMetadataValue:
     columns = ["tasks", "total_usd", "used_usd", "wasted_usd", "outstanding_usd"]
     return dg.MetadataValue.table(
         [

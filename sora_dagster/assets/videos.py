@@ -12,13 +12,13 @@ from sora_dagster.dataset import CODE_VERSION, VideoGraph
 from sora_dagster.events import failure_event
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.library.clip_checks import QUALITY
 from sora_dagster.generation.library.stored_clip import StoredClip
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.generation.protocol.scan import in_parallel
-from sora_dagster.generation.protocol.tracked import FinishedTask
 from sora_dagster.io_manager import ClipIOManager
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.resources import ClipStorageResource, RunwareResource

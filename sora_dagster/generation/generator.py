@@ -11,6 +11,7 @@ from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.missing_tasks import Deadlines
 from sora_dagster.generation.collecting.parts import CollectionLimits, CollectionTools
 from sora_dagster.generation.collecting.poll_schedule import WEBHOOK_POLLS, PollSettings
+from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.fetching.download import Downloader
 from sora_dagster.generation.fetching.restore import StoredClipError, Verification
 from sora_dagster.generation.protocol.budget import Budget
@@ -19,7 +20,6 @@ from sora_dagster.generation.protocol.clocks import StoreClock, running_seconds
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.generation.protocol.records import ClipManifest
-from sora_dagster.generation.protocol.tracked import FinishedTask
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, DirectDelivery
 from sora_dagster.generation.requesting.estimates import Estimate, estimate
 from sora_dagster.generation.requesting.first_frame_store import with_first_frame

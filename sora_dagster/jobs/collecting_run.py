@@ -12,9 +12,9 @@ from sora_dagster.clip_reporter import ClipReporter
 from sora_dagster.dataset import VideoGraph
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.clocks import running_seconds
-from sora_dagster.generation.protocol.tracked import FinishedTask
 from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
 from sora_dagster.jobs.collect_runs import mark_advanced
 from sora_dagster.jobs.remixes import RemixAnswers, RemixParent, read_due_remixes, request_remixes

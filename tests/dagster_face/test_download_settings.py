@@ -8,8 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from sora_dagster.generation.collecting.tracked import ReadyTask
 from sora_dagster.generation.fetching.download import Downloader, RefusedAddressError
-from sora_dagster.generation.protocol.tracked import ReadyTask
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.settings import Settings

@@ -12,10 +12,10 @@ from sora_dagster.clip_reporter import ClipReporter
 from sora_dagster.dataset import VideoGraph
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.protocol.spending_log import BudgetEntry
-from sora_dagster.generation.protocol.tracked import FinishedTask
 from sora_dagster.runs import is_launched_by_a_person
 from sora_dagster.runware.models import Catalogue
 from tests.dagster_face.conftest import FaultyStack

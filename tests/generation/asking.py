@@ -7,9 +7,9 @@ from typing import Any
 from sora_dagster.generation.collecting.missing_tasks import Deadlines
 from sora_dagster.generation.collecting.parts import CollectionLimits
 from sora_dagster.generation.collecting.poll_schedule import PollSettings
+from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.protocol.claims import ClaimSettings
-from sora_dagster.generation.protocol.tracked import FinishedTask
 from sora_dagster.generation.requesting.requester import RequestOptions
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.generation.requesting.sender import SendSettings

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from sora_dagster.generation.collecting.tracked import ReadyTask
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.records import AttemptRecord
-from sora_dagster.generation.protocol.tracked import ReadyTask
 from sora_dagster.local.processes import wait_until
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 

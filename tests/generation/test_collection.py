@@ -15,13 +15,13 @@ import pytest
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.missing_tasks import Deadlines
 from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.protocol.ledger import RootMismatchError
 from sora_dagster.generation.protocol.markers import drop_marker
 from sora_dagster.generation.protocol.records import AttemptRecord
-from sora_dagster.generation.protocol.tracked import FinishedTask, ReadyTask
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.generation.resolve import ResolutionError, resend, retry_stuck
 from sora_dagster.local.processes import wait_until

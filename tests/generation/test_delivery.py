@@ -19,13 +19,13 @@ import pytest
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.missing_tasks import Deadlines
 from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask
 from sora_dagster.generation.fetching.download import DownloadError
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.protocol.clocks import running_seconds
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest, OutcomeRecord
-from sora_dagster.generation.protocol.tracked import FinishedTask, ReadyTask
 from sora_dagster.generation.requesting.direct_delivery import (
     URL_MARGIN_SECONDS,
     URL_SECONDS,

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sora_dagster.generation.library.clip_index import library_of
+from sora_dagster.generation.library.costs import cost_rows
 from sora_dagster.generation.library.library_scan import LibraryScan, scan_library
-from sora_dagster.generation.library.task_costs import costs_of
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord, OutcomeState
@@ -125,7 +125,7 @@ def test_only_the_datasets_asked_for_are_counted(root: CountingRoot, ledger: Led
     assert clips_of(scanned(root, "trailers")) == {"owl"}
     with_board = scanned(root, boards=["glade"])
     assert clips_of(with_board) == {"fox", "pond"}
-    assert {row.dataset for row in costs_of(with_board)} == {"default", "glade"}
+    assert {row.dataset for row in cost_rows(with_board)} == {"default", "glade"}
     # Without the storyboard again: what was left by the scan with it does not count.
     assert clips_of(scanned(root)) == {"fox"}
 
@@ -208,7 +208,7 @@ def test_a_task_that_was_never_accepted_has_no_costs(
         state=state, cost_usd=0, was_accepted=False, at=ledger.clock(), nonce="1"
     )
     ledger.settle(attempt.task_uuid, outcome)
-    assert costs_of(scanned(root)) == []
+    assert cost_rows(scanned(root)) == []
 
 
 @given(

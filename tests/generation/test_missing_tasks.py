@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from sora_dagster.generation.collecting.missing_tasks import Conclusion, Deadlines, MissingTasks
+from sora_dagster.generation.collecting.tracked import ReadyTask, TrackedTask
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord
-from sora_dagster.generation.protocol.tracked import ReadyTask, TrackedTask
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import NotFoundError
 from sora_dagster.runware.results import TaskStatus

@@ -17,12 +17,12 @@ import pytest
 
 from sora_dagster.generation.collecting.missing_tasks import Deadlines
 from sora_dagster.generation.collecting.poll_schedule import PollSettings
+from sora_dagster.generation.collecting.tracked import ReadyTask
 from sora_dagster.generation.generator import Generator, parent_video
 from sora_dagster.generation.protocol.claims import ClaimReader, Claims
 from sora_dagster.generation.protocol.ledger import Ledger, RootMismatchError
 from sora_dagster.generation.protocol.markers import drop_marker
 from sora_dagster.generation.protocol.records import AttemptRecord
-from sora_dagster.generation.protocol.tracked import ReadyTask
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.local.processes import wait_until

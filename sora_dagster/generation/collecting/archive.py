@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
+from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask
 from sora_dagster.generation.fetching.download import Downloader, DownloadError
-from sora_dagster.generation.fetching.video_store import KeptVideo, VideoStore
+from sora_dagster.generation.fetching.video_store import DamagedCopy, KeptVideo, VideoStore
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import (
@@ -16,7 +17,6 @@ from sora_dagster.generation.protocol.records import (
     OutcomeRecord,
     OutcomeState,
 )
-from sora_dagster.generation.protocol.tracked import DamagedCopy, FinishedTask, ReadyTask
 from sora_dagster.runware.errors import ErrorRecord, RunwareError
 from sora_dagster.runware.results import TaskStatus
 from sora_dagster.storage import ObjectAttributes

@@ -29,6 +29,7 @@ from sora_dagster.generation.collecting.poll_schedule import PollSchedule
 from sora_dagster.generation.collecting.retry_queue import RetryQueue
 from sora_dagster.generation.collecting.scope import CollectionScope
 from sora_dagster.generation.collecting.setbacks import Setbacks
+from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask, TrackedTask
 from sora_dagster.generation.collecting.workers import CollectionWork, Polled, Stored
 from sora_dagster.generation.fetching.download import DownloadError
 from sora_dagster.generation.fetching.video_store import DamagedVideoError
@@ -38,7 +39,6 @@ from sora_dagster.generation.protocol.markers import markers_of
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord, SeenRecord
 from sora_dagster.generation.protocol.spending_log import BudgetLogError
-from sora_dagster.generation.protocol.tracked import FinishedTask, ReadyTask, TrackedTask
 from sora_dagster.generation.requesting.direct_delivery import STATES_OF_DOUBT
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.runware.errors import (

@@ -15,10 +15,10 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Literal
 
+from sora_dagster.generation.collecting.tracked import Absence, ReadyTask, TrackedTask
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, SeenRecord
-from sora_dagster.generation.protocol.tracked import Absence, ReadyTask, TrackedTask
 from sora_dagster.runware.answers import parse_answer
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord, RunwareError

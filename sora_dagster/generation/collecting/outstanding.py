@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sora_dagster.generation.collecting.archive import ClipArchive
+from sora_dagster.generation.collecting.tracked import FinishedTask, TrackedTask
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger, PendingEntry
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.protocol.scan import in_parallel
-from sora_dagster.generation.protocol.tracked import FinishedTask, TrackedTask
 from sora_dagster.storage import AccessDeniedError
 
 

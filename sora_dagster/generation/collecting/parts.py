@@ -9,10 +9,10 @@ from datetime import datetime
 from sora_dagster.generation.collecting.archive import ClipArchive
 from sora_dagster.generation.collecting.missing_tasks import Deadlines
 from sora_dagster.generation.collecting.poll_schedule import PollSettings
+from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.protocol.budget import Budget
 from sora_dagster.generation.protocol.claims import Claims
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.tracked import FinishedTask
 from sora_dagster.generation.requesting.requester import Requester
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.generation.requesting.sender import Sender

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
-from sora_dagster.generation.protocol.tracked import FinishedTask
 from sora_dagster.generation.requesting.planner import may_retry
 from sora_dagster.storage import AccessDeniedError
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sora_dagster.generation.collecting.setbacks import Setbacks
+from sora_dagster.generation.collecting.tracked import EndedHow, FinishedTask, TrackedTask
 from sora_dagster.generation.protocol.claims import Claims
 from sora_dagster.generation.protocol.ledger import Ledger, PendingEntry
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
-from sora_dagster.generation.protocol.tracked import EndedHow, FinishedTask, TrackedTask
 from sora_dagster.storage import AccessDeniedError
 
 # How often claims are read again while nothing new is outstanding.

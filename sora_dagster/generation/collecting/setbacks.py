@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sora_dagster.generation.collecting.tracked import TrackedTask
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger, PendingEntry
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
-from sora_dagster.generation.protocol.tracked import TrackedTask
 from sora_dagster.storage import AccessDeniedError, StorageError
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sora_dagster.generation.collecting.archive import ClipArchive
-from sora_dagster.generation.protocol.tracked import FinishedTask, TrackedTask
+from sora_dagster.generation.collecting.tracked import FinishedTask, TrackedTask
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.results import TaskStatus
 

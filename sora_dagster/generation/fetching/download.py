@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -20,7 +23,6 @@ from sora_dagster.generation.fetching.address_guard import (
     http_client,
     shown_url,
 )
-from sora_dagster.generation.fetching.hashing import StreamHash
 from sora_dagster.generation.fetching.resume import ResumingReader
 from sora_dagster.storage import ObjectAttributes, StorageRoot
 
@@ -36,6 +38,8 @@ __all__ = [
 
 DEFAULT_MAX_BYTES = 4 * 1024**3
 DEFAULT_MAX_SECONDS = 1800.0
+# Chunks that wait to be hashed. If there are more, the reader waits for the oldest.
+_MAX_WAITING_CHUNKS = 2
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ class Downloader:
             sleep=self._sleep,
         )
         with (
-            StreamHash() as digest,
+            _StreamHash() as digest,
             closing(reader.chunks()) as chunks,
             root.writer(key, attributes=attributes, most_bytes=self._max_bytes) as sink,
         ):
@@ -173,3 +177,38 @@ class Downloader:
                 digest.update(chunk)
                 sink.write(chunk)
         return Download(size_bytes=reader.received, sha256=digest.hexdigest())
+
+
+class _StreamHash:
+    """The SHA-256 of a stream, computed in another thread, since hashing releases the GIL.
+
+    Example:
+        >>> with _StreamHash() as digest:
+        ...     digest.update(b"abc")
+        >>> digest.hexdigest()[:16]
+        'ba7816bf8f01cfea'
+    """
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._waiting: deque[Future[None]] = deque()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="hash")
+
+    def __enter__(self) -> _StreamHash:
+        return self
+
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        # A stream that broke is hashed no further.
+        self._pool.shutdown(cancel_futures=error_type is not None)
+
+    def update(self, chunk: bytes) -> None:
+        """Hash the next chunk, soon."""
+        if len(self._waiting) > _MAX_WAITING_CHUNKS:
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(self._digest.update, chunk))
+
+    def hexdigest(self) -> str:
+        """The hash of all chunks so far, in hex."""
+        while self._waiting:
+            self._waiting.popleft().result()
+        return self._digest.hexdigest()

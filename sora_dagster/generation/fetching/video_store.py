@@ -17,7 +17,6 @@ from sora_dagster.generation.protocol.records import (
     Delivery,
     StoredVideo,
 )
-from sora_dagster.generation.protocol.tracked import DamagedCopy
 from sora_dagster.media import (
     MediaError,
     VideoAnalysis,
@@ -52,6 +51,23 @@ class KeptVideo:
     video: StoredVideo
     examination: VideoAnalysis
     delivery: Delivery
+
+
+@dataclass(frozen=True)
+class DamagedCopy:
+    """Bytes of a video that could not be decoded, kept aside.
+
+    Arguments:
+        key: the object.
+        sha256: hash of its bytes, in hex.
+        size_bytes: its length.
+        at: when it was fetched, on the clock of :func:`running_seconds`.
+    """
+
+    key: str
+    sha256: str
+    size_bytes: int
+    at: float
 
 
 class DamagedVideoError(DownloadError):

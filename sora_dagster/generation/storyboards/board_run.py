@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.generator import Generator, parent_video
 from sora_dagster.generation.protocol.records import ClipManifest
-from sora_dagster.generation.protocol.tracked import FinishedTask
 from sora_dagster.generation.requesting.requester import RequestOptions
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.generation.storyboards.shot_requests import (

@@ -6,9 +6,8 @@ import logging
 
 import pytest
 
-from sora_dagster.generation.library.cost_rows import CostRow
+from sora_dagster.generation.library.costs import CostRow, cost_rows
 from sora_dagster.generation.library.library_scan import scan_library
-from sora_dagster.generation.library.task_costs import costs_of
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import OutcomeRecord
@@ -24,7 +23,7 @@ def ledger() -> Ledger:
 
 
 def costs(ledger: Ledger) -> list[CostRow]:
-    return costs_of(scan_library(ledger.root, "default"))
+    return cost_rows(scan_library(ledger.root, "default"))
 
 
 def listed(ledger: Ledger) -> list[str]:

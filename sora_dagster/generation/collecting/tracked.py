@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from sora_dagster.generation.fetching.video_store import DamagedCopy
 from sora_dagster.generation.protocol.ledger import PendingEntry, TaskFiles
 from sora_dagster.generation.protocol.markers import Marker
 from sora_dagster.generation.protocol.records import (
@@ -74,23 +75,6 @@ class FinishedTask:
         if self.not_retried is not None:
             sentence += f" Not tried again: {self.not_retried}"
         return sentence
-
-
-@dataclass(frozen=True)
-class DamagedCopy:
-    """Bytes of a video that could not be decoded, kept aside.
-
-    Arguments:
-        key: the object.
-        sha256: hash of its bytes, in hex.
-        size_bytes: its length.
-        at: when it was fetched, on the clock of :func:`running_seconds`.
-    """
-
-    key: str
-    sha256: str
-    size_bytes: int
-    at: float
 
 
 @dataclass
