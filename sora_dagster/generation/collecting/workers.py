@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from sora_dagster.generation.collecting.archive import ClipArchive
-from sora_dagster.generation.collecting.tracked import FinishedTask, TrackedTask
+from sora_dagster.generation.collecting.tracked import (
+    FinishedTask,
+    ReadyTask,
+    TrackedTask,
+)
+from sora_dagster.generation.fetching.video_store import DamagedCopy
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.results import TaskStatus
 
@@ -33,6 +39,10 @@ class Polled:
 class CollectionWork:
     """Stores and polls in threads, so that what is stored is handed over at once.
 
+    Storing waits while as many results as there are storing threads have not been taken yet.
+    Otherwise it would run ahead of a slow event log, and a clip would be reported long after it
+    was stored.
+
     Arguments:
         client: the API client.
         archive: stores what is over.
@@ -45,6 +55,8 @@ class CollectionWork:
         self._results: queue.SimpleQueue[Stored | Polled] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(parallel_clips, thread_name_prefix="store-clip")
         self._poller = ThreadPoolExecutor(1, thread_name_prefix="poll")
+        self._free_results = threading.Semaphore(parallel_clips)
+        self._is_stopping = threading.Event()
         self._storing = 0
         self._is_polling = False
 
@@ -62,12 +74,18 @@ class CollectionWork:
         """Store a task that is over at Runware."""
         assert task.ready is not None
         self._storing += 1
-        future = self._pool.submit(self._archive.store, task.ready, task.damaged)
+        future = self._pool.submit(self._store, task.ready, task.damaged)
 
         def take(done: Future[FinishedTask]) -> None:
             self._results.put(Stored(task, _failure_of(done) or done.result()))
 
         future.add_done_callback(take)
+
+    def _store(self, ready: ReadyTask, damaged: dict[str, DamagedCopy]) -> FinishedTask:
+        self._free_results.acquire()
+        if self._is_stopping.is_set():
+            raise CancelledError
+        return self._archive.store(ready, damaged)
 
     def poll(self, task_uuids: Sequence[str]) -> None:
         """Poll for tasks."""
@@ -93,12 +111,15 @@ class CollectionWork:
             return None
         if isinstance(result, Stored):
             self._storing -= 1
+            self._free_results.release()
         else:
             self._is_polling = False
         return result
 
     def stop(self) -> None:
         """Wait for what is under way, and begin nothing more."""
+        self._is_stopping.set()
+        self._free_results.release(self._storing + 1)
         self._pool.shutdown(cancel_futures=True)
         self._poller.shutdown(cancel_futures=True)
 
