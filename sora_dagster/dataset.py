@@ -15,6 +15,7 @@ from sora_dagster.generation.generator import parent_video
 from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.generation.protocol.root_binding import bind_dataset
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, remix_spec
 from sora_dagster.prompts.dataset import (
     DatasetError,
@@ -220,9 +221,8 @@ class VideoGraph:
         Raises:
             DatasetNameError: if the name stands for other assets in this root.
         """
-        ledger.bind_dataset(
-            self.dataset, [self.clips.to_user_string(), self.remixes.to_user_string()]
-        )
+        assets = [self.clips.to_user_string(), self.remixes.to_user_string()]
+        bind_dataset(ledger, self.dataset, assets)
 
     def row_key(self, asset: str) -> dg.AssetKey:
         """The asset of rows that belongs to an asset of videos."""

@@ -80,7 +80,7 @@ class Dataset:
                 nonce=self.ledger.new_nonce(),
             ),
         )
-        self.ledger.forget_pending(attempt.dataset, attempt.task_uuid)
+        self.ledger.pending.remove(attempt.dataset, attempt.task_uuid)
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_a_slow_clip_has_the_reason_that_the_collecting_run_noted(dataset: Datas
     watch = dataset.write(f"{FOX}, {{id: owl, prompt: an owl}}")
     fox, owl = dataset.ask("fox"), dataset.ask("owl")
     watch.look()
-    dataset.ledger.note(fox, "its result host is refused by the address guard [/video/mp4]")
+    dataset.ledger.pending.note(fox, "its result host is refused by the address guard [/video/mp4]")
     found = by_name(watch.look(thorough=False))
     assert found["fox"].reason == "its result host is refused by the address guard [/video/mp4]"
     assert found["owl"].reason == ""
@@ -235,9 +235,9 @@ def test_a_stuck_clip_failed_with_the_reason_and_the_command_to_go_on(dataset: D
     watch = dataset.write(FOX)
     attempt = dataset.ask("fox")
     watch.look()
-    entry = dataset.ledger.pending("default")[attempt.task_uuid]
+    entry = dataset.ledger.pending.tasks("default")[attempt.task_uuid]
     slot = dataset.ledger.root.uri(layout.attempt_key("clips", "fox", 1, 1))
-    dataset.ledger.mark_stuck(entry, f"{slot} cannot be read.")
+    dataset.ledger.pending.mark_stuck(entry, f"{slot} cannot be read.")
     [fox] = watch.look(thorough=False)
     assert fox.state is ClipState.FAILED
     assert f"{slot} cannot be read." in fox.reason

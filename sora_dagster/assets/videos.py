@@ -256,7 +256,7 @@ class _VideosRun:
         """
         is_new = finished.how in ("now", "interrupted") and finished.manifest is not None
         if is_new and self._has_remixes(finished.attempt):
-            self._ledger.remember_remixes_due(finished.attempt)
+            self._ledger.remixes.mark_due(finished.attempt)
         collection.close(finished)
 
     def _has_remixes(self, attempt: AttemptRecord) -> bool:

@@ -162,7 +162,7 @@ def _put_back(ledger: Ledger, stuck_key: str, slot_key: str) -> None:
             task_uuid=attempt.task_uuid,
             reopening=stuck.reopening,
         )
-    ledger.put_back(pending.dataset, stuck.model_copy(update={"pending": pending}))
+    ledger.pending.put_back(pending.dataset, stuck.model_copy(update={"pending": pending}))
 
 
 def _latest_take(ledger: Ledger, asset: str, clip: str) -> Take:

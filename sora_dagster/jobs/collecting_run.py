@@ -257,7 +257,7 @@ class CollectingRun:
         if self._due_read_at is not None and now - self._due_read_at < wait:
             return
         self._due_read_at = now
-        named = set(self._ledger.outstanding(self._graph.dataset).remixes_due)
+        named = set(self._ledger.pending.outstanding(self._graph.dataset).remixes_due)
         new = sorted(named - self._due.keys() - self._postponed)
         found = read_due_remixes(self._ledger, self._graph.dataset, new)
         self._add_failures(found.failures)
@@ -298,7 +298,7 @@ class CollectingRun:
             self._postpone(len(parents), error)
         else:
             for task_uuid in self._due:
-                self._ledger.forget_remixes_due(self._graph.dataset, task_uuid)
+                self._ledger.remixes.clear_due(self._graph.dataset, task_uuid)
         for finished in self._held.values():
             collection.close(finished)
         self._held.clear()
@@ -308,7 +308,7 @@ class CollectingRun:
     def _postpone(self, count: int, error: Exception) -> None:
         """Leave the remixes to the next collecting run."""
         for finished in self._held.values():
-            self._ledger.remember_remixes_due(finished.attempt)
+            self._ledger.remixes.mark_due(finished.attempt)
         self._postponed |= self._held.keys() | self._due.keys()
         self._add_failures(
             {"remixes": f"those of {count} stored clips are left to the next run: {error}"}

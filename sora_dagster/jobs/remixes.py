@@ -113,7 +113,7 @@ def request_remixes(
     for asking, asked in by_payer.items():
         requested = generator.request([remix for _, remix in asked], asking)
         for (task_uuid, remix), answer in zip(asked, requested, strict=True):
-            generator.ledger.remember_remix(task_uuid, remix, answer=answer.state.value)
+            generator.ledger.remixes.add(task_uuid, remix, answer=answer.state.value)
         yield RemixAnswers(requested)
 
 
@@ -128,7 +128,7 @@ def _plan(
             remixes.append(graph.remix_request(dataset, clip, recipe, parent.manifest, ledger.root))
         except ValueError as error:
             failures[remix_partition(clip, recipe)] = str(error)
-    remixes = ledger.never_requested_remixes(parent.attempt.task_uuid, remixes)
+    remixes = ledger.remixes.never_requested(parent.attempt.task_uuid, remixes)
     asking = None
     if remixes:
         try:
@@ -160,7 +160,7 @@ def read_due_remixes(ledger: Ledger, dataset: str, task_uuids: Iterable[str]) ->
             )
             parent = None
         if parent is None:
-            ledger.forget_remixes_due(dataset, task_uuid)
+            ledger.remixes.clear_due(dataset, task_uuid)
         else:
             parents.append(parent)
     return DueRemixes(parents, failures)
@@ -168,7 +168,7 @@ def read_due_remixes(ledger: Ledger, dataset: str, task_uuids: Iterable[str]) ->
 
 def _due_parent(ledger: Ledger, dataset: str, task_uuid: str) -> RemixParent | None:
     """A clip whose remixes are due; None if it is not stored, or a newer take of it is."""
-    attempt = ledger.remixes_due_attempt(dataset, task_uuid)
+    attempt = ledger.remixes.due_attempt(dataset, task_uuid)
     if attempt is None:
         return None
     manifest = ledger.latest_manifest(attempt.asset, attempt.clip)

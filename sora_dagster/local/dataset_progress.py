@@ -108,7 +108,7 @@ class DatasetProgress:
         Raises:
             StorageError: if the storage root fails.
         """
-        self._pending = frozenset(self.ledger.pending(self._graph.dataset))
+        self._pending = frozenset(self.ledger.pending.tasks(self._graph.dataset))
         self._stuck = dict(self._stuck_folder.read())
         if self._is_first:
             self._find_stored(

@@ -32,7 +32,7 @@ def store_by_hand(stack: Stack, *clips: str) -> None:
 
 
 def remixes_due(stack: Stack) -> int:
-    return len(stack.ledger.outstanding("default").remixes_due)
+    return len(stack.ledger.pending.outstanding("default").remixes_due)
 
 
 # --- remixes
@@ -79,7 +79,7 @@ def test_a_remix_that_was_not_allowed_is_not_asked_for_by_itself_again(
     stack.write({"id": "fox", "recipes": ["night"]}, recipes=RECIPES)
     stack.run_job("request_clips", max_usd=1.5)
     assert not stack.run_job("collect_clips").success
-    stack.ledger.remember_remixes_due(stack.ledger.takes("clips", "fox")[-1].latest)
+    stack.ledger.remixes.mark_due(stack.ledger.takes("clips", "fox")[-1].latest)
     before = sandbox.charged()
     assert stack.run_job("collect_clips").success
     assert sandbox.charged() == before
@@ -243,7 +243,7 @@ def test_a_run_that_never_reached_the_api_fails_and_loses_nothing(faulty: Faulty
     result = stack.run_job("collect_clips", max_wait_minutes=0.1)
     assert not result.success
     assert "every poll of Runware failed in this run" in failure_text(result)
-    assert len(stack.ledger.pending("default")) == 1
+    assert len(stack.ledger.pending.tasks("default")) == 1
     assert stack.tick_completion_sensor() == []
 
 
@@ -333,8 +333,8 @@ def test_each_dataset_collects_its_own_clips_and_asks_for_its_own_remixes(
         partition = "fox" if asset == "clips" else "fox|night"
         assert len(stack.events(f"trailers_{asset}", partition)) == 1
         assert stack.events(f"films_{asset}", partition) == []
-    assert list(stack.ledger.pending("trailers")) == []
-    assert len(stack.ledger.pending("films")) == 1
+    assert list(stack.ledger.pending.tasks("trailers")) == []
+    assert len(stack.ledger.pending.tasks("films")) == 1
     assert both.run("films_", "collect_clips").success
     assert len(stack.events("films_remixes", "fox|night")) == 1
     assert len(stack.events("trailers_clips", "fox")) == 1

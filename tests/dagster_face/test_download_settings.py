@@ -98,5 +98,5 @@ def test_a_clip_whose_address_was_refused_stays_outstanding_and_is_stored_later(
             generator.archive.store(with_url(ready, "https://example.net/a.mp4"))
         with pytest.raises(RefusedAddressError, match=r"public addresses, 198\.18\.0\.0/15"):
             generator.archive.store(with_url(ready, "https://localhost/a.mp4"))
-        assert list(generator.ledger.pending(DEFAULT_DATASET)) == [ready.attempt.task_uuid]
+        assert list(generator.ledger.pending.tasks(DEFAULT_DATASET)) == [ready.attempt.task_uuid]
         assert generator.archive.store(ready).manifest is not None

@@ -116,7 +116,7 @@ def test_what_is_young_and_unmarked_is_left_alone(stack: Stack) -> None:
 def test_a_marker_starts_a_run_at_once(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
-    [task_uuid] = stack.ledger.pending("default")
+    [task_uuid] = stack.ledger.pending.tasks("default")
     drop_marker(stack.root, "default", task_uuid, b"{}")
     assert tick(stack, poll_after_seconds=600.0) == 1
 
@@ -138,7 +138,7 @@ def test_while_a_run_collects_no_other_is_started(stack: Stack) -> None:
 def test_while_a_run_waits_for_all_that_is_outstanding_no_other_is_started(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
-    with live_claim(stack.ledger, "default", *stack.ledger.pending("default")):
+    with live_claim(stack.ledger, "default", *stack.ledger.pending.tasks("default")):
         assert tick(stack) == 0
 
 
@@ -244,7 +244,7 @@ def test_the_next_tick_goes_on_reading_where_this_one_stopped(stack: Stack) -> N
     ledger.bind(api_base_url=stack.base_url, account=None)
     for number in range(12):
         attempt = claim(ledger, f"slow-{number}")
-        ledger.leave_pending(ledger.pending("default")[attempt.task_uuid])
+        ledger.pending.leave(ledger.pending.tasks("default")[attempt.task_uuid])
     claim(ledger, "fox")
     cursor: str | None = None
     started: list[dg.RunRequest] = []
@@ -263,7 +263,7 @@ def test_a_folder_of_the_index_that_no_sensor_looks_after_is_reported(
     old = time.time() - 3600
     for dataset in ("trailers", "films"):
         attempt = claim(stack.ledger, "owl", asset=f"{dataset}_clips", dataset=dataset)
-        entry = stack.ledger.pending(dataset)[attempt.task_uuid]
+        entry = stack.ledger.pending.tasks(dataset)[attempt.task_uuid]
         os.utime(stack.folder / "storage" / entry.key, (old, old))
     definitions = stack.definitions
     resources = {"clip_storage": (definitions.resources or {})["clip_storage"]}
@@ -292,7 +292,7 @@ def test_a_marker_whose_task_cannot_be_polled_does_not_start_a_run_at_every_tick
     stack, sandbox = faulty({"fault": "fail", "error": "safety"})
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
-    [task_uuid] = stack.ledger.pending("default")
+    [task_uuid] = stack.ledger.pending.tasks("default")
     stack.run_job("collect_clips")
     drop_marker(stack.root, "default", task_uuid, b"{}")
     assert tick(stack) == 1

@@ -240,7 +240,7 @@ def test_a_run_by_hand_leaves_the_remixes_of_its_clips_to_the_next_collecting_ru
     assert stack.materialize(["clip_requests", "clips"], ["fox", "owl"]).success
     manifest = stack.ledger.latest_manifest("clips", "fox")
     assert manifest is not None
-    assert stack.ledger.outstanding("default").remixes_due == (manifest.task_uuid,)
+    assert stack.ledger.pending.outstanding("default").remixes_due == (manifest.task_uuid,)
 
 
 def test_an_asset_run_settles_each_task_once(stack: Stack) -> None:

@@ -11,8 +11,8 @@ from sora_dagster.prompts.clips import DEFAULT_DATASET
 
 def outstanding_attempt(generator: Generator) -> AttemptRecord:
     """The only attempt that is outstanding."""
-    [entry] = generator.ledger.pending(DEFAULT_DATASET).values()
-    attempt = generator.ledger.pending_attempt(entry)
+    [entry] = generator.ledger.pending.tasks(DEFAULT_DATASET).values()
+    attempt = generator.ledger.pending.attempt(entry)
     assert attempt is not None
     return attempt
 

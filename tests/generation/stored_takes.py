@@ -72,7 +72,7 @@ def end(ledger: Ledger, attempt: AttemptRecord, state: OutcomeState = "done") ->
         attempt.task_uuid,
         OutcomeRecord(state=state, cost_usd=1.2, at=datetime.now(UTC), nonce=ledger.new_nonce()),
     )
-    ledger.forget_pending(attempt.dataset, attempt.task_uuid)
+    ledger.pending.remove(attempt.dataset, attempt.task_uuid)
 
 
 def store(ledger: Ledger, attempt: AttemptRecord, body: bytes = VIDEO) -> ClipManifest:

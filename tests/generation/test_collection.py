@@ -19,9 +19,9 @@ from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimSettings
-from sora_dagster.generation.protocol.ledger import RootMismatchError
 from sora_dagster.generation.protocol.markers import drop_marker
 from sora_dagster.generation.protocol.records import AttemptRecord
+from sora_dagster.generation.protocol.root_binding import RootMismatchError
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.generation.resolve import ResolutionError, resend, retry_stuck
 from sora_dagster.local.processes import wait_until
@@ -118,7 +118,7 @@ def test_a_clip_that_is_not_closed_is_reported_by_the_next_process(scenario: Sce
         assert finished.manifest is not None
         second.close(finished)
         assert second.is_done
-    assert scenario.ledger().pending(DEFAULT_DATASET) == {}
+    assert scenario.ledger().pending.tasks(DEFAULT_DATASET) == {}
 
 
 def test_a_run_of_the_asset_and_a_collecting_run_fetch_and_report_each_clip_once(
@@ -239,7 +239,7 @@ def test_a_dataset_is_collected_by_its_own_run_alone(scenario: Scenario) -> None
     with scenario.collection(scenario.generator()) as collection:
         assert [it.attempt.clip for it in to_the_end(collection)] == ["fox"]
     ledger = scenario.ledger()
-    assert len(ledger.pending("trailers")) == 1
+    assert len(ledger.pending.tasks("trailers")) == 1
     assert len(scenario.keys("inbox")) == 1
     assert [it for it in scenario.keys("claims") if "/trailers/" in it] == []
 
@@ -277,8 +277,8 @@ def test_a_slow_generation_holds_no_run_and_is_reported(scenario: Scenario) -> N
     [left] = collection.report.left.values()
     assert "still generating" in left
     assert any("fox" in sentence and "still generating" in sentence for sentence in warned)
-    [entry] = scenario.ledger().pending(DEFAULT_DATASET).values()
-    record = scenario.ledger().pending_record(entry)
+    [entry] = scenario.ledger().pending.tasks(DEFAULT_DATASET).values()
+    record = scenario.ledger().pending.record(entry)
     assert record is not None
     assert record.times_left == 1
 
@@ -503,7 +503,7 @@ def test_a_damaged_record_stops_its_own_clip_until_it_is_restored(
         assert [it.attempt.clip for it in to_the_end(collection)] == ["owl"]
     [reason] = collection.report.stuck.values()
     assert root.uri(key) in reason
-    assert scenario.ledger().pending(DEFAULT_DATASET) == {}
+    assert scenario.ledger().pending.tasks(DEFAULT_DATASET) == {}
     if body is None:
         root.delete(key)
     else:
@@ -527,7 +527,7 @@ def test_a_run_that_waits_for_a_clip_hears_that_another_run_set_it_aside(
             assert to_the_end(waiting) == []
     assert waiting.report.stuck == collection.report.stuck
     assert waiting.report.left == {}
-    assert scenario.ledger().pending(DEFAULT_DATASET) == {}
+    assert scenario.ledger().pending.tasks(DEFAULT_DATASET) == {}
 
 
 def test_a_run_that_waits_for_an_ended_clip_reports_a_record_that_cannot_be_read(

@@ -336,8 +336,8 @@ def have_uploads_awaited(generator: Generator, number: int) -> None:
     """Ask for clips, wait until Runware has all of them, and lose what it put into the bucket."""
     ask(generator, *[clip(f"clip {index}") for index in range(number)])
     root = generator.ledger.root
-    for uuid, entry in generator.ledger.pending(DEFAULT_DATASET).items():
-        attempt = generator.ledger.pending_attempt(entry)
+    for uuid, entry in generator.ledger.pending.tasks(DEFAULT_DATASET).items():
+        attempt = generator.ledger.pending.attempt(entry)
         assert attempt is not None
         ready_task(generator, attempt)
         key = layout.incoming_key(uuid)
@@ -590,7 +590,7 @@ def test_what_belongs_to_an_outstanding_task_is_never_swept(ledger: Any) -> None
     ledger.root.write("incoming/the-task", b"not collected to the end yet")
     later = ledger.root.store_time() + timedelta(days=365)
     assert sweep_incoming(ledger, now=later) == ()
-    ledger.forget_pending(attempt.dataset, "the-task")
+    ledger.pending.remove(attempt.dataset, "the-task")
     assert len(sweep_incoming(ledger, now=later)) == 1
 
 

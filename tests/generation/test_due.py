@@ -30,7 +30,7 @@ def look(ledger: Ledger, *, seconds_later: float = 0.0, next_read: int = 0) -> D
 def left(ledger: Ledger, attempt: AttemptRecord, times: int) -> None:
     """Have runs leave a slow task to later ones."""
     for _ in range(times):
-        ledger.leave_pending(ledger.pending("default")[attempt.task_uuid])
+        ledger.pending.leave(ledger.pending.tasks("default")[attempt.task_uuid])
 
 
 def test_nothing_outstanding_is_idle(ledger: Ledger) -> None:
@@ -58,8 +58,8 @@ def test_a_task_that_runs_left_is_due_after_five_minutes_and_then_ever_later(
     ledger: Ledger, times: int, minutes: float
 ) -> None:
     attempt = claim(ledger)
-    entry = ledger.pending("default")[attempt.task_uuid]
-    record = ledger.pending_record(entry)
+    entry = ledger.pending.tasks("default")[attempt.task_uuid]
+    record = ledger.pending.record(entry)
     assert record is not None
     ledger.root.write(entry.key, record.model_copy(update={"times_left": times}).to_json())
     assert not look(ledger, seconds_later=minutes * 60 - 20).is_due
@@ -100,9 +100,9 @@ def test_a_marker_that_a_run_has_seen_and_left_does_not_start_another(ledger: Le
     key = drop_marker(ledger.root, "default", attempt.task_uuid, b"{}")
     received = ledger.root.info(key)
     assert received is not None
-    entry = ledger.pending("default")[attempt.task_uuid]
-    while ledger.pending("default")[attempt.task_uuid].since <= received.last_modified:
-        ledger.leave_pending(entry)
+    entry = ledger.pending.tasks("default")[attempt.task_uuid]
+    while ledger.pending.tasks("default")[attempt.task_uuid].since <= received.last_modified:
+        ledger.pending.leave(entry)
     assert not look(ledger).is_due
 
 
@@ -113,8 +113,8 @@ def test_a_marker_of_a_task_that_ended_is_due(ledger: Ledger) -> None:
 
 def test_remixes_that_no_run_asked_for_are_due_at_once(ledger: Ledger) -> None:
     attempt = claim(ledger)
-    ledger.forget_pending("default", attempt.task_uuid)
-    ledger.remember_remixes_due(attempt)
+    ledger.pending.remove("default", attempt.task_uuid)
+    ledger.remixes.mark_due(attempt)
     assert look(ledger).remixes == 1
 
 
@@ -144,7 +144,7 @@ def test_tasks_that_a_live_run_has_claimed_for_itself_are_not_due_and_others_are
 
 def test_a_task_whose_entry_cannot_be_read_is_due(ledger: Ledger) -> None:
     attempt = claim(ledger)
-    entry = ledger.pending("default")[attempt.task_uuid]
+    entry = ledger.pending.tasks("default")[attempt.task_uuid]
     ledger.root.write(entry.key, b"{")
     assert look(ledger, seconds_later=60).is_due
 

@@ -13,7 +13,8 @@ from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.housekeeping.prune import Removed, prune
 from sora_dagster.generation.housekeeping.verify import verify
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.ledger import Ledger, RootMismatchError
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.root_binding import RootMismatchError
 from sora_dagster.generation.protocol.scan import stored_manifests
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.storage import StorageError, StorageRoot
@@ -234,14 +235,15 @@ def test_no_take_goes_while_it_cannot_be_read_what_is_outstanding(
     for take in (1, 2):
         stored_take(ledger, "fox", take)
     attempt = claim(ledger, "owl", 1)
-    [entry] = ledger.pending("default").values()
+    [entry] = ledger.pending.tasks("default").values()
     if is_damaged == "attempt":
         ledger.root.write(layout.attempt_key("clips", "owl", 1, 1), b"{")
     else:
         ledger.root.write(entry.key, b"{")
     if is_damaged == "stuck":
-        ledger.mark_stuck(entry, "its index entry cannot be read")
-        assert ledger.stuck("default")[attempt.task_uuid].pending is None
+        stuck = ledger.pending.mark_stuck(entry, "its index entry cannot be read")
+        assert stuck.pending is None
+        assert ledger.pending.stuck("default", attempt.task_uuid) == stuck
     report = prune(ledger, keep_takes=1, dry=False)
     assert report.objects == {}
     assert report.kept["older takes, since a record of an outstanding task cannot be read"] == 1
@@ -249,8 +251,8 @@ def test_no_take_goes_while_it_cannot_be_read_what_is_outstanding(
 
 def test_a_stuck_take_stays(ledger: Ledger) -> None:
     store(ledger, claim(ledger, "fox", 1))
-    [entry] = ledger.pending("default").values()
-    ledger.mark_stuck(entry, "its outcome cannot be read")
+    [entry] = ledger.pending.tasks("default").values()
+    ledger.pending.mark_stuck(entry, "its outcome cannot be read")
     stored_take(ledger, "fox", 2)
     assert prune(ledger, keep_takes=1, dry=False).objects == {}
     assert ledger.manifest("clips", "fox", 1) is not None

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sora_dagster.generation.protocol.ledger import Ledger, RootMismatchError
+from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord
+from sora_dagster.generation.protocol.root_binding import RootMismatchError
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec
 from sora_dagster.storage import StorageRoot
 
@@ -126,11 +127,11 @@ def test_the_first_outcome_stands(ledger: Ledger) -> None:
 def test_a_claimed_attempt_is_in_the_index_until_it_is_forgotten(ledger: Ledger) -> None:
     made = attempt(ledger)
     ledger.claim_attempt(made)
-    pending = ledger.pending(made.dataset)
+    pending = ledger.pending.tasks(made.dataset)
     assert list(pending) == [made.task_uuid]
-    assert ledger.pending_attempt(pending[made.task_uuid]) == made
-    ledger.forget_pending(made.dataset, made.task_uuid)
-    assert not ledger.pending(made.dataset)
+    assert ledger.pending.attempt(pending[made.task_uuid]) == made
+    ledger.pending.remove(made.dataset, made.task_uuid)
+    assert not ledger.pending.tasks(made.dataset)
 
 
 def test_takes_and_attempts_are_read_in_order(ledger: Ledger) -> None:

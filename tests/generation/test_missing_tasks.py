@@ -78,7 +78,7 @@ class Case:
     def read(self, *, is_seen: bool = False) -> TrackedTask:
         """The task, as a process knows it that begins now."""
         uuid = self.attempt.task_uuid
-        [entry] = self.ledger.pending(self.attempt.dataset).values()
+        [entry] = self.ledger.pending.tasks(self.attempt.dataset).values()
         files = self.ledger.task_files(uuid)
         return TrackedTask(entry, self.attempt, files, root_run="run", is_seen=is_seen)
 

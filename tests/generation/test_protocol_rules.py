@@ -20,9 +20,10 @@ from sora_dagster.generation.collecting.poll_schedule import PollSettings
 from sora_dagster.generation.collecting.tracked import ReadyTask
 from sora_dagster.generation.generator import Generator, parent_video
 from sora_dagster.generation.protocol.claims import ClaimReader, Claims
-from sora_dagster.generation.protocol.ledger import Ledger, RootMismatchError
+from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import drop_marker
 from sora_dagster.generation.protocol.records import AttemptRecord
+from sora_dagster.generation.protocol.root_binding import RootMismatchError
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.local.processes import wait_until
@@ -178,7 +179,7 @@ def test_collecting_may_be_repeated_from_any_step(generate: Generate) -> None:
     assert first.outcome == again.outcome
     [finished] = collect(generate())
     assert finished.manifest == first.manifest
-    assert generator.ledger.pending(DEFAULT_DATASET) == {}
+    assert generator.ledger.pending.tasks(DEFAULT_DATASET) == {}
 
 
 def when_over(generator: Generator, attempt: AttemptRecord) -> ReadyTask:

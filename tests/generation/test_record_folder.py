@@ -19,7 +19,7 @@ def test_looking_again_reads_only_the_notes_that_changed(s3_url: str, watched: F
     ledger = bound(s3_url)
     fox, owl = claim(ledger, "fox"), claim(ledger, "owl")
     for attempt in (fox, owl):
-        ledger.note(attempt, "it is slow")
+        ledger.pending.note(attempt, "it is slow")
     notes = note_folder(ledger, "default")
     assert {note.clip for note in notes.read().values() if note} == {"fox", "owl"}
 
@@ -27,7 +27,7 @@ def test_looking_again_reads_only_the_notes_that_changed(s3_url: str, watched: F
     notes.read()
     assert [request.key.count("/notes/") for request in watched.seen] == [0]
 
-    ledger.note(owl, "its host is refused by the address guard")
+    ledger.pending.note(owl, "its host is refused by the address guard")
     watched.seen.clear()
     read = notes.read()
     assert sum("/notes/" in request.key for request in watched.seen) == 1
@@ -36,13 +36,13 @@ def test_looking_again_reads_only_the_notes_that_changed(s3_url: str, watched: F
         "its host is refused by the address guard",
     }
 
-    ledger.forget_note(fox)
+    ledger.pending.remove_note(fox)
     assert list(notes.read()) == [owl.task_uuid]
 
 
 def test_a_damaged_note_takes_no_other_with_it(ledger: Ledger) -> None:
     fox, owl = claim(ledger, "fox"), claim(ledger, "owl")
-    ledger.note(fox, "it is slow")
+    ledger.pending.note(fox, "it is slow")
     ledger.root.write(f"notes/default/{owl.task_uuid}.json", b"{")
     read = note_folder(ledger, "default").read()
     assert read[owl.task_uuid] is None
@@ -51,7 +51,9 @@ def test_a_damaged_note_takes_no_other_with_it(ledger: Ledger) -> None:
 
 def test_stuck_tasks_are_found_by_task(ledger: Ledger) -> None:
     fox = claim(ledger, "fox")
-    ledger.mark_stuck(ledger.pending("default")[fox.task_uuid], "its slot cannot be read")
+    ledger.pending.mark_stuck(
+        ledger.pending.tasks("default")[fox.task_uuid], "its slot cannot be read"
+    )
     [(uuid, record)] = stuck_folder(ledger, "default").read().items()
     assert uuid == fox.task_uuid
     assert record is not None

@@ -16,20 +16,20 @@ def test_a_clip_whose_remixes_are_due_is_in_the_index_and_is_no_outstanding_task
     ledger: Ledger,
 ) -> None:
     attempt = claim(ledger)
-    ledger.forget_pending(attempt.dataset, attempt.task_uuid)
-    ledger.remember_remixes_due(attempt)
-    found = ledger.outstanding("default")
+    ledger.pending.remove(attempt.dataset, attempt.task_uuid)
+    ledger.remixes.mark_due(attempt)
+    found = ledger.pending.outstanding("default")
     assert (dict(found.tasks), found.remixes_due) == ({}, (attempt.task_uuid,))
-    assert ledger.remixes_due_attempt("default", attempt.task_uuid) == attempt
-    assert ledger.pending_tasks() == frozenset()
+    assert ledger.remixes.due_attempt("default", attempt.task_uuid) == attempt
+    assert ledger.pending.task_uuids() == frozenset()
 
 
 def test_remixes_that_were_asked_for_are_no_longer_due(ledger: Ledger) -> None:
     attempt = claim(ledger)
-    ledger.remember_remixes_due(attempt)
-    ledger.forget_remixes_due("default", attempt.task_uuid)
-    assert ledger.outstanding("default").remixes_due == ()
-    assert ledger.remixes_due_attempt("default", attempt.task_uuid) is None
+    ledger.remixes.mark_due(attempt)
+    ledger.remixes.clear_due("default", attempt.task_uuid)
+    assert ledger.pending.outstanding("default").remixes_due == ()
+    assert ledger.remixes.due_attempt("default", attempt.task_uuid) is None
 
 
 def test_a_remix_is_known_by_its_parent_video_its_recipe_and_what_the_recipe_says(
@@ -38,9 +38,9 @@ def test_a_remix_is_known_by_its_parent_video_its_recipe_and_what_the_recipe_say
     first, second = claim(ledger).task_uuid, claim(ledger, take=2).task_uuid
     night, renamed = remix("night", "at night"), remix("dusk", "at night")
     changed = remix("night", "at midnight")
-    ledger.remember_remix(first, night, answer="over_limit")
-    assert ledger.never_requested_remixes(first, [night, renamed, changed]) == [renamed, changed]
-    assert ledger.never_requested_remixes(second, [night]) == [night]
+    ledger.remixes.add(first, night, answer="over_limit")
+    assert ledger.remixes.never_requested(first, [night, renamed, changed]) == [renamed, changed]
+    assert ledger.remixes.never_requested(second, [night]) == [night]
 
 
 def test_the_record_of_a_remix_is_no_fact_about_how_its_parent_was_sent_or_ended(
@@ -48,5 +48,5 @@ def test_the_record_of_a_remix_is_no_fact_about_how_its_parent_was_sent_or_ended
 ) -> None:
     task_uuid = claim(ledger).task_uuid
     before = ledger.task_files(task_uuid)
-    ledger.remember_remix(task_uuid, remix("night", "at night"), answer="submitted")
+    ledger.remixes.add(task_uuid, remix("night", "at night"), answer="submitted")
     assert ledger.task_files(task_uuid) == before

@@ -13,7 +13,12 @@ import pytest
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.budget import Budget, Reservation, SpendingLimits
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord, OutcomeState
+from sora_dagster.generation.protocol.records import (
+    AttemptRecord,
+    OutcomeRecord,
+    OutcomeState,
+    SeenRecord,
+)
 from sora_dagster.generation.requesting.direct_delivery import DirectDelivery
 from sora_dagster.generation.requesting.estimates import estimate
 from sora_dagster.generation.requesting.requester import Requester, RequestOptions, options_after
@@ -183,7 +188,7 @@ def settle(ledger: Ledger, state: OutcomeState, *errors: ErrorRecord, clip_id: s
             nonce=ledger.new_nonce(),
         ),
     )
-    ledger.forget_pending(attempt.dataset, attempt.task_uuid)
+    ledger.pending.remove(attempt.dataset, attempt.task_uuid)
 
 
 def forget_at_runware(api: FaultySandbox) -> None:
@@ -370,7 +375,7 @@ def test_a_deleted_record_is_made_again_while_runware_hosts_the_video(process: P
     assert answer.state is RequestState.OUTSTANDING
     assert "its record is missing; Runware still hosts the video" in answer.detail
     attempt = attempt_of(process.ledger)
-    entry = process.ledger.pending(attempt.dataset)[attempt.task_uuid]
+    entry = process.ledger.pending.tasks(attempt.dataset)[attempt.task_uuid]
     assert entry.reopening == 1
     assert process.submissions == 1
     forget_at_runware(process.api)
@@ -471,12 +476,12 @@ def test_a_failed_poll_stops_its_own_clip_alone(process: Process) -> None:
 def test_a_clip_that_was_set_aside_is_not_put_back_by_asking(process: Process) -> None:
     process.ask(clip())
     attempt = attempt_of(process.ledger)
-    entry = process.ledger.pending(attempt.dataset)[attempt.task_uuid]
-    process.ledger.mark_stuck(entry, "seen.json cannot be read")
+    entry = process.ledger.pending.tasks(attempt.dataset)[attempt.task_uuid]
+    process.ledger.pending.mark_stuck(entry, "seen.json cannot be read")
     answer = process.ask(clip())
     assert answer.state is RequestState.FAILED
     assert "sora-dagster resolve 'fox' --asset clips --retry" in answer.detail
-    assert process.ledger.pending(attempt.dataset) == {}
+    assert process.ledger.pending.tasks(attempt.dataset) == {}
 
 
 def test_a_clip_asked_for_twice_at_once_is_bought_once(process: Process) -> None:
@@ -546,7 +551,7 @@ def test_a_run_that_loses_the_last_of_its_limit_voids_its_own_claim(
     assert sent.purpose == "void"
     assert outcome is not None
     assert (outcome.state, outcome.was_accepted) == ("void", False)
-    assert ledger.pending(attempt.dataset) == {}
+    assert ledger.pending.tasks(attempt.dataset) == {}
     assert Process(api, ledger).ask(clip()).attempt == 2
 
 
@@ -559,7 +564,7 @@ def test_a_run_over_its_limit_does_not_void_another_runs_claim(
     answer = process.ask(clip(), limit_usd=1.0 if is_raced else 0.1)
     assert answer.state is RequestState.OVER_LIMIT
     assert ledger.sent(attempt.task_uuid) is None
-    assert attempt.task_uuid in ledger.pending(attempt.dataset)
+    assert attempt.task_uuid in ledger.pending.tasks(attempt.dataset)
 
 
 def test_a_claim_that_was_not_sent_is_sent_and_paid_by_the_run_that_sends_it(
@@ -678,7 +683,7 @@ def test_an_api_that_cannot_be_reached_is_asked_once(api: FaultySandbox, ledger:
 
     answers = Process(api, ledger, transport=NoNetwork()).ask(*clips(4))
     assert states(answers) == ["refused"] * 2 + ["not_sent"] * 2
-    assert ledger.pending("default") == {}
+    assert ledger.pending.tasks("default") == {}
 
 
 # Unclear answers
@@ -736,7 +741,7 @@ def test_late_replays_go_in_batches_and_a_conflict_proves_the_task(process: Proc
     )
     assert {answer.state for answer in answers.values()} == {"seen"}
     assert process.submissions - before == 3
-    seen = process.ledger.seen(attempts[0].task_uuid)
+    seen = process.ledger.read(layout.task_key(attempts[0].task_uuid, "seen"), SeenRecord)
     assert seen is not None
     assert seen.how == "conflict"
     assert process.charges == 5
@@ -792,7 +797,7 @@ def test_a_process_that_was_stopped_before_its_post_does_not_send(
     # Others may have sent it meanwhile, so that nothing is concluded about it here.
     assert ledger.outcome(answer.task_uuid) is None
     assert list(ledger.task_files(answer.task_uuid).sent) == [1]
-    assert answer.task_uuid in ledger.pending("default")
+    assert answer.task_uuid in ledger.pending.tasks("default")
 
 
 def test_a_refusal_that_is_read_long_after_its_post_concludes_nothing(

@@ -9,6 +9,7 @@ import pytest
 
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.record_folder import stuck_folder
 from sora_dagster.generation.protocol.records import OutcomeRecord, OutcomeState
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.generation.resolve import (
@@ -61,7 +62,7 @@ def settle(generator: Generator, task_uuid: str, state: OutcomeState) -> None:
             nonce=generator.ledger.new_nonce(),
         ),
     )
-    generator.ledger.forget_pending(DEFAULT_DATASET, task_uuid)
+    generator.ledger.pending.remove(DEFAULT_DATASET, task_uuid)
 
 
 def ask(generator: Generator) -> str:
@@ -72,8 +73,8 @@ def ask(generator: Generator) -> str:
 
 def set_aside(generator: Generator, task_uuid: str) -> None:
     """Take a task out of the index, as if one of its records could not be read."""
-    entry = generator.ledger.pending(DEFAULT_DATASET)[task_uuid]
-    generator.ledger.mark_stuck(entry, "seen.json cannot be read")
+    entry = generator.ledger.pending.tasks(DEFAULT_DATASET)[task_uuid]
+    generator.ledger.pending.mark_stuck(entry, "seen.json cannot be read")
 
 
 def test_an_unsure_clip_is_not_sent_again_by_itself(generator: Generator, sandbox: Sandbox) -> None:
@@ -183,7 +184,7 @@ def test_what_was_set_aside_is_collected_again(generator: Generator) -> None:
     task = ask(generator)
     set_aside(generator, task)
     assert retry_stuck(generator.ledger, "clips", "fox") == (task,)
-    assert generator.ledger.stuck(DEFAULT_DATASET) == {}
+    assert stuck_folder(generator.ledger, DEFAULT_DATASET).read() == {}
     collect(generator)
     assert generator.ledger.manifest("clips", "fox", 1) is not None
 
@@ -195,7 +196,7 @@ def test_what_was_set_aside_without_a_readable_index_entry_is_found_by_its_attem
     generator.ledger.root.write(layout.pending_key(DEFAULT_DATASET, task), b"{damaged")
     set_aside(generator, task)
     assert retry_stuck(generator.ledger, "clips", "fox") == (task,)
-    assert list(generator.ledger.pending(DEFAULT_DATASET)) == [task]
+    assert list(generator.ledger.pending.tasks(DEFAULT_DATASET)) == [task]
 
 
 def test_what_cannot_be_read_at_all_has_to_be_restored_first(generator: Generator) -> None:
@@ -206,7 +207,7 @@ def test_what_cannot_be_read_at_all_has_to_be_restored_first(generator: Generato
     set_aside(generator, task)
     with pytest.raises(ResolutionError, match="Restore it first"):
         retry_stuck(generator.ledger, "clips", "fox")
-    assert list(generator.ledger.stuck(DEFAULT_DATASET)) == [task]
+    assert list(stuck_folder(generator.ledger, DEFAULT_DATASET).read()) == [task]
 
 
 def test_there_is_nothing_to_retry_about_a_clip_that_was_not_set_aside(

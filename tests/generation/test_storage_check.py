@@ -11,8 +11,9 @@ import pytest
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.housekeeping.verify import Finding, verify
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.ledger import Ledger, RootMismatchError
+from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.generation.protocol.root_binding import RootMismatchError
 from sora_dagster.storage import StorageRoot
 from tests.generation.asking import ask, clip, collect
 from tests.generation.stored_takes import VIDEO, claim, end, keys, store, stored_take
@@ -136,7 +137,7 @@ def test_a_stored_clip_whose_reopened_task_has_no_end_is_found_unless_it_is_pend
     reopening = ledger.reopen(attempt)
     store(ledger, attempt)
     assert verify(ledger).is_whole
-    ledger.forget_pending("default", attempt.task_uuid, reopening)
+    ledger.pending.remove("default", attempt.task_uuid, reopening)
     found = only_finding(ledger)
     assert found.kind == "missing outcome"
     assert found.key == layout.task_key(attempt.task_uuid, "outcome-1")

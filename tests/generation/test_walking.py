@@ -84,7 +84,9 @@ def test_a_listing_of_the_tasks_shows_which_have_ended_and_when_they_were_sent(
         reopened.task_uuid: (False, 1),
         replayed.task_uuid: (True, 2),
     }
-    assert all(task.sent_times == ledger.sent_times(uuid) for uuid, task in facts.items())
+    assert all(
+        task.sent_times == ledger.task_files(uuid).sent_times for uuid, task in facts.items()
+    )
 
 
 def test_results_come_in_order_and_only_a_few_items_are_taken_ahead() -> None:

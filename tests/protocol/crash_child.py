@@ -295,7 +295,7 @@ def _collect_once(generator: Generator, *, tells: bool) -> bool:
                 if tells:
                     print(f"reported {finished.attempt.clip}", flush=True)
                 collection.close(finished)
-    return not (generator.ledger.pending_tasks() or collection.report.is_elsewhere)
+    return not (generator.ledger.pending.task_uuids() or collection.report.is_elsewhere)
 
 
 def run_collect_job(folder: Path, base_url: str) -> None:

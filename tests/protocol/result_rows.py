@@ -66,8 +66,8 @@ def _has_both(story: Story) -> None:
 def _was_left_as_slow(story: Story) -> bool:
     """A run has ended and left the task, running at Runware, to a later one."""
     ledger = story.scenario.ledger()
-    entries = ledger.pending(DEFAULT_DATASET).values()
-    return any(record.times_left for entry in entries if (record := ledger.pending_record(entry)))
+    entries = ledger.pending.tasks(DEFAULT_DATASET).values()
+    return any(record.times_left for entry in entries if (record := ledger.pending.record(entry)))
 
 
 def _is_reported_as_slow(story: Story) -> None:

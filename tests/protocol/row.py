@@ -54,7 +54,7 @@ class Story:
     def times_sent(self, clip_id: str = "fox") -> int:
         """How often the last attempt of a clip was sent."""
         record = self.scenario.attempts_of(clip_id)[-1]
-        return len(self.scenario.ledger().sent_times(record.task_uuid))
+        return len(self.scenario.ledger().task_files(record.task_uuid).sent)
 
     def proof(self, clip_id: str = "fox") -> str | None:
         """What proved that Runware has the last attempt of a clip."""

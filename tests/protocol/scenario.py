@@ -296,6 +296,6 @@ class Scenario:
         ledger = self.ledger()
         tasks = [
             f"{uuid}: files {[key.rpartition('/')[2] for key in self.keys(f'tasks/{uuid}')]}"
-            for uuid in ledger.pending_tasks()
+            for uuid in ledger.pending.task_uuids()
         ]
         return "\n".join(["something stays outstanding:", *tasks, *self.keys("inbox")])

@@ -279,7 +279,7 @@ class Books:
             if (manifest := self.manifest(clip)) and self.is_whole(manifest)
         }
         assert set(self.charges) == stored
-        assert self.ledger.pending_tasks() == frozenset()
+        assert self.ledger.pending.task_uuids() == frozenset()
 
 
 @functools.cache
@@ -394,7 +394,7 @@ def test_a_runware_that_is_killed_and_comes_back_costs_no_clip(
             wait_for(lambda: len(list(books.ledger.root.list("tasks"))) >= 4, child)
             os.kill(first.pid, signal.SIGKILL)
             first.wait()
-            assert len(books.ledger.pending_tasks()) == 2
+            assert len(books.ledger.pending.task_uuids()) == 2
             second = start()
             try:
                 second.wait_for_line("listening on ")

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from sora_dagster.generation.protocol.ledger import RootMismatchError
+from sora_dagster.generation.protocol.root_binding import RootMismatchError
 from tests.protocol import delivery_rows, direct_rows, result_rows, submission_rows
 from tests.protocol.conftest import OTHER_ACCOUNT_KEY
 from tests.protocol.faulty_sandbox import FaultySandbox, Receiver

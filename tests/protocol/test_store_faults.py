@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
+from sora_dagster.generation.protocol.record_folder import stuck_folder
 from sora_dagster.generation.resolve import retry_stuck
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.storage import StorageError
@@ -171,7 +172,7 @@ def test_a_fault_of_the_store_costs_nothing_twice_and_loses_nothing(
     store.faults.clear()
     on_s3.ask(on_s3.generator(), clip())
     ledger = on_s3.ledger()
-    if ledger.stuck(DEFAULT_DATASET):
+    if stuck_folder(ledger, DEFAULT_DATASET).read():
         retry_stuck(ledger, "clips", "fox")
     on_s3.run_until_quiet()
     assert Story(on_s3).manifest().videos

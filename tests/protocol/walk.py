@@ -15,6 +15,7 @@ from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.protocol.markers import drop_marker
+from sora_dagster.generation.protocol.record_folder import stuck_folder
 from sora_dagster.generation.resolve import ResolutionError, resend, retry_stuck
 from sora_dagster.local.processes import wait_until
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest
@@ -328,7 +329,7 @@ class Walk:
 
     def _put_back(self) -> None:
         ledger = self.scenario.ledger()
-        stuck = ledger.stuck(DEFAULT_DATASET)
+        stuck = stuck_folder(ledger, DEFAULT_DATASET).read()
         for clip_id in {it.clip for it in self.scenario.attempts() if it.task_uuid in stuck}:
             self.told.append(f"  {clip_id} was set aside, and is put back")
             retry_stuck(ledger, "clips", clip_id)

@@ -167,7 +167,7 @@ class ClipArchive:
         attempt = ready.attempt
         kept = self._keep_videos(ready, damaged)
         pictures = self._store_pictures(attempt, kept[0])
-        sent_times = self._ledger.sent_times(attempt.task_uuid)
+        sent_times = self._ledger.task_files(attempt.task_uuid).sent_times
         requested_at = sent_times[0] if sent_times else attempt.created_at
         mine = ClipManifest(
             asset=attempt.asset,

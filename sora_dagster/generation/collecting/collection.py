@@ -34,8 +34,8 @@ from sora_dagster.generation.collecting.workers import CollectionWork, Polled, S
 from sora_dagster.generation.fetching.download import DownloadError
 from sora_dagster.generation.fetching.video_store import DamagedVideoError
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.ledger import PendingEntry
 from sora_dagster.generation.protocol.markers import markers_of
+from sora_dagster.generation.protocol.pending_index import PendingEntry
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord, SeenRecord
 from sora_dagster.generation.protocol.spending_log import BudgetLogError
@@ -240,7 +240,7 @@ class Collection:
         for marker in markers:
             root.delete(marker.key)
         self._setbacks.forget(attempt)
-        self._ledger.forget_pending(attempt.dataset, attempt.task_uuid, finished.reopening)
+        self._ledger.pending.remove(attempt.dataset, attempt.task_uuid, finished.reopening)
 
     # A look at the index, the inbox and Runware
 
@@ -474,7 +474,7 @@ class Collection:
         self._tracked.pop(task.task_uuid, None)
         self._scope.drop_wanted(task.task_uuid)
         self._scope.leave(task)
-        self._ledger.leave_pending(task.entry)
+        self._ledger.pending.leave(task.entry)
 
     def _fetch_failed(self, task: TrackedTask, error: DownloadError) -> None:
         """Fetch a video again later, or conclude that it cannot be had.
@@ -586,7 +586,7 @@ class Collection:
             self.report.left[uuid] = task.note
             if task.is_slow and not self.report.is_taken_over:
                 try:
-                    self._ledger.leave_pending(task.entry)
+                    self._ledger.pending.leave(task.entry)
                 except (UnreadableRecordError, AccessDeniedError) as error:
                     # The next run that reads it sets it aside.
                     _log.warning("%s", error)

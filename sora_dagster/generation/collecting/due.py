@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimReader, ClaimSettings
-from sora_dagster.generation.protocol.ledger import Ledger, Outstanding, PendingEntry
+from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import Marker, tasks_with_markers
+from sora_dagster.generation.protocol.pending_index import Outstanding, PendingEntry
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.storage import AccessDeniedError
 
@@ -122,7 +123,7 @@ class DueReader:
     def _read(self, dataset: str) -> _Found:
         return _Found(
             dataset,
-            self.ledger.outstanding(dataset),
+            self.ledger.pending.outstanding(dataset),
             list(tasks_with_markers(self.ledger.root, dataset)),
         )
 
@@ -144,7 +145,7 @@ class DueReader:
 
     def _is_due(self, entry: PendingEntry, now: datetime) -> bool:
         try:
-            record = self.ledger.pending_record(entry)
+            record = self.ledger.pending.record(entry)
         except (UnreadableRecordError, AccessDeniedError):
             # The collecting run sets it aside, and says so.
             return True

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.ledger import Ledger, PendingEntry
+from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import MAX_MARKER_BYTES, Marker, tasks_with_markers
+from sora_dagster.generation.protocol.pending_index import PendingEntry
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.runware.client import RunwareClient

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from sora_dagster.generation.collecting.archive import ClipArchive
 from sora_dagster.generation.collecting.tracked import FinishedTask, TrackedTask
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.ledger import Ledger, PendingEntry
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.pending_index import PendingEntry
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.protocol.scan import in_parallel
@@ -82,7 +83,7 @@ class OutstandingReader:
 
     def _found(self, entry: PendingEntry) -> Found:
         task_uuid = entry.task_uuid
-        attempt = self._ledger.pending_attempt(entry)
+        attempt = self._ledger.pending.attempt(entry)
         if attempt is None:
             return self._unclaimed(entry)
         files = self._ledger.task_files(task_uuid)
@@ -129,9 +130,9 @@ class OutstandingReader:
         if not was_sent and (
             self._ledger.take_right_to_void(entry.task_uuid) or self._is_void(entry)
         ):
-            self._ledger.forget_pending(entry.dataset, entry.task_uuid, entry.reopening)
+            self._ledger.pending.remove(entry.dataset, entry.task_uuid, entry.reopening)
             return None
-        if self._ledger.pending_record(entry) is not None:
+        if self._ledger.pending.record(entry) is not None:
             raise UnreadableRecordError(
                 f"task {entry.task_uuid} was sent, and the record of what was asked is missing. "
                 f"Restore the object below {self._ledger.root.uri(layout.SLOTS_FOLDER)} from a "

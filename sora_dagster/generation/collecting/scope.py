@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from sora_dagster.generation.collecting.setbacks import Setbacks
 from sora_dagster.generation.collecting.tracked import EndedHow, FinishedTask, TrackedTask
 from sora_dagster.generation.protocol.claims import Claims
-from sora_dagster.generation.protocol.ledger import Ledger, PendingEntry
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.pending_index import PendingEntry
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.storage import AccessDeniedError
@@ -89,7 +90,7 @@ class CollectionScope:
         found: dict[str, PendingEntry] = {}
         ended: list[FinishedTask] = []
         for dataset in self.datasets:
-            entries = self._ledger.pending(dataset)
+            entries = self._ledger.pending.tasks(dataset)
             others = self._others(dataset, entries, tracked)
             found |= {uuid: entry for uuid, entry in entries.items() if uuid not in others}
         by_dataset: dict[str, set[str]] = {}
@@ -97,7 +98,7 @@ class CollectionScope:
             if wanted.attempt.dataset not in self.datasets:
                 by_dataset.setdefault(wanted.attempt.dataset, set()).add(uuid)
         for dataset, uuids in by_dataset.items():
-            entries = self._ledger.pending(dataset)
+            entries = self._ledger.pending.tasks(dataset)
             for uuid in uuids - entries.keys() - tracked.keys() - set(handed_over):
                 ended.extend(self._end_of(uuid))
             mine = self._claimed(dataset, uuids & entries.keys(), tracked)
@@ -170,7 +171,7 @@ class CollectionScope:
             manifest = self._ledger.manifest(attempt.asset, attempt.clip, attempt.take)
             stuck = None
             if outcome is None:
-                stuck = self._ledger.stuck_task(attempt.dataset, task_uuid)
+                stuck = self._ledger.pending.stuck(attempt.dataset, task_uuid)
         except (UnreadableRecordError, AccessDeniedError) as error:
             del self._wanted[task_uuid]
             self._setbacks.report_unreadable(attempt, str(error))
@@ -182,7 +183,7 @@ class CollectionScope:
             return []
         if outcome is None:
             # Its entry was lost with the process that was about to write it.
-            self._ledger.ensure_pending(attempt, self._ledger.task_files(task_uuid).reopening)
+            self._ledger.pending.add(attempt, self._ledger.task_files(task_uuid).reopening)
             return []
         how: EndedHow = "elsewhere" if wanted.was_outstanding else "earlier"
         stored = manifest if outcome.has_videos else None

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from sora_dagster.generation.collecting.tracked import TrackedTask
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.ledger import Ledger, PendingEntry
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.pending_index import PendingEntry
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.storage import AccessDeniedError, StorageError
@@ -31,7 +32,7 @@ class Setbacks:
 
     def know_notes(self, dataset: str) -> None:
         """Have the notes of earlier processes removed with the tasks that they are about."""
-        self._noted |= self._ledger.noted_tasks(dataset)
+        self._noted |= self._ledger.pending.noted_tasks(dataset)
 
     def note(self, task: TrackedTask, reason: str) -> None:
         """Say why a task is slow or cannot be stored yet."""
@@ -39,13 +40,13 @@ class Setbacks:
             return
         task.note = reason
         self._noted.add(task.task_uuid)
-        self._ledger.note(task.attempt, reason)
+        self._ledger.pending.note(task.attempt, reason)
         self._on_warning(f"{task.attempt.request.name}: {reason}")
 
     def forget(self, attempt: AttemptRecord) -> None:
         """Remove the note about a task that has ended, if there is one."""
         if attempt.task_uuid in self._noted:
-            self._ledger.forget_note(attempt)
+            self._ledger.pending.remove_note(attempt)
 
     def set_aside(
         self,
@@ -60,11 +61,11 @@ class Setbacks:
         """
         if isinstance(error, AccessDeniedError) and not self.root_works():
             raise error
-        self._ledger.mark_stuck(entry, str(error))
+        stuck = self._ledger.pending.mark_stuck(entry, str(error))
         name, named = entry.task_uuid, "CLIP --asset ASSET"
         if attempt is not None:
             name, named = attempt.request.name, f"{attempt.clip!r} --asset {attempt.asset}"
-        elif record := self._ledger.stuck(entry.dataset)[entry.task_uuid].pending:
+        elif record := stuck.pending:
             name, named = record.clip, f"{record.clip!r} --asset {record.asset}"
         self._report_stuck(name, named, str(error))
 

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Literal
 
 from sora_dagster.generation.fetching.video_store import DamagedCopy
-from sora_dagster.generation.protocol.ledger import PendingEntry, TaskFiles
+from sora_dagster.generation.protocol.ledger import TaskFiles
 from sora_dagster.generation.protocol.markers import Marker
+from sora_dagster.generation.protocol.pending_index import PendingEntry
 from sora_dagster.generation.protocol.records import (
     AttemptRecord,
     ClipManifest,

@@ -49,7 +49,7 @@ class TakePruner:
         self._clips = clips
         self._now = now
         self._dry = dry
-        self._pending = ledger.pending_tasks()
+        self._pending = ledger.pending.task_uuids()
         self.kept: Counter[str] = Counter()
 
     def older_takes(self, keep_takes: int | None, *, keep_parents: bool) -> Iterator[ObjectInfo]:

@@ -135,7 +135,7 @@ class _Check:
 
     def findings(self) -> Iterator[Finding]:
         # What is claimed after this is none of ours to judge; what is pending may be half-done.
-        pending = self._ledger.pending_tasks()
+        pending = self._ledger.pending.task_uuids()
         tasks = list_tasks(self._ledger.root)
         sizes = _sizes(self._ledger)
         manifests = read_manifests(

@@ -99,14 +99,24 @@ def remix_key(task_uuid: str, recipe: str, fingerprint: str) -> str:
     return task_key(task_uuid, f"remix-{identity}")
 
 
+def stuck_folder(dataset: str) -> str:
+    """Folder of the tasks of one dataset that cannot be collected."""
+    return f"{STUCK_FOLDER}/{segment(dataset)}"
+
+
 def stuck_key(dataset: str, task_uuid: str) -> str:
     """Key of a task that cannot be collected because one of its records cannot be read."""
-    return f"{STUCK_FOLDER}/{segment(dataset)}/{task_uuid}.json"
+    return f"{stuck_folder(dataset)}/{task_uuid}.json"
+
+
+def notes_folder(dataset: str) -> str:
+    """Folder of the notes on outstanding tasks of one dataset."""
+    return f"{NOTES_FOLDER}/{segment(dataset)}"
 
 
 def note_key(dataset: str, task_uuid: str) -> str:
     """Key of why an outstanding task is slow or cannot be stored yet."""
-    return f"{NOTES_FOLDER}/{segment(dataset)}/{task_uuid}.json"
+    return f"{notes_folder(dataset)}/{task_uuid}.json"
 
 
 def stored_folder(dataset: str) -> str:

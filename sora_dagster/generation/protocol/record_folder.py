@@ -70,11 +70,9 @@ class RecordFolder(Generic[AnyRecord]):
 
 def note_folder(ledger: Ledger, dataset: str) -> RecordFolder[NoteRecord]:
     """Why outstanding tasks of a dataset are slow or cannot be stored yet, by task."""
-    folder = f"{layout.NOTES_FOLDER}/{layout.segment(dataset)}"
-    return RecordFolder(ledger.root, folder, NoteRecord)
+    return RecordFolder(ledger.root, layout.notes_folder(dataset), NoteRecord)
 
 
 def stuck_folder(ledger: Ledger, dataset: str) -> RecordFolder[StuckRecord]:
     """Tasks of a dataset that cannot be collected, by task."""
-    folder = f"{layout.STUCK_FOLDER}/{layout.segment(dataset)}"
-    return RecordFolder(ledger.root, folder, StuckRecord)
+    return RecordFolder(ledger.root, layout.stuck_folder(dataset), StuckRecord)

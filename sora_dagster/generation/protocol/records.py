@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from sora_dagster.generation.protocol import layout
 from sora_dagster.media.measures import VideoMeasures
 from sora_dagster.prompts.clips import ClipRequest, ParentVideo
 from sora_dagster.runware.errors import ErrorRecord
@@ -77,6 +78,11 @@ class AttemptRecord(Record):
     delivery: Delivery = "download"
     created_at: datetime
     nonce: str
+
+    @property
+    def key(self) -> str:
+        """Key of this record."""
+        return layout.attempt_key(self.asset, self.clip, self.take, self.attempt)
 
     @property
     def dataset(self) -> str:

@@ -214,7 +214,7 @@ def sweep_incoming(
         What was removed, or would be.
     """
     swept: list[StrayUpload] = []
-    pending = ledger.pending_tasks()
+    pending = ledger.pending.task_uuids()
     for info in ledger.root.list(layout.INCOMING_FOLDER):
         is_restore = info.key.startswith(layout.RESTORE_PREFIX)
         task_uuid = None if is_restore else _task_of_upload(info.key)

@@ -402,7 +402,7 @@ class Requester:
         request, decision = draft.requested.request, draft.decision
         if decision.claimed is not None:
             # Its entry may have been removed together with claims that seemed abandoned.
-            self._ledger.ensure_pending(decision.claimed)
+            self._ledger.pending.add(decision.claimed)
             return _Claimed(draft, decision.claimed, is_own=False)
         keep_first_frame(self._ledger.root, request.spec)
         try:
@@ -483,7 +483,7 @@ class Requester:
     def _forget(self, ended: Iterable[_Claimed]) -> None:
         # Last of all, so that a process that is killed before leaves it to be found.
         for claimed in ended:
-            self._ledger.forget_pending(claimed.record.dataset, claimed.draft.task_uuid)
+            self._ledger.pending.remove(claimed.record.dataset, claimed.draft.task_uuid)
 
 
 def _answer(requested: RequestResult, sent: Sent, gate: SubmissionGate) -> RequestResult:

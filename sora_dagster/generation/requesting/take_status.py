@@ -158,7 +158,7 @@ class TakeStatusReader:
         if not self._ledger.take_right_to_void(attempt.task_uuid):
             return False
         self._ledger.settle_void(attempt.task_uuid)
-        self._ledger.forget_pending(attempt.dataset, attempt.task_uuid)
+        self._ledger.pending.remove(attempt.dataset, attempt.task_uuid)
         return True
 
     def _open(self, take: Take) -> TakeStatus:
@@ -184,7 +184,7 @@ class TakeStatusReader:
                 )
             if not self._is_dry_run:
                 # Its entry was lost with the process that was about to write it.
-                self._ledger.ensure_pending(current, files.reopening)
+                self._ledger.pending.add(current, files.reopening)
         return TakeStatus("outstanding", f"take {take.number} is being generated already")
 
     def _manifest_stands(self, attempt: AttemptRecord) -> bool:

@@ -11,6 +11,7 @@ from sora_dagster.generation.collecting.parts import CollectionLimits
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.generator import Generator, parent_video
 from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.generation.protocol.root_binding import bind_dataset
 from sora_dagster.generation.requesting.requester import RequestOptions
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.generation.storyboards.shot_requests import (
@@ -132,7 +133,7 @@ class BoardRun:
         """
         state = self._state
         self._generator.bind()
-        self._ledger.bind_dataset(self._board.name, [self._board.name])
+        bind_dataset(self._ledger, self._board.name, [self._board.name])
         limits = CollectionLimits(
             max_wait_seconds=self._limits.max_wait_seconds,
             parallel_clips=self._limits.parallel_clips,
