@@ -131,13 +131,13 @@ def find_parents(found: Sequence[FoundShot], problems: ProblemList) -> None:
         if parent is None:
             continue
         if shot.above is not None:
-            cells.complain(
+            cells.report(
                 "parent",
                 f"the shot stands in the remixes of {shot.above.called} and names a parent too; "
                 f"leave 'parent' out, or move the shot to the list 'shots'",
             )
         elif parent not in by_id:
-            cells.complain(
+            cells.report(
                 "parent",
                 f"there is no shot {parent!r}{did_you_mean(parent, list(by_id))}; name a shot of "
                 f"this board",
@@ -158,7 +158,7 @@ def refuse_cycles(found: Sequence[FoundShot], problems: ProblemList) -> None:
         circle = chain[next(index for index, member in enumerate(chain) if member is last) :]
         if shot is min(circle, key=lambda member: member.row.line):
             names = " → ".join(member.called for member in [*circle, circle[0]])
-            RowCells(shot.row, problems).complain(
+            RowCells(shot.row, problems).report(
                 "parent",
                 f"the shots go in a circle: {names}; one of them has to start from its prompt "
                 f"alone, without a parent",

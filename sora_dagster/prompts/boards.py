@@ -37,6 +37,7 @@ from sora_dagster.prompts.yaml_nodes import (
 )
 from sora_dagster.runware.models import DEFAULT_MODEL, Catalogue
 from sora_dagster.runware.redaction import shown
+from sora_dagster.runware.rules import remix_problem
 
 _EXTENSIONS = (".yaml", ".yml")
 _TOP_LEVEL = ("board", "defaults", "shots")
@@ -273,7 +274,7 @@ def _remix_row(
     cells = RowCells(shot.row, problems)
     for column in _OF_THE_PARENT:
         if not cells.is_absent(column):
-            cells.complain(
+            cells.report(
                 column,
                 f"a remix has no {column.replace('_', ' ')} of its own, as it is made from its "
                 f"parent's video; leave it out",
@@ -285,11 +286,9 @@ def _remix_row(
         kept["model"] = model
     air = DEFAULT_MODEL if model is None else model.value
     for entry in catalogue.entries:
-        if entry.air == air and not entry.accepts_video_id:
-            cells.complain(
-                None,
-                f"{shot.called} is a remix, and {entry.name} ({entry.air}) makes none, as it takes "
-                f"no video ids; choose another model for {start.called}",
+        if entry.air == air and (problem := remix_problem(entry)) is not None:
+            cells.report(
+                None, f"{shot.called} is a remix, but {problem.message} for {start.called}"
             )
     return replace(row, cells=kept)
 

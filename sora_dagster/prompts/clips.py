@@ -1,4 +1,4 @@
-"""What a clip is: the row of the dataset that asks for it, and the request that follows."""
+"""Clips: the row of a dataset that describes one, and the request for it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from sora_dagster.runware.image_input import image_identity
+from sora_dagster.runware.images import image_identity
 from sora_dagster.runware.models import (
     DEFAULT_MODEL,
     DEFAULT_OUTPUT_QUALITY,
@@ -20,6 +20,7 @@ from sora_dagster.runware.models import (
     SafetyMode,
     Size,
 )
+from sora_dagster.runware.requests import Inputs, Safety
 
 FINGERPRINT_VERSION = 1
 DEFAULT_DATASET = "default"
@@ -34,10 +35,10 @@ _LINE_END = re.compile(r"\r\n?|\n")
 
 
 def check_clip_id(value: str) -> str:
-    """The id itself, where it can be a partition key and a readable file name everywhere.
+    """Return a clip id that is valid as a partition key and as a file name.
 
     Raises:
-        ValueError: where it cannot; the message says what is allowed.
+        ValueError: if it is not; the message says what is allowed.
     """
     if (
         not _CLIP_ID_PATTERN.fullmatch(value)
@@ -50,10 +51,10 @@ def check_clip_id(value: str) -> str:
 
 
 def check_recipe_name(value: str) -> str:
-    """The name itself, where it can be a partition key.
+    """Return a recipe name that is valid as a partition key.
 
     Raises:
-        ValueError: where it cannot; the message says what is allowed.
+        ValueError: if it is not; the message says what is allowed.
     """
     if not _RECIPE_PATTERN.fullmatch(value):
         raise ValueError(
@@ -68,27 +69,26 @@ RecipeName = Annotated[str, AfterValidator(check_recipe_name)]
 
 
 class ClipSpec(BaseModel):
-    """One row of a prompt dataset: the clip that is wanted.
+    """A clip as one row of a prompt dataset describes it.
 
     Arguments:
         clip_id: the clip's id, unique in the dataset (column `id`).
         prompt: what the video shows.
-        model: AIR id of a catalogue entry.
-        size: width and height in pixels; the model's default where neither this nor a first
-            frame is given.
-        duration_seconds: length of the video (column `duration`); the model's default where
-            not given.
-        number_results: how many videos of it, each with its own seed (1 to 4).
-        output_format: container of the video.
-        output_quality: 20 to 99; higher keeps more detail in a larger file. The API's default,
-            95, where not given.
-        first_frame: the image the video starts from: URL, data URI, or UUID of an image at
-            Runware. A path in a dataset file is read into a data URI.
-        safety: content check: none, fast (key frames) or full (all frames).
-        take: the number of the take that is wanted; a clip whose latest take is lower gets a
-            new one.
-        recipes: names of the remixes wanted of this clip.
-        tags: words of the team's own; changing one generates nothing.
+        model: AIR id of a model in the catalogue. Default: Sora 2 Pro.
+        size: width and height in pixels. Default: none; the dataset reader fills in the model's
+            default if there is no first frame.
+        duration_seconds: length of the video in seconds (column `duration`). Default: none; the
+            dataset reader fills in the model's default.
+        number_results: number of videos, each with its own seed. Default: 1.
+        output_format: container of the video. Default: ``MP4``.
+        output_quality: 20 to 99; higher keeps more detail in a larger file. Default: the API's, 95.
+        first_frame: the image that the video starts from: URL, data URI, or UUID of an image at
+            Runware. A path in a dataset file is read into a data URI. Default: none.
+        safety: content check: ``none``, ``fast`` (key frames) or ``full`` (all frames). Default:
+            ``none``.
+        take: number of the take; a clip whose latest take is lower gets a new one. Default: 1.
+        recipes: names of the remixes of this clip. Default: none.
+        tags: your own labels; changing one generates nothing. Default: none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -98,9 +98,9 @@ class ClipSpec(BaseModel):
     model: str = DEFAULT_MODEL
     size: Size | None = None
     duration_seconds: float | None = None
-    number_results: int = Field(default=1, ge=1, le=4)
+    number_results: int = 1
     output_format: OutputFormat = "MP4"
-    output_quality: int | None = Field(default=None, ge=20, le=99)
+    output_quality: int | None = None
     first_frame: str | None = None
     safety: SafetyMode = "none"
     take: int = Field(default=1, ge=1)
@@ -109,17 +109,17 @@ class ClipSpec(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Hash (32 hex digits) of all that decides what is generated.
+        """Hash (32 hex digits) of everything that decides what is generated.
 
-        It hashes what is meant, not how it is typed, since a clip whose fingerprint changed may be
-        paid for again. Line ends, Unicode form and blanks at line ends of the prompt do not count,
-        nor does the query of a first frame's URL (see `image_identity`). Size and duration have no
-        default here, as they depend on the model: the dataset reader fills them in.
+        It hashes the meaning, not the spelling, since a clip whose fingerprint changed may be paid
+        for again. Line ends, Unicode form and blanks at line ends of the prompt do not count, nor
+        does the query of a first frame's URL (see `image_identity`). Size and duration have no
+        default here, since theirs depends on the model: the dataset reader fills them in.
         """
         return _fingerprint(
             {
                 "model": self.model,
-                "prompt": _prompt_as_meant(self.prompt),
+                "prompt": _normalized_prompt(self.prompt),
                 "size": None if self.size is None else str(self.size),
                 "duration_seconds": self.duration_seconds,
                 "number_results": self.number_results,
@@ -132,8 +132,29 @@ class ClipSpec(BaseModel):
             }
         )
 
+    def request_fields(self) -> dict[str, Any]:
+        """The fields of an API request that the row decides, for `VideoInference.build`."""
+        fields: dict[str, Any] = {
+            "model": self.model,
+            "positive_prompt": self.prompt,
+            "number_results": self.number_results,
+            "output_format": self.output_format,
+        }
+        if self.first_frame is not None:
+            fields["inputs"] = Inputs(frame_images=(self.first_frame,))
+        if self.size is not None:
+            fields |= {"width": self.size.width, "height": self.size.height}
+        if self.duration_seconds is not None:
+            fields["duration"] = self.duration_seconds
+        if self.output_quality is not None:
+            fields["output_quality"] = self.output_quality
+        if self.safety != "none":
+            # Not validated here, since the row of this clip may not have been checked yet.
+            fields["safety"] = Safety.model_construct(None, check_content=True, mode=self.safety)
+        return fields
 
-def _prompt_as_meant(prompt: str) -> str:
+
+def _normalized_prompt(prompt: str) -> str:
     lines = _LINE_END.split(unicodedata.normalize("NFC", prompt))
     return "\n".join(line.rstrip(" \t") for line in lines).rstrip("\n")
 
@@ -155,10 +176,10 @@ class ParentVideo(BaseModel):
         asset: asset key of the parent clip.
         clip: partition key of the parent clip.
         take: its take.
-        video_uuid: Runware's id of the video.
-        video_id: what a remix request names in `inputs.videoId`.
+        video_uuid: Runware's UUID of the video.
+        video_id: the id for `inputs.videoId` of a remix request.
         size: the video's size in pixels.
-        duration_seconds: the video's length.
+        duration_seconds: the video's length in seconds.
         content_hash: data version of the parent clip.
     """
 
@@ -175,16 +196,16 @@ class ParentVideo(BaseModel):
 
 
 class ClipRequest(BaseModel):
-    """A requested clip: where it belongs, and what is to be generated.
+    """A requested clip: where it belongs, and what to generate.
 
     Arguments:
         asset: asset key of the clip, such as ``clips``; ``board/shot`` for a storyboard's shot.
         clip: its partition key: a clip id, or ``clip|recipe`` for a remix; a shot's id.
-        spec: what is to be generated. For a remix: the recipe's prompt, no size, no first frame.
-        recipe: name of the remix recipe, for a remix of a dataset's clip.
-        parent: the video a remix is made from.
-        board: name of the storyboard, for a shot, which is an asset of its own.
-        dataset: name of the dataset that it belongs to; a storyboard is a dataset of its own.
+        spec: what to generate. For a remix: the recipe's prompt, no size, no first frame.
+        recipe: name of the recipe, for a remix of a dataset's clip. Default: none.
+        parent: the video that a remix is made from. Default: none.
+        board: name of the storyboard, for a shot. Default: none.
+        dataset: name of its dataset; each storyboard is one. Default: ``default``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -199,24 +220,24 @@ class ClipRequest(BaseModel):
 
     @property
     def partition(self) -> str | None:
-        """Partition key in Dagster; None for a storyboard's shot, which has no partitions."""
+        """Partition key in Dagster. None: a storyboard's shot, which has no partitions."""
         return self.clip if self.board is None else None
 
     @property
     def expected_size(self) -> FrameSize | None:
-        """What size its video should have: that asked for, or its parent's; None for any."""
+        """Expected size of its video: the requested one, or the parent's. None: any."""
         return self.spec.size or (None if self.parent is None else self.parent.size)
 
     @property
     def name(self) -> str:
-        """What people know it by: the partition key, or ``board/shot``."""
+        """Display name: the partition key, or ``board/shot``."""
         return self.clip if self.board is None else self.asset
 
 
 def remix_spec(parent: ClipSpec, *, prompt: str) -> ClipSpec:
     """The spec of a remix of a clip: the recipe's prompt, the parent's model and container.
 
-    The API takes no size and no first frame with a video id, and the length follows the parent's.
+    With a video id, the API accepts no size and no first frame; the length is the parent's.
     """
     return ClipSpec(
         clip_id=parent.clip_id,

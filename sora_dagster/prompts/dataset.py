@@ -23,9 +23,10 @@ from sora_dagster.prompts.problems import (
     ProblemList,
     did_you_mean,
 )
-from sora_dagster.prompts.rows import RowReader, prompt_problem
+from sora_dagster.prompts.rows import RowReader
 from sora_dagster.prompts.yaml_files import read_yaml, read_yaml_recipes
 from sora_dagster.runware.models import DEFAULT_MODEL, Catalogue, VideoModel
+from sora_dagster.runware.rules import prompt_problem
 
 __all__ = ["DatasetError", "DatasetProblem", "PromptDataset", "Recipe", "load_dataset"]
 
@@ -226,8 +227,8 @@ def _check_recipe_prompts(
     default = [entry for entry in catalogue.entries if entry.air == DEFAULT_MODEL]
     for recipe in recipes:
         models = list(models_of_recipe.get(recipe.name, {}).values()) or default
-        wrong = [prompt_problem(recipe.prompt.strip(), model) for model in models]
-        for message in list(filter(None, wrong))[:1]:
+        wrong = filter(None, (prompt_problem(recipe.prompt.strip(), model) for model in models))
+        if (problem := next(wrong, None)) is not None:
             problems.add(
-                f"recipe {recipe.name!r}: {message}", line=recipe.line, value=recipe.prompt
+                f"recipe {recipe.name!r}: {problem.message}", line=recipe.line, value=recipe.prompt
             )

@@ -1,11 +1,9 @@
-"""From a row of a dataset file to the clip it asks for, held against the model's entry."""
+"""From a row of a dataset file to its clip, checked against the rules of the row's model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
-
-from pydantic import ValidationError
 
 from sora_dagster.prompts.cells import RowCells
 from sora_dagster.prompts.clips import ClipSpec, check_clip_id
@@ -22,26 +20,34 @@ from sora_dagster.runware.models import (
     parse_size,
 )
 from sora_dagster.runware.redaction import shown
-from sora_dagster.runware.request_rules import (
-    MAX_OUTPUT_QUALITY,
-    MIN_OUTPUT_QUALITY,
-    prompt_length_problem,
-)
+from sora_dagster.runware.requests import VideoInference
+from sora_dagster.runware.rules import allowed_values, broken_rules, remix_problem
 
-_SIZES = "WIDTHxHEIGHT in pixels, such as 1792x1024"
+# The column that a field of a request comes from.
+_COLUMNS = {
+    "positivePrompt": "prompt",
+    "width": "size",
+    "height": "size",
+    "duration": "duration",
+    "numberResults": "number_results",
+    "outputFormat": "output_format",
+    "outputQuality": "output_quality",
+    "inputs": "first_frame",
+    "safety": "safety",
+}
 
 
 class RowReader:
-    """Makes clips of rows, and notes all that is wrong with them.
+    """Reads rows into clips and reports everything that is wrong with them.
 
     Arguments:
-        catalogue: the models that may be used.
+        catalogue: the models that rows may name.
         first_frames: reads the images that rows name.
-        recipes: the recipes that rows may ask for, by name.
+        recipes: the recipes that rows may name, by name.
         recipes_place: where the recipes are, or could be, for messages.
-        missing_columns: required columns whose absence is known, and not noted for each row.
-        problems: where problems are noted.
-        check_id: raises a ValueError for what cannot be an id.
+        missing_columns: required columns that the file lacks, reported already.
+        problems: where problems are reported.
+        check_id: raises a ValueError for an invalid id. Default: `check_clip_id`.
     """
 
     def __init__(
@@ -66,32 +72,39 @@ class RowReader:
         self.models_of_recipe: dict[str, dict[str, VideoModel]] = {}
 
     def read(self, row: Row) -> ClipSpec | None:
-        """The clip of a row; None where something is wrong with the row."""
+        """The clip of a row. None: the row has problems."""
         problems_before = len(self._problems)
         cells = RowCells(row, self._problems)
         for column in REQUIRED_COLUMNS:
             if column not in self._missing_columns and cells.is_absent(column):
-                cells.complain(column, f"the {column} is missing; each clip needs one")
+                cells.report(column, f"the {column} is missing; each clip needs one")
         entry = self._entry(cells)
-        fields: dict[str, Any] = {
+        values = {
             "clip_id": self._clip_id(cells),
-            "prompt": _prompt(cells, entry),
+            "prompt": cells.text("prompt"),
             "model": None if entry is None else entry.air,
-            **self._picture(cells, entry),
-            **_delivery(cells, entry),
-            "take": cells.whole_number("take", least=1),
+            "size": _size(cells, entry),
+            "duration_seconds": cells.number("duration", allowed=allowed_values("duration", entry)),
+            "number_results": cells.whole_number(
+                "number_results", allowed=allowed_values("numberResults", entry)
+            ),
+            "output_format": cells.word("output_format", get_args(OutputFormat)),
+            "output_quality": cells.whole_number(
+                "output_quality", allowed=allowed_values("outputQuality", entry)
+            ),
+            "first_frame": self._first_frame(cells, entry),
+            "safety": cells.word("safety", get_args(SafetyMode)),
+            "take": _take(cells),
             "recipes": self._recipe_names(cells, entry),
             "tags": tuple(text for text, _ in cells.texts("tags")),
         }
+        if entry is not None and cells.is_absent("duration"):
+            values["duration_seconds"] = entry.default_duration_seconds
+        fields = {name: value for name, value in values.items() if value is not None}
+        _check_rules(cells, fields, entry)
         if self._missing_columns or len(self._problems) > problems_before:
             return None
-        try:
-            return ClipSpec(**{name: value for name, value in fields.items() if value is not None})
-        except ValidationError as error:
-            for problem in error.errors():
-                where = ".".join(map(str, problem["loc"]))
-                cells.complain(None, f"{where} is {shown(problem['input'])}: {problem['msg']}")
-            return None
+        return ClipSpec(**fields)
 
     def _entry(self, cells: RowCells) -> VideoModel | None:
         known = [entry.air for entry in self._catalogue.entries]
@@ -102,10 +115,10 @@ class RowReader:
         try:
             return self._catalogue.get(model)
         except UnknownModelError:
-            cells.complain(
+            cells.report(
                 "model",
-                f"{shown(model)} is no model of the catalogue{did_you_mean(model, known)}; "
-                f"allowed: {', '.join(known)}, and those of the file that SORA_MODELS names",
+                f"{shown(model)} is not in the catalogue{did_you_mean(model, known)}; allowed: "
+                f"{', '.join(known)}, and the models of the file that SORA_MODELS names",
             )
             return None
 
@@ -116,127 +129,74 @@ class RowReader:
         try:
             self._check_id(clip_id)
         except ValueError as error:
-            cells.complain("id", str(error))
+            cells.report("id", str(error))
             return None
         if clip_id in self._line_of_id:
             earlier = self._problems.place(self._line_of_id[clip_id])
-            cells.complain("id", f"{clip_id!r} is already the id of {earlier}; ids are unique")
+            cells.report("id", f"{clip_id!r} is already the id of {earlier}; ids must be unique")
         self._line_of_id.setdefault(clip_id, cells.line)
         return clip_id
 
-    def _picture(self, cells: RowCells, entry: VideoModel | None) -> dict[str, Any]:
-        """Size, length and first frame, with the model's defaults where the row says nothing."""
-        size = None
-        if (text := cells.text("size", allowed=_SIZES)) is not None:
-            try:
-                size = parse_size(text)
-            except ValueError as error:
-                cells.complain("size", str(error) + _allowed_sizes(entry))
-            else:
-                if entry is not None and size not in entry.sizes:
-                    cells.complain(
-                        "size",
-                        f"{cells.shown('size')} is not a size of {entry.name}"
-                        + _allowed_sizes(entry),
-                    )
-        first_frame = cells.text("first_frame")
-        if first_frame is not None and not cells.is_absent("size"):
-            cells.complain(
-                "size",
-                "a clip has a size or a first frame, not both, as the video takes the size of its "
-                "first frame; leave one out",
-            )
-        if first_frame is not None and entry is not None:
-            try:
-                first_frame = self._first_frames.resolve(first_frame, entry)
-            except ValueError as error:
-                cells.complain("first_frame", str(error))
-        if entry is not None and size is None and cells.is_absent("first_frame"):
-            size = entry.default_size
-        return {
-            "size": size,
-            "first_frame": first_frame,
-            "duration_seconds": _duration_seconds(cells, entry),
-        }
+    def _first_frame(self, cells: RowCells, entry: VideoModel | None) -> str | None:
+        value = cells.text("first_frame")
+        if value is None or entry is None:
+            return value
+        try:
+            return self._first_frames.resolve(value, entry)
+        except ValueError as error:
+            cells.report("first_frame", str(error))
+            return None
 
     def _recipe_names(self, cells: RowCells, entry: VideoModel | None) -> tuple[str, ...]:
         names: list[str] = []
         for name, cell in cells.texts("recipes"):
             if name not in self._recipes:
                 known = ", ".join(self._recipes)
-                cells.complain(
-                    "recipes",
-                    f"there is no recipe {name!r}{did_you_mean(name, list(self._recipes))}; "
-                    + (f"allowed: {known} ({self._recipes_place})" if known else self._no_recipes),
-                    cell=cell,
+                where = (
+                    f"allowed: {known} ({self._recipes_place})"
+                    if known
+                    else f"write it, as name: prompt, in {self._recipes_place}"
+                )
+                suggestion = did_you_mean(name, list(self._recipes))
+                cells.report(
+                    "recipes", f"there is no recipe {name!r}{suggestion}; {where}", cell=cell
                 )
             elif name in names:
-                cells.complain("recipes", f"recipe {name!r} is asked for twice", cell=cell)
+                cells.report("recipes", f"recipe {name!r} is listed twice; remove one", cell=cell)
             elif entry is not None:
                 self.models_of_recipe.setdefault(name, {})[entry.air] = entry
             names.append(name)
-        if names and entry is not None and not entry.accepts_video_id:
-            cells.complain(
-                "recipes",
-                f"{entry.name} ({entry.air}) makes no remixes, as it takes no video ids; leave the "
-                f"recipes out or choose another model",
-            )
+        if names and entry is not None and (problem := remix_problem(entry)) is not None:
+            cells.report("recipes", problem.message)
         return tuple(names)
 
-    @property
-    def _no_recipes(self) -> str:
-        return f"write it, as name: prompt, in {self._recipes_place}"
 
-
-def prompt_problem(prompt: str, entry: VideoModel) -> str | None:
-    """What is wrong with a prompt's length for a model, if anything."""
-    problem = prompt_length_problem(prompt, entry)
-    if problem is None:
+def _size(cells: RowCells, entry: VideoModel | None) -> object:
+    allowed = allowed_values("width", entry)
+    if (text := cells.text("size", allowed=allowed)) is None:
+        use_default = entry is not None and cells.is_absent("first_frame")
+        return entry.default_size if entry is not None and use_default else None
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        cells.report("size", f"{error}; allowed: {allowed}")
         return None
-    return f"{problem.value} cannot be a prompt: {problem.message}; allowed: {problem.allowed}"
 
 
-def _prompt(cells: RowCells, entry: VideoModel | None) -> str | None:
-    prompt = cells.text("prompt")
-    if prompt is not None and entry is not None and (wrong := prompt_problem(prompt, entry)):
-        cells.complain("prompt", wrong)
-    return prompt
+def _take(cells: RowCells) -> int | None:
+    allowed = "a whole number from 1 on"
+    take = cells.whole_number("take", allowed=allowed)
+    if take is not None and take < 1:
+        cells.report("take", f"the take is {take}; allowed: {allowed}")
+    return take
 
 
-def _duration_seconds(cells: RowCells, entry: VideoModel | None) -> float | None:
-    allowed = "a number of seconds"
-    if entry is not None:
-        listed = ", ".join(f"{seconds:g}" for seconds in entry.durations_seconds)
-        allowed = f"{listed} seconds for {entry.name}"
-    duration = cells.number("duration", allowed=allowed)
-    if entry is None:
-        return duration
-    if duration is None:
-        return entry.default_duration_seconds
-    if duration not in entry.durations_seconds:
-        cells.complain(
-            "duration",
-            f"{cells.shown('duration')} is not a length of {entry.name}; allowed: {allowed}",
-        )
-    return duration
-
-
-def _delivery(cells: RowCells, entry: VideoModel | None) -> dict[str, Any]:
-    formats, most_results, suffix = get_args(OutputFormat), 4, ""
-    if entry is not None:
-        formats, most_results = entry.output_formats, entry.max_results
-        suffix = f" for {entry.name}"
-    return {
-        "number_results": cells.whole_number(
-            "number_results", least=1, most=most_results, suffix=suffix
-        ),
-        "output_format": cells.choice("output_format", formats, suffix=suffix),
-        "output_quality": cells.whole_number(
-            "output_quality", least=MIN_OUTPUT_QUALITY, most=MAX_OUTPUT_QUALITY
-        ),
-        "safety": cells.choice("safety", get_args(SafetyMode)),
-    }
-
-
-def _allowed_sizes(entry: VideoModel | None) -> str:
-    return "" if entry is None else f"; allowed: {', '.join(map(str, entry.sizes))}"
+def _check_rules(cells: RowCells, fields: Mapping[str, Any], entry: VideoModel | None) -> None:
+    """Report the rules of a request that a row breaks, one for each column at most."""
+    spec = ClipSpec.model_construct(**{"prompt": "", **fields})
+    request = VideoInference.model_construct(None, **spec.request_fields())
+    for problem in broken_rules(request, entry):
+        column = _COLUMNS[problem.field.partition(".")[0]]
+        # A column without a value has a default, or is reported as missing.
+        if not cells.is_absent(column) and not cells.is_reported(column):
+            cells.report(column, problem.message)

@@ -51,17 +51,7 @@ from sora_dagster.runware.models import (
     VideoModel,
     parse_size,
 )
-from sora_dagster.runware.requests import (
-    AccountDetails,
-    Authentication,
-    FrameImage,
-    GetResponse,
-    GetTaskDetails,
-    Inputs,
-    Ping,
-    Safety,
-    VideoInference,
-)
+from sora_dagster.runware.requests import FrameImage, Inputs, Safety, VideoInference
 from sora_dagster.runware.results import (
     ApiAnswer,
     TaskStatus,
@@ -70,6 +60,7 @@ from sora_dagster.runware.results import (
     parse_answer,
     task_status,
 )
+from sora_dagster.runware.rules import broken_rules, check_request
 from sora_dagster.runware.submissions import Submission, SubmissionState
 from sora_dagster.runware.transport import DEFAULT_BASE_URL, DRY_RUN_HEADER, PostCounts
 
@@ -79,10 +70,8 @@ __all__ = [
     "DRY_RUN_HEADER",
     "SORA_2",
     "SORA_2_PRO",
-    "AccountDetails",
     "AccountStatus",
     "ApiAnswer",
-    "Authentication",
     "AuthenticationError",
     "Catalogue",
     "ConflictError",
@@ -90,15 +79,12 @@ __all__ = [
     "ErrorRecord",
     "FrameImage",
     "FrameSize",
-    "GetResponse",
-    "GetTaskDetails",
     "Inputs",
     "InvalidRequestError",
     "MissingKeyError",
     "ModelUnavailableError",
     "NotFoundError",
     "OutputFormat",
-    "Ping",
     "PostCounts",
     "Problem",
     "ProviderError",
@@ -123,6 +109,8 @@ __all__ = [
     "VideoModel",
     "VideoResult",
     "archived_status",
+    "broken_rules",
+    "check_request",
     "error_from_payload",
     "parse_answer",
     "parse_size",

@@ -25,9 +25,10 @@ from sora_dagster.runware.errors import (
 )
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.runware.polling import Polling
-from sora_dagster.runware.requests import AccountDetails, Ping, VideoInference
+from sora_dagster.runware.requests import VideoInference, account_details, ping
 from sora_dagster.runware.results import TaskStatus, cost_usd
 from sora_dagster.runware.retries import NothingAcceptedError, RetryPolicy
+from sora_dagster.runware.rules import check_request
 from sora_dagster.runware.submissions import (
     Submission,
     submission_from_answer,
@@ -258,7 +259,7 @@ class RunwareClient:
             RunwareError: where the API refuses, or, after retries, fails.
         """
         task_uuid = self._new_uuid()
-        answer = self._ask([AccountDetails(task_uuid=task_uuid).to_wire()])
+        answer = self._ask([account_details(task_uuid)])
         rows = answer.rows_of(task_uuid)
         if not rows:
             raise UnreadableAnswerError(
@@ -273,20 +274,20 @@ class RunwareClient:
         Raises:
             RunwareError: where it is not, or does not.
         """
-        self._ask([Ping().to_wire()])
+        self._ask([ping()])
 
     def _check(self, requests: Sequence[VideoInference]) -> None:
         seen: set[str] = set()
         for request in requests:
-            request.check(self.catalogue)
+            check_request(request, self.catalogue)
             if request.task_uuid in seen:
                 raise InvalidRequestError(
                     [
                         Problem(
                             "taskUUID",
                             request.task_uuid,
-                            "a UUID of its own for each task",
-                            "another request of this submission has it too",
+                            f"{request.task_uuid} is also the UUID of another request of this "
+                            f"submission; use a new UUID for each task",
                         )
                     ],
                     request.task_uuid,

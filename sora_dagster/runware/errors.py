@@ -315,30 +315,28 @@ def _parameter(value: object) -> str | None:
 
 @dataclass(frozen=True)
 class Problem:
-    """One rule that a request breaks.
+    """A rule that a request breaks.
 
     Arguments:
-        field: the field, by its name on the wire, dotted, such as ``inputs.videoId``.
-        value: the value as it is shown to people: shortened, and without secrets.
-        allowed: what is allowed.
-        message: what is wrong, and what to do.
+        field: dotted name of the field in the API's JSON, such as ``inputs.videoId``.
+        value: the value as text, shortened and without secrets.
+        message: a sentence: what is wrong, what is allowed, what to do.
     """
 
     field: str
     value: str
-    allowed: str
     message: str
 
     def __str__(self) -> str:
-        return f"{self.field} is {self.value}: {self.message} (allowed: {self.allowed})"
+        return f"{self.field}: {self.message}"
 
 
 class InvalidRequestError(ValueError):
-    """A request breaks documented rules; nothing was sent and nothing is charged.
+    """A request breaks rules of the API; nothing was sent and nothing is charged.
 
     Arguments:
         problems: every broken rule.
-        task_uuid: the request, where it got so far as to have one.
+        task_uuid: the request's task UUID. Default: none.
     """
 
     def __init__(self, problems: Sequence[Problem], task_uuid: str | None = None) -> None:

@@ -25,7 +25,7 @@ from sora_dagster.runware.errors import (
     ServerError,
     TaskTimeoutError,
 )
-from sora_dagster.runware.requests import GetResponse, GetTaskDetails
+from sora_dagster.runware.requests import get_response, get_task_details
 from sora_dagster.runware.results import (
     TaskStatus,
     archived_status,
@@ -77,11 +77,11 @@ class Polling:
         Raises:
             RunwareError: as `statuses` does.
         """
-        answer = self._answer([GetTaskDetails(task_uuid=task_uuid).to_wire()], [task_uuid])
+        answer = self._answer([get_task_details(task_uuid)], [task_uuid])
         return _with_poll_error(archived_status(task_uuid, answer), answer)
 
     def _batch(self, batch: list[str]) -> dict[str, TaskStatus]:
-        answer = self._answer([GetResponse(task_uuid=uuid).to_wire() for uuid in batch], batch)
+        answer = self._answer([get_response(uuid) for uuid in batch], batch)
         statuses = {uuid: task_status(uuid, answer) for uuid in batch}
         if len(batch) == 1:
             return {uuid: _with_poll_error(status, answer) for uuid, status in statuses.items()}

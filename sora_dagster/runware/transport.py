@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from sora_dagster.runware.answers import ApiAnswer, parse_answer
 from sora_dagster.runware.errors import ConnectionFailedError, MissingKeyError
-from sora_dagster.runware.image_input import is_http_url
+from sora_dagster.runware.images import is_http_url
 from sora_dagster.runware.redaction import without_secrets
 
 DEFAULT_BASE_URL = "https://api.runware.ai/v1"

@@ -128,7 +128,7 @@ extra: 1
     expected = {
         "glade.yaml:3: column 'parent': there is no shot 'wolf'",
         "glade.yaml:4: column 'id': 'red-fox' cannot be the id of a shot",
-        "glade.yaml:5: column 'duration': '5' is not a length of Sora 2 Pro",
+        "glade.yaml:5: column 'duration': the duration is 5 seconds; allowed: 4, 8, 12",
         "glade.yaml:6: column 'id': 'owl' is already the id of line 5",
         "glade.yaml:10: column 'size': a remix has no size of its own",
         "glade.yaml:10: column 'duration': a remix has no duration of its own",
@@ -212,7 +212,7 @@ def test_a_model_that_makes_no_remixes_has_none(tmp_path: Path) -> None:
     )
     with pytest.raises(DatasetError) as caught:
         load_board(path, catalogue=Catalogue.from_yaml(entry))
-    assert "'b' is a remix, and Veo 3.1 (google:3@2) makes none" in str(caught.value)
+    assert "'b' is a remix, but Veo 3.1 (google:3@2) does not support remixes" in str(caught.value)
 
 
 def test_a_wrong_default_is_told_once(problems: Problems) -> None:
@@ -222,7 +222,7 @@ shots: [{id: a, prompt: a fox}, {id: b, prompt: an owl}]
 """)
     assert len(found) == 2
     assert found[0].startswith("glade.yaml:2: column 'id': there is no such column")
-    assert found[1].startswith("glade.yaml:2: column 'duration': '5' is not a length")
+    assert found[1].startswith("glade.yaml:2: column 'duration': the duration is 5 seconds")
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from sora_dagster.prompts.dataset import (
     load_dataset,
 )
 from sora_dagster.runware.models import SORA_2, SORA_2_PRO, Catalogue, FrameSize, VideoModel
+from sora_dagster.runware.requests import VideoInference
+from sora_dagster.runware.rules import broken_rules
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "prompts.yaml"
 
@@ -460,9 +462,9 @@ def test_a_cell_longer_than_the_csv_module_takes_by_default_is_read(tmp_path: Pa
         ("small.png", "300 to 2048 pixels a side"),
         ("wide.png", "300 to 2048 pixels a side"),
         ("large.png", "at most 20000000"),
-        (".", "no file"),
-        ("s3://bucket/lake.png", "cannot be the first frame"),
-        ("https://", "cannot be the first frame"),
+        (".", "is not a file"),
+        ("s3://bucket/lake.png", "cannot be a first frame"),
+        ("https://", "cannot be a first frame"),
         ("data:image/png;base64,!!!", "not valid base64"),
         ("data:text/plain;base64,aGVsbG8=", "text/plain"),
         ("data:image/png;base64,aGVsbG8=", "PNG, JPEG or WebP"),
@@ -527,12 +529,12 @@ def test_a_first_frame_for_a_model_that_takes_none_is_a_problem(write: Write) ->
         ("duration", "5", "allowed: 4, 8, 12, 16, 20 seconds"),
         ("duration", "inf", "not a number"),
         ("duration", "1_2", "not a number"),
-        ("number_results", "5", "a whole number 1 to 4"),
-        ("number_results", "0", "a whole number 1 to 4"),
-        ("number_results", "1.5", "a whole number 1 to 4"),
+        ("number_results", "5", "a whole number from 1 to 4"),
+        ("number_results", "0", "a whole number from 1 to 4"),
+        ("number_results", "1.5", "a whole number from 1 to 4"),
         ("output_format", "AVI", "allowed: MP4, WEBM, MOV"),
-        ("output_quality", "100", "a whole number 20 to 99"),
-        ("output_quality", "19", "a whole number 20 to 99"),
+        ("output_quality", "100", "a whole number from 20 to 99"),
+        ("output_quality", "19", "a whole number from 20 to 99"),
         ("safety", "paranoid", "allowed: none, fast, full"),
         ("take", "0", "from 1 on"),
     ],
@@ -615,6 +617,33 @@ def test_the_rules_are_those_of_the_rows_own_model(write: Write) -> None:
         (4, "number_results"),
         (5, "prompt"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "field", "field_value"),
+    [
+        ("prompt", "x", "positive_prompt", "x"),
+        ("duration", 5, "duration", 5),
+        ("number_results", 9, "number_results", 9),
+        ("output_quality", 7, "output_quality", 7),
+        ("first_frame", "data:image/png,raw", "inputs", {"frame_images": ["data:image/png,raw"]}),
+    ],
+)
+def test_a_row_and_a_request_report_a_broken_rule_in_the_same_sentence(
+    write: Write, column: str, value: object, field: str, field_value: object
+) -> None:
+    row = {"id": "a", "prompt": "A lake", column: value}
+    of_row = only_problem_of(write("p.jsonl", jsonl(row)))
+    request = VideoInference.build(
+        **{
+            "task_uuid": "982c01aa-813a-4434-aa42-3e512808fd94",
+            "positive_prompt": "A lake",
+            **({} if field == "inputs" else {"width": 1280, "height": 720}),
+            field: field_value,
+        }
+    )
+    [of_request] = broken_rules(request, SORA_2_PRO)
+    assert of_row.message == of_request.message
 
 
 def test_half_a_surrogate_pair_is_a_problem(write: Write) -> None:
@@ -895,14 +924,14 @@ def test_an_extension_may_be_in_upper_case(write: Write) -> None:
     assert load(write("P.CSV", "id,prompt\na,A lake\n")).clip_ids == ("a",)
 
 
-def test_reading_other_formats_loads_nothing_heavy() -> None:
+def test_reading_text_formats_loads_nothing_heavy(write: Write) -> None:
     result = run_python(
         "import sys\n"
         "from sora_dagster.prompts.dataset import load_dataset\n"
         "from sora_dagster.runware.models import Catalogue\n"
         "load_dataset(sys.argv[1], catalogue=Catalogue.builtin())\n"
         "print({'pyarrow', 'numpy', 'PIL', 'av', 'dagster'} & set(sys.modules), end='')",
-        str(EXAMPLE),
+        str(write("p.yaml", "- {id: a, prompt: A lake, first_frame: https://example.com/a.png}")),
     )
     assert (result.stdout, result.stderr) == ("set()", "")
 
@@ -920,14 +949,14 @@ def test_the_error_lists_every_problem_with_its_file_line_and_column(write: Writ
     path = write("prompts.jsonl", jsonl(*rows))
     assert str(error_of(path)).splitlines() == [
         f"{path} has 4 problems:",
-        "  prompts.jsonl:1: column 'size': '100x100' is not a size of Sora 2 Pro; allowed: "
-        "1280x720, 720x1280, 1792x1024, 1024x1792, 1920x1080, 1080x1920",
+        "  prompts.jsonl:1: column 'size': the size is 100x100; allowed: 1280x720, 720x1280, "
+        "1792x1024, 1024x1792, 1920x1080, 1080x1920 for Sora 2 Pro",
         "  prompts.jsonl:3: column 'colour': there is no such column; known are id, prompt, model, "
         "size, duration, number_results, output_format, output_quality, first_frame, safety, "
         "take, recipes, tags",
-        "  prompts.jsonl:3: column 'take': -1 is out of range; allowed: a whole number from 1 on",
-        "  recipes.yaml:1: recipe 'snow': 'S' cannot be a prompt: it has 1 character; allowed: "
-        "2 to 6000 characters, at least 2 of them visible, for Sora 2 Pro",
+        "  prompts.jsonl:3: column 'take': the take is -1; allowed: a whole number from 1 on",
+        "  recipes.yaml:1: recipe 'snow': the prompt 'S' has 1 character; allowed: 2 to 6000 "
+        "characters, at least 2 of them visible, for Sora 2 Pro",
     ]
 
 

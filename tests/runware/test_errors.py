@@ -227,7 +227,7 @@ def test_any_error_object_becomes_an_error_with_something_to_say(
     [
         error_from_payload({"code": "invalidWidth", "message": "m"}, retry_after_seconds=3),
         ConnectionFailedError("no route", sent=False),
-        InvalidRequestError([Problem("width", "1", "1280", "m")], "u"),
+        InvalidRequestError([Problem("width", "1", "m")], "u"),
         MissingKeyError(),
     ],
 )

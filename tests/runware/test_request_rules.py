@@ -14,6 +14,8 @@ from sora_dagster.runware import (
     UnknownModelError,
     VideoInference,
     VideoModel,
+    broken_rules,
+    check_request,
 )
 from tests.runware.examples import FIRST, remix, request
 
@@ -35,7 +37,7 @@ def with_first_frame(*images: Any, **fields: Any) -> VideoInference:
 
 def broken(request: VideoInference, entry: VideoModel = SORA_2_PRO) -> list[str]:
     """The fields of which a rule is broken."""
-    return [problem.field for problem in request.problems(entry)]
+    return [problem.field for problem in broken_rules(request, entry)]
 
 
 @pytest.mark.parametrize("size", SORA_2_PRO.sizes)
@@ -104,15 +106,15 @@ def test_the_ends_of_each_range_are_accepted(fields: dict[str, Any]) -> None:
 
 
 def test_a_missing_height_is_told_to_go_with_the_width() -> None:
-    [problem] = request(height=None).problems(SORA_2_PRO)
+    [problem] = broken_rules(request(height=None), SORA_2_PRO)
     assert problem.field == "height"
     assert "together" in problem.message
 
 
 def test_a_size_problem_lists_the_allowed_sizes() -> None:
-    [problem] = request(width=640, height=360).problems(SORA_2_PRO)
+    [problem] = broken_rules(request(width=640, height=360), SORA_2_PRO)
     assert problem.value == "640x360"
-    assert "1792x1024" in problem.allowed
+    assert "1792x1024" in problem.message
 
 
 def test_all_broken_rules_are_told_at_once() -> None:
@@ -168,22 +170,22 @@ def test_a_first_frame_may_be_any_kind_of_image_in_either_form(image: str, form:
 @pytest.mark.parametrize(
     ("image", "told"),
     [
-        ("frames/harbour.png", "has to be read and given as a data URI"),
+        ("frames/harbour.png", "Read a file and pass it as a data URI"),
         ("", "not a PNG, JPEG or WebP"),
-        ("data:image/png,rawbytes", "not in base64"),
-        ("data:text/plain;base64,aGk=", "media type is text/plain"),
+        ("data:image/png,rawbytes", "not base64-encoded"),
+        ("data:text/plain;base64,aGk=", "media type of the data URI is text/plain"),
         ("data:image/png;base64,###", "not valid base64"),
         ("data:image/png;base64,aGVsbG8=", "not a PNG, JPEG or WebP"),
-        (data_uri(picture(299, 720)), "too small or too large"),
-        (data_uri(picture(640, 2049)), "too small or too large"),
-        (data_uri(picture(2049, 640, "JPEG")), "too small or too large"),
-        (data_uri(picture(200, 200, "WEBP")), "too small or too large"),
-        (data_uri(picture(200, 200, "WEBP", lossless=True)), "too small or too large"),
+        (data_uri(picture(299, 720)), "299x720 pixels; allowed: 300 to 2048 pixels a side"),
+        (data_uri(picture(640, 2049)), "allowed: 300 to 2048 pixels a side"),
+        (data_uri(picture(2049, 640, "JPEG")), "allowed: 300 to 2048 pixels a side"),
+        (data_uri(picture(200, 200, "WEBP")), "allowed: 300 to 2048 pixels a side"),
+        (data_uri(picture(200, 200, "WEBP", lossless=True)), "allowed: 300 to 2048 pixels a side"),
         (data_uri(picture(640, 360)[:20]), "not a PNG, JPEG or WebP"),
     ],
 )
 def test_a_wrong_first_frame_is_told_with_what_is_wrong(image: str, told: str) -> None:
-    [problem] = with_first_frame({"image": image, "frame": "first"}).problems(SORA_2_PRO)
+    [problem] = broken_rules(with_first_frame({"image": image, "frame": "first"}), SORA_2_PRO)
     assert problem.field == "inputs.frameImages.0.image"
     assert told in problem.message
 
@@ -203,8 +205,8 @@ def test_a_first_frame_may_be_as_large_as_the_entry_says_and_no_larger(slack_byt
 
 
 def test_a_far_too_large_first_frame_is_refused() -> None:
-    [problem] = with_first_frame("A" * 28_000_000).problems(SORA_2_PRO)
-    assert "at most 20000000 bytes" in problem.allowed
+    [problem] = broken_rules(with_first_frame("A" * 28_000_000), SORA_2_PRO)
+    assert "at most 20000000 bytes" in problem.message
 
 
 def test_a_model_without_remixes_is_told_so() -> None:
@@ -239,11 +241,11 @@ def test_a_request_is_not_held_against_the_entry_of_another_model() -> None:
 
 def test_check_raises_all_problems_and_tells_that_nothing_was_sent() -> None:
     with pytest.raises(InvalidRequestError, match="was not sent") as refusal:
-        request(duration=5, ttl=1).check(Catalogue.builtin())
+        check_request(request(duration=5, ttl=1), Catalogue.builtin())
     assert [problem.field for problem in refusal.value.problems] == ["duration", "ttl"]
     assert refusal.value.task_uuid == FIRST
 
 
 def test_check_refuses_a_model_that_the_catalogue_does_not_have() -> None:
     with pytest.raises(UnknownModelError, match="openai:4@1"):
-        request(model="openai:4@1").check(Catalogue.builtin())
+        check_request(request(model="openai:4@1"), Catalogue.builtin())

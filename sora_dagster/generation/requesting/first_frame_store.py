@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec
-from sora_dagster.runware.image_input import is_address
+from sora_dagster.runware.images import is_address
 from sora_dagster.storage import StorageRoot
 
 _FOLDER = "frames"

@@ -12,6 +12,7 @@ from sora_dagster.generation.requesting.first_frame_store import hash_text
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.runware.requests import VideoInference
+from sora_dagster.runware.rules import check_request
 
 
 def build_inference(
@@ -39,26 +40,13 @@ def build_inference(
     """
     spec = request.spec
     fields: dict[str, Any] = {
+        **spec.request_fields(),
         "task_uuid": task_uuid,
-        "model": spec.model,
-        "positive_prompt": spec.prompt,
-        "number_results": spec.number_results,
-        "output_format": spec.output_format,
         "include_cost": True,
         "extra_parameters": catalogue.get(spec.model).extra_parameters,
     }
     if request.parent is not None:
         fields["inputs"] = {"video_id": request.parent.video_id}
-    elif spec.first_frame is not None:
-        fields["inputs"] = {"frame_images": [spec.first_frame]}
-    if spec.size is not None:
-        fields |= {"width": spec.size.width, "height": spec.size.height}
-    if spec.duration_seconds is not None:
-        fields["duration"] = spec.duration_seconds
-    if spec.output_quality is not None:
-        fields["output_quality"] = spec.output_quality
-    if spec.safety != "none":
-        fields["safety"] = {"check_content": True, "mode": spec.safety}
     if webhook is not None:
         fields["webhook_url"] = webhook.for_task(request.dataset, task_uuid)
     if hosted_seconds is not None:
@@ -66,7 +54,7 @@ def build_inference(
     if upload_url is not None:
         fields["upload_endpoint"] = upload_url
     inference = VideoInference.build(**fields)
-    inference.check(catalogue)
+    check_request(inference, catalogue)
     return inference
 
 

@@ -1,0 +1,152 @@
+"""First-frame images: the forms in which the API accepts one, and their checks before sending.
+
+An image is the UUID of an image at Runware, a URL, a data URI, or plain base64 (reference page).
+For a UUID or a URL only the form can be checked; otherwise the bytes are checked too.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from io import BytesIO
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from sora_dagster.runware.errors import Problem
+from sora_dagster.runware.models import FrameSize, VideoModel
+from sora_dagster.runware.redaction import shown
+
+_UUID_PATTERN = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_DATA_URI_PATTERN = re.compile(r"data:(?P<media_type>[^;,]*)(?P<parameters>(;[^;,]*)*),")
+_BLANKS = re.compile(r"\s+")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class ImageHeader(NamedTuple):
+    """Format (``png``, ``jpeg`` or ``webp``) and size of an image."""
+
+    format: str
+    size: FrameSize
+
+
+def read_image_header(data: bytes) -> ImageHeader | None:
+    """Read the header of a PNG, JPEG or WebP image. None: the bytes are none of these."""
+    # Imported here, since most processes never read an image.
+    from PIL import Image
+
+    try:
+        with Image.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
+            # MPO: a JPEG with a second picture, as some cameras write it.
+            image_format = {"MPO": "jpeg"}.get(image.format or "", (image.format or "").lower())
+            return ImageHeader(image_format, FrameSize(*image.size))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def is_http_url(text: str) -> bool:
+    """Whether the text is an absolute http or https URL."""
+    # First, since the text may be an image of many megabytes.
+    if not text[:8].lower().startswith(("http://", "https://")):
+        return False
+    if any(character.isspace() or not character.isprintable() for character in text):
+        return False
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018 - reading it checks it
+    except ValueError:
+        return False
+    return bool(parts.hostname)
+
+
+def is_address(image: str) -> bool:
+    """Whether an image is given by UUID or URL, not by its bytes."""
+    return bool(_UUID_PATTERN.fullmatch(image)) or is_http_url(image)
+
+
+def image_identity(image: str) -> str:
+    """A text that is equal for every spelling of the same image. For comparison, never sent.
+
+    Bytes are compared by their hash, whatever the media type or the line breaks of the base64. A
+    URL is compared without query, fragment, user, password and default port, so a presigned URL
+    that was signed again is the same image.
+    """
+    if _UUID_PATTERN.fullmatch(image):
+        return image.lower()
+    if is_http_url(image):
+        return _address_identity(image)
+    match = _DATA_URI_PATTERN.match(image)
+    encoded = image if match is None else image[match.end() :]
+    try:
+        data = base64.b64decode(_BLANKS.sub("", encoded), validate=True)
+    except ValueError:
+        # Not an image that can be sent, so it has no other spelling.
+        return image
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _address_identity(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    if parts.port is not None and parts.port != _DEFAULT_PORTS[parts.scheme]:
+        host += f":{parts.port}"
+    return f"{parts.scheme}://{host}{parts.path or '/'}"
+
+
+def image_problem(image: str, *, field: str, entry: VideoModel) -> Problem | None:
+    """What is wrong with a first frame for a model. None: nothing.
+
+    Arguments:
+        image: the image as it would be sent.
+        field: dotted name of its field.
+        entry: the model's catalogue entry, with the limits for the image's sides and bytes.
+    """
+    message = None if is_address(image) else _problem_of_bytes(image, entry)
+    return None if message is None else Problem(field, shown(image), message)
+
+
+def _problem_of_bytes(image: str, entry: VideoModel) -> str | None:
+    encoded = image
+    if image[:5].lower() == "data:":
+        match = _DATA_URI_PATTERN.match(image)
+        if match is None or ";base64" not in match["parameters"].lower():
+            return "the data URI is not base64-encoded; encode the image as base64"
+        if not match["media_type"].lower().startswith("image/"):
+            media_type = match["media_type"] or "missing"
+            return f"the media type of the data URI is {media_type}; allowed: image/…"
+        encoded = image[match.end() :]
+    # Estimated from the length first, so that a huge text is not decoded only to be refused.
+    if len(encoded) // 4 * 3 > entry.first_frame_max_bytes + 2:
+        return image_too_large(len(encoded) // 4 * 3, entry)
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        if encoded is not image:
+            return "the data URI is not valid base64 after the comma"
+        return (
+            f"{shown(image)} is not an image; allowed: the UUID of an image at Runware, an http(s) "
+            f"URL, a data URI, or base64. Read a file and pass it as a data URI"
+        )
+    if len(data) > entry.first_frame_max_bytes:
+        return image_too_large(len(data), entry)
+    # The accepted formats are not documented for this model; assumed from Runware's other pages.
+    header = read_image_header(data)
+    if header is None:
+        return "the image is not a PNG, JPEG or WebP image; convert it to one of these"
+    low, high = entry.first_frame_min_pixels, entry.first_frame_max_pixels
+    if not low <= min(header.size) <= max(header.size) <= high:
+        return (
+            f"the image is {header.size} pixels; allowed: {low} to {high} pixels a side for "
+            f"{entry.name}. Scale it"
+        )
+    return None
+
+
+def image_too_large(size_bytes: int, entry: VideoModel) -> str:
+    """The message about an image file that is too large."""
+    return (
+        f"the image has {size_bytes} bytes; allowed: at most {entry.first_frame_max_bytes} bytes "
+        f"for {entry.name}. Compress it, or use a URL"
+    )
