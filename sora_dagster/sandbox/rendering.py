@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from sora_dagster.runware.models import FrameSize, OutputFormat
-from sora_dagster.sandbox.drawing.layers import Plane, Planes, Stage
+from sora_dagster.sandbox.drawing.layers import Frame, Stage
 from sora_dagster.sandbox.drawing.picture import PictureSpec, layers_of, paint
 from sora_dagster.sandbox.sound import SAMPLE_RATE, Samples, sound_of
 
@@ -25,6 +27,10 @@ FRAMES_PER_SECOND = 30
 
 _BT709 = 1
 _VIDEO_RANGE = 1
+
+# Larger pictures are composed at an integer fraction of their size, with at most this many pixels
+# on the shorter side, and then scaled up: composing 1080p would take longer than encoding it.
+_COMPOSED_SIDE = 540
 
 
 class RenderingStoppedError(Exception):
@@ -83,29 +89,40 @@ def render(spec: VideoSpec, path: Path, *, stop: threading.Event | None = None) 
     """Write a video to a file.
 
     Arguments:
-        stop: looked at before every frame; once set, the rendering ends.
+        stop: checked before every frame; once set, the rendering ends.
 
     Raises:
-        RenderingStoppedError: where `stop` was set; the file is left unfinished.
+        RenderingStoppedError: `stop` was set. The file is left unfinished.
     """
     container = CONTAINERS[spec.output_format]
     frames = round(spec.duration_seconds * FRAMES_PER_SECOND)
-    stage = Stage(spec.size.width, spec.size.height, FRAMES_PER_SECOND)
+    scale = math.ceil(min(spec.size) / _COMPOSED_SIDE)
+    stage = Stage(
+        round(spec.size.width / scale), round(spec.size.height / scale), FRAMES_PER_SECOND
+    )
     layers = layers_of(spec.picture, stage, frames=frames)
+    composed = VideoFrame(stage.width, stage.height, "rgb24")
+    pixels = _pixels_of(composed)
+    reformatter = VideoReformatter()
     sound = sound_of(spec.picture, samples=frames * SAMPLE_RATE // FRAMES_PER_SECOND)
+    chunks = _chunks(sound, per_frame=SAMPLE_RATE // FRAMES_PER_SECOND)
     with av.open(str(path), "w", format=container.muxer, options=dict(container.options)) as output:
         video = _video_stream(output, container, spec)
         audio = _audio_stream(output, container)
-        chunks = _chunks(sound, per_frame=SAMPLE_RATE // FRAMES_PER_SECOND)
         for index in range(frames):
             if stop is not None and stop.is_set():
                 raise RenderingStoppedError(str(path))
-            picture = VideoFrame(spec.size.width, spec.size.height, "yuv420p")
-            picture.colorspace = _BT709
-            picture.color_range = _VIDEO_RANGE
+            paint(layers, pixels, index)
+            picture = reformatter.reformat(
+                composed,
+                *spec.size,
+                format="yuv420p",
+                dst_colorspace=_BT709,
+                dst_color_range=_VIDEO_RANGE,
+                interpolation="BILINEAR",
+            )
             picture.pts = index
             picture.time_base = Fraction(1, FRAMES_PER_SECOND)
-            paint(layers, _planes_of(picture), index)
             output.mux(video.encode(picture))
             output.mux(audio.encode(next(chunks)))
         output.mux(video.encode())
@@ -170,10 +187,8 @@ def _chunks(sound: Samples, *, per_frame: int) -> Iterator[AudioFrame]:
         yield frame
 
 
-def _planes_of(picture: VideoFrame) -> Planes:
-    return Planes(*(_plane_of(plane) for plane in picture.planes))
-
-
-def _plane_of(plane: av.video.plane.VideoPlane) -> Plane:
+def _pixels_of(frame: VideoFrame) -> Frame:
+    """The memory of an RGB frame as an array."""
+    (plane,) = frame.planes
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-    return rows[:, : plane.width]
+    return rows[:, : 3 * plane.width].reshape(plane.height, plane.width, 3)

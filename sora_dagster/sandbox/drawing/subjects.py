@@ -14,9 +14,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from sora_dagster.sandbox.drawing.colour import PALETTES, Palette
-from sora_dagster.sandbox.drawing.heavens import aurora, discs, space
-from sora_dagster.sandbox.drawing.land import city, forest, hills
 from sora_dagster.sandbox.drawing.layers import Layer, Stage
 from sora_dagster.sandbox.drawing.overlays import (
     Overlay,
@@ -28,7 +25,17 @@ from sora_dagster.sandbox.drawing.overlays import (
     rays,
     snow,
 )
-from sora_dagster.sandbox.drawing.water import sea, underwater
+from sora_dagster.sandbox.drawing.palettes import PALETTES, Palette
+from sora_dagster.sandbox.drawing.scenes import (
+    aurora,
+    bokeh,
+    city,
+    forest,
+    hills,
+    sea,
+    space,
+    underwater,
+)
 
 _Choice = TypeVar("_Choice")
 
@@ -62,7 +69,7 @@ _SCENES: Mapping[Scene, str] = {
     aurora: "aurora arctic polar northern lights night winter ice snow sky cabin",
     space: "space planet galaxy star stars moon nebula astronaut rocket orbit cosmic comet "
     "spaceship satellite alien",
-    discs: "abstract bokeh light lights particles dance music party close-up macro portrait "
+    bokeh: "abstract bokeh light lights particles dance music party close-up macro portrait "
     "studio food coffee product logo dream",
 }
 
@@ -87,7 +94,7 @@ _SCENE_PALETTES: Mapping[Scene, tuple[str, ...]] = {
     underwater: ("lagoon", "noon", "emerald", "arctic", "lilac"),
     aurora: ("night", "emerald", "neon", "lagoon", "lilac"),
     space: ("night", "neon", "lilac", "sunset", "lagoon", "autumn"),
-    discs: tuple(PALETTES),
+    bokeh: tuple(PALETTES),
 }
 
 _OVERLAYS: Mapping[Overlay, str] = {

@@ -1,0 +1,122 @@
+"""Masks: arrays that say how much of each pixel a shape covers, from 0 to 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from sora_dagster.sandbox.drawing.layers import Floats, Stage
+
+_OVERSAMPLING = 2
+
+
+def drawn(columns: int, rows: int, draw: Callable[[ImageDraw.ImageDraw, int], None]) -> Floats:
+    """A mask drawn with Pillow at a multiple of its size, so that its edges are smooth.
+
+    Arguments:
+        draw: gets the pen and the multiple.
+    """
+    image = Image.new("L", (columns * _OVERSAMPLING, rows * _OVERSAMPLING))
+    draw(ImageDraw.Draw(image), _OVERSAMPLING)
+    return np.asarray(image.reduce(_OVERSAMPLING), np.float32) / 255
+
+
+def blurred(mask: Floats, radius: float) -> Floats:
+    """The mask with a Gaussian blur, in pixels."""
+    image = Image.fromarray((np.clip(mask, 0, 1) * 255).astype(np.uint8))
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32) / 255
+
+
+def dots(
+    stage: Stage,
+    random: np.random.Generator,
+    count: int,
+    radii: tuple[float, float],
+    *,
+    rows: int | None = None,
+    brightness: tuple[float, float] = (1.0, 1.0),
+    outline: float = 0.0,
+) -> Floats:
+    """Round spots at random places of a mask that repeats in both directions.
+
+    Arguments:
+        radii: smallest and largest radius in units.
+        rows: height of the mask; default: one and a half times the frame's.
+        brightness: lowest and highest value of a spot.
+        outline: width in units of a brighter rim.
+    """
+    rows = rows or round(stage.height * 1.5)
+    columns = stage.period
+
+    def draw(pen: ImageDraw.ImageDraw, scale: int) -> None:
+        for _ in range(count):
+            radius = stage.unit * random.uniform(*radii)
+            x, y = random.uniform(0, columns), random.uniform(0, rows)
+            fill = round(255 * random.uniform(*brightness))
+            # A spot that crosses an edge goes on at the opposite one.
+            for left in (x, x - columns, x + columns):
+                for top in (y, y - rows, y + rows):
+                    box = [scale * v for v in (left - radius, top - radius)]
+                    box += [scale * v for v in (left + radius, top + radius)]
+                    pen.ellipse(
+                        box,
+                        fill=fill,
+                        outline=min(255, 2 * fill),
+                        width=round(scale * outline * stage.unit),
+                    )
+
+    return drawn(columns, rows, draw)
+
+
+def wave_line(
+    random: np.random.Generator, period: int, *, waves: range, roughness: float = 1.0
+) -> Floats:
+    """A line between -1 and 1 that repeats after a period: a sum of sines.
+
+    Arguments:
+        waves: how many waves of each sine fit into the period.
+        roughness: how fast the finer sines get weaker; 0.5 is jagged, 2 is smooth.
+    """
+    x = np.arange(period) * (2 * math.pi / period)
+    line = np.zeros(period)
+    for count in waves:
+        strength = (count / waves.start) ** -roughness
+        line += strength * np.sin(x * count + random.uniform(0, 2 * math.pi))
+    scaled: Floats = (line / np.abs(line).max()).astype(np.float32)
+    return scaled
+
+
+def peak_line(random: np.random.Generator, period: int, *, peaks: int) -> Floats:
+    """A line between about -1 and 1 with pointed summits, that repeats after a period."""
+    places = (random.uniform(0.1, 0.9, peaks) + np.arange(peaks)) * period / peaks
+    heights = random.uniform(0.4, 1, peaks) * np.where(np.arange(peaks) % 2, -1, 1)
+    line = np.interp(np.arange(period), places, heights, period=period).astype(np.float32)
+    return line + 0.12 * wave_line(random, period, waves=range(9, 40), roughness=0.8)
+
+
+def below(line: Floats, *, top: int, rows: int) -> Floats:
+    """What lies below a line (in rows of the frame), from row `top` on."""
+    y = np.arange(top, top + rows, dtype=np.float32)[:, None]
+    return np.clip(y - line[None, :] + np.float32(0.5), 0, 1)
+
+
+def noise(
+    random: np.random.Generator, rows: int, columns: int, cells: tuple[int, int], *, octaves: int
+) -> Floats:
+    """Soft blotches between 0 and 1 that repeat to the right.
+
+    Arguments:
+        cells: how many of the largest blotches fit downwards and across.
+        octaves: how many times ever finer blotches are added.
+    """
+    total = np.zeros((rows, columns), np.float32)
+    for octave in range(octaves):
+        down, across = (count * 2**octave for count in cells)
+        grid = np.tile(random.uniform(0, 1, (down, across)).astype(np.float32), (1, 3))
+        image = Image.fromarray(grid).resize((3 * columns, rows), Image.Resampling.BICUBIC)
+        total += np.asarray(image)[:, columns : 2 * columns] * np.float32(0.5**octave)
+    total -= total.min()
+    return total / np.float32(total.max())

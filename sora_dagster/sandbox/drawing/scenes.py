@@ -1,0 +1,461 @@
+"""The scenes that a clip can show, each as its layers, the hindmost first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from sora_dagster.sandbox.drawing.layers import (
+    Backdrop,
+    Colour,
+    Floats,
+    Layer,
+    Light,
+    Motion,
+    Silhouette,
+    Sprite,
+    Stage,
+    mix,
+)
+from sora_dagster.sandbox.drawing.masks import (
+    below,
+    blurred,
+    dots,
+    drawn,
+    noise,
+    peak_line,
+    wave_line,
+)
+from sora_dagster.sandbox.drawing.palettes import Palette, rgb, turned
+
+Random = np.random.Generator
+
+
+def gradient(stage: Stage, stops: Sequence[tuple[float, Colour]], *, slant: float = 0.0) -> Floats:
+    """A picture whose colour changes from top to bottom, or with `slant` towards a corner."""
+    y = np.linspace(0, 1, stage.height)[:, None]
+    x = np.linspace(0, 1, stage.width)[None, :]
+    place = (y + slant * x) / (1 + slant)
+    places, colours = zip(*stops, strict=True)
+    channels = [np.interp(place, places, values) for values in np.transpose(colours)]
+    return np.stack(channels, axis=-1).astype(np.float32)
+
+
+def shine(
+    picture: Floats, x: float, y: float, radius: float, colour: Colour, *, strength: float
+) -> None:
+    """Add a round light to a picture, fading towards its radius in pixels."""
+    rows, columns = np.ogrid[: picture.shape[0], : picture.shape[1]]
+    fade = np.clip(1 - np.hypot(columns - x, rows - y) / radius, 0, 1)[:, :, None] ** 2
+    picture += (colour - picture) * (fade * strength).astype(np.float32)
+
+
+def sky(stage: Stage, palette: Palette, random: Random, horizon: float) -> tuple[Floats, float]:
+    """A sky down to a horizon (share of the height), and the column of its sun or moon."""
+    picture = gradient(
+        stage,
+        [
+            (0.0, palette.zenith),
+            (horizon * 0.55, palette.middle),
+            (horizon, palette.horizon),
+            (1.0, mix(palette.horizon, palette.middle, 0.3)),
+        ],
+    )
+    x = random.uniform(0.15, 0.85) * stage.width
+    y = horizon * stage.height - random.uniform(2, 32) * stage.unit
+    radius = random.uniform(5, 12) * stage.unit
+    shine(picture, x, y, radius * 5, palette.light, strength=0.75)
+    rows, columns = np.ogrid[: stage.height, : stage.width]
+    disc = np.clip(radius - np.hypot(columns - x, rows - y), 0, 1)[:, :, None]
+    return mix(picture, palette.light, disc.astype(np.float32)), float(x)
+
+
+def clouds(
+    stage: Stage,
+    palette: Palette,
+    random: Random,
+    *,
+    top: float,
+    bottom: float,
+    strength: float,
+) -> Light:
+    """Drifting bands of cloud or mist between two shares of the height."""
+    rows = round((bottom - top) * stage.height)
+    cover = np.clip(noise(random, rows, stage.period, (5, 7), octaves=2) * 3 - 1.3, 0, 1)
+    fade = np.sin(np.linspace(0, np.pi, rows, dtype=np.float32))[:, None]
+    return Light(
+        stage,
+        cover * fade * strength,
+        palette.light,
+        stage.motion(-2),
+        top=round(top * stage.height),
+    )
+
+
+def ridge(
+    stage: Stage, palette: Palette, line: Floats, motion: Motion, *, depth: float, mist: float
+) -> Silhouette:
+    """Ground below a line (in rows of the frame), its foot lost in mist."""
+    top = max(0, int(line.min()))
+    rows = stage.height - top + round(2 * motion.swing[1])
+    colour = palette.depth(depth)
+    return Silhouette(
+        stage,
+        below(line, top=top, rows=rows),
+        colour,
+        motion,
+        foot=mix(colour, palette.horizon, mist),
+        top=top,
+    )
+
+
+def beams(stage: Stage, palette: Palette, random: Random, *, strength: float) -> Light:
+    """Slanting shafts of light from above, moving slowly sideways."""
+    line = wave_line(random, stage.period, waves=range(4, 11), roughness=0.6).clip(0, 1)
+    y, x = np.ogrid[: stage.height, : stage.period]
+    slant = random.choice([-0.5, 0.5])
+    shafts = line[(x + slant * y).astype(int) % stage.period]
+    fade = np.linspace(strength, 0, stage.height, dtype=np.float32)[:, None]
+    return Light(stage, shafts * fade, palette.light, stage.motion(-2.5))
+
+
+def hills(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
+    """Ranges behind ranges under a low sun; the near ones pass faster."""
+    horizon = random.uniform(0.42, 0.6)
+    picture, _ = sky(stage, palette, random, horizon)
+    layers: list[Layer] = [
+        Backdrop(picture),
+        clouds(stage, palette, random, top=0.02, bottom=horizon, strength=0.16),
+    ]
+    pointed = random.random() < 0.5
+    for depth in np.linspace(0, 1, random.integers(4, 6)):
+        if pointed and depth < 0.8:
+            line = peak_line(random, stage.period, peaks=int(random.integers(3, 6)) * 2)
+        else:
+            first = int(random.integers(2, 4))
+            line = wave_line(random, stage.period, waves=range(first, first + 6), roughness=1.3)
+        middle = stage.height * (horizon + (0.93 - horizon) * depth**1.1)
+        line = middle - stage.unit * (13 - 7 * depth) * line
+        motion = stage.motion(-1.2 - 9 * depth**1.5)
+        layers.append(ridge(stage, palette, line, motion, depth=depth, mist=0.45 * (1 - depth)))
+    return layers
+
+
+def sea(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
+    """Waves before a low sun and its path of light; now and then a sail."""
+    unit = stage.unit
+    horizon = random.uniform(0.36, 0.58)
+    top = round(horizon * stage.height)
+    rows = stage.height - top
+    picture, sun = sky(stage, palette, random, horizon)
+    depth = np.linspace(0, 1, rows, dtype=np.float32)[:, None]
+    surface = mix(palette.middle, palette.far, 0.5) * 0.9
+    picture[top:] = mix(surface, palette.near, 0.55 * depth[:, :, None])
+    away = (np.arange(stage.period) - sun) / (unit * (7 + 26 * depth))
+    path = (np.exp(-(away**2)) * (1 - 0.6 * depth)).astype(np.float32)
+    picture[top:] = mix(picture[top:], palette.light, 0.55 * path[:, : stage.width, None])
+    layers: list[Layer] = [
+        Backdrop(picture),
+        clouds(stage, palette, random, top=0, bottom=horizon, strength=0.18),
+    ]
+    if random.random() < 0.6:
+        layers.append(_sail(stage, palette, random, y=top - 2 * unit))
+    for near in np.linspace(0.2, 1, 5):
+        middle = stage.height * (horizon + (1.02 - horizon) * (0.15 + 0.8 * near**1.4))
+        first = round(7 - 4 * near)
+        waves = wave_line(random, stage.period, waves=range(first, first + 5), roughness=0.9)
+        line = middle - unit * (0.6 + 2.2 * near) * waves
+        motion = stage.motion(
+            (2 + 6 * near) * random.choice([-1, 1]),
+            swing=(0, 0.3 + 0.9 * near),
+            swing_seconds=random.uniform(3, 5),
+            phase=random.uniform(0, 1),
+        )
+        layers.append(ridge(stage, palette, line, motion, depth=0.3 + 0.7 * near, mist=0))
+        start = int(line.min() - unit)
+        y = np.arange(start, int(line.max() + 2 * unit))[:, None]
+        crest = np.exp(-(((y - line) / (unit * (0.15 + 0.35 * near)) - 1) ** 2))
+        foam = mix(palette.light, palette.middle, 0.4)
+        layers.append(Light(stage, crest.astype(np.float32) * 0.25, foam, motion, top=start))
+    for finer in (1, 2):
+        dashes = noise(random, rows, stage.period, (60 * finer, 30 * finer), octaves=1)
+        glints = np.clip(dashes * 5 - 2.7, 0, 1) * np.clip(path * 0.6 + 0.03, 0, 1)
+        swing = stage.motion(swing=(1.5 * finer, 0), swing_seconds=3, phase=finer / 4)
+        layers.append(Light(stage, glints, palette.light, swing, top=top))
+    return layers
+
+
+def _sail(stage: Stage, palette: Palette, random: Random, *, y: float) -> Sprite:
+    unit = stage.unit * random.uniform(0.8, 1.5)
+    image, pen, scale = sketch(11 * unit, 13 * unit, unit)
+    near, light = as_rgba(palette.near), as_rgba(palette.light)
+    for corners, fill in (
+        ([(1, 10.5), (10, 10.5), (8.5, 12.5), (2.5, 12.5)], near),
+        ([(5.2, 0.5), (9.6, 9.8), (5.2, 9.8)], light),
+        ([(4.7, 2), (4.7, 9.8), (1.2, 9.8)], light),
+    ):
+        pen.polygon([(scale * across, scale * down) for across, down in corners], fill=fill)
+    motion = stage.motion(random.choice([-2.5, 2.5]), swing=(0, 0.4), swing_seconds=3)
+    return Sprite(image.reduce(2), motion, x=random.uniform(0.1, 0.9) * stage.width, y=y)
+
+
+def city(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
+    """A skyline in three depths, its windows lit, lights passing on the road."""
+    picture, _ = sky(stage, palette, random, random.uniform(0.68, 0.82))
+    layers: list[Layer] = [
+        Backdrop(picture),
+        clouds(stage, palette, random, top=0.02, bottom=0.55, strength=0.14),
+    ]
+    window = mix(palette.light, palette.horizon, 0.4)
+    for depth in (0.25, 0.6, 1.0):
+        motion = stage.motion(-1.5 - 5 * depth)
+        line, lit = _buildings(stage, random, depth)
+        layers.append(ridge(stage, palette, line, motion, depth=depth, mist=0.3 * (1 - depth)))
+        layers.append(Light(stage, lit * (0.4 + 0.45 * depth), window, motion))
+    for speed, colour in ((26, palette.light), (-20, turned(palette.light, 140, saturation=3))):
+        rows = round(4 * stage.unit)
+        cars = dots(stage, random, 9, (0.6, 0.8), rows=rows)
+        mask = np.clip(2 * blurred(cars, 0.5 * stage.unit), 0, 1)
+        top = stage.height - round((8 if speed > 0 else 4.5) * stage.unit)
+        layers.append(Light(stage, mask, colour, stage.motion(speed), top=top))
+    return layers
+
+
+def _buildings(stage: Stage, random: Random, depth: float) -> tuple[Floats, Floats]:
+    """The line of the roofs, and the lit windows."""
+    unit = stage.unit
+    line = np.full(stage.period, stage.height, np.float32)
+    windows = np.zeros((stage.height, stage.period), np.float32)
+    pane, gap = max(2, round(unit * (0.45 + 0.5 * depth))), max(2, round(unit * (0.6 + depth)))
+    x = 0
+    while x < stage.period:
+        width = round(unit * random.uniform(6, 15) * (0.7 + 0.5 * depth))
+        roof = stage.height - unit * (6 + random.uniform(18, 58) * (1.15 - 0.55 * depth))
+        line[x : x + width] = roof
+        if random.random() < 0.35:
+            mast = x + width // 2
+            line[mast : mast + max(2, round(unit * 0.4))] = roof - unit * random.uniform(3, 8)
+        lit = random.uniform(0.15, 0.55)
+        for row in range(max(0, int(roof) + 2 * gap), stage.height - 2 * gap, pane + gap):
+            for column in range(x + gap, x + width - gap - pane, pane + gap):
+                if random.random() < lit:
+                    windows[row : row + pane, column : column + pane] = random.uniform(0.5, 1)
+        x += width + (round(unit * random.uniform(0, 5)) if random.random() < 0.3 else 0)
+    return line, windows
+
+
+def forest(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
+    """Trunks in three depths, with mist and slanting light between them."""
+    picture = gradient(
+        stage,
+        [
+            (0.0, palette.middle),
+            (0.45, palette.horizon),
+            (0.75, mix(palette.horizon, palette.light, 0.4)),
+            (1.0, palette.middle),
+        ],
+    )
+    x, y = random.uniform(0.2, 0.8) * stage.width, random.uniform(0.2, 0.5) * stage.height
+    shine(picture, x, y, 55 * stage.unit, palette.light, strength=0.9)
+    layers: list[Layer] = [Backdrop(picture)]
+    for depth in (0.12, 0.45, 1.0):
+        colour = palette.depth(depth)
+        foot = mix(colour, palette.horizon, 0.35 * (1 - depth))
+        motion = stage.motion(-1 - 8 * depth**1.4)
+        layers.append(Silhouette(stage, _trees(stage, random, depth), colour, motion, foot=foot))
+        if depth < 1:
+            layers.append(clouds(stage, palette, random, top=0.4, bottom=0.98, strength=0.17))
+    layers.append(beams(stage, palette, random, strength=0.14))
+    return layers
+
+
+def _trees(stage: Stage, random: Random, depth: float) -> Floats:
+    unit, height, period = stage.unit, stage.height, stage.period
+    bumps = wave_line(random, period, waves=range(3, 9))
+    ground = below(height * (0.8 + 0.14 * depth) - 2.5 * unit * bumps, top=0, rows=height)
+    boughs = wave_line(random, period, waves=range(2, 7), roughness=0.8)
+    leaves = np.abs(wave_line(random, period, waves=range(14, 30), roughness=0.3))
+    hang = height * (0.05 + 0.15 * depth) * (0.75 + 0.45 * boughs) + unit * (1 + 3 * depth) * leaves
+    canopy = 1 - below(hang, top=0, rows=height)
+
+    def trunks(pen: ImageDraw.ImageDraw, scale: int) -> None:
+        count = round(26 - 18 * depth)
+        for index in range(count):
+            middle = (index + random.uniform(0.15, 0.85)) * period / count
+            half = unit * (0.35 + 2.1 * depth) * random.uniform(0.7, 1.3)
+            lean = random.uniform(-0.025, 0.025) * height
+            for x in (middle - period, middle, middle + period):
+                corners = [(x - 0.7 * half + lean, 0), (x + 0.7 * half + lean, 0)]
+                corners += [(x + 1.1 * half - lean, height), (x - 1.1 * half - lean, height)]
+                pen.polygon([(scale * a, scale * b) for a, b in corners], fill=255)
+
+    return np.maximum(np.maximum(ground, canopy), drawn(period, height, trunks))
+
+
+def underwater(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
+    """Light from the surface, rising bubbles, swaying weeds, a few fish."""
+    picture = gradient(
+        stage,
+        [
+            (0.0, palette.horizon),
+            (0.3, palette.middle),
+            (0.8, mix(palette.zenith, palette.middle, 0.25)),
+            (1.0, palette.zenith),
+        ],
+    )
+    x = random.uniform(0.2, 0.8) * stage.width
+    shine(picture, x, 0, 60 * stage.unit, palette.light, strength=0.8)
+    layers: list[Layer] = [Backdrop(picture), beams(stage, palette, random, strength=0.3)]
+    for depth in (0.45, 1.0):
+        layers += [_fish(stage, palette, random, depth) for _ in range(4)]
+        line = 5 + 4 * wave_line(random, stage.period, waves=range(3, 8))
+        for middle in random.uniform(0, stage.period, round(22 - 8 * depth)):
+            away = np.abs((np.arange(stage.period) - middle) / stage.unit)
+            width = random.uniform(1.2, 2.6) * (0.6 + depth)
+            height = random.uniform(14, 42) * (0.6 + 0.5 * depth)
+            line = np.maximum(line, height * np.clip(1 - (away / width) ** 2, 0, 1))
+        line = (stage.height - stage.unit * line).astype(np.float32)
+        sway = stage.motion(-1 - 3 * depth, swing=(1.2, 0), swing_seconds=4)
+        layers.append(ridge(stage, palette, line, sway, depth=0.4 + 0.6 * depth, mist=0))
+        bubbles = dots(
+            stage,
+            random,
+            26,
+            (0.5 * (0.5 + depth), 2 * (0.5 + depth)),
+            brightness=(0.15, 0.3),
+            outline=0.35,
+        )
+        rise = stage.motion(0, -7 - 9 * depth, swing=(1, 0))
+        layers.append(Light(stage, bubbles, palette.light, rise, repeats=True))
+    return layers
+
+
+def _fish(stage: Stage, palette: Palette, random: Random, depth: float) -> Sprite:
+    length = stage.unit * random.uniform(6, 11) * (0.5 + depth)
+    image, pen, scale = sketch(length, length / 2, length)
+    colour = turned(rgb("#f58a3c"), random.uniform(-70, 70))
+    body = as_rgba(mix(colour, palette.middle, 0.75 - 0.6 * depth))
+    pen.polygon([(scale * a, scale * b) for a, b in ((0.6, 0.25), (1, 0.03), (1, 0.47))], body)
+    pen.ellipse([0, scale * 0.05, scale * 0.8, scale * 0.45], fill=body)
+    pen.ellipse([scale * 0.1, scale * 0.13, scale * 0.65, scale * 0.2], as_rgba(palette.light))
+    speed = -random.uniform(8, 16)
+    if random.random() < 0.5:
+        image, speed = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), -speed
+    x, y = random.uniform(0, stage.width), random.uniform(0.2, 0.75) * stage.height
+    motion = stage.motion(speed, swing=(0, 1), swing_seconds=2)
+    return Sprite(image.reduce(2), motion, x=x, y=y)
+
+
+def aurora(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
+    """Curtains of light over dark ranges."""
+    night = mix(palette.zenith, np.zeros(3, np.float32), 0.5)
+    ground = mix(palette.middle, palette.zenith, 0.7)
+    picture = gradient(stage, [(0.0, night), (0.6, palette.zenith), (1.0, ground)])
+    stars = dots(stage, random, 150, (0.1, 0.25), brightness=(0.3, 1))
+    layers: list[Layer] = [
+        Backdrop(picture),
+        Light(stage, stars, palette.light, stage.motion(-0.4), repeats=True),
+    ]
+    base = turned(palette.middle, random.uniform(-30, 30), saturation=2)
+    for turn, speed in ((0, -3), (random.choice([-70, 70]), 2)):
+        foot = stage.height * random.uniform(0.45, 0.7)
+        hem = foot + 14 * stage.unit * wave_line(random, stage.period, waves=range(1, 6))
+        above = (hem - np.arange(round(stage.height * 0.9))[:, None]) / stage.unit
+        fall = np.exp(-above.clip(0) / 26) * np.exp(above.clip(max=0) / 2.2)
+        streaks = wave_line(random, stage.period, waves=range(14, 60), roughness=0.5)
+        folds = wave_line(random, stage.period, waves=range(2, 6))
+        mask = fall * (0.55 + 0.45 * streaks) * (0.575 + 0.425 * folds)
+        colour = turned(base, turn)
+        colour = colour * 190 / colour.max()
+        swing = stage.motion(speed, swing=(3, 0), swing_seconds=6)
+        layers.append(Light(stage, mask.astype(np.float32), colour, swing))
+    for depth, share in ((0.7, 0.80), (1.0, 0.92)):
+        peaks = peak_line(random, stage.period, peaks=8)
+        line = stage.height * share - stage.unit * (8 - 4 * depth) * peaks
+        motion = stage.motion(-3 * depth)
+        layers.append(ridge(stage, palette, line, motion, depth=1, mist=0.12 * (1 - depth)))
+    return layers
+
+
+def space(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
+    """A planet and its moon before a nebula."""
+    unit = stage.unit
+    black = palette.zenith * 0.25
+    picture = gradient(stage, [(0, black), (1, mix(palette.zenith, black, 0.4))], slant=0.6)
+    cells = (2, max(2, round(2 * stage.width / stage.height)))
+    cloud = noise(random, stage.height, stage.width, cells, octaves=5)[:, :, None]
+    picture = mix(picture, palette.middle, np.clip(cloud * 2.2 - 1, 0, 0.85))
+    picture = mix(picture, palette.horizon, np.clip(cloud * 2.2 - 1.5, 0, 0.7))
+    layers: list[Layer] = [Backdrop(picture)]
+    for count, largest, speed in ((220, 0.25, -1), (60, 0.5, -2.5)):
+        stars = dots(stage, random, count, (0.08, largest), brightness=(0.4, 1))
+        layers.append(Light(stage, stars, palette.light, stage.motion(speed), repeats=True))
+    ringed = random.random() < 0.5
+    radius = unit * (random.uniform(11, 19) if ringed else random.uniform(13, 34))
+    x, y = random.uniform(0.2, 0.8) * stage.width, random.uniform(0.3, 0.7) * stage.height
+    wander = stage.motion(swing=(7, 2.5), swing_seconds=40, phase=random.uniform(0, 1))
+    layers.append(Sprite(_planet(palette, random, radius, ringed=ringed), wander, x=x, y=y))
+    orbit = (1.7 * radius / unit, 0.6 * radius / unit)
+    around = stage.motion(swing=orbit, swing_seconds=14, phase=random.uniform(0, 1))
+    moon = _planet(palette, random, radius * 0.2, ringed=False)
+    layers.append(Sprite(moon, around, x=x, y=y))
+    return layers
+
+
+def _planet(palette: Palette, random: Random, radius: float, *, ringed: bool) -> Image.Image:
+    side = round(2 * radius * (2.1 if ringed else 1.05) + 4)
+    y, x = (np.mgrid[0:side, 0:side] - side / 2).astype(np.float32)[:, :, :, None] / radius
+    away = np.hypot(x, y)
+    tilt = random.uniform(-0.5, 0.5)
+    bands = np.sin((y + tilt * x) * random.uniform(6, 12) + 1.2 * np.sin(x * 2 + y))
+    light = np.clip(1.15 - np.hypot(x + 0.45, y + 0.4) * 0.75, 0, 1)
+    colour = mix(palette.far, palette.horizon, np.clip(bands * 0.5 + 0.4, 0, 1) * 0.8)
+    colour = mix(colour, palette.near, (1 - light) * 0.92)
+    colour = mix(colour, palette.light, np.clip(away * 4 - 3.2, 0, 1) * light * 0.6)
+    alpha = np.clip((1 - away) * radius + 0.5, 0, 1)
+    if ringed:
+        span = np.hypot(x - tilt * 0.9 * y, (y + tilt * x) * 3.6)
+        ring = np.clip((0.42 - np.abs(span - 1.62)) * radius / 3, 0, 1)
+        ring *= 0.55 + 0.35 * np.sin(span * 26)
+        ring *= (y + tilt * x > 0) | (away > 1)
+        colour = mix(colour, mix(palette.light, palette.horizon, 0.5), ring)
+        alpha = np.maximum(alpha, ring)
+    return Image.fromarray(np.concatenate([colour, alpha * 255], axis=2).astype(np.uint8))
+
+
+def bokeh(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
+    """Lights out of focus, drifting through one another."""
+    picture = gradient(
+        stage,
+        [(0, palette.zenith), (0.5, mix(palette.far, palette.middle, 0.5)), (1, palette.near)],
+        slant=random.uniform(0.3, 1.2),
+    )
+    x, y = random.uniform(0.1, 0.9, 2) * (stage.width, stage.height)
+    shine(picture, x, y, 70 * stage.unit, palette.horizon, strength=0.55)
+    layers: list[Layer] = [Backdrop(picture)]
+    colours = (palette.horizon, palette.light, turned(palette.middle, 50, saturation=1.6))
+    for index, colour in enumerate(colours):
+        size = 1 + 0.6 * index
+        radii = (4 * size, 11 * size)
+        spots = dots(
+            stage, random, 11 - 2 * index, radii, brightness=(0.15, 0.4), outline=0.3 * size
+        )
+        motion = stage.motion(random.uniform(-4, 4), -1.5 - 2 * index, swing=(2, 0))
+        layers.append(Light(stage, spots, colour, motion, repeats=True))
+    return layers
+
+
+def sketch(
+    width: float, height: float, unit: float
+) -> tuple[Image.Image, ImageDraw.ImageDraw, float]:
+    """An empty picture at twice its size, its pen, and the pixels of a unit in it."""
+    image = Image.new("RGBA", (2 * round(width) + 2, 2 * round(height) + 2))
+    return image, ImageDraw.Draw(image), 2 * unit
+
+
+def as_rgba(colour: Colour) -> tuple[int, int, int, int]:
+    """The colour for Pillow."""
+    red, green, blue = (round(value) for value in colour.tolist())
+    return red, green, blue, 255
