@@ -7,15 +7,15 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
+from sora_dagster.sandbox.drawing.elements import Random, as_rgba, beams, sketch
 from sora_dagster.sandbox.drawing.layers import Layer, Light, Sprite, Stage
 from sora_dagster.sandbox.drawing.masks import blurred, dots, drawn
 from sora_dagster.sandbox.drawing.palettes import Palette, rgb, turned
-from sora_dagster.sandbox.drawing.scenes import as_rgba, beams, sketch
 
-Overlay = Callable[[Stage, Palette, np.random.Generator], list[Layer]]
+Overlay = Callable[[Stage, Palette, Random], list[Layer]]
 
 
-def snow(stage: Stage, palette: Palette, random: np.random.Generator) -> list[Layer]:
+def snow(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
     """Flakes falling in two depths."""
     del palette
     layers: list[Layer] = []
@@ -26,7 +26,7 @@ def snow(stage: Stage, palette: Palette, random: np.random.Generator) -> list[La
     return layers
 
 
-def rain(stage: Stage, palette: Palette, random: np.random.Generator) -> list[Layer]:
+def rain(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
     """Slanting streaks of rain."""
     del palette
     rows = round(stage.height * 1.5)
@@ -45,7 +45,7 @@ def rain(stage: Stage, palette: Palette, random: np.random.Generator) -> list[La
     return [Light(stage, mask, rgb("#c4d4e0"), stage.motion(-22, 100), repeats=True)]
 
 
-def lanterns(stage: Stage, palette: Palette, random: np.random.Generator) -> list[Layer]:
+def lanterns(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
     """Warm lights rising."""
     del palette
     layers: list[Layer] = []
@@ -57,14 +57,12 @@ def lanterns(stage: Stage, palette: Palette, random: np.random.Generator) -> lis
     return layers
 
 
-def rays(stage: Stage, palette: Palette, random: np.random.Generator) -> list[Layer]:
+def rays(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
     """Broad shafts of light."""
     return [beams(stage, palette, random, strength=0.42)]
 
 
-def birds(
-    stage: Stage, palette: Palette, random: np.random.Generator, *, entering: bool = False
-) -> list[Layer]:
+def birds(stage: Stage, palette: Palette, random: Random, *, entering: bool = False) -> list[Layer]:
     """A flock passing; with `entering` it starts outside of the frame."""
     unit = stage.unit
     layers: list[Layer] = []
@@ -87,7 +85,7 @@ def birds(
 
 
 def balloons(
-    stage: Stage, palette: Palette, random: np.random.Generator, *, entering: bool = False
+    stage: Stage, palette: Palette, random: Random, *, entering: bool = False
 ) -> list[Layer]:
     """Hot-air balloons drifting; with `entering` they start outside of the frame."""
     layers: list[Layer] = []
@@ -117,7 +115,7 @@ def balloons(
     return layers
 
 
-def petals(stage: Stage, palette: Palette, random: np.random.Generator) -> list[Layer]:
+def petals(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
     """Petals blowing past."""
     del palette
     layers: list[Layer] = []
