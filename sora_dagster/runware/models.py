@@ -1,7 +1,7 @@
 """The model catalogue: what each video model accepts and what it costs.
 
-Limits, sizes, durations and prices are data. A model is used only by its entry, so that a request
-is checked and priced before anything is sent, and a retired model is replaced by an entry.
+Limits, sizes, durations and prices are data. A model is used only through its entry, so a request
+is checked and priced before it is sent, and a retired model is replaced by writing an entry.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SIZE_PATTERN = re.compile(r"(\d{2,5})\s*[xX×]\s*(\d{2,5})")
 
 
 class FrameSize(NamedTuple):
-    """Width and height of a video in pixels."""
+    """Width and height in pixels."""
 
     width: int
     height: int
@@ -45,10 +45,10 @@ class FrameSize(NamedTuple):
 
 
 def parse_size(value: object) -> FrameSize:
-    """Read a size such as ``"1792x1024"`` (or a pair of integers, in pixels).
+    """Read a size such as ``"1792x1024"``, or a pair of integers, in pixels.
 
     Raises:
-        ValueError: where the value is neither.
+        ValueError: if the value is neither.
     """
     if isinstance(value, str) and (match := _SIZE_PATTERN.fullmatch(value.strip())):
         return FrameSize(int(match[1]), int(match[2]))
@@ -63,28 +63,47 @@ Size = Annotated[FrameSize, BeforeValidator(parse_size), PlainSerializer(str, re
 
 
 class VideoModel(BaseModel):
-    """One `videoInference` model: what it accepts, and its price.
+    """A catalogue entry: what one `videoInference` model accepts, and its price.
+
+    Write an entry for each model that you use besides the built-in ones, in Python or in a YAML
+    file (see `Catalogue.from_yaml`). Limits and prices are on the model's page at
+    https://runware.ai/models.
 
     Arguments:
         air: Runware's id of the model, such as ``openai:3@2``.
-        name: what people call it.
-        usd_per_second: price of one second of one video, in USD, for each allowed size
-            (``{"1280x720": 0.30}``). The keys are the allowed sizes.
-        default_size: size used where a clip names none and has no first frame.
-        durations_seconds: allowed lengths of a video.
-        default_duration_seconds: length used where a clip names none.
-        output_formats: containers the model delivers.
-        prompt_min_characters: shortest prompt.
-        prompt_max_characters: longest prompt.
-        max_results: most videos of one task.
-        accepts_first_frame: whether `inputs.frameImages` is accepted (one image).
-        first_frame_min_pixels: shortest side of a first-frame image.
-        first_frame_max_pixels: longest side of a first-frame image.
-        first_frame_max_bytes: largest first-frame image.
-        accepts_video_id: whether `inputs.videoId` (a remix) is accepted.
-        makes_sound: whether its videos come with sound.
-        extra_parameters: further fields sent with each request as they are, for parameters that
-            only this model has (``{"resolution": "1080p"}``).
+        name: display name.
+        usd_per_second: price in USD of one second of one video, for each allowed size
+            (``{"1280x720": 0.30}``). The keys are the allowed sizes, in pixels.
+        default_size: size in pixels of a clip that sets no size and has no first frame.
+        durations_seconds: allowed lengths of a video, in seconds.
+        default_duration_seconds: length of a clip that sets none, in seconds.
+        output_formats: containers that the model delivers. Default: ``("MP4",)``.
+        prompt_min_characters: minimum length of a prompt. Default: 2 (Sora's reference page).
+        prompt_max_characters: maximum length of a prompt. Default: 6000 (Sora's reference page).
+        max_results: maximum number of videos of one task. Default: 4 (Sora's reference page).
+        accepts_first_frame: whether `inputs.frameImages` is accepted (one image). Default: true.
+        first_frame_min_pixels: minimum length of each side of a first frame. Default: 300.
+        first_frame_max_pixels: maximum length of each side of a first frame. Default: 2048.
+        first_frame_max_bytes: maximum size of a first frame's file in bytes. Default: 20,000,000.
+        accepts_video_id: whether `inputs.videoId` (a remix) is accepted. Default: false.
+        makes_sound: whether its videos have sound. Default: false.
+        extra_parameters: parameters that only this model has, sent with each request as they are
+            (``{"resolution": "1080p"}``). Default: none.
+
+    Raises:
+        pydantic.ValidationError: if a value has the wrong type, or a default is not allowed.
+
+    Example:
+        >>> model = VideoModel(
+        ...     air="google:3@2",
+        ...     name="Veo 3.1",
+        ...     usd_per_second={"1280x720": 0.20, "1920x1080": 0.40},
+        ...     default_size="1280x720",
+        ...     durations_seconds=(4, 6, 8),
+        ...     default_duration_seconds=8,
+        ... )
+        >>> Catalogue.builtin().extended([model]).get("google:3@2").sizes[0]
+        FrameSize(width=1280, height=720)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -126,10 +145,15 @@ class VideoModel(BaseModel):
     def price_usd(
         self, *, size: FrameSize | None, duration_seconds: float | None, number_results: int
     ) -> float:
-        """What a task costs by the catalogue, in USD.
+        """The price of a task in USD.
 
-        A size that is not known beforehand (a first frame's or a parent's) counts at the dearest
-        price of the model, so that an estimate is never below the bill.
+        If size or duration is unknown (that of a first frame or a parent), the model's highest
+        price or longest duration counts, so an estimate is never below the bill.
+
+        Arguments:
+            size: size of the video in pixels. None: unknown.
+            duration_seconds: length of each video in seconds. None: unknown.
+            number_results: number of videos.
         """
         rate = self.usd_per_second.get(size) if size is not None else None
         if rate is None:
@@ -138,7 +162,7 @@ class VideoModel(BaseModel):
         return round(rate * seconds * number_results, 6)
 
 
-# Sizes: the reference page's example is 1792x1024; Runware's other pages list the other five.
+# Sizes: the reference page's example is 1792x1024; other pages of Runware list the other five.
 # Prices: 0.30 USD a second at 720p, 0.50 above (the page's 8 s at 1792x1024 cost 4 USD).
 SORA_2_PRO = VideoModel(
     air="openai:3@2",
@@ -185,6 +209,9 @@ Write an entry for it in a YAML file and name that file in SORA_MODELS:
 class Catalogue:
     """The models that may be used, by their AIR id.
 
+    Arguments:
+        entries: the models. A later entry replaces an earlier one with the same id.
+
     Example:
         >>> Catalogue.builtin().get("openai:3@2").name
         'Sora 2 Pro'
@@ -195,7 +222,7 @@ class Catalogue:
 
     @classmethod
     def builtin(cls) -> Catalogue:
-        """Sora 2 Pro and Sora 2."""
+        """The built-in models: Sora 2 Pro and Sora 2."""
         return cls([SORA_2_PRO, SORA_2])
 
     @property
@@ -207,37 +234,40 @@ class Catalogue:
         """The entry of a model.
 
         Raises:
-            UnknownModelError: where there is none; its message shows how to write one.
+            UnknownModelError: if there is none; the message shows how to write one.
         """
         try:
             return self._entries[air]
         except KeyError:
             raise UnknownModelError(
-                f"model {air!r} has no catalogue entry, so its sizes, durations and price are not "
-                f"known; known models: {', '.join(self._entries)}. "
-                + _HOW_TO_WRITE_AN_ENTRY.format(air=air)
+                f"model {air!r} has no catalogue entry, so its limits and price are unknown; known "
+                f"models: {', '.join(self._entries)}. " + _HOW_TO_WRITE_AN_ENTRY.format(air=air)
             ) from None
 
     def makes_sound(self, air: str) -> bool:
-        """Whether a model's videos come with sound; False for one that has no entry any more."""
+        """Whether a model's videos have sound. False also for a model without an entry."""
         return air in self._entries and self._entries[air].makes_sound
 
     def extended(self, entries: Iterable[VideoModel]) -> Catalogue:
-        """This catalogue with more entries; an entry of the same id replaces the earlier one."""
+        """A copy with more entries; an entry replaces an earlier one with the same id."""
         return Catalogue([*self._entries.values(), *entries])
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Catalogue:
-        """The built-in catalogue, extended by a YAML list of entries.
+        """The built-in catalogue, extended by the entries of a YAML file.
+
+        Arguments:
+            path: a file with a list of mappings, whose keys are the arguments of `VideoModel`.
 
         Raises:
-            ValueError: where the file is no list of entries; the message names each problem.
+            OSError: if the file cannot be read.
+            ValueError: if it is not a list of entries; the message lists every problem.
         """
         parsed: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         if not isinstance(parsed, list):
-            # Not a TypeError: it is the file's content that is wrong, as in the errors below.
+            # A ValueError, as in the errors below: the content of the file is wrong.
             raise ValueError(  # noqa: TRY004
-                f"{path}: a YAML list of model entries is expected"
+                f"{path}: a YAML list of model entries is expected, each starting with '- air: …'"
             )
         entries = []
         for index, item in enumerate(parsed, start=1):
