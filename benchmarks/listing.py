@@ -20,7 +20,7 @@ from pathlib import Path
 import dagster as dg
 
 from benchmarks.counting_s3 import CountingBucket, serving
-from sora_dagster.dataset import VideoGraph
+from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.collecting.missing_tasks import Deadlines
 from sora_dagster.generation.collecting.parts import CollectionLimits
 from sora_dagster.generation.generator import Generator
@@ -96,8 +96,8 @@ def measure(stored: int, base_url: str, folder: Path) -> None:
 
 
 def _measure_ticks(measuring: Measuring, folder: Path) -> None:
-    graph = VideoGraph(folder / "prompts.yaml")
-    sensor = build_completion_sensor(graph, build_collect_job(graph), poll_after_seconds=0)
+    dataset = VideoDataset(folder / "prompts.yaml")
+    sensor = build_completion_sensor(dataset, build_collect_job(dataset), poll_after_seconds=0)
     storage = ClipStorageResource(url=_URL)
     with (
         dg.instance_for_test() as instance,

@@ -15,13 +15,13 @@ import dagster as dg
 import sora_dagster as sora
 
 settings = sora.Settings.from_environment()
-graph = settings.graph()
+dataset = settings.dataset()
 
 
 @dg.asset(
-    ins={"clip": dg.AssetIn(graph.clips)},
-    partitions_def=graph.clip_partitions,
-    group_name=graph.group_name,
+    ins={"clip": dg.AssetIn(dataset.clips)},
+    partitions_def=dataset.clip_partitions,
+    group_name=dataset.group_name,
     kinds={"mp4"},
     description="The clips as 9:16 centre crops.",
 )

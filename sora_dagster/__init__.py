@@ -2,8 +2,8 @@
 
 Build the assets of a prompt dataset, and the jobs and sensors that go with them::
 
-    graph = VideoGraph("prompts.yaml")
-    assets = [*build_clip_assets(graph), *build_remix_assets(graph)]
+    dataset = VideoDataset("prompts.yaml")
+    assets = [*build_clip_assets(dataset), *build_remix_assets(dataset)]
 """
 
 from importlib import import_module
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sora_dagster.assets.costs import build_cost_assets
     from sora_dagster.assets.gallery import build_gallery_asset
     from sora_dagster.assets.storyboards import build_storyboard_assets
-    from sora_dagster.dataset import VideoGraph
+    from sora_dagster.dataset import VideoDataset
     from sora_dagster.definitions import build_definitions
     from sora_dagster.generation.library.clip_checks import CustomCheck, build_clip_checks
     from sora_dagster.generation.library.stored_clip import StoredClip
@@ -41,7 +41,7 @@ __all__ = [
     "RunwareResource",
     "Settings",
     "StoredClip",
-    "VideoGraph",
+    "VideoDataset",
     "build_clip_assets",
     "build_clip_checks",
     "build_collect_job",
@@ -70,7 +70,7 @@ _HOMES = {
     "RunwareResource": "resources",
     "Settings": "settings",
     "StoredClip": "generation.library.stored_clip",
-    "VideoGraph": "dataset",
+    "VideoDataset": "dataset",
     "build_clip_assets": "assets.clips",
     "build_clip_checks": "generation.library.clip_checks",
     "build_collect_job": "jobs.collect",

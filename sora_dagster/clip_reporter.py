@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from sora_dagster.checks import RunChecks
-from sora_dagster.dataset import VideoGraph, asset_key_of
+from sora_dagster.dataset import VideoDataset, asset_key_of
 from sora_dagster.event_log import InputEvents, newest_materializations
 from sora_dagster.events import (
     changed_event,
@@ -47,7 +47,7 @@ class ClipReporter:
 
     Arguments:
         context: the run's context, for its instance and log.
-        graph: names of the assets; None if only shots of storyboards are reported.
+        dataset: the dataset; None if only shots of storyboards are reported.
         root: the storage root.
         checks: what clips are held to.
         catalogue: says which models make sound.
@@ -60,7 +60,7 @@ class ClipReporter:
     def __init__(
         self,
         context: dg.AssetExecutionContext | dg.OpExecutionContext,
-        graph: VideoGraph | None,
+        dataset: VideoDataset | None,
         root: StorageRoot,
         *,
         checks: ClipChecks,
@@ -69,7 +69,7 @@ class ClipReporter:
         metadata_of: MetadataOf | None = None,
     ) -> None:
         self._context = context
-        self._graph = graph
+        self._dataset = dataset
         self._root = root
         self._reports_elsewhere = reports_elsewhere
         self._metadata_of = metadata_of or (lambda manifest: clip_metadata(manifest, root))
@@ -117,8 +117,8 @@ class ClipReporter:
         ]
         later = list(outstanding)[:_MAX_FORESEEN]
         self._inputs.load(
-            (used for one in stored for used in clip_inputs(self._graph, one.attempt)),
-            (used for attempt in later for used in clip_inputs(self._graph, attempt)),
+            (used for one in stored for used in clip_inputs(self._dataset, one.attempt)),
+            (used for attempt in later for used in clip_inputs(self._dataset, attempt)),
         )
         logged = self._logged_before(stored)
         for finished in ended:
@@ -134,7 +134,7 @@ class ClipReporter:
             if self._is_reported_here(finished) and manifest.task_uuid not in logged:
                 yield clip_event(
                     self._inputs,
-                    self._graph,
+                    self._dataset,
                     finished.attempt,
                     manifest,
                     self._metadata_of(manifest),
@@ -150,18 +150,18 @@ class ClipReporter:
 
     def report_request(self, requested: Sequence[RequestResult]) -> None:
         """Log the submissions of clips and remixes, and of changed rows what they would cost."""
-        graph = self._graph
-        if graph is None:
+        dataset = self._dataset
+        if dataset is None:
             return
         has_asset = [
-            item for item in requested if item.ok and has_request_asset(graph, item.request)
+            item for item in requested if item.ok and has_request_asset(dataset, item.request)
         ]
         submitted = [item for item in has_asset if item.state is not RequestState.CHANGED]
-        for event in request_events(self._inputs, Ledger(self._root), graph, submitted):
+        for event in request_events(self._inputs, Ledger(self._root), dataset, submitted):
             self._context.log_event(event)
         for item in has_asset:
             if item.state is RequestState.CHANGED:
-                self._context.log_event(changed_event(graph, item))
+                self._context.log_event(changed_event(dataset, item))
 
     def sum_up(self) -> None:
         """Log the check that sums up what the run stored."""

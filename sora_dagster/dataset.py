@@ -1,7 +1,8 @@
-"""The asset graph of one prompt dataset: names, partitions, and where the dataset is."""
+"""A prompt dataset, with the names of its assets, partitions, jobs and sensors."""
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,14 +28,16 @@ from sora_dagster.runware.models import Catalogue
 from sora_dagster.storage import StorageRoot
 
 CODE_VERSION = "1"
-_NO_DATASET = (
+_NAME = re.compile(r"[A-Za-z0-9_]+")
+_KEY_PART = re.compile(r"[A-Za-z0-9_.-]+")
+_NO_PROMPTS = (
     "no prompt dataset is set. Set SORA_PROMPTS to a JSONL, CSV, YAML or Parquet file. The example "
     "dataset is the default only with a local sandbox, since its clips cost money anywhere else"
 )
 
 
 class Labels(TypedDict):
-    """What assets are sorted by in Dagster's catalogue."""
+    """Group, owners and tags of assets in Dagster's catalogue."""
 
     group_name: str
     owners: Sequence[str]
@@ -42,100 +45,113 @@ class Labels(TypedDict):
 
 
 @dataclass(frozen=True)
-class VideoGraph:
-    """What the asset builders, jobs and sensors of one dataset have in common.
+class VideoDataset:
+    """A prompt dataset, with the names of its assets, partitions, jobs and sensors.
 
-    The dataset is read when something runs, never when definitions load: a mistake in it fails
+    The prompts are read when something runs, never when definitions load: a mistake in them fails
     that run or tick with a clear error, and everything paid for is still collected.
 
     Arguments:
-        prompts_path: the dataset file (JSONL, CSV, YAML or Parquet). None: no dataset is set;
-            definitions load, and what reads the dataset fails with a message that says so.
-        catalogue: the models that clips may use.
+        prompts_path: the prompt file (JSONL, CSV, YAML or Parquet). None: no file is set;
+            definitions load, and what reads the prompts fails with a message that says so.
+        name: name of the dataset in the storage root, where its outstanding clips, inbox, reports
+            and gallery are kept apart from those of other datasets; letters, digits and ``_``.
+            Unless it is ``default``, jobs, sensors, ops and partitions definitions start with it.
+        key_prefix: put before the asset keys. Default: the name; nothing for ``default``.
+        catalogue: the models that clips may use. Default: the models of this package.
         group_name: asset group of all assets.
-        owners: owners of all assets, as Dagster has them: email addresses, or ``team:`` and a name.
-        tags: Dagster's tags of all assets.
-        checks: what stored clips are held to; see :func:`build_clip_checks`.
-        name_prefix: put before the names of assets, partitions, jobs and sensors, so that one
-            code location can hold several datasets; such as ``trailers_``.
+        owners: owners of all assets: email addresses, or ``team:`` and a name.
+        tags: Dagster tags of all assets.
+        checks: checks of stored clips; see :func:`build_clip_checks`.
+
+    Raises:
+        ValueError: if the name or the key prefix has characters that are not allowed.
 
     Example:
-        >>> graph = VideoGraph("prompts.yaml", name_prefix="trailers_")
-        >>> graph.clips.to_user_string()
-        'trailers_clips'
+        >>> dataset = VideoDataset("prompts.yaml", name="trailers")
+        >>> dataset.clips.to_user_string(), dataset.definition_name("collect_clips")
+        ('trailers/clips', 'trailers_collect_clips')
     """
 
     prompts_path: str | Path | None
+    name: str = DEFAULT_DATASET
+    key_prefix: str | Sequence[str] | None = None
     catalogue: Catalogue = field(default_factory=Catalogue.builtin)
     group_name: str = "generative_video"
     owners: Sequence[str] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     checks: ClipChecks = field(default_factory=ClipChecks)
-    name_prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"the name of a dataset is {self.name!r}; use letters, digits and _ only"
+            )
+        for part in self._key_prefix:
+            if not _KEY_PART.fullmatch(part):
+                raise ValueError(
+                    f"key_prefix is {self.key_prefix!r}; each part is letters, digits, _, - and . "
+                    f"only. Pass several parts as a list"
+                )
 
     @property
-    def dataset(self) -> str:
-        """Name of the dataset in the storage root; ``default`` without a `name_prefix`.
-
-        What is outstanding, the inbox, the claims, the gallery and the reports are kept under it,
-        apart from those of other datasets in the same root.
-
-        >>> VideoGraph("prompts.yaml", name_prefix="trailers_").dataset
-        'trailers'
-        """
-        return self.name_prefix.rstrip("_") or DEFAULT_DATASET
+    def _key_prefix(self) -> tuple[str, ...]:
+        if self.key_prefix is None:
+            return () if self.name == DEFAULT_DATASET else (self.name,)
+        return (self.key_prefix,) if isinstance(self.key_prefix, str) else tuple(self.key_prefix)
 
     @property
     def labels(self) -> Labels:
-        """What all assets have in common in Dagster's catalogue."""
+        """Group, owners and tags of all assets."""
         return Labels(group_name=self.group_name, owners=self.owners, tags=self.tags)
 
-    def name(self, base: str) -> str:
-        """The name of a part of the graph."""
-        return f"{self.name_prefix}{base}"
+    def definition_name(self, base: str) -> str:
+        """The name of a job, sensor, op or partitions definition of this dataset."""
+        return base if self.name == DEFAULT_DATASET else f"{self.name}_{base}"
 
-    def _key(self, base: str) -> dg.AssetKey:
-        return dg.AssetKey(self.name(base))
+    def asset_key(self, base: str) -> dg.AssetKey:
+        """The key of an asset of this dataset."""
+        return dg.AssetKey([*self._key_prefix, base])
 
     @property
     def prompts(self) -> dg.AssetKey:
-        """The dataset's rows; one partition a clip."""
-        return self._key("prompts")
+        """The rows of the prompt file; one partition per clip."""
+        return self.asset_key("prompts")
 
     @property
     def clip_requests(self) -> dg.AssetKey:
         """The submissions of clips."""
-        return self._key("clip_requests")
+        return self.asset_key("clip_requests")
 
     @property
     def clips(self) -> dg.AssetKey:
         """The stored clips."""
-        return self._key("clips")
+        return self.asset_key("clips")
 
     @property
     def remix_prompts(self) -> dg.AssetKey:
-        """The remixes that rows ask for; a cell of the grid clip x recipe each."""
-        return self._key("remix_prompts")
+        """The remixes that rows list; one partition per clip and recipe."""
+        return self.asset_key("remix_prompts")
 
     @property
     def remix_requests(self) -> dg.AssetKey:
         """The submissions of remixes."""
-        return self._key("remix_requests")
+        return self.asset_key("remix_requests")
 
     @property
     def remixes(self) -> dg.AssetKey:
         """The stored remixes."""
-        return self._key("remixes")
+        return self.asset_key("remixes")
 
     @property
     def clip_partitions(self) -> dg.DynamicPartitionsDefinition:
         """One partition for each clip id."""
-        return dg.DynamicPartitionsDefinition(name=self.name("clips"))
+        return dg.DynamicPartitionsDefinition(name=self.definition_name("clips"))
 
     @property
     def recipe_partitions(self) -> dg.DynamicPartitionsDefinition:
         """One partition for each remix recipe."""
-        return dg.DynamicPartitionsDefinition(name=self.name("recipes"))
+        return dg.DynamicPartitionsDefinition(name=self.definition_name("recipes"))
 
     @property
     def remix_partitions(self) -> dg.MultiPartitionsDefinition:
@@ -144,58 +160,58 @@ class VideoGraph:
             {"clip": self.clip_partitions, "recipe": self.recipe_partitions}
         )
 
-    def load_dataset(self) -> PromptDataset:
-        """Read the dataset as it is now.
+    def load_prompts(self) -> PromptDataset:
+        """Read the prompt file.
 
         Raises:
-            DatasetError: naming all its problems, or that no dataset is set.
+            DatasetError: naming all its problems, or that no file is set.
         """
         if self.prompts_path is None:
-            raise DatasetError(None, [DatasetProblem(None, None, None, _NO_DATASET)])
+            raise DatasetError(None, [DatasetProblem(None, None, None, _NO_PROMPTS)])
         return load_dataset(self.prompts_path, catalogue=self.catalogue)
 
-    def clip_request(self, dataset: PromptDataset, clip_id: str) -> ClipRequest:
-        """What the dataset asks for under a clip id.
+    def clip_request(self, prompts: PromptDataset, clip_id: str) -> ClipRequest:
+        """The request for a clip, as its row says.
 
         Raises:
-            LookupError: where the dataset has no such clip.
+            LookupError: if there is no such row.
         """
         try:
-            spec = dataset.clip(clip_id)
+            spec = prompts.clip(clip_id)
         except LookupError:
             raise LookupError(
-                f"clip {clip_id!r} is not in {self.prompts_path}; it was removed or renamed. What "
-                f"was generated stays; put the row back to generate it again"
+                f"clip {clip_id!r} is not in {self.prompts_path}: its row was removed or renamed. "
+                f"What was generated is kept. Restore the row to generate it again"
             ) from None
         return ClipRequest(
-            asset=self.clips.to_user_string(), clip=clip_id, spec=spec, dataset=self.dataset
+            asset=self.clips.to_user_string(), clip=clip_id, spec=spec, dataset=self.name
         )
 
     def remix_request(
         self,
-        dataset: PromptDataset,
+        prompts: PromptDataset,
         clip_id: str,
         recipe: str,
         parent: ClipManifest | None,
         root: StorageRoot,
     ) -> ClipRequest:
-        """What the dataset asks for under a cell of the grid.
+        """The request for a remix of a stored clip.
 
         Arguments:
-            dataset: the dataset.
-            clip_id: the clip that is remixed.
+            prompts: the rows.
+            clip_id: the clip to remix.
             recipe: name of the recipe.
-            parent: the clip's newest stored take.
-            root: the storage root that it is stored in.
+            parent: the newest stored take of the clip; None if there is none.
+            root: the storage root of that take.
 
         Raises:
-            LookupError: where the dataset does not ask for this remix, or its clip is not stored.
-            ValueError: where its clip cannot be remixed, or failed a blocking check.
+            LookupError: if the row does not list this recipe, or the clip is not stored.
+            ValueError: if the clip cannot be remixed, or failed a blocking check.
         """
-        if recipe not in dataset.recipes_of(clip_id):
+        if recipe not in prompts.recipes_of(clip_id):
             raise LookupError(
-                f"{self.prompts_path} asks for no remix {recipe!r} of clip {clip_id!r}; add "
-                f"{recipe!r} to the row's recipes to have it made"
+                f"clip {clip_id!r} in {self.prompts_path} does not list the recipe {recipe!r}; add "
+                f"it to the row's recipes to get this remix"
             )
         if parent is None:
             raise LookupError(
@@ -207,22 +223,22 @@ class VideoGraph:
         return ClipRequest(
             asset=self.remixes.to_user_string(),
             clip=remix_partition(clip_id, recipe),
-            spec=remix_spec(dataset.clip(clip_id), prompt=dataset.recipe(recipe).prompt),
+            spec=remix_spec(prompts.clip(clip_id), prompt=prompts.recipe(recipe).prompt),
             recipe=recipe,
             parent=parent_video(parent),
-            dataset=self.dataset,
+            dataset=self.name,
         )
 
-    def bind_dataset(self, ledger: Ledger) -> None:
-        """Bind the dataset's name in a storage root to these assets.
+    def bind(self, ledger: Ledger) -> None:
+        """Bind the dataset's name in a storage root to its assets.
 
-        What requests or collects its clips calls this first, once the root itself is bound.
+        Must be called before clips are requested or collected, once the root itself is bound.
 
         Raises:
-            DatasetNameError: if the name stands for other assets in this root.
+            DatasetNameError: if another dataset of this root has the name, or the same assets.
         """
         assets = [self.clips.to_user_string(), self.remixes.to_user_string()]
-        bind_dataset(ledger, self.dataset, assets)
+        bind_dataset(ledger, self.name, assets)
 
     def row_key(self, asset: str) -> dg.AssetKey:
         """The asset of rows that belongs to an asset of videos."""
@@ -232,19 +248,22 @@ class VideoGraph:
         """The asset of submissions that belongs to an asset of videos.
 
         Raises:
-            LookupError: where the asset is not of this graph.
+            LookupError: if the asset belongs to another dataset.
         """
         keys = {
             self.clips.to_user_string(): self.clip_requests,
             self.remixes.to_user_string(): self.remix_requests,
         }
         if asset not in keys:
-            raise LookupError(f"asset {asset!r} is none of this graph's: {', '.join(keys)}")
+            raise LookupError(
+                f"asset {asset!r} does not belong to dataset {self.name!r}, which has "
+                f"{', '.join(keys)}"
+            )
         return keys[asset]
 
 
 def asset_key_of(asset: str) -> dg.AssetKey:
-    """The key that an asset's name in the storage root stands for."""
+    """The asset key for an asset's name in the storage root."""
     return dg.AssetKey(asset.split("/"))
 
 
@@ -261,7 +280,7 @@ def split_remix_partition(partition_key: str) -> tuple[str, str]:
 
 @contextmanager
 def without_beta_warnings() -> Iterator[None]:
-    """Keep Dagster's warnings about features in beta away where one is used knowingly."""
+    """Suppress Dagster's warnings about beta features that this package uses on purpose."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=dg.BetaWarning)
         yield

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.dataset import VideoGraph, remix_partition
+from sora_dagster.dataset import VideoDataset, remix_partition
 from sora_dagster.event_log import data_version_of, newest_materializations
 from sora_dagster.events import prompt_event, row_data_version
 from sora_dagster.prompts.clips import ClipSpec, remix_spec
@@ -52,14 +52,16 @@ class Row:
         )
 
 
-def rows_of(graph: VideoGraph, dataset: PromptDataset) -> Iterator[Row]:
+def rows_of(dataset: VideoDataset, prompts: PromptDataset) -> Iterator[Row]:
     """All rows and all remixes that the dataset asks for."""
-    for spec in dataset.clips:
-        yield Row(graph.prompts, spec.clip_id, row_data_version(spec.fingerprint, spec.take), spec)
-    for clip_id, recipe in dataset.remix_cells:
-        spec = remix_spec(dataset.clip(clip_id), prompt=dataset.recipe(recipe).prompt)
+    for spec in prompts.clips:
         yield Row(
-            graph.remix_prompts,
+            dataset.prompts, spec.clip_id, row_data_version(spec.fingerprint, spec.take), spec
+        )
+    for clip_id, recipe in prompts.remix_cells:
+        spec = remix_spec(prompts.clip(clip_id), prompt=prompts.recipe(recipe).prompt)
+        yield Row(
+            dataset.remix_prompts,
             remix_partition(clip_id, recipe),
             row_data_version(spec.fingerprint, spec.take),
             spec,
@@ -67,12 +69,12 @@ def rows_of(graph: VideoGraph, dataset: PromptDataset) -> Iterator[Row]:
 
 
 def missing_partitions(
-    graph: VideoGraph, instance: dg.DagsterInstance, dataset: PromptDataset
+    dataset: VideoDataset, instance: dg.DagsterInstance, prompts: PromptDataset
 ) -> Mapping[str, list[str]]:
     """Partitions that the dataset has and Dagster lacks, by partitions definition."""
     wanted = {
-        graph.clip_partitions: [spec.clip_id for spec in dataset.clips],
-        graph.recipe_partitions: [recipe.name for recipe in dataset.recipes],
+        dataset.clip_partitions: [spec.clip_id for spec in prompts.clips],
+        dataset.recipe_partitions: [recipe.name for recipe in prompts.recipes],
     }
     missing: dict[str, list[str]] = {}
     for definition, keys in wanted.items():
@@ -84,8 +86,8 @@ def missing_partitions(
 
 def sync_rows(
     context: dg.OpExecutionContext | dg.AssetExecutionContext,
-    graph: VideoGraph,
-    dataset: PromptDataset,
+    dataset: VideoDataset,
+    prompts: PromptDataset,
     partitions: Collection[str],
 ) -> bool:
     """Register rows before they are requested, so that their requests name their version.
@@ -95,16 +97,16 @@ def sync_rows(
 
     Arguments:
         context: the run's context, for its instance and log.
-        graph: names, partitions and the dataset.
         dataset: the dataset.
+        prompts: its rows.
         partitions: partition keys of the rows.
 
     Returns:
         Whether any row was new or changed.
     """
-    for name, keys in missing_partitions(graph, context.instance, dataset).items():
+    for name, keys in missing_partitions(dataset, context.instance, prompts).items():
         context.instance.add_dynamic_partitions(name, keys)
-    asked = [row for row in rows_of(graph, dataset) if row.partition in partitions]
+    asked = [row for row in rows_of(dataset, prompts) if row.partition in partitions]
     changed = unlogged_rows(context.instance, asked)
     for row in changed:
         context.log_event(row.event())

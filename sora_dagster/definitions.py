@@ -49,44 +49,44 @@ def build_definitions(
         >>> sorted(job.name for job in defs.jobs)
         ['collect_clips', 'make_reports', 'prune_storage', 'request_clips', 'verify_storage']
     """
-    graph = replace(settings.graph(), checks=checks or ClipChecks())
+    dataset = replace(settings.dataset(), checks=checks or ClipChecks())
     runware, storage = runware or settings.runware(), settings.storage()
     boards = [
-        build_board_or_problem(board, graph.catalogue, graph.checks)
+        build_board_or_problem(board, dataset.catalogue, dataset.checks)
         for board in settings.board_paths()
     ]
     shots = [key for board in boards for key in board.keys]
     board_names = sorted({key.path[0] for key in shots})
-    request_job, collect_job = build_request_job(graph), build_collect_job(graph, board_names)
+    request_job, collect_job = build_request_job(dataset), build_collect_job(dataset, board_names)
     reports = [
-        *build_cost_assets(graph, boards=board_names, also_refresh_on=shots),
-        build_gallery_asset(graph, boards=board_names, also_refresh_on=shots),
+        *build_cost_assets(dataset, boards=board_names, also_refresh_on=shots),
+        build_gallery_asset(dataset, boards=board_names, also_refresh_on=shots),
     ]
     with without_beta_warnings():
         report_automation = dg.AutomationConditionSensorDefinition(
-            "report_automation",
+            dataset.definition_name("report_automation"),
             target=dg.AssetSelection.assets(*(report.key for report in reports)),
             default_status=dg.DefaultSensorStatus.RUNNING,
             minimum_interval_seconds=60,
             description="Refreshes the gallery and the cost report when something has changed.",
         )
     return dg.Definitions(
-        assets=[*build_clip_assets(graph), *build_remix_assets(graph), *boards, *reports],
+        assets=[*build_clip_assets(dataset), *build_remix_assets(dataset), *boards, *reports],
         jobs=[
             request_job,
             collect_job,
-            build_prune_job(graph),
-            build_verify_job(graph),
+            build_prune_job(dataset),
+            build_verify_job(dataset),
             dg.define_asset_job(
-                graph.name(REPORTS_JOB),
+                dataset.definition_name(REPORTS_JOB),
                 dg.AssetSelection.assets(*(report.key for report in reports)),
                 description="Refreshes the gallery and the cost report.",
             ),
         ],
         sensors=[
-            build_dataset_sensor(graph),
+            build_dataset_sensor(dataset),
             build_completion_sensor(
-                graph,
+                dataset,
                 collect_job,
                 boards=board_names,
                 poll_after_seconds=_POLL_AFTER_SECONDS

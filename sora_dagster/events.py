@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.dataset import CODE_VERSION, VideoGraph, asset_key_of, split_remix_partition
+from sora_dagster.dataset import CODE_VERSION, VideoDataset, asset_key_of, split_remix_partition
 from sora_dagster.event_log import (
     DATA_VERSION_TAG,
     InputEvents,
@@ -75,7 +75,7 @@ def row_data_version(fingerprint: str, take: int) -> str:
 
 
 def request_events(
-    inputs: InputEvents, ledger: Ledger, graph: VideoGraph, requested: Sequence[RequestResult]
+    inputs: InputEvents, ledger: Ledger, dataset: VideoDataset, requested: Sequence[RequestResult]
 ) -> list[dg.AssetMaterialization]:
     """The materializations of submissions, in their order.
 
@@ -85,14 +85,14 @@ def request_events(
     Arguments:
         inputs: finds the events of what they were made from.
         ledger: the ledger, for the takes that are kept.
-        graph: names of the assets.
+        dataset: the dataset.
         requested: what became of asking.
     """
-    used = [_inputs_of_request(ledger, graph, item) for item in requested]
+    used = [_inputs_of_request(ledger, dataset, item) for item in requested]
     inputs.load(version for versions in used for version in versions)
     return [
         dg.AssetMaterialization(
-            asset_key=graph.request_key(item.request.asset),
+            asset_key=dataset.request_key(item.request.asset),
             partition=item.request.clip,
             metadata=request_metadata(item),
             tags={
@@ -104,39 +104,39 @@ def request_events(
     ]
 
 
-def changed_event(graph: VideoGraph, requested: RequestResult) -> dg.AssetObservation:
+def changed_event(dataset: VideoDataset, requested: RequestResult) -> dg.AssetObservation:
     """The observation that says that a row changed, and what a new take would cost."""
     return dg.AssetObservation(
-        asset_key=graph.request_key(requested.request.asset),
+        asset_key=dataset.request_key(requested.request.asset),
         partition=requested.request.clip,
         metadata=request_metadata(requested),
     )
 
 
-def has_request_asset(graph: VideoGraph, request: ClipRequest) -> bool:
+def has_request_asset(dataset: VideoDataset, request: ClipRequest) -> bool:
     """Whether the submission of a clip is an asset: a storyboard's shot has none of its own."""
-    return request.asset in (graph.clips.to_user_string(), graph.remixes.to_user_string())
+    return request.asset in (dataset.clips.to_user_string(), dataset.remixes.to_user_string())
 
 
-def clip_inputs(graph: VideoGraph | None, attempt: AttemptRecord) -> list[InputVersion]:
+def clip_inputs(dataset: VideoDataset | None, attempt: AttemptRecord) -> list[InputVersion]:
     """What a clip is made from, in the versions that are used.
 
     They are those it was asked for with, not the newest: a row that changed while the clip was
     generated leaves the clip stale.
     """
     request = attempt.request
-    if graph is None or not has_request_asset(graph, request):
+    if dataset is None or not has_request_asset(dataset, request):
         parent = request.parent
         if parent is None:
             return []
         return [InputVersion(asset_key_of(parent.asset), None, parent.content_hash)]
-    asked = InputVersion(graph.request_key(request.asset), attempt.clip, attempt.task_uuid)
-    return [asked, *_row_and_parent(graph, request, attempt.fingerprint)]
+    asked = InputVersion(dataset.request_key(request.asset), attempt.clip, attempt.task_uuid)
+    return [asked, *_row_and_parent(dataset, request, attempt.fingerprint)]
 
 
 def clip_event(
     inputs: InputEvents,
-    graph: VideoGraph | None,
+    dataset: VideoDataset | None,
     attempt: AttemptRecord,
     manifest: ClipManifest,
     metadata: Mapping[str, Any],
@@ -147,7 +147,7 @@ def clip_event(
 
     Arguments:
         inputs: the events of what it was made from, loaded before.
-        graph: names of the assets; None if only shots are stored.
+        dataset: the dataset; None if only shots of storyboards are stored.
         attempt: what was asked.
         manifest: the stored clip.
         metadata: what the UI shows of it.
@@ -162,7 +162,7 @@ def clip_event(
             **_tags(
                 inputs,
                 manifest.content_hash,
-                clip_inputs(graph, attempt),
+                clip_inputs(dataset, attempt),
                 code_version=manifest_row_version(manifest) if is_shot else CODE_VERSION,
             ),
             **_dimension_tags(request.partition or ""),
@@ -246,7 +246,7 @@ def request_data_version(requested: RequestResult) -> str:
 
 
 def _inputs_of_request(
-    ledger: Ledger, graph: VideoGraph, requested: RequestResult
+    ledger: Ledger, dataset: VideoDataset, requested: RequestResult
 ) -> list[InputVersion]:
     """What a submission is made from: of a changed clip, what its kept take was asked for with."""
     request, fingerprint = requested.request, requested.request.spec.fingerprint
@@ -254,17 +254,17 @@ def _inputs_of_request(
         for take in ledger.takes(request.asset, request.clip):
             if take.number == requested.take:
                 request, fingerprint = take.latest.request, take.latest.fingerprint
-    return _row_and_parent(graph, request, fingerprint)
+    return _row_and_parent(dataset, request, fingerprint)
 
 
 def _row_and_parent(
-    graph: VideoGraph, request: ClipRequest, fingerprint: str
+    dataset: VideoDataset, request: ClipRequest, fingerprint: str
 ) -> list[InputVersion]:
     row = row_data_version(fingerprint, request.spec.take)
-    inputs = [InputVersion(graph.row_key(request.asset), request.clip, row)]
+    inputs = [InputVersion(dataset.row_key(request.asset), request.clip, row)]
     if request.parent is not None:
         parent = request.parent
-        inputs.append(InputVersion(graph.clips, parent.clip, parent.content_hash))
+        inputs.append(InputVersion(dataset.clips, parent.clip, parent.content_hash))
     return inputs
 
 

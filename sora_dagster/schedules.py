@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from sora_dagster.dataset import VideoGraph
+from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.selection import Pick, never_asked_for, pick_clips
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
@@ -10,7 +10,7 @@ from sora_dagster.resources import ClipStorageResource
 
 
 def build_generation_schedule(
-    graph: VideoGraph,
+    dataset: VideoDataset,
     request_job: dg.JobDefinition,
     *,
     cron_schedule: str,
@@ -28,7 +28,7 @@ def build_generation_schedule(
     left to people.
 
     Arguments:
-        graph: names, partitions and the dataset.
+        dataset: the dataset.
         request_job: the job `request_clips`.
         cron_schedule: when, such as ``0 6 * * *``.
         max_clips: most clips a tick; None for no limit.
@@ -42,10 +42,10 @@ def build_generation_schedule(
         ValueError: where neither limit is given, or one is not above zero.
 
     Example:
-        >>> from sora_dagster.jobs import build_request_job
-        >>> graph = VideoGraph("prompts.yaml")
+        >>> from sora_dagster import build_request_job
+        >>> dataset = VideoDataset("prompts.yaml")
         >>> build_generation_schedule(
-        ...     graph, build_request_job(graph), cron_schedule="0 6 * * *", max_usd=40
+        ...     dataset, build_request_job(dataset), cron_schedule="0 6 * * *", max_usd=40
         ... ).name
         'generation_schedule'
     """
@@ -59,7 +59,7 @@ def build_generation_schedule(
         )
 
     @dg.schedule(
-        name=graph.name(name),
+        name=dataset.definition_name(name),
         job=request_job,
         cron_schedule=cron_schedule,
         execution_timezone=execution_timezone,
@@ -71,27 +71,27 @@ def build_generation_schedule(
         context: dg.ScheduleEvaluationContext, clip_storage: ClipStorageResource
     ) -> dg.RunRequest | dg.SkipReason:
         try:
-            dataset = graph.load_dataset()
+            prompts = dataset.load_prompts()
         except DatasetError as error:
             raise dg.Failure(description=str(error)) from error
         waiting = list(
             never_asked_for(
                 Ledger(clip_storage.root()),
-                graph.clips.to_user_string(),
-                _oldest_first(context.instance, graph, dataset),
+                dataset.clips.to_user_string(),
+                _oldest_first(context.instance, dataset, prompts),
             )
         )
-        pick = pick_clips(dataset, graph.catalogue, waiting, max_clips=max_clips, max_usd=max_usd)
+        pick = pick_clips(prompts, dataset.catalogue, waiting, max_clips=max_clips, max_usd=max_usd)
         for line in _account(pick, max_usd):
             context.log.info(line)
         if not pick.clip_ids:
             return dg.SkipReason(
                 " ".join(_account(pick, max_usd))
-                or f"all {len(dataset.clips)} clips of the dataset were asked for before"
+                or f"all {len(prompts.clips)} clips of the dataset were asked for before"
             )
         config = {"clip_ids": list(pick.clip_ids), "max_usd": max_usd, "regenerate_changed": False}
         return dg.RunRequest(
-            run_config={"ops": {graph.name("request"): {"config": config}}},
+            run_config={"ops": {dataset.definition_name("request"): {"config": config}}},
             tags={"sora_dagster/clips": str(len(pick.clip_ids))},
         )
 
@@ -99,12 +99,12 @@ def build_generation_schedule(
 
 
 def _oldest_first(
-    instance: dg.DagsterInstance, graph: VideoGraph, dataset: PromptDataset
+    instance: dg.DagsterInstance, dataset: VideoDataset, prompts: PromptDataset
 ) -> list[str]:
     """Clip ids in the order in which Dagster learned of them, then those it does not know yet."""
-    known = instance.get_dynamic_partitions(str(graph.clip_partitions.name))
+    known = instance.get_dynamic_partitions(str(dataset.clip_partitions.name))
     place = {clip_id: number for number, clip_id in enumerate(known)}
-    return sorted(dataset.clip_ids, key=lambda clip_id: place.get(clip_id, len(place)))
+    return sorted(prompts.clip_ids, key=lambda clip_id: place.get(clip_id, len(place)))
 
 
 def _account(pick: Pick, max_usd: float | None) -> list[str]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from sora_dagster.dataset import VideoGraph
+from sora_dagster.dataset import VideoDataset
 from sora_dagster.dataset_sync import Row, missing_partitions, rows_of, unlogged_rows
 from sora_dagster.generation.collecting.due import DueReader, DueWork, uncollected_folders
 from sora_dagster.generation.protocol.clocks import StoreClock
@@ -26,7 +26,7 @@ _DATASETS = "sora_dagster/datasets"
 
 
 def build_dataset_sensor(
-    graph: VideoGraph,
+    dataset: VideoDataset,
     *,
     minimum_interval_seconds: int = 30,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
@@ -34,7 +34,7 @@ def build_dataset_sensor(
     """The sensor that keeps partitions and data versions in step with the dataset.
 
     Arguments:
-        graph: names, partitions and the dataset.
+        dataset: the dataset.
         minimum_interval_seconds: shortest time between two looks.
         default_status: whether it runs from the start.
 
@@ -43,25 +43,25 @@ def build_dataset_sensor(
     partitions and clips.
 
     Example:
-        >>> build_dataset_sensor(VideoGraph("prompts.yaml")).name
+        >>> build_dataset_sensor(VideoDataset("prompts.yaml")).name
         'dataset_sensor'
     """
 
     @dg.sensor(
-        name=graph.name("dataset_sensor"),
+        name=dataset.definition_name("dataset_sensor"),
         description="Keeps partitions and data versions in step with the prompt dataset.",
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
     )
     def dataset_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
-            dataset = graph.load_dataset()
+            prompts = dataset.load_prompts()
         except DatasetError as error:
-            if graph.prompts_path is None:
+            if dataset.prompts_path is None:
                 return dg.SkipReason(str(error))
             raise dg.Failure(description=str(error)) from error
         known = _read_cursor(context.cursor)
-        rows = list(rows_of(graph, dataset))
+        rows = list(rows_of(dataset, prompts))
         new = [row for row in rows if known.get(_cursor_name(row)) != row.data_version]
         new = new[:_EVENTS_PER_TICK]
         known |= {_cursor_name(row): row.data_version for row in new}
@@ -75,7 +75,7 @@ def build_dataset_sensor(
             del known[name]
         requests = [
             dg.DynamicPartitionsDefinition(name=definition).build_add_request(keys)
-            for definition, keys in missing_partitions(graph, context.instance, dataset).items()
+            for definition, keys in missing_partitions(dataset, context.instance, prompts).items()
         ]
         return dg.SensorResult(
             skip_reason=None
@@ -90,7 +90,7 @@ def build_dataset_sensor(
 
 
 def build_completion_sensor(
-    graph: VideoGraph,
+    dataset: VideoDataset,
     collect_job: dg.JobDefinition,
     *,
     boards: Sequence[str] = (),
@@ -101,7 +101,7 @@ def build_completion_sensor(
     """The sensor that starts the collecting run when something is finished or overdue.
 
     Arguments:
-        graph: names and partitions.
+        dataset: the dataset.
         collect_job: the job to start.
         boards: names of the storyboards whose shots the job collects too.
         poll_after_seconds: age of an outstanding clip at which it is polled for, marker or not;
@@ -114,15 +114,15 @@ def build_completion_sensor(
     one is started 30 seconds later, and after each further failure twice as late, up to 30 minutes.
 
     Example:
-        >>> graph = VideoGraph("prompts.yaml")
-        >>> from sora_dagster.jobs import build_collect_job
-        >>> build_completion_sensor(graph, build_collect_job(graph)).name
+        >>> dataset = VideoDataset("prompts.yaml")
+        >>> from sora_dagster import build_collect_job
+        >>> build_completion_sensor(dataset, build_collect_job(dataset)).name
         'completion_sensor'
     """
-    datasets = (graph.dataset, *boards)
+    datasets = (dataset.name, *boards)
 
     @dg.sensor(
-        name=graph.name("completion_sensor"),
+        name=dataset.definition_name("completion_sensor"),
         description="Starts a collecting run when clips are finished or overdue.",
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sora_dagster.dataset import VideoGraph
+from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.fetching.address_guard import parse_result_hosts, parse_result_networks
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, parse_delivery
 from sora_dagster.resources import NO_STORAGE_ROOT, ClipStorageResource, RunwareResource
@@ -176,9 +176,9 @@ class Settings:
             raise SettingsError(NO_STORAGE_ROOT)
         return (folder / "storage").as_uri()
 
-    def graph(self) -> VideoGraph:
-        """The asset graph of the dataset."""
-        return VideoGraph(self.dataset_path(), catalogue=self.catalogue())
+    def dataset(self) -> VideoDataset:
+        """The video dataset."""
+        return VideoDataset(self.dataset_path(), catalogue=self.catalogue())
 
     def runware(self) -> RunwareResource:
         """The API resource."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sora_dagster.dataset import VideoGraph
+from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest, OutcomeRecord
@@ -26,22 +26,22 @@ class Dataset:
     def __init__(self, folder: Path, ledger: Ledger) -> None:
         self.ledger = ledger
         self.path = folder / "prompts.yaml"
-        self.graph = VideoGraph(self.path)
+        self.dataset = VideoDataset(self.path)
 
     def write(self, clips: str, recipes: str = "{}") -> DatasetProgress:
         self.path.write_text(f"clips: [{clips}]\nrecipes: {recipes}\n")
         return self.progress()
 
     def progress(self) -> DatasetProgress:
-        return DatasetProgress(self.ledger, self.graph, self.graph.load_dataset())
+        return DatasetProgress(self.ledger, self.dataset, self.dataset.load_prompts())
 
     def request(self, clip: str) -> ClipRequest:
-        rows = self.graph.load_dataset()
+        rows = self.dataset.load_prompts()
         clip_id, _, recipe = clip.partition("|")
         if not recipe:
-            return self.graph.clip_request(rows, clip_id)
+            return self.dataset.clip_request(rows, clip_id)
         parent = self.ledger.latest_manifest("clips", clip_id)
-        return self.graph.remix_request(rows, clip_id, recipe, parent, self.ledger.root)
+        return self.dataset.remix_request(rows, clip_id, recipe, parent, self.ledger.root)
 
     def ask(self, clip: str, *, take: int = 1, attempt: int = 1) -> AttemptRecord:
         request = self.request(clip)

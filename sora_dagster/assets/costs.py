@@ -8,7 +8,7 @@ import dagster as dg
 
 from sora_dagster.assets.automation import at_most_every
 from sora_dagster.assets.cost_plot import plot_costs
-from sora_dagster.dataset import CODE_VERSION, VideoGraph
+from sora_dagster.dataset import CODE_VERSION, VideoDataset
 from sora_dagster.generation.library.costs import (
     CostSum,
     cost_rows,
@@ -26,7 +26,7 @@ _MOST_LINES = 100
 
 
 def build_cost_assets(
-    graph: VideoGraph,
+    dataset: VideoDataset,
     *,
     boards: Sequence[str] = (),
     also_refresh_on: Sequence[dg.AssetKey] = (),
@@ -35,7 +35,7 @@ def build_cost_assets(
     """The assets `generation_costs` and `cost_report` of a dataset.
 
     Arguments:
-        graph: names, and the dataset whose clips and remixes are counted.
+        dataset: the dataset.
         boards: names of the storyboards that are counted, too. Other datasets in the same storage
             root have reports of their own.
         also_refresh_on: further assets whose updates refresh the report, such as the shots of a
@@ -46,16 +46,16 @@ def build_cost_assets(
     They need the resource `clip_storage`.
 
     Example:
-        >>> [asset.key.to_user_string() for asset in build_cost_assets(VideoGraph("prompts.yaml"))]
+        >>> [asset.key.to_user_string() for asset in build_cost_assets(VideoDataset("p.yaml"))]
         ['generation_costs', 'cost_report']
     """
-    costs_name, report_name = graph.name("generation_costs"), graph.name("cost_report")
-    table_key, plot_key = cost_table_key(costs_name), f"reports/{report_name}.png"
+    table_key = cost_table_key(dataset.definition_name("generation_costs"))
+    plot_key = f"reports/{dataset.definition_name('cost_report')}.png"
 
     @dg.asset(
-        name=costs_name,
-        deps=[graph.clips, graph.remixes],
-        **graph.labels,
+        key=dataset.asset_key("generation_costs"),
+        deps=[dataset.clips, dataset.remixes],
+        **dataset.labels,
         code_version=CODE_VERSION,
         kinds={"parquet"},
         automation_condition=at_most_every(cron_schedule, also_refresh_on=also_refresh_on),
@@ -66,7 +66,7 @@ def build_cost_assets(
         context: dg.AssetExecutionContext, clip_storage: ClipStorageResource
     ) -> dg.MaterializeResult[Any]:
         root = clip_storage.root()
-        rows = cost_rows(scan_library(root, graph.dataset, boards=boards))
+        rows = cost_rows(scan_library(root, dataset.name, boards=boards))
         write_cost_table(root, table_key, rows)
         total = sum_costs("all", rows)
         context.log.info(f"{total.tasks} tasks, {total.total_usd:.2f} USD")
@@ -79,9 +79,9 @@ def build_cost_assets(
         )
 
     @dg.asset(
-        name=report_name,
+        key=dataset.asset_key("cost_report"),
         deps=[generation_costs],
-        **graph.labels,
+        **dataset.labels,
         code_version=CODE_VERSION,
         kinds={"report"},
         automation_condition=dg.AutomationCondition.eager(),

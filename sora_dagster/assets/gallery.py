@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from sora_dagster.assets.automation import at_most_every
-from sora_dagster.dataset import CODE_VERSION, VideoGraph
+from sora_dagster.dataset import CODE_VERSION, VideoDataset
 from sora_dagster.gallery.page import (
     GalleryEntry,
     GalleryVideo,
@@ -26,7 +26,7 @@ from sora_dagster.storage import ObjectAttributes
 
 
 def build_gallery_asset(
-    graph: VideoGraph,
+    dataset: VideoDataset,
     *,
     boards: Sequence[str] = (),
     also_refresh_on: Sequence[dg.AssetKey] = (),
@@ -37,7 +37,7 @@ def build_gallery_asset(
     """The asset `gallery`: one self-contained page of the clips and remixes of a dataset.
 
     Arguments:
-        graph: names, and the checks that clips are held to.
+        dataset: the dataset.
         boards: names of the storyboards whose shots are shown, too. Other datasets in the same
             storage root have galleries of their own.
         also_refresh_on: further assets whose updates refresh it, such as the shots of a
@@ -49,15 +49,15 @@ def build_gallery_asset(
     It needs the resource `clip_storage`.
 
     Example:
-        >>> build_gallery_asset(VideoGraph("prompts.yaml")).key.to_user_string()
+        >>> build_gallery_asset(VideoDataset("prompts.yaml")).key.to_user_string()
         'gallery'
     """
-    page_key = gallery_key(graph.dataset)
+    page_key = gallery_key(dataset.name)
 
     @dg.asset(
-        name=graph.name("gallery"),
-        deps=[graph.clips, graph.remixes],
-        **graph.labels,
+        key=dataset.asset_key("gallery"),
+        deps=[dataset.clips, dataset.remixes],
+        **dataset.labels,
         code_version=CODE_VERSION,
         kinds={"html"},
         automation_condition=at_most_every(cron_schedule, also_refresh_on=also_refresh_on),
@@ -66,10 +66,10 @@ def build_gallery_asset(
     )
     def gallery(clip_storage: ClipStorageResource) -> dg.MaterializeResult[Any]:
         root = clip_storage.root()
-        library = library_of(scan_library(root, graph.dataset, boards=boards))
+        library = library_of(scan_library(root, dataset.name, boards=boards))
         entries = [
             *(
-                _stored_entry(manifest, _failed_checks(graph, manifest))
+                _stored_entry(manifest, _failed_checks(dataset, manifest))
                 for manifest in library.clips
             ),
             *(_failed_entry(take) for take in library.failed),
@@ -131,8 +131,8 @@ def _stored_entry(manifest: ClipManifest, failed_checks: tuple[str, ...]) -> Gal
     )
 
 
-def _failed_checks(graph: VideoGraph, manifest: ClipManifest) -> tuple[str, ...]:
-    verdicts = graph.checks.judge(manifest, graph.catalogue)
+def _failed_checks(dataset: VideoDataset, manifest: ClipManifest) -> tuple[str, ...]:
+    verdicts = dataset.checks.judge(manifest, dataset.catalogue)
     return tuple(verdict.name for verdict in verdicts if verdict.failed)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.dataset import CODE_VERSION, VideoGraph
+from sora_dagster.dataset import CODE_VERSION, VideoDataset
 from sora_dagster.dataset_sync import rows_of
 from sora_dagster.runs import failure_of, partitioned_asset, report_partitions
 
@@ -13,7 +13,7 @@ _ROWS_PER_RUN = 1000
 
 
 def build_prompts_asset(
-    graph: VideoGraph,
+    dataset: VideoDataset,
     key: dg.AssetKey,
     *,
     partitions_def: dg.PartitionsDefinition[Any],
@@ -24,8 +24,8 @@ def build_prompts_asset(
     Materializing it reads the dataset again; the dataset sensor does the same without a run.
 
     Arguments:
-        graph: names, partitions and the dataset.
-        key: `graph.prompts` or `graph.remix_prompts`.
+        dataset: the dataset.
+        key: `dataset.prompts` or `dataset.remix_prompts`.
         partitions_def: its partitions.
         description: what the UI says of it.
     """
@@ -34,7 +34,7 @@ def build_prompts_asset(
         key=key,
         partitions_def=partitions_def,
         backfill_policy=dg.BackfillPolicy.multi_run(_ROWS_PER_RUN),
-        **graph.labels,
+        **dataset.labels,
         code_version=CODE_VERSION,
         kinds={"yaml"},
         description=description,
@@ -43,14 +43,14 @@ def build_prompts_asset(
         output_required=False,
     )
     def prompts(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
-        rows = {row.partition: row for row in rows_of(graph, graph.load_dataset())}
+        rows = {row.partition: row for row in rows_of(dataset, dataset.load_prompts())}
         found = [rows[partition] for partition in context.partition_keys if partition in rows]
         missing = [partition for partition in context.partition_keys if partition not in rows]
         if missing:
             for row in found:
                 context.log_event(row.event())
             raise failure_of(
-                dict.fromkeys(missing, f"{graph.prompts_path} does not ask for it"),
+                dict.fromkeys(missing, f"{dataset.prompts_path} does not ask for it"),
                 done=len(found),
                 verb="read",
             )

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.dataset import CODE_VERSION, VideoGraph, asset_key_of
+from sora_dagster.dataset import CODE_VERSION, VideoDataset, asset_key_of
 from sora_dagster.dataset_sync import sync_rows
 from sora_dagster.event_log import InputEvents
 from sora_dagster.events import request_events
@@ -106,14 +106,14 @@ def log_requested(
 
 def log_estimates(
     context: dg.AssetExecutionContext | dg.OpExecutionContext,
-    graph: VideoGraph | None,
+    dataset: VideoDataset | None,
     estimates: Sequence[Estimate],
 ) -> None:
     """Show what a request would cost: an observation for each clip, and the total in the log.
 
     Arguments:
         context: the run's context.
-        graph: names of the assets of submissions; None for shots, which are asked for themselves.
+        dataset: the dataset; None for shots of a storyboard, which are requested themselves.
         estimates: what each clip would cost.
     """
     for item in estimates:
@@ -121,7 +121,7 @@ def log_estimates(
         context.log.info(f"{item.request.name}: {item.usd:.2f} USD {item.detail}".rstrip())
         context.log_event(
             dg.AssetObservation(
-                asset_key=asset_key_of(asset) if graph is None else graph.request_key(asset),
+                asset_key=asset_key_of(asset) if dataset is None else dataset.request_key(asset),
                 partition=item.request.partition,
                 metadata={
                     "dry_run": True,
@@ -136,7 +136,7 @@ def log_estimates(
 
 
 def build_requests_asset(
-    graph: VideoGraph,
+    dataset: VideoDataset,
     key: dg.AssetKey,
     *,
     deps: Sequence[dg.AssetKey | dg.AssetDep],
@@ -148,8 +148,8 @@ def build_requests_asset(
     """The asset of the submissions of a dataset's clips, or of its remixes.
 
     Arguments:
-        graph: names, partitions and the dataset.
-        key: `graph.clip_requests` or `graph.remix_requests`.
+        dataset: the dataset.
+        key: `dataset.clip_requests` or `dataset.remix_requests`.
         deps: what submissions are made from.
         partitions_def: its partitions.
         description: what the UI says of it.
@@ -163,7 +163,7 @@ def build_requests_asset(
         partitions_def=partitions_def,
         backfill_policy=dg.BackfillPolicy.multi_run(_REQUESTS_PER_RUN),
         automation_condition=automation_condition,
-        **graph.labels,
+        **dataset.labels,
         code_version=CODE_VERSION,
         kinds={"runware"},
         description=description,
@@ -178,25 +178,25 @@ def build_requests_asset(
         clip_storage: ClipStorageResource,
     ) -> Iterator[dg.MaterializeResult[Any]]:
         partitions = list(context.partition_keys)
-        dataset = graph.load_dataset()
-        sync_rows(context, graph, dataset, set(partitions))
+        prompts = dataset.load_prompts()
+        sync_rows(context, dataset, prompts, set(partitions))
         failures: dict[str, str] = {}
         with runware.generator(clip_storage) as generator:
             asked = []
             for partition in partitions:
                 try:
-                    asked.append(ask(dataset, partition, generator.ledger))
+                    asked.append(ask(prompts, partition, generator.ledger))
                 except (LookupError, ValueError) as error:
                     failures[partition] = str(error)
             asking = request_options_of(
                 config, context.run, runware.run_limit_usd(), is_for_one=len(partitions) == 1
             )
             if config.dry_run:
-                log_estimates(context, graph, generator.estimate(asked, asking))
+                log_estimates(context, dataset, generator.estimate(asked, asking))
                 return
             if asked:
                 generator.bind()
-                graph.bind_dataset(generator.ledger)
+                dataset.bind(generator.ledger)
             try:
                 requested = generator.request(asked, asking)
             finally:
@@ -206,7 +206,7 @@ def build_requests_asset(
             events = request_events(
                 InputEvents(context.instance),
                 generator.ledger,
-                graph,
+                dataset,
                 [item for item in requested if item.request.name not in failures],
             )
         if failures:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from sora_dagster.checks import RunChecks, check_specs
 from sora_dagster.clip_reporter import ClipReporter, batches, failure_sentence
-from sora_dagster.dataset import CODE_VERSION, VideoGraph
+from sora_dagster.dataset import CODE_VERSION, VideoDataset
 from sora_dagster.events import failure_event
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.parts import CollectionLimits
@@ -53,7 +53,7 @@ class CollectConfig(dg.Config):
 
 
 def build_videos_asset(
-    graph: VideoGraph,
+    dataset: VideoDataset,
     key: dg.AssetKey,
     *,
     deps: Sequence[dg.AssetKey | dg.AssetDep],
@@ -63,8 +63,8 @@ def build_videos_asset(
     """The asset of a dataset's clips, or of its remixes, with their checks.
 
     Arguments:
-        graph: names, and the checks that clips are held to.
-        key: `graph.clips` or `graph.remixes`.
+        dataset: the dataset.
+        key: `dataset.clips` or `dataset.remixes`.
         deps: what they are made from.
         partitions_def: their partitions.
         description: what the UI says of them.
@@ -74,19 +74,19 @@ def build_videos_asset(
         deps=deps,
         partitions_def=partitions_def,
         skippable=True,
-        group_name=graph.labels["group_name"],
-        owners=graph.labels["owners"],
-        tags=graph.labels["tags"],
+        group_name=dataset.labels["group_name"],
+        owners=dataset.labels["owners"],
+        tags=dataset.labels["tags"],
         code_version=CODE_VERSION,
         kinds={"mp4"},
         description=description,
     ).with_io_manager_key(CLIP_IO_MANAGER_KEY)
 
     @partitioned_multi_asset(
-        name=key.path[-1],
+        name=key.to_python_identifier(),
         specs=[spec],
         backfill_policy=dg.BackfillPolicy.multi_run(_CLIPS_PER_RUN),
-        check_specs=check_specs(graph.checks, key, partitions_def),
+        check_specs=check_specs(dataset.checks, key, partitions_def),
         # So that the checks can be made again by themselves.
         can_subset=True,
     )
@@ -98,11 +98,11 @@ def build_videos_asset(
         clip_io_manager: dg.ResourceParam[ClipIOManager],
     ) -> Iterator[dg.MaterializeResult[Any]]:
         if key not in context.selected_asset_keys:
-            _evaluate_checks(context, graph, key, clip_storage)
+            _evaluate_checks(context, dataset, key, clip_storage)
             return
         with runware.generator(clip_storage) as generator:
             try:
-                run = _VideosRun(context, graph, key, generator.ledger, clip_io_manager)
+                run = _VideosRun(context, dataset, key, generator.ledger, clip_io_manager)
                 with generator.collection(
                     CollectionLimits(
                         max_wait_seconds=config.max_wait_minutes * 60,
@@ -129,7 +129,7 @@ class _VideosRun:
 
     Arguments:
         context: the run's context.
-        graph: names, and the checks that clips are held to.
+        dataset: the dataset.
         key: the asset.
         ledger: the ledger.
         io_manager: records what is stored.
@@ -138,14 +138,14 @@ class _VideosRun:
     def __init__(
         self,
         context: dg.AssetExecutionContext,
-        graph: VideoGraph,
+        dataset: VideoDataset,
         key: dg.AssetKey,
         ledger: Ledger,
         io_manager: ClipIOManager,
     ) -> None:
         self._context = context
-        self._graph = graph
-        self._dataset: PromptDataset | None = None
+        self._dataset = dataset
+        self._prompts: PromptDataset | None = None
         self._key = key
         self._ledger = ledger
         self._io_manager = io_manager
@@ -154,10 +154,10 @@ class _VideosRun:
         self._failures: dict[str, str] = {}
         self.reporter = ClipReporter(
             context,
-            graph,
+            dataset,
             ledger.root,
-            checks=graph.checks,
-            catalogue=graph.catalogue,
+            checks=dataset.checks,
+            catalogue=dataset.catalogue,
             reports_elsewhere=self._is_used_later or is_of_a_backfill(context.run),
             metadata_of=self._no_metadata if self._is_for_one else self._recorded,
         )
@@ -260,11 +260,11 @@ class _VideosRun:
         collection.close(finished)
 
     def _has_remixes(self, attempt: AttemptRecord) -> bool:
-        if attempt.asset != self._graph.clips.to_user_string():
+        if attempt.asset != self._dataset.clips.to_user_string():
             return False
         try:
-            self._dataset = self._dataset or self._graph.load_dataset()
-            return bool(self._dataset.recipes_of(attempt.clip))
+            self._prompts = self._prompts or self._dataset.load_prompts()
+            return bool(self._prompts.recipes_of(attempt.clip))
         except DatasetError:
             # The collecting run that finds it says so, and asks once the dataset can be read.
             return True
@@ -283,14 +283,14 @@ class _VideosRun:
 
 def _evaluate_checks(
     context: dg.AssetExecutionContext,
-    graph: VideoGraph,
+    dataset: VideoDataset,
     key: dg.AssetKey,
     clip_storage: ClipStorageResource,
 ) -> None:
     """Make the chosen checks of stored clips again, without storing anything."""
     only = {check.name for check in context.selected_asset_check_keys}
     has_partitions = context.has_partition_key or context.has_partition_key_range
-    checks = RunChecks(context, graph.checks, graph.catalogue, clip_storage.root())
+    checks = RunChecks(context, dataset.checks, dataset.catalogue, clip_storage.root())
     checks.evaluate_stored(
         key.to_user_string(), context.partition_keys if has_partitions else None, only=only
     )

@@ -22,12 +22,12 @@ def estimate_table(settings: Settings) -> tuple[Table, float]:
     Raises:
         DatasetError: naming all problems of the dataset.
     """
-    graph = settings.graph()
-    dataset = graph.load_dataset()
+    dataset = settings.dataset()
+    prompts = dataset.load_prompts()
     prices: dict[str, tuple[float, str]] = {}
     if os.environ.get(settings.runware().api_key_variable):
         with settings.runware().client() as client:
-            asked = [graph.clip_request(dataset, clip_id) for clip_id in dataset.clip_ids]
+            asked = [dataset.clip_request(prompts, clip_id) for clip_id in prompts.clip_ids]
             prices = {
                 item.request.clip: (item.usd, item.priced_by)
                 for item in estimate(client, None, asked)
@@ -36,13 +36,13 @@ def estimate_table(settings: Settings) -> tuple[Table, float]:
     for name in ("clip", "model", "size", "seconds", "videos", "USD", "by"):
         table.add_column(name, justify="right" if name in ("seconds", "videos", "USD") else "left")
     total = 0.0
-    rows = [(spec.clip_id, spec, spec.number_results) for spec in dataset.clips]
+    rows = [(spec.clip_id, spec, spec.number_results) for spec in prompts.clips]
     rows += [
-        (remix_partition(clip_id, recipe), dataset.clip(clip_id), 1)
-        for clip_id, recipe in dataset.remix_cells
+        (remix_partition(clip_id, recipe), prompts.clip(clip_id), 1)
+        for clip_id, recipe in prompts.remix_cells
     ]
     for clip, spec, videos in rows:
-        by_catalogue = graph.catalogue.get(spec.model).price_usd(
+        by_catalogue = dataset.catalogue.get(spec.model).price_usd(
             size=spec.size, duration_seconds=spec.duration_seconds, number_results=videos
         )
         price, priced_by = prices.get(clip, (by_catalogue, "catalogue"))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.dataset import VideoGraph
+from sora_dagster.dataset import VideoDataset
 from sora_dagster.jobs.collecting_run import CollectingRun, CollectLimits, CollectReport
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.runs import add_post_counts, failure_of
@@ -29,23 +29,23 @@ class CollectClipsConfig(dg.Config):
     parallel_clips: int = Field(default=4, description="Clips fetched and stored at once.")
 
 
-def build_collect_job(graph: VideoGraph, boards: Sequence[str] = ()) -> dg.JobDefinition:
+def build_collect_job(dataset: VideoDataset, boards: Sequence[str] = ()) -> dg.JobDefinition:
     """The job `collect_clips`: stores what is finished, and waits for what is not.
 
     Arguments:
-        graph: names, partitions and the dataset.
+        dataset: the dataset.
         boards: names of the storyboards whose outstanding shots it collects too.
 
     The completion sensor starts it; one run waits for everything outstanding in the dataset and the
     storyboards, and for nothing of other datasets in the same storage root.
 
     Example:
-        >>> build_collect_job(VideoGraph("prompts.yaml")).name
+        >>> build_collect_job(VideoDataset("prompts.yaml")).name
         'collect_clips'
     """
 
     @dg.op(
-        name=graph.name("collect"),
+        name=dataset.definition_name("collect"),
         description="Store finished clips, and ask for the remixes that follow from them.",
         out=dg.Out(dg.Nothing),
     )
@@ -59,7 +59,7 @@ def build_collect_job(graph: VideoGraph, boards: Sequence[str] = ()) -> dg.JobDe
             try:
                 report = CollectingRun(
                     context,
-                    graph,
+                    dataset,
                     generator,
                     CollectLimits(
                         max_wait_seconds=config.max_wait_minutes * 60,
@@ -73,7 +73,7 @@ def build_collect_job(graph: VideoGraph, boards: Sequence[str] = ()) -> dg.JobDe
         _sum_up(context, report)
 
     @dg.job(
-        name=graph.name(COLLECT_JOB),
+        name=dataset.definition_name(COLLECT_JOB),
         description=collect.description,
         # One process is enough: the work is waiting, and a second one would only start slower.
         executor_def=dg.in_process_executor,

@@ -9,7 +9,7 @@ import dagster as dg
 
 from sora_dagster.assets.requests import log_requested
 from sora_dagster.clip_reporter import ClipReporter
-from sora_dagster.dataset import VideoGraph
+from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.parts import CollectionLimits
 from sora_dagster.generation.collecting.tracked import FinishedTask
@@ -73,7 +73,7 @@ class CollectingRun:
 
     Arguments:
         context: the op's context, for its instance and log.
-        graph: names, partitions and the dataset.
+        dataset: the dataset.
         generator: the generator.
         limits: how long it stays.
         boards: names of the storyboards whose shots it collects too.
@@ -83,7 +83,7 @@ class CollectingRun:
     def __init__(
         self,
         context: dg.OpExecutionContext,
-        graph: VideoGraph,
+        dataset: VideoDataset,
         generator: Generator,
         limits: CollectLimits,
         *,
@@ -91,15 +91,19 @@ class CollectingRun:
         elapsed: Callable[[], float] = running_seconds,
     ) -> None:
         self._context = context
-        self._graph = graph
+        self._dataset = dataset
         self._generator = generator
         self._ledger = generator.ledger
         self._limits = limits
-        self._datasets = (graph.dataset, *boards)
+        self._datasets = (dataset.name, *boards)
         self._elapsed = elapsed
         self._report = CollectReport()
         self._reporter = ClipReporter(
-            context, graph, generator.ledger.root, checks=graph.checks, catalogue=graph.catalogue
+            context,
+            dataset,
+            generator.ledger.root,
+            checks=dataset.checks,
+            catalogue=dataset.catalogue,
         )
         # Stored clips whose remixes are still to be asked for. They stay in the index until then,
         # so that a run that is killed here leaves them to the next.
@@ -109,8 +113,8 @@ class CollectingRun:
         self._postponed: set[str] = set()
         self._waiting_since: float | None = None
         self._due_read_at: float | None = None
-        self._dataset: PromptDataset | None = None
-        self._dataset_read_at: float | None = None
+        self._prompts: PromptDataset | None = None
+        self._prompts_read_at: float | None = None
         self._ended: list[FinishedTask] = []
         self._ended_since = 0.0
         self._advanced = 0
@@ -124,7 +128,7 @@ class CollectingRun:
         """
         if self._ledger.is_empty:
             return self._report
-        self._graph.bind_dataset(self._ledger)
+        self._dataset.bind(self._ledger)
         collection = self._generator.collection(
             CollectionLimits(
                 max_wait_seconds=self._limits.max_wait_seconds,
@@ -217,7 +221,7 @@ class CollectingRun:
     def _hold_or_close(self, collection: Collection, finished: FinishedTask) -> None:
         is_parent = (
             finished.manifest is not None
-            and finished.attempt.asset == self._graph.clips.to_user_string()
+            and finished.attempt.asset == self._dataset.clips.to_user_string()
             and finished.how in ("now", "interrupted")
         )
         if is_parent and self._may_have_remixes(finished.attempt.clip):
@@ -230,21 +234,21 @@ class CollectingRun:
         """Whether the dataset wants remixes of a clip, or cannot be read now."""
         now = self._elapsed()
         is_old = (
-            self._dataset_read_at is None
-            or now - self._dataset_read_at >= self._limits.remix_linger_seconds
+            self._prompts_read_at is None
+            or now - self._prompts_read_at >= self._limits.remix_linger_seconds
         )
         if is_old:
             try:
-                self._read_dataset()
+                self._read_prompts()
             except DatasetError:
                 # It is reported when the remixes are to be asked for.
-                self._dataset = None
-        return self._dataset is None or bool(self._dataset.recipes_of(clip))
+                self._prompts = None
+        return self._prompts is None or bool(self._prompts.recipes_of(clip))
 
-    def _read_dataset(self) -> PromptDataset:
-        self._dataset_read_at = self._elapsed()
-        self._dataset = self._graph.load_dataset()
-        return self._dataset
+    def _read_prompts(self) -> PromptDataset:
+        self._prompts_read_at = self._elapsed()
+        self._prompts = self._dataset.load_prompts()
+        return self._prompts
 
     def _begin_to_wait(self) -> None:
         if self._waiting_since is None:
@@ -257,9 +261,9 @@ class CollectingRun:
         if self._due_read_at is not None and now - self._due_read_at < wait:
             return
         self._due_read_at = now
-        named = set(self._ledger.pending.outstanding(self._graph.dataset).remixes_due)
+        named = set(self._ledger.pending.outstanding(self._dataset.name).remixes_due)
         new = sorted(named - self._due.keys() - self._postponed)
-        found = read_due_remixes(self._ledger, self._graph.dataset, new)
+        found = read_due_remixes(self._ledger, self._dataset.name, new)
         self._add_failures(found.failures)
         for parent in found.parents:
             self._due[parent.attempt.task_uuid] = parent
@@ -275,7 +279,7 @@ class CollectingRun:
         if self._waiting_since is None:
             return False
         if not collection.is_done:
-            clips = self._graph.clips.to_user_string()
+            clips = self._dataset.clips.to_user_string()
             more_to_come = any(
                 attempt.asset == clips for attempt in collection.outstanding.values()
             )
@@ -290,15 +294,15 @@ class CollectingRun:
         ]
         parents += self._due.values()
         try:
-            dataset = self._read_dataset()
-            for answers in request_remixes(self._graph, self._generator, dataset, parents):
+            prompts = self._read_prompts()
+            for answers in request_remixes(self._dataset, self._generator, prompts, parents):
                 self._take_answers(answers)
         except (DatasetError, RunwareError) as error:
             # What is stored is reported and closed all the same.
             self._postpone(len(parents), error)
         else:
             for task_uuid in self._due:
-                self._ledger.remixes.clear_due(self._graph.dataset, task_uuid)
+                self._ledger.remixes.clear_due(self._dataset.name, task_uuid)
         for finished in self._held.values():
             collection.close(finished)
         self._held.clear()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.dataset import VideoGraph
+from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.housekeeping.prune import PruneReport, Removed, prune
 from sora_dagster.generation.housekeeping.verify import Finding, VerifyReport, verify
 from sora_dagster.generation.protocol.ledger import Ledger
@@ -46,21 +46,21 @@ class VerifyConfig(dg.Config):
     )
 
 
-def build_prune_job(graph: VideoGraph) -> dg.JobDefinition:
+def build_prune_job(dataset: VideoDataset) -> dg.JobDefinition:
     """The job `prune_storage`: removes older takes, leftovers and unfinished uploads.
 
     Arguments:
-        graph: names of the definitions.
+        dataset: the dataset.
 
     Dry run by default: it only says what it would remove.
 
     Example:
-        >>> build_prune_job(VideoGraph("prompts.yaml")).name
+        >>> build_prune_job(VideoDataset("prompts.yaml")).name
         'prune_storage'
     """
 
     @dg.op(
-        name=graph.name("prune"),
+        name=dataset.definition_name("prune"),
         description="Remove what is no longer needed from the storage root. Dry run by default.",
         out=dg.Out(dg.Nothing),
     )
@@ -88,7 +88,7 @@ def build_prune_job(graph: VideoGraph) -> dg.JobDefinition:
         context.add_output_metadata(_prune_metadata(report, rows))
 
     @dg.job(
-        name=graph.name(PRUNE_JOB),
+        name=dataset.definition_name(PRUNE_JOB),
         description=prune_op.description,
         executor_def=dg.in_process_executor,
     )
@@ -98,22 +98,22 @@ def build_prune_job(graph: VideoGraph) -> dg.JobDefinition:
     return prune_storage
 
 
-def build_verify_job(graph: VideoGraph) -> dg.JobDefinition:
+def build_verify_job(dataset: VideoDataset) -> dg.JobDefinition:
     """The job `verify_storage`: checks that everything that was stored is there, and whole.
 
     Arguments:
-        graph: names of the definitions.
+        dataset: the dataset.
 
     It fails where something is not, logs what and what to do, and an observation for each clip
     concerned.
 
     Example:
-        >>> build_verify_job(VideoGraph("prompts.yaml")).name
+        >>> build_verify_job(VideoDataset("prompts.yaml")).name
         'verify_storage'
     """
 
     @dg.op(
-        name=graph.name("verify"),
+        name=dataset.definition_name("verify"),
         description="Check that everything that was stored is in the storage root, and whole.",
         out=dg.Out(dg.Nothing),
     )
@@ -138,7 +138,7 @@ def build_verify_job(graph: VideoGraph) -> dg.JobDefinition:
         context.add_output_metadata(_verify_metadata(report))
 
     @dg.job(
-        name=graph.name(VERIFY_JOB),
+        name=dataset.definition_name(VERIFY_JOB),
         description=verify_op.description,
         executor_def=dg.in_process_executor,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sora_dagster.dataset import VideoGraph, remix_partition
+from sora_dagster.dataset import VideoDataset, remix_partition
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
@@ -75,9 +75,9 @@ class _Plan:
 
 
 def request_remixes(
-    graph: VideoGraph,
+    dataset: VideoDataset,
     generator: Generator,
-    dataset: PromptDataset,
+    prompts: PromptDataset,
     parents: Iterable[RemixParent],
 ) -> Iterator[RemixAnswers]:
     """Ask for the remixes that a dataset wants of stored clips and that no run has asked for.
@@ -100,8 +100,8 @@ def request_remixes(
 
     failures: dict[str, str] = {}
     by_payer: dict[RequestOptions, list[tuple[str, ClipRequest]]] = {}
-    wanted = [parent for clip, parent in newest.items() if dataset.recipes_of(clip)]
-    for plan in in_parallel(wanted, lambda parent: _plan(graph, generator, dataset, parent)):
+    wanted = [parent for clip, parent in newest.items() if prompts.recipes_of(clip)]
+    for plan in in_parallel(wanted, lambda parent: _plan(dataset, generator, prompts, parent)):
         failures |= plan.failures
         if plan.asking is not None:
             task_uuid = plan.parent.attempt.task_uuid
@@ -118,14 +118,16 @@ def request_remixes(
 
 
 def _plan(
-    graph: VideoGraph, generator: Generator, dataset: PromptDataset, parent: RemixParent
+    dataset: VideoDataset, generator: Generator, prompts: PromptDataset, parent: RemixParent
 ) -> _Plan:
     ledger, clip = generator.ledger, parent.attempt.clip
     remixes: list[ClipRequest] = []
     failures: dict[str, str] = {}
-    for recipe in dataset.recipes_of(clip):
+    for recipe in prompts.recipes_of(clip):
         try:
-            remixes.append(graph.remix_request(dataset, clip, recipe, parent.manifest, ledger.root))
+            remixes.append(
+                dataset.remix_request(prompts, clip, recipe, parent.manifest, ledger.root)
+            )
         except ValueError as error:
             failures[remix_partition(clip, recipe)] = str(error)
     remixes = ledger.remixes.never_requested(parent.attempt.task_uuid, remixes)

@@ -12,7 +12,7 @@ from sora_dagster.assets.requests import (
     request_options_of,
 )
 from sora_dagster.clip_reporter import ClipReporter
-from sora_dagster.dataset import VideoGraph, remix_partition
+from sora_dagster.dataset import VideoDataset, remix_partition
 from sora_dagster.dataset_sync import sync_rows
 from sora_dagster.event_log import InputEvents, newest_materializations
 from sora_dagster.events import request_events
@@ -42,23 +42,23 @@ class RequestClipsConfig(RequestConfig):
     )
 
 
-def build_request_job(graph: VideoGraph) -> dg.JobDefinition:
+def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
     """The job `request_clips`: asks for any clips of the dataset, and for remixes of stored ones.
 
     Arguments:
-        graph: names, partitions and the dataset.
+        dataset: the dataset.
 
     It ends when everything is submitted; the completion sensor sees to the rest. Scattered clips
     go in one run, which a backfill could not do. A clip whose row changed is listed with what a new
     take would cost, and bought only with `regenerate_changed`.
 
     Example:
-        >>> build_request_job(VideoGraph("prompts.yaml")).name
+        >>> build_request_job(VideoDataset("prompts.yaml")).name
         'request_clips'
     """
 
     @dg.op(
-        name=graph.name("request"),
+        name=dataset.definition_name("request"),
         description="Ask Runware for clips, and for the remixes of those that are stored.",
         out=dg.Out(dg.Nothing),
     )
@@ -68,35 +68,35 @@ def build_request_job(graph: VideoGraph) -> dg.JobDefinition:
         runware: RunwareResource,
         clip_storage: ClipStorageResource,
     ) -> None:
-        dataset = graph.load_dataset()
-        clip_ids = config.clip_ids or list(dataset.clip_ids)
+        prompts = dataset.load_prompts()
+        clip_ids = config.clip_ids or list(prompts.clip_ids)
         cells = {
             remix_partition(clip_id, recipe)
             for clip_id in clip_ids
-            for recipe in dataset.recipes_of(clip_id)
+            for recipe in prompts.recipes_of(clip_id)
         }
-        sync_rows(context, graph, dataset, {*clip_ids, *cells})
+        sync_rows(context, dataset, prompts, {*clip_ids, *cells})
         failures: dict[str, str] = {}
         asking = request_options_of(config, context.run, runware.run_limit_usd())
         with runware.generator(clip_storage) as generator:
-            asked = _clips_and_remixes(graph, dataset, generator, clip_ids, failures)
+            asked = _clips_and_remixes(dataset, prompts, generator, clip_ids, failures)
             if config.dry_run:
-                log_estimates(context, graph, generator.estimate(asked, asking))
+                log_estimates(context, dataset, generator.estimate(asked, asking))
                 return
             generator.bind()
-            graph.bind_dataset(generator.ledger)
+            dataset.bind(generator.ledger)
             try:
                 requested = generator.request(asked, asking)
             finally:
                 add_post_counts(context, generator.client.posts)
             reporter = ClipReporter(
                 context,
-                graph,
+                dataset,
                 generator.ledger.root,
-                checks=graph.checks,
-                catalogue=graph.catalogue,
+                checks=dataset.checks,
+                catalogue=dataset.catalogue,
             )
-            news = _unreported(context.instance, graph, generator.ledger, requested)
+            news = _unreported(context.instance, dataset, generator.ledger, requested)
             if known := len(requested) - len(news):
                 context.log.info(f"{known} clips are stored, and nothing about them changed")
             log_requested(context, news)
@@ -106,7 +106,7 @@ def build_request_job(graph: VideoGraph) -> dg.JobDefinition:
             raise failure_of(failures, done=len(requested) - len(not_asked), verb="requested")
 
     @dg.job(
-        name=graph.name(REQUEST_JOB),
+        name=dataset.definition_name(REQUEST_JOB),
         description=request.description,
         executor_def=dg.in_process_executor,
     )
@@ -117,8 +117,8 @@ def build_request_job(graph: VideoGraph) -> dg.JobDefinition:
 
 
 def _clips_and_remixes(
-    graph: VideoGraph,
-    dataset: PromptDataset,
+    dataset: VideoDataset,
+    prompts: PromptDataset,
     generator: Generator,
     clip_ids: Collection[str],
     failures: dict[str, str],
@@ -131,7 +131,7 @@ def _clips_and_remixes(
     asked: list[ClipRequest] = []
     for clip_id in clip_ids:
         try:
-            asked.append(graph.clip_request(dataset, clip_id))
+            asked.append(dataset.clip_request(prompts, clip_id))
         except LookupError as error:
             failures[clip_id] = str(error)
 
@@ -144,16 +144,16 @@ def _clips_and_remixes(
             return [], {f"remixes of {request.clip}": str(error)}
         if manifest is None or manifest.fingerprint != request.spec.fingerprint:
             return [], {}
-        for recipe in dataset.recipes_of(request.clip):
+        for recipe in prompts.recipes_of(request.clip):
             try:
                 found.append(
-                    graph.remix_request(dataset, request.clip, recipe, manifest, ledger.root)
+                    dataset.remix_request(prompts, request.clip, recipe, manifest, ledger.root)
                 )
             except ValueError as error:
                 reasons[remix_partition(request.clip, recipe)] = str(error)
         return found, reasons
 
-    parents = [request for request in asked if dataset.recipes_of(request.clip)]
+    parents = [request for request in asked if prompts.recipes_of(request.clip)]
     remixes: list[ClipRequest] = []
     for found, reasons in in_parallel(parents, remixes_of):
         remixes += found
@@ -163,7 +163,7 @@ def _clips_and_remixes(
 
 def _unreported(
     instance: dg.DagsterInstance,
-    graph: VideoGraph,
+    dataset: VideoDataset,
     ledger: Ledger,
     requested: Sequence[RequestResult],
 ) -> list[RequestResult]:
@@ -174,7 +174,7 @@ def _unreported(
     stored = [
         item for item in requested if item.state is RequestState.STORED and not item.restored_videos
     ]
-    events = request_events(InputEvents(instance), ledger, graph, stored)
+    events = request_events(InputEvents(instance), ledger, dataset, stored)
     partitions: dict[dg.AssetKey, list[str | None]] = {}
     for event in events:
         partitions.setdefault(event.asset_key, []).append(event.partition)
@@ -188,5 +188,5 @@ def _unreported(
     return [
         item
         for item in requested
-        if (graph.request_key(item.request.asset), item.request.partition) not in known
+        if (dataset.request_key(item.request.asset), item.request.partition) not in known
     ]

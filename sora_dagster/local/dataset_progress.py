@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from sora_dagster.dataset import VideoGraph, remix_partition
+from sora_dagster.dataset import VideoDataset, remix_partition
 from sora_dagster.generation.protocol.ledger import Ledger, Take
 from sora_dagster.generation.protocol.record_folder import note_folder, stuck_folder
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
@@ -71,23 +71,23 @@ class DatasetProgress:
 
     Arguments:
         ledger: the ledger of the storage root, which is bound.
-        graph: names of the assets.
         dataset: the dataset.
+        prompts: its rows.
     """
 
-    def __init__(self, ledger: Ledger, graph: VideoGraph, dataset: PromptDataset) -> None:
+    def __init__(self, ledger: Ledger, dataset: VideoDataset, prompts: PromptDataset) -> None:
         self.ledger = ledger
-        self._graph = graph
         self._dataset = dataset
-        clips, remixes = graph.clips.to_user_string(), graph.remixes.to_user_string()
-        self._clips = [_Wanted(clips, clip_id, clip_id) for clip_id in dataset.clip_ids]
+        self._prompts = prompts
+        clips, remixes = dataset.clips.to_user_string(), dataset.remixes.to_user_string()
+        self._clips = [_Wanted(clips, clip_id, clip_id) for clip_id in prompts.clip_ids]
         self._remixes = [
             _Wanted(remixes, remix_partition(clip_id, recipe), clip_id, recipe)
-            for clip_id, recipe in dataset.remix_cells
+            for clip_id, recipe in prompts.remix_cells
         ]
         self._known: dict[tuple[str, str], _Known] = {}
-        self._notes = note_folder(ledger, graph.dataset)
-        self._stuck_folder = stuck_folder(ledger, graph.dataset)
+        self._notes = note_folder(ledger, dataset.name)
+        self._stuck_folder = stuck_folder(ledger, dataset.name)
         self._stuck: dict[str, StuckRecord | None] = {}
         self._pending: frozenset[str] = frozenset()
         self._is_first = True
@@ -108,11 +108,12 @@ class DatasetProgress:
         Raises:
             StorageError: if the storage root fails.
         """
-        self._pending = frozenset(self.ledger.pending.tasks(self._graph.dataset))
+        self._pending = frozenset(self.ledger.pending.tasks(self._dataset.name))
         self._stuck = dict(self._stuck_folder.read())
         if self._is_first:
             self._find_stored(
-                self._clips, [self._graph.clip_request(self._dataset, w.clip) for w in self._clips]
+                self._clips,
+                [self._dataset.clip_request(self._prompts, w.clip) for w in self._clips],
             )
         clips = self._look_at(self._clips, {}, thorough=thorough)
         parents = {progress.clip: progress for progress in clips}
@@ -226,7 +227,7 @@ class DatasetProgress:
 
     def _read_records(self, wanted: _Wanted, parent: ClipProgress | None) -> _Known:
         if wanted.recipe is None:
-            request, problem = self._graph.clip_request(self._dataset, wanted.clip), ""
+            request, problem = self._dataset.clip_request(self._prompts, wanted.clip), ""
         else:
             request, problem = self._remix_request(wanted, parent)
         price_usd = self._price_usd(request, wanted)
@@ -388,7 +389,7 @@ class DatasetProgress:
     ) -> tuple[ClipRequest, str]:
         """What the dataset asks for now under a remix, and why it cannot be made, if it cannot."""
         assert wanted.recipe is not None
-        clips = self._graph.clips.to_user_string()
+        clips = self._dataset.clips.to_user_string()
         if parent is not None and parent.take:
             manifest = self._manifest(clips, wanted.clip_id, parent.take)
         else:
@@ -397,34 +398,34 @@ class DatasetProgress:
         if manifest is not None:
             try:
                 return (
-                    self._graph.remix_request(
-                        self._dataset, wanted.clip_id, wanted.recipe, manifest, self.ledger.root
+                    self._dataset.remix_request(
+                        self._prompts, wanted.clip_id, wanted.recipe, manifest, self.ledger.root
                     ),
                     "",
                 )
             except ValueError as error:
                 problem = str(error)
         spec = remix_spec(
-            self._dataset.clip(wanted.clip_id), prompt=self._dataset.recipe(wanted.recipe).prompt
+            self._prompts.clip(wanted.clip_id), prompt=self._prompts.recipe(wanted.recipe).prompt
         )
         request = ClipRequest(
             asset=wanted.asset,
             clip=wanted.clip,
             spec=spec,
             recipe=wanted.recipe,
-            dataset=self._graph.dataset,
+            dataset=self._dataset.name,
         )
         return request, problem
 
     def _price_usd(self, request: ClipRequest, wanted: _Wanted) -> float:
         if request.parent is None and wanted.recipe is not None:
             return self._price_by_row_usd(wanted)
-        return estimate_usd(request, self._graph.catalogue)
+        return estimate_usd(request, self._dataset.catalogue)
 
     def _price_by_row_usd(self, remix: _Wanted) -> float:
         """What a remix of a clip costs that is not generated yet, but will be as its row says."""
-        row = self._dataset.clip(remix.clip_id)
-        return self._graph.catalogue.get(row.model).price_usd(
+        row = self._prompts.clip(remix.clip_id)
+        return self._dataset.catalogue.get(row.model).price_usd(
             size=row.size, duration_seconds=row.duration_seconds, number_results=1
         )
 

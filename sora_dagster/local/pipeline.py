@@ -14,7 +14,7 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.dataset import VideoGraph, split_remix_partition, without_beta_warnings
+from sora_dagster.dataset import VideoDataset, split_remix_partition, without_beta_warnings
 from sora_dagster.definitions import REPORTS_JOB
 from sora_dagster.generation.protocol.budget import Budget
 from sora_dagster.generation.protocol.claims import ClaimReader
@@ -135,7 +135,7 @@ class Pipeline:
         self._home = home
         self._environment = {**settings.to_environment(), **environment}
         self._max_quiet_minutes = stall_timeout_minutes
-        self._graph: VideoGraph = settings.graph()
+        self._dataset: VideoDataset = settings.dataset()
         self._watch: DatasetProgress | None = None
 
     def look(self) -> Sequence[ClipProgress]:
@@ -147,13 +147,13 @@ class Pipeline:
             RunwareError: if the API refuses the key or cannot be reached.
             StorageError: if the storage root cannot be used.
         """
-        dataset = self._graph.load_dataset()
+        prompts = self._dataset.load_prompts()
         os.environ.update(self._environment)
         os.environ["DAGSTER_HOME"] = str(self._home.dagster_home)
         with self._settings.runware().generator(self._settings.storage()) as generator:
             generator.bind()
             ledger = generator.ledger
-        self._watch = DatasetProgress(ledger, self._graph, dataset)
+        self._watch = DatasetProgress(ledger, self._dataset, prompts)
         return self._watch.look()
 
     def run(
@@ -184,7 +184,7 @@ class Pipeline:
         before = watch.look()
         on_look(before)
         takes_before = {(clip.asset, clip.clip): clip.take for clip in before if clip.take}
-        gallery = _gallery_uri(ledger.root, self._graph.dataset)
+        gallery = _gallery_uri(ledger.root, self._dataset.name)
         if is_complete(before) and not watch.outstanding and gallery:
             manifests = watch.manifests(before)
             return PipelineResult(
@@ -208,21 +208,23 @@ class Pipeline:
                 instance,
                 watch,
                 requests=_Requests(
-                    self._graph,
+                    self._dataset,
                     instance,
                     threads,
                     run_limit_usd=self._settings.runware().run_limit_usd(),
                     spent_usd=Budget(ledger, store_time=store_time).run_spent_usd,
                     regenerate_changed=regenerate_changed,
                 ),
-                claims=ClaimReader(ledger, self._graph.dataset, store_time=store_time),
+                claims=ClaimReader(ledger, self._dataset.name, store_time=store_time),
                 since=started_at,
                 daemon_log=str(self._home.log_path("daemon")),
                 stall_timeout_minutes=self._max_quiet_minutes,
             )
             progress = waiting.wait(before, on_look, on_event, daemon.check)
             posts = _count_posts(instance, started_at)
-            reports = threads.submit(_run_here, instance, _job(self._graph.name(REPORTS_JOB)))
+            reports = threads.submit(
+                _run_here, instance, _job(self._dataset.definition_name(REPORTS_JOB))
+            )
             problems = [*waiting.problems, *reports.result().problems]
         return PipelineResult(
             progress,
@@ -232,7 +234,7 @@ class Pipeline:
             tuple(problems),
             posts,
             stalled_minutes=waiting.stalled_minutes,
-            gallery_uri=_gallery_uri(ledger.root, self._graph.dataset),
+            gallery_uri=_gallery_uri(ledger.root, self._dataset.name),
         )
 
 
@@ -241,7 +243,7 @@ class _Requests:
     """Runs the request job in this process, once for the dataset and again for what follows.
 
     Arguments:
-        graph: names of the job.
+        dataset: the dataset.
         instance: the Dagster instance.
         threads: runs the job.
         run_limit_usd: the spending limit of all these runs together; None for no limit.
@@ -250,7 +252,7 @@ class _Requests:
         problems: what failed in those that ended.
     """
 
-    graph: VideoGraph
+    dataset: VideoDataset
     instance: dg.DagsterInstance
     threads: ThreadPoolExecutor
     run_limit_usd: float | None
@@ -271,8 +273,8 @@ class _Requests:
             # What the earlier runs have spent counts: the limit is for the command.
             spent_usd = sum(self.spent_usd(run_id) for run_id in self._root_runs)
             config["max_usd"] = max(0.0, self.run_limit_usd - spent_usd)
-        job = _job(self.graph.name(REQUEST_JOB))
-        ops = {self.graph.name("request"): {"config": config}}
+        job = _job(self.dataset.definition_name(REQUEST_JOB))
+        ops = {self.dataset.definition_name("request"): {"config": config}}
         self._running = self.threads.submit(_run_here, self.instance, job, ops)
 
     def has_just_ended(self) -> bool:
@@ -305,7 +307,7 @@ class _Requests:
 
     def _changed_remixes(self, progress: Iterable[ClipProgress]) -> dict[tuple[str, int], str]:
         """Clip ids of changed remixes, by remix and the take of the clip that is stored."""
-        remixes = self.graph.remixes.to_user_string()
+        remixes = self.dataset.remixes.to_user_string()
         clips = {clip.clip: clip.take for clip in progress if clip.asset != remixes}
         found = {}
         for remix in progress:
@@ -406,7 +408,7 @@ class _Waiting:
 
     @property
     def _request_job(self) -> str:
-        return self._requests.graph.name(REQUEST_JOB)
+        return self._requests.dataset.definition_name(REQUEST_JOB)
 
     def _failure_of(self, run: dg.DagsterRun) -> str:
         logged = self._instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)

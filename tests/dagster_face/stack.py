@@ -197,7 +197,9 @@ class Stack:
     def events(self, asset: str, partition: str) -> list[dg.AssetMaterialization]:
         """Materializations of a partition, newest first."""
         records = self.instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[partition]),
+            dg.AssetRecordsFilter(
+                asset_key=dg.AssetKey(asset.split("/")), asset_partitions=[partition]
+            ),
             limit=50,
         ).records
         return [event for record in records if (event := record.asset_materialization)]

@@ -8,7 +8,7 @@ import pytest
 from sora_dagster.assets.clips import build_clip_assets, build_remix_assets
 from sora_dagster.assets.costs import build_cost_assets
 from sora_dagster.assets.gallery import build_gallery_asset
-from sora_dagster.dataset import VideoGraph
+from sora_dagster.dataset import VideoDataset
 from tests.dagster_face.stack import Stack, failure_text
 from tests.sandbox_server import Sandbox
 
@@ -264,31 +264,31 @@ def test_a_dry_run_of_the_asset_materializes_nothing_and_pays_nothing(
 def test_new_rows_are_asked_for_by_themselves_where_that_is_wished(stack: Stack) -> None:
     stack.write(FOX, OWL)
     stack.tick_dataset_sensor()
-    graph = VideoGraph(stack.prompts_path)
-    assets = build_clip_assets(graph, request_condition=dg.AutomationCondition.on_missing())
+    dataset = VideoDataset(stack.prompts_path)
+    assets = build_clip_assets(dataset, request_condition=dg.AutomationCondition.on_missing())
     definitions = dg.Definitions(assets=assets, resources=stack.definitions.resources)
     first = dg.evaluate_automation_conditions(definitions, instance=stack.instance)
-    asked = first.get_requested_partitions(graph.clip_requests)
+    asked = first.get_requested_partitions(dataset.clip_requests)
     # Rows that were there before the condition was are for a backfill, or a schedule.
     stack.write(FOX, OWL, {"id": "yak"})
     stack.tick_dataset_sensor()
     second = dg.evaluate_automation_conditions(
         definitions, instance=stack.instance, cursor=first.cursor
     )
-    assert "yak" in asked | second.get_requested_partitions(graph.clip_requests)
+    assert "yak" in asked | second.get_requested_partitions(dataset.clip_requests)
     assert "yak" not in asked
 
 
-def test_owners_tags_and_group_are_those_of_the_graph(stack: Stack) -> None:
-    graph = VideoGraph(
+def test_owners_tags_and_group_are_those_of_the_dataset(stack: Stack) -> None:
+    dataset = VideoDataset(
         stack.prompts_path, group_name="trailers", owners=["team:video"], tags={"domain": "media"}
     )
     definitions = dg.Definitions(
         assets=[
-            *build_clip_assets(graph),
-            *build_remix_assets(graph),
-            *build_cost_assets(graph),
-            build_gallery_asset(graph),
+            *build_clip_assets(dataset),
+            *build_remix_assets(dataset),
+            *build_cost_assets(dataset),
+            build_gallery_asset(dataset),
         ],
         resources=stack.definitions.resources,
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 import yaml
 
-from sora_dagster.dataset import VideoGraph
+from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.collecting.parts import CollectionLimits
 from sora_dagster.generation.library.clip_checks import CustomCheck, build_clip_checks
 from sora_dagster.generation.protocol import layout
@@ -295,29 +297,29 @@ class TwoDatasets:
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         self.stack = stack
-        self.graphs: dict[str, VideoGraph] = {}
-        for prefix in ("films_", "trailers_"):
-            path = folder / f"{prefix}prompts.yaml"
+        self.datasets: dict[str, VideoDataset] = {}
+        for name in ("films", "trailers"):
+            path = folder / f"{name}-prompts.yaml"
             path.write_text(
                 yaml.safe_dump(
                     {
-                        "clips": [{"id": "fox", "prompt": prefix, "recipes": ["night"]}],
+                        "clips": [{"id": "fox", "prompt": name, "recipes": ["night"]}],
                         "recipes": RECIPES,
                     }
                 )
             )
-            self.graphs[prefix] = VideoGraph(path, name_prefix=prefix)
+            self.datasets[name] = VideoDataset(path, name)
 
-    def run(self, prefix: str, job: str) -> dg.ExecuteInProcessResult:
+    def run(self, name: str, job: str) -> dg.ExecuteInProcessResult:
         resources: dict[str, Any] = dict(self.stack.definitions.resources or {})
-        graph = self.graphs[prefix]
-        jobs = [build_request_job(graph), build_collect_job(graph)]
+        dataset = self.datasets[name]
+        jobs = [build_request_job(dataset), build_collect_job(dataset)]
         return (
             dg.Definitions(
                 jobs=jobs,
-                resources={name: resources[name] for name in ("runware", "clip_storage")},
+                resources={key: resources[key] for key in ("runware", "clip_storage")},
             )
-            .resolve_job_def(prefix + job)
+            .resolve_job_def(f"{name}_{job}")
             .execute_in_process(instance=self.stack.instance, raise_on_error=False)
         )
 
@@ -326,18 +328,18 @@ def test_each_dataset_collects_its_own_clips_and_asks_for_its_own_remixes(
     stack: Stack, tmp_path: Path
 ) -> None:
     both = TwoDatasets(stack, tmp_path)
-    for prefix in both.graphs:
-        assert both.run(prefix, "request_clips").success
-    assert both.run("trailers_", "collect_clips").success
+    for name in both.datasets:
+        assert both.run(name, "request_clips").success
+    assert both.run("trailers", "collect_clips").success
     for asset in ("clips", "remixes"):
         partition = "fox" if asset == "clips" else "fox|night"
-        assert len(stack.events(f"trailers_{asset}", partition)) == 1
-        assert stack.events(f"films_{asset}", partition) == []
+        assert len(stack.events(f"trailers/{asset}", partition)) == 1
+        assert stack.events(f"films/{asset}", partition) == []
     assert list(stack.ledger.pending.tasks("trailers")) == []
     assert len(stack.ledger.pending.tasks("films")) == 1
-    assert both.run("films_", "collect_clips").success
-    assert len(stack.events("films_remixes", "fox|night")) == 1
-    assert len(stack.events("trailers_clips", "fox")) == 1
+    assert both.run("films", "collect_clips").success
+    assert len(stack.events("films/remixes", "fox|night")) == 1
+    assert len(stack.events("trailers/clips", "fox")) == 1
 
 
 def test_a_blocking_check_of_the_owner_is_evaluated_by_its_own_run(
@@ -346,23 +348,48 @@ def test_a_blocking_check_of_the_owner_is_evaluated_by_its_own_run(
     both = TwoDatasets(stack, tmp_path)
     refused = CustomCheck(lambda _: (False, "It is refused.", {}))
     checks = build_clip_checks(custom={"is_accepted": refused}, blocking=["is_accepted"])
-    films = both.graphs["films_"]
-    both.graphs["films_"] = VideoGraph(films.prompts_path, name_prefix="films_", checks=checks)
+    films = both.datasets["films"]
+    both.datasets["films"] = replace(films, checks=checks)
     before = sandbox.charged()
     for job in ("request_clips", "collect_clips"):
-        for prefix in ("trailers_", "films_"):
-            result = both.run(prefix, job)
+        for name in ("trailers", "films"):
+            result = both.run(name, job)
     assert "failed a blocking check" in failure_text(result)
-    assert stack.events("films_clips", "fox")
-    assert stack.events("trailers_remixes", "fox|night")
+    assert stack.events("films/clips", "fox")
+    assert stack.events("trailers/remixes", "fox|night")
     assert len(sandbox.charged() - before) == 3
 
 
 def test_two_datasets_of_one_name_are_refused(stack: Stack, tmp_path: Path) -> None:
     both = TwoDatasets(stack, tmp_path)
-    assert both.run("films_", "request_clips").success
-    films = both.graphs["films_"]
-    both.graphs["films"] = VideoGraph(films.prompts_path, name_prefix="films")
+    assert both.run("films", "request_clips").success
+    films = both.datasets["films"]
+    both.datasets["films"] = replace(films, key_prefix="cinema")
     result = both.run("films", "request_clips")
     assert not result.success
     assert "the dataset name 'films' is taken" in failure_text(result)
+
+
+def test_two_datasets_with_the_same_asset_keys_are_refused(stack: Stack, tmp_path: Path) -> None:
+    both = TwoDatasets(stack, tmp_path)
+    assert both.run("films", "request_clips").success
+    both.datasets["trailers"] = replace(both.datasets["trailers"], key_prefix="films")
+    result = both.run("trailers", "request_clips")
+    assert not result.success
+    assert "films/clips, films/remixes belong to the dataset 'films'" in failure_text(result)
+
+
+@pytest.mark.parametrize("settings", [{"name": "my films"}, {"key_prefix": ["team", "a/b"]}])
+def test_names_that_cannot_be_used_are_refused_when_the_dataset_is_made(
+    settings: dict[str, Any],
+) -> None:
+    with pytest.raises(ValueError, match="letters, digits"):
+        VideoDataset("prompts.yaml", **settings)
+
+
+def test_the_key_prefix_of_a_dataset_can_differ_from_its_name() -> None:
+    dataset = VideoDataset("prompts.yaml", "films", key_prefix=["team", "video"])
+    assert dataset.clips == dg.AssetKey(["team", "video", "clips"])
+    assert VideoDataset("prompts.yaml", "films", key_prefix=()).clips == dg.AssetKey("clips")
+    assert VideoDataset("prompts.yaml").clips == dg.AssetKey("clips")
+    assert build_collect_job(dataset).name == "films_collect_clips"

@@ -127,11 +127,11 @@ def test_damage_fails_the_run_and_shows_at_the_clip(stack: Stack, ledger: Ledger
 
 
 def test_the_jobs_of_a_second_dataset_have_names_of_their_own(tmp_path: Path) -> None:
-    from sora_dagster import VideoGraph, build_prune_job, build_verify_job
+    from sora_dagster import VideoDataset, build_prune_job, build_verify_job
 
-    graph = VideoGraph("prompts.yaml", name_prefix="spring_")
-    assert build_prune_job(graph).name == graph.name("prune_storage")
-    assert build_verify_job(graph).name == graph.name("verify_storage")
+    dataset = VideoDataset("prompts.yaml", "spring")
+    assert build_prune_job(dataset).name == "spring_prune_storage"
+    assert build_verify_job(dataset).name == "spring_verify_storage"
     names = {job.name for job in build_definitions(Settings(storage_url="memory://")).jobs or ()}
     assert {"prune_storage", "verify_storage"} <= names
 

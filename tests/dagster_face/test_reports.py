@@ -12,7 +12,7 @@ from PIL import Image
 
 from sora_dagster.assets.costs import build_cost_assets
 from sora_dagster.assets.gallery import build_gallery_asset
-from sora_dagster.dataset import VideoGraph
+from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.scan import stored_manifests
@@ -174,29 +174,26 @@ def test_datasets_in_one_storage_root_have_reports_of_their_own(
 ) -> None:
     stack.storage_url = ledger.root.url
     stored_take(ledger, "fox")
-    stored_take(ledger, "owl", asset="trailers_clips", dataset="trailers")
-    claim(ledger, "hare", asset="trailers_clips", dataset="trailers")
-    for dataset, prefix, outstanding_usd in [
-        ("default", "", 0),
-        ("trailers", "trailers_", 1.2),
-    ]:
-        graph = VideoGraph(stack.prompts_path, name_prefix=prefix)
-        assert graph.dataset == dataset
+    stored_take(ledger, "owl", asset="trailers/clips", dataset="trailers")
+    claim(ledger, "hare", asset="trailers/clips", dataset="trailers")
+    for name, outstanding_usd in [("default", 0), ("trailers", 1.2)]:
+        dataset = VideoDataset(stack.prompts_path, name)
         result = dg.materialize(
-            [*build_cost_assets(graph), build_gallery_asset(graph)],
+            [*build_cost_assets(dataset), build_gallery_asset(dataset)],
             instance=stack.instance,
             resources={"clip_storage": ClipStorageResource(url=ledger.root.url)},
         )
-        [costs] = result.asset_materializations_for_node(graph.name("generation_costs"))
+        [costs] = result.asset_materializations_for_node(
+            dataset.asset_key("generation_costs").to_python_identifier()
+        )
         assert costs.metadata["total_usd"].value == pytest.approx(1.2)
         assert costs.metadata["outstanding_usd"].value == pytest.approx(outstanding_usd)
-        [report] = result.asset_materializations_for_node(graph.name("cost_report"))
+        [report] = result.asset_materializations_for_node(
+            dataset.asset_key("cost_report").to_python_identifier()
+        )
         lines = report.metadata["by_dataset"].value.records  # type: ignore[union-attr]
-        assert [line.data["dataset"] for line in lines] == [dataset]
-    pages = {
-        dataset: ledger.root.read(gallery_key(dataset)).decode()
-        for dataset in ("default", "trailers")
-    }
+        assert [line.data["dataset"] for line in lines] == [name]
+    pages = {name: ledger.root.read(gallery_key(name)).decode() for name in ("default", "trailers")}
     assert '"clip":"fox"' in pages["default"]
     assert '"clip":"owl"' not in pages["default"]
     assert '"clip":"owl"' in pages["trailers"]
@@ -222,11 +219,11 @@ def test_the_storyboards_of_a_code_location_are_counted_with_its_dataset(
 def test_what_is_requested_carries_the_name_of_its_dataset(stack: Stack, ledger: Ledger) -> None:
     stack.write({"id": "fox", "recipes": ["night"]}, recipes={"night": "the same at night"})
     stack.write_board({"id": "pond", "prompt": "a pond"})
-    graph = VideoGraph(stack.prompts_path, name_prefix="trailers_")
-    dataset = graph.load_dataset()
-    parent = stored_take(ledger, "fox", asset="trailers_clips", dataset="trailers")
-    board = load_board(stack.boards[0], catalogue=graph.catalogue)
-    assert graph.clip_request(dataset, "fox").dataset == "trailers"
-    remix = graph.remix_request(dataset, "fox", "night", parent, ledger.root)
+    dataset = VideoDataset(stack.prompts_path, "trailers")
+    prompts = dataset.load_prompts()
+    parent = stored_take(ledger, "fox", asset="trailers/clips", dataset="trailers")
+    board = load_board(stack.boards[0], catalogue=dataset.catalogue)
+    assert dataset.clip_request(prompts, "fox").dataset == "trailers"
+    remix = dataset.remix_request(prompts, "fox", "night", parent, ledger.root)
     assert remix.dataset == "trailers"
     assert shot_request(board, board.shots[0], None).dataset == "glade"

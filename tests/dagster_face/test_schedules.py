@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sora_dagster.dataset import VideoGraph
+from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.protocol import layout
 from sora_dagster.jobs.request import build_request_job
 from sora_dagster.schedules import build_generation_schedule
@@ -15,9 +15,9 @@ from tests.dagster_face.stack import Stack
 
 
 def tick(stack: Stack, **limits: Any) -> dg.RunRequest | dg.SkipReason:
-    graph = VideoGraph(stack.prompts_path)
+    dataset = VideoDataset(stack.prompts_path)
     schedule = build_generation_schedule(
-        graph, build_request_job(graph), cron_schedule="0 6 * * *", **limits
+        dataset, build_request_job(dataset), cron_schedule="0 6 * * *", **limits
     )
     with dg.build_schedule_context(
         instance=stack.instance,
@@ -99,8 +99,8 @@ def test_a_broken_dataset_fails_the_tick_and_says_why(stack: Stack) -> None:
 
 @pytest.mark.parametrize("limits", [{}, {"max_clips": 0}, {"max_usd": -1}])
 def test_a_schedule_needs_a_limit(limits: dict[str, Any]) -> None:
-    graph = VideoGraph("prompts.yaml")
+    dataset = VideoDataset("prompts.yaml")
     with pytest.raises(ValueError, match="max_clips"):
         build_generation_schedule(
-            graph, build_request_job(graph), cron_schedule="0 6 * * *", **limits
+            dataset, build_request_job(dataset), cron_schedule="0 6 * * *", **limits
         )

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import dagster as dg
 
-from sora_dagster.dataset import VideoGraph
+from sora_dagster.dataset import VideoDataset
 from sora_dagster.jobs.collect import build_collect_job
 from sora_dagster.resources import ClipStorageResource
 from sora_dagster.sensors import build_completion_sensor
@@ -18,8 +18,8 @@ OUTSTANDING = 5
 
 
 def test_a_tick_of_the_completion_sensor_lists_what_is_outstanding(tmp_path: Path) -> None:
-    graph = VideoGraph(tmp_path / "prompts.yaml")
-    sensor = build_completion_sensor(graph, build_collect_job(graph), poll_after_seconds=0)
+    dataset = VideoDataset(tmp_path / "prompts.yaml")
+    sensor = build_completion_sensor(dataset, build_collect_job(dataset), poll_after_seconds=0)
     costs = []
     for stored in (20, 3000):
         root = filled_root(stored, OUTSTANDING, api_base_url="https://api.example.com/v1")

@@ -12,7 +12,7 @@ import pytest
 import stamina
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
-from sora_dagster.dataset import VideoGraph
+from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.protocol.markers import drop_marker
 from sora_dagster.jobs.collect import build_collect_job
 from sora_dagster.jobs.collect_runs import ADVANCED_TAG, reason_to_wait
@@ -79,7 +79,7 @@ def evaluate(
     """Evaluate the completion sensor of the dataset and of the storyboard `glade`."""
     definitions = stack.definitions
     sensor = build_completion_sensor(
-        VideoGraph(stack.prompts_path),
+        VideoDataset(stack.prompts_path),
         definitions.resolve_job_def("collect_clips"),
         boards=["glade"],
         poll_after_seconds=poll_after_seconds,
@@ -262,15 +262,15 @@ def test_a_folder_of_the_index_that_no_sensor_looks_after_is_reported(
     claim(stack.ledger)
     old = time.time() - 3600
     for dataset in ("trailers", "films"):
-        attempt = claim(stack.ledger, "owl", asset=f"{dataset}_clips", dataset=dataset)
+        attempt = claim(stack.ledger, "owl", asset=f"{dataset}/clips", dataset=dataset)
         entry = stack.ledger.pending.tasks(dataset)[attempt.task_uuid]
         os.utime(stack.folder / "storage" / entry.key, (old, old))
     definitions = stack.definitions
     resources = {"clip_storage": (definitions.resources or {})["clip_storage"]}
-    films = VideoGraph(stack.prompts_path, name_prefix="films_")
+    films = VideoDataset(stack.prompts_path, "films")
     collect = definitions.resolve_job_def("collect_clips")
     sensor = build_completion_sensor(
-        VideoGraph(stack.prompts_path), collect, poll_after_seconds=0.0
+        VideoDataset(stack.prompts_path), collect, poll_after_seconds=0.0
     )
     both = dg.Definitions(
         sensors=[sensor, build_completion_sensor(films, build_collect_job(films))],

@@ -128,7 +128,7 @@ def test_a_paid_api_has_no_default_root_and_no_example_dataset(tmp_path: Path) -
     with pytest.raises(StorageError, match="Set SORA_STORAGE"):
         settings.storage().root()
     with pytest.raises(DatasetError, match="Set SORA_PROMPTS"):
-        settings.graph().load_dataset()
+        settings.dataset().load_prompts()
     assert settings.board_paths() == ()
 
 
@@ -138,7 +138,7 @@ def test_with_a_root_and_a_dataset_a_paid_api_is_used(tmp_path: Path) -> None:
         {**PAID, "SORA_STORAGE": "memory://", "SORA_PROMPTS": str(tmp_path / "p.yaml")}
     )
     assert settings.storage().root().url == "memory://"
-    assert settings.graph().load_dataset().clip_ids == ("fox",)
+    assert settings.dataset().load_prompts().clip_ids == ("fox",)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from sora_dagster.clip_reporter import ClipReporter
-from sora_dagster.dataset import VideoGraph
+from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.parts import CollectionLimits
 from sora_dagster.generation.collecting.tracked import FinishedTask
@@ -85,7 +85,7 @@ def test_dagsters_log_is_read_once_for_a_batch_of_clips(
     def report(context: dg.OpExecutionContext) -> None:
         reporter = ClipReporter(
             context,
-            VideoGraph(stack.prompts_path),
+            VideoDataset(stack.prompts_path),
             stack.root,
             checks=ClipChecks(),
             catalogue=Catalogue.builtin(),

@@ -71,16 +71,32 @@ def bind_dataset(records: RecordStore, name: str, assets: Sequence[str]) -> None
     """Record which assets a dataset's name stands for, or check that it stands for these.
 
     Raises:
-        DatasetNameError: if the name belongs to a dataset with other assets.
+        DatasetNameError: if the name belongs to a dataset with other assets, or one of the assets
+            to a dataset with another name.
     """
     own = DatasetRecord(name=name, assets=tuple(sorted(assets)), nonce=records.new_nonce())
-    _, recorded = records.claim(layout.dataset_key(name), own)
+    recorded = records.read(layout.dataset_key(name), DatasetRecord)
+    if recorded is None:
+        _refuse_shared_assets(records, own)
+        _, recorded = records.claim(layout.dataset_key(name), own)
     if recorded.assets != own.assets:
         raise DatasetNameError(
             f"the dataset name {name!r} is taken in {records.root.url}: there it stands for the "
             f"assets {', '.join(recorded.assets)}, here for {', '.join(own.assets)}. Give one of "
             f"the two datasets another name, or another storage root."
         )
+
+
+def _refuse_shared_assets(records: RecordStore, own: DatasetRecord) -> None:
+    for found in records.root.list(layout.DATASETS_FOLDER):
+        other = records.read(found.key, DatasetRecord)
+        shared = () if other is None else set(other.assets) & set(own.assets)
+        if other is not None and shared and other.name != own.name:
+            raise DatasetNameError(
+                f"the assets {', '.join(sorted(shared))} belong to the dataset {other.name!r} in "
+                f"{records.root.url}, so the dataset {own.name!r} cannot have them. Give one of "
+                f"the two datasets another key_prefix, or another storage root."
+            )
 
 
 def _same_api(base_url: str) -> str:
