@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from yaml.nodes import MappingNode, Node
+from yaml.nodes import MappingNode, Node, SequenceNode
 
-from sora_dagster.prompts.board_tree import (
-    EXAMPLE_SHOT,
-    FoundShot,
-    find_parents,
-    found_shots,
-    refuse_cycles,
-)
 from sora_dagster.prompts.cells import RowCells
 from sora_dagster.prompts.clips import ClipSpec
-from sora_dagster.prompts.files import Cell, Row, decode_text, known_columns_only
+from sora_dagster.prompts.files import COLUMNS, Cell, Row, decode_text, known_columns_only
 from sora_dagster.prompts.first_frames import FirstFrames
-from sora_dagster.prompts.problems import (
-    DatasetError,
-    DatasetProblem,
-    ProblemList,
-    did_you_mean,
-)
+from sora_dagster.prompts.problems import DatasetError, ProblemList, did_you_mean, unreadable
 from sora_dagster.prompts.rows import RowReader
-from sora_dagster.prompts.yaml_nodes import (
+from sora_dagster.prompts.yaml_files import (
+    add_problem,
     cell_of,
     compose,
     entries,
     is_null,
     line_of,
     plain_value,
+    top_level,
 )
 from sora_dagster.runware.models import DEFAULT_MODEL, Catalogue
 from sora_dagster.runware.redaction import shown
@@ -41,6 +31,7 @@ from sora_dagster.runware.rules import remix_problem
 
 _EXTENSIONS = (".yaml", ".yml")
 _TOP_LEVEL = ("board", "defaults", "shots")
+_SHOT_COLUMNS = (*(column for column in COLUMNS if column != "recipes"), "parent", "remixes")
 _DEFAULT_COLUMNS = (
     "model",
     "size",
@@ -51,8 +42,9 @@ _DEFAULT_COLUMNS = (
     "safety",
     "tags",
 )
-# What a remix takes from its parent's video; the API lets a request with a video id say none of it.
-_OF_THE_PARENT = ("model", "size", "duration", "first_frame")
+# A remix takes these from its parent's video; a request with a video id cannot set them.
+_COLUMNS_OF_PARENT = ("model", "size", "duration", "first_frame")
+_EXAMPLE_SHOT = "{id: dawn, prompt: Mist over a lake}"
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,99}")
 _NAME_ALLOWED = "1 to 100 of A-Z, a-z, 0-9 and '_', starting with a letter or digit"
 
@@ -62,10 +54,10 @@ class Shot:
     """A shot of a storyboard.
 
     Arguments:
-        id: its name, unique in the board.
-        spec: what it shall be. For a remix: no size, no length and no first frame.
-        parent: id of the shot it is a remix of; None where it starts from its prompt.
-        level: how many shots are above it.
+        id: its id, unique in the board.
+        spec: what to generate. For a remix: no size, no duration and no first frame.
+        parent: id of the shot that it is a remix of. None: it starts from its prompt.
+        level: number of shots above it.
     """
 
     id: str
@@ -76,12 +68,12 @@ class Shot:
 
 @dataclass(frozen=True)
 class Board:
-    """A storyboard: shots, each a remix of another or a start of its own.
+    """A storyboard: shots that start from a prompt, and their remixes.
 
     Arguments:
         name: its name, the first part of its shots' asset keys.
         shots: its shots, parents before their remixes.
-        path: the file.
+        path: its file.
     """
 
     name: str
@@ -89,10 +81,10 @@ class Board:
     path: Path
 
     def shot(self, shot_id: str) -> Shot:
-        """The shot of an id.
+        """The shot with an id.
 
         Raises:
-            LookupError: where the board has none.
+            LookupError: if the board has no such shot.
         """
         for shot in self.shots:
             if shot.id == shot_id:
@@ -106,18 +98,17 @@ class Board:
 def load_board(path: str | Path, *, catalogue: Catalogue) -> Board:
     """Read a storyboard from a YAML file.
 
-    At the top stand `shots`, a list, and where wanted `board`, its name (the file's name without
-    its extension where not given), and `defaults`, for shots that do not say otherwise. A shot has
-    the fields of a dataset's clip, but for `recipes`; its remixes stand under it in `remixes`, or
-    name it in `parent`. A remix has neither model, size, duration nor first frame: it takes them
-    from its parent's video.
+    The file has `shots`, a list, and optionally `board`, its name (default: the file's name
+    without extension), and `defaults` for all shots. A shot has the fields of a dataset's clip
+    except `recipes`. Its remixes are listed in its field `remixes`, or name it in `parent`. A
+    remix has no model, size, duration or first frame: it takes them from its parent's video.
 
     Arguments:
         path: the file.
-        catalogue: the models that shots may name, with their limits.
+        catalogue: the models that shots may name.
 
     Raises:
-        DatasetError: where anything is wrong; it lists all problems of the file.
+        DatasetError: if anything is wrong; it lists all problems of the file.
 
     Example:
         >>> board = load_board("examples/boards/mangrove.yaml", catalogue=Catalogue.builtin())
@@ -128,96 +119,202 @@ def load_board(path: str | Path, *, catalogue: Catalogue) -> Board:
     problems = ProblemList(path.name)
     if path.suffix.lower() not in _EXTENSIONS:
         problems.add(
-            f"the extension {path.suffix!r} is not known; allowed: {', '.join(_EXTENSIONS)}",
+            f"the extension {path.suffix!r} is unknown; allowed: {', '.join(_EXTENSIONS)}",
             value=path.suffix,
         )
         raise DatasetError(path, list(problems))
     try:
         data = path.read_bytes()
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        problems.add(f"the file cannot be read: {reason} ({path.absolute()})", value=str(path))
+        problems.add(unreadable(path, error), value=str(path))
         raise DatasetError(path, list(problems)) from error
     root = compose(decode_text(data, problems), problems)
-    parts = _parts(root, problems)
+    parts: Mapping[str, Node] = {}
+    if isinstance(root, MappingNode):
+        parts = top_level(root, _TOP_LEVEL, ", ".join(_TOP_LEVEL), problems)
+    elif root is not None:
+        message = f"a mapping is expected, with 'shots', a list such as [{_EXAMPLE_SHOT}]"
+        add_problem(problems, root, message)
     name = _board_name(parts.get("board"), path, problems)
-    found = found_shots(parts.get("shots"), problems)
-    if not found and not problems:
+    nodes = _read_nodes(parts.get("shots"), problems)
+    if not nodes and not problems:
         problems.add(
-            f"the board has no shots; give it 'shots', a list such as [{EXAMPLE_SHOT}]", value=None
+            f"the board has no shots; add 'shots', a list such as [{_EXAMPLE_SHOT}]", value=None
         )
-    defaults = _defaults(parts.get("defaults"), problems)
-    find_parents(found, problems)
-    refuse_cycles(found, problems)
-    shots = _read_shots(found, defaults, path, catalogue, problems)
+    defaults = _read_defaults(parts.get("defaults"), problems)
+    _link_parents(nodes, problems)
+    _report_cycles(nodes, problems)
+    shots = _read_shots(nodes, defaults, path, catalogue, problems)
     if problems:
-        raise DatasetError(path, _each_once(problems))
+        # A problem of a default is found with each shot that uses it.
+        unique = {(item.line, item.column, item.message): item for item in problems}
+        raise DatasetError(path, list(unique.values()))
     return Board(name, tuple(sorted(shots, key=lambda shot: shot.level)), path)
 
 
-def _parts(root: Node | None, problems: ProblemList) -> dict[str, Node]:
-    if root is None:
-        return {}
-    if not isinstance(root, MappingNode):
-        problems.add(
-            f"a mapping is expected, with 'shots', a list such as [{EXAMPLE_SHOT}]",
-            line=line_of(root),
-            value=plain_value(root),
-        )
-        return {}
-    parts: dict[str, Node] = {}
-    for name, key, value in entries(root, problems):
-        if name in _TOP_LEVEL:
-            parts[name] = value
-        else:
-            problems.add(
-                f"{name!r} is not expected here{did_you_mean(name, _TOP_LEVEL)}; at the top stand "
-                f"{', '.join(_TOP_LEVEL)}",
-                line=line_of(key),
-                value=name,
-            )
-    return parts
-
-
 def _board_name(node: Node | None, path: Path, problems: ProblemList) -> str:
-    name, origin = path.stem, ", which is the file's; name it by 'board: …' at the top"
+    name, hint = path.stem, "; or set 'board: …' at the top of the file"
     if node is not None and not is_null(node):
-        name, origin = str(plain_value(node)), ""
+        name, hint = str(plain_value(node)), ""
     if not _NAME_PATTERN.fullmatch(name):
         problems.add(
-            f"{shown(name)} cannot be a board's name, as asset keys start with it{origin}; "
-            f"allowed are {_NAME_ALLOWED}",
+            f"{shown(name)} cannot be a board's name, as asset keys start with it; allowed: "
+            f"{_NAME_ALLOWED}{hint}",
             line=None if node is None else line_of(node),
             value=name,
         )
     return name
 
 
-def _check_shot_id(value: str) -> None:
-    if not _NAME_PATTERN.fullmatch(value):
-        raise ValueError(
-            f"{value!r} cannot be the id of a shot, as it names an asset; allowed are "
-            f"{_NAME_ALLOWED}"
-        )
-
-
-def _defaults(node: Node | None, problems: ProblemList) -> Mapping[str, Cell]:
+def _read_defaults(node: Node | None, problems: ProblemList) -> Mapping[str, Cell]:
     if node is None or is_null(node):
         return {}
     if not isinstance(node, MappingNode):
-        problems.add(
-            "a mapping of defaults is expected, such as {size: 1792x1024, duration: 8}",
-            line=line_of(node),
-            value=plain_value(node),
-        )
+        message = "a mapping of defaults is expected, such as {size: 1792x1024, duration: 8}"
+        add_problem(problems, node, message)
         return {}
     row = Row(line_of(node), {name: cell_of(value) for name, _, value in entries(node, problems)})
     [known] = known_columns_only([row], problems, columns=_DEFAULT_COLUMNS)
     return known.cells
 
 
+@dataclass
+class _ShotNode:
+    """A shot in the file's tree.
+
+    Arguments:
+        node: its mapping.
+        row: its fields.
+        above: the shot above it: first by nesting, then also by its field `parent`.
+        in_cycle: whether the shots above it form a cycle.
+    """
+
+    node: Node
+    row: Row
+    above: _ShotNode | None
+    in_cycle: bool = False
+
+    @property
+    def id(self) -> str | None:
+        """The raw id, not yet validated."""
+        return RowCells(self.row, ProblemList("")).text("id", whole_numbers=True)
+
+    @property
+    def label(self) -> str:
+        """The shot's name in messages."""
+        return repr(self.id) if self.id else f"the shot on line {self.row.line}"
+
+    def chain(self) -> Iterator[_ShotNode]:
+        """The shot and those above it, up to its start; in a cycle, each of them once."""
+        seen: set[int] = set()
+        shot: _ShotNode | None = self
+        while shot is not None and id(shot) not in seen:
+            yield shot
+            seen.add(id(shot))
+            shot = shot.above
+
+
+def _read_nodes(node: Node | None, problems: ProblemList) -> list[_ShotNode]:
+    """All shots in the order of the file, including nested ones."""
+    found: list[_ShotNode] = []
+    seen: set[int] = set()
+    left: list[tuple[Node, _ShotNode | None]] = [
+        (item, None) for item in reversed(_items(node, "shots", problems))
+    ]
+    while left:
+        item, above = left.pop()
+        if not isinstance(item, MappingNode):
+            add_problem(
+                problems,
+                item,
+                f"{shown(plain_value(item))} is not a shot; each item is a mapping such as "
+                f"{_EXAMPLE_SHOT}",
+            )
+        elif above is not None and any(shot.node is item for shot in above.chain()):
+            add_problem(
+                problems,
+                item,
+                f"the shots form a cycle: an alias in the remixes of {above.label} nests this "
+                f"shot in itself",
+            )
+        elif id(item) in seen:
+            where = f" in the remixes of {above.label}" if above is not None else ""
+            add_problem(
+                problems,
+                item,
+                f"an alias{where} repeats this shot; write each shot out, with its own id",
+            )
+        else:
+            fields = {name: value for name, _, value in entries(item, problems)}
+            remixes = fields.pop("remixes", None)
+            row = Row(line_of(item), {name: cell_of(value) for name, value in fields.items()})
+            shot = _ShotNode(item, row, above)
+            found.append(shot)
+            seen.add(id(item))
+            left += [(remix, shot) for remix in reversed(_items(remixes, "remixes", problems))]
+    known = known_columns_only([shot.row for shot in found], problems, columns=_SHOT_COLUMNS)
+    for shot, row in zip(found, known, strict=True):
+        shot.row = row
+    return found
+
+
+def _items(node: Node | None, name: str, problems: ProblemList) -> Sequence[Node]:
+    if node is None or is_null(node):
+        return ()
+    if isinstance(node, SequenceNode):
+        return list(node.value)
+    add_problem(
+        problems, node, f"a list of shots is expected under {name!r}, such as [{_EXAMPLE_SHOT}]"
+    )
+    return ()
+
+
+def _link_parents(nodes: Sequence[_ShotNode], problems: ProblemList) -> None:
+    by_id: dict[str, _ShotNode] = {}
+    for shot in nodes:
+        if shot.id is not None:
+            by_id.setdefault(shot.id, shot)
+    for shot in nodes:
+        cells = RowCells(shot.row, problems)
+        parent = cells.text("parent", whole_numbers=True)
+        if parent is None:
+            continue
+        if shot.above is not None:
+            cells.report(
+                "parent",
+                f"the shot is in the remixes of {shot.above.label} and names a parent too; remove "
+                f"'parent', or move the shot to the list 'shots'",
+            )
+        elif parent not in by_id:
+            cells.report(
+                "parent",
+                f"there is no shot {parent!r}{did_you_mean(parent, list(by_id))}; use the id of a "
+                f"shot of this board",
+            )
+        else:
+            shot.above = by_id[parent]
+
+
+def _report_cycles(nodes: Sequence[_ShotNode], problems: ProblemList) -> None:
+    for shot in nodes:
+        chain = list(shot.chain())
+        last = chain[-1].above
+        if last is None:
+            continue
+        shot.in_cycle = True
+        # Each cycle is reported once, at its first shot in the file.
+        cycle = chain[next(index for index, member in enumerate(chain) if member is last) :]
+        if shot is min(cycle, key=lambda member: member.row.line):
+            names = " → ".join(member.label for member in [*cycle, cycle[0]])
+            RowCells(shot.row, problems).report(
+                "parent",
+                f"the shots form a cycle: {names}; remove the parent of one of them, so that it "
+                f"starts from its prompt alone",
+            )
+
+
 def _read_shots(
-    found: Sequence[FoundShot],
+    nodes: Sequence[_ShotNode],
     defaults: Mapping[str, Cell],
     path: Path,
     catalogue: Catalogue,
@@ -226,14 +323,11 @@ def _read_shots(
     reader = RowReader(
         catalogue=catalogue,
         first_frames=FirstFrames(path.parent),
-        recipes={},
-        recipes_place="",
-        missing_columns=frozenset(),
         problems=problems,
         check_id=_check_shot_id,
     )
     shots = []
-    for shot in found:
+    for shot in nodes:
         row, parent = _with_defaults(shot.row, defaults), shot.above
         if parent is not None:
             row = _remix_row(shot, row, defaults, catalogue, problems)
@@ -242,44 +336,45 @@ def _read_shots(
             continue
         if parent is not None:
             spec = spec.model_copy(update={"size": None, "duration_seconds": None})
-        shots.append(
-            Shot(
-                id=spec.clip_id,
-                spec=spec,
-                parent=None if parent is None else parent.id,
-                level=len(list(shot.chain())) - 1,
-            )
-        )
+        parent_id = None if parent is None else parent.id
+        shots.append(Shot(spec.clip_id, spec, parent_id, level=len(list(shot.chain())) - 1))
     return shots
 
 
+def _check_shot_id(value: str) -> None:
+    if not _NAME_PATTERN.fullmatch(value):
+        raise ValueError(
+            f"{value!r} cannot be the id of a shot, as it names an asset; allowed: {_NAME_ALLOWED}"
+        )
+
+
 def _with_defaults(row: Row, defaults: Mapping[str, Cell]) -> Row:
-    """The row with what the board's defaults say of the fields that it says nothing of."""
+    """The row, with the board's defaults for the fields that it leaves out."""
     cells = RowCells(row, ProblemList(""))
     given = {name: cell for name, cell in row.cells.items() if not cells.is_absent(name)}
     if "first_frame" in given:
-        # The video takes the size of its first frame.
+        # The video has the size of its first frame.
         defaults = {name: cell for name, cell in defaults.items() if name != "size"}
     return replace(row, cells={**defaults, **given})
 
 
 def _remix_row(
-    shot: FoundShot,
+    shot: _ShotNode,
     row: Row,
     defaults: Mapping[str, Cell],
     catalogue: Catalogue,
     problems: ProblemList,
 ) -> Row:
-    """The row of a remix as it is checked: of its start's model, without what it may not say."""
+    """The row of a remix, with the model of its start and without the fields of its parent."""
     cells = RowCells(shot.row, problems)
-    for column in _OF_THE_PARENT:
+    for column in _COLUMNS_OF_PARENT:
         if not cells.is_absent(column):
             cells.report(
                 column,
-                f"a remix has no {column.replace('_', ' ')} of its own, as it is made from its "
-                f"parent's video; leave it out",
+                f"a remix has no {column.replace('_', ' ')}, as it takes it from its parent's "
+                f"video; remove it",
             )
-    kept = {name: cell for name, cell in row.cells.items() if name not in _OF_THE_PARENT}
+    kept = {name: cell for name, cell in row.cells.items() if name not in _COLUMNS_OF_PARENT}
     *_, start = shot.chain()
     model = None if shot.in_cycle else _with_defaults(start.row, defaults).cells.get("model")
     if model is not None:
@@ -287,12 +382,6 @@ def _remix_row(
     air = DEFAULT_MODEL if model is None else model.value
     for entry in catalogue.entries:
         if entry.air == air and (problem := remix_problem(entry)) is not None:
-            cells.report(
-                None, f"{shot.called} is a remix, but {problem.message} for {start.called}"
-            )
+            message = f"{shot.label} is a remix, but {problem.message} for {start.label}"
+            cells.report(None, message)
     return replace(row, cells=kept)
-
-
-def _each_once(problems: ProblemList) -> list[DatasetProblem]:
-    """The problems, of which one of a default would otherwise be told for each shot."""
-    return list({(item.line, item.column, item.message): item for item in problems}.values())

@@ -1,4 +1,4 @@
-"""Prompt datasets: files whose rows are the clips that are wanted, and the recipes of remixes."""
+"""Prompt datasets: files with a row for each clip, and recipes for remixes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from sora_dagster.prompts.files import (
     decode_text,
     read_csv,
     read_jsonl,
+    read_parquet,
 )
 from sora_dagster.prompts.first_frames import FirstFrames
-from sora_dagster.prompts.parquet import read_parquet
 from sora_dagster.prompts.problems import (
     DatasetError,
     DatasetProblem,
     ProblemList,
     did_you_mean,
+    unreadable,
 )
 from sora_dagster.prompts.rows import RowReader
 from sora_dagster.prompts.yaml_files import read_yaml, read_yaml_recipes
@@ -41,11 +42,11 @@ _EXTENSIONS = (*_TEXT_READERS, ".parquet")
 
 @dataclass(frozen=True)
 class Recipe:
-    """A remix that can be asked of any clip: what shall be changed in its video.
+    """A remix that any clip can have.
 
     Arguments:
-        name: its name, by which rows ask for it.
-        prompt: the prompt of the remix.
+        name: its name, which rows use to request it.
+        prompt: the prompt of the remix: what to change in the clip's video.
     """
 
     name: str
@@ -54,12 +55,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class PromptDataset:
-    """The clips that a dataset file asks for, and its recipes.
+    """The clips of a dataset file, and its recipes.
 
     Arguments:
         path: the file.
-        clips: one for each row, in the order of the file, with every default filled in.
-        recipes: the remix recipes, in the order of their file.
+        clips: one for each row, in the order of the file, with all defaults filled in.
+        recipes: the recipes for remixes, in the order of their file. Default: none.
     """
 
     path: Path
@@ -77,19 +78,19 @@ class PromptDataset:
 
     @cached_property
     def remix_cells(self) -> tuple[tuple[str, str], ...]:
-        """Each remix that is asked for, as (clip id, recipe name), in the order of the file."""
+        """Each requested remix as (clip id, recipe name), in the order of the file."""
         return tuple((clip.clip_id, recipe) for clip in self.clips for recipe in clip.recipes)
 
     def recipes_of(self, clip_id: str) -> tuple[str, ...]:
-        """Names of the remixes that are asked for of a clip; none where there is no such clip."""
+        """Names of the requested remixes of a clip; empty if there is no such clip."""
         clip = self._clip_by_id.get(clip_id)
         return () if clip is None else clip.recipes
 
     def clip(self, clip_id: str) -> ClipSpec:
-        """The clip of an id.
+        """The clip with an id.
 
         Raises:
-            LookupError: where the dataset has none.
+            LookupError: if the dataset has no such clip.
         """
         try:
             return self._clip_by_id[clip_id]
@@ -99,10 +100,10 @@ class PromptDataset:
             ) from None
 
     def recipe(self, name: str) -> Recipe:
-        """The recipe of a name.
+        """The recipe with a name.
 
         Raises:
-            LookupError: where the dataset has none.
+            LookupError: if the dataset has no such recipe.
         """
         for recipe in self.recipes:
             if recipe.name == name:
@@ -114,24 +115,23 @@ class PromptDataset:
 
 
 def load_dataset(path: str | Path, *, catalogue: Catalogue) -> PromptDataset:
-    """Read a prompt dataset: JSON Lines, CSV, YAML or Parquet, told by the file's extension.
+    """Read a prompt dataset in JSON Lines, CSV, YAML or Parquet, by the file's extension.
 
-    Each row is a clip, with the columns `id` and `prompt`, and where wanted `model`, `size`,
+    Each row is a clip, with the columns `id` and `prompt`, and optionally `model`, `size`,
     `duration`, `number_results`, `output_format`, `output_quality`, `first_frame`, `safety`,
-    `take`, `recipes` and `tags` (lists; in CSV with ``;`` between their items). A first frame may
-    be a file, by its path relative to the dataset's folder. Size and duration are filled in with
-    the model's defaults, so that each clip says what is bought.
+    `take`, `recipes` and `tags` (lists; in CSV separated by ``;``). A first frame may be the path
+    of a file relative to the dataset's folder. Size and duration are filled in with the model's
+    defaults, so each clip says what is paid for.
 
-    Recipes stand inside a YAML dataset (``{clips: […], recipes: {name: prompt}}``), or in a YAML
-    file beside the dataset, ``<its name>.recipes.yaml`` or ``recipes.yaml``; the first found
-    counts.
+    Recipes are inside a YAML dataset (``{clips: […], recipes: {name: prompt}}``), or in a YAML
+    file beside the dataset: ``<its name>.recipes.yaml``, else ``recipes.yaml``.
 
     Arguments:
         path: the dataset file.
-        catalogue: the models that rows may name, with their limits.
+        catalogue: the models that rows may name.
 
     Raises:
-        DatasetError: where anything is wrong; it lists all problems of the file.
+        DatasetError: if anything is wrong; it lists all problems of the file.
 
     Example:
         >>> dataset = load_dataset("examples/prompts.yaml", catalogue=Catalogue.builtin())
@@ -160,7 +160,7 @@ def load_dataset(path: str | Path, *, catalogue: Catalogue) -> PromptDataset:
     clips = [clip for row in table.rows if (clip := reader.read(row)) is not None]
     _check_recipe_prompts(known.values(), reader.models_of_recipe, catalogue, recipe_problems)
     if not table.rows and not problems:
-        problems.add("the dataset has no clips; give it a row with an id and a prompt", value=None)
+        problems.add("the dataset has no clips; add a row with an id and a prompt", value=None)
     found = [*problems, *(recipe_problems if recipe_problems is not problems else ())]
     if found:
         raise DatasetError(path, found)
@@ -172,7 +172,7 @@ def _read_table(path: Path, problems: ProblemList) -> DatasetTable:
     extension = path.suffix.lower()
     if extension != ".parquet" and extension not in _TEXT_READERS:
         problems.add(
-            f"the extension {path.suffix!r} is not known; allowed: {', '.join(_EXTENSIONS)}",
+            f"the extension {path.suffix!r} is unknown; allowed: {', '.join(_EXTENSIONS)}",
             value=path.suffix,
         )
         raise DatasetError(path, list(problems))
@@ -182,17 +182,12 @@ def _read_table(path: Path, problems: ProblemList) -> DatasetTable:
                 return read_parquet(file, problems)
             return _TEXT_READERS[extension](decode_text(file.read(), problems), problems)
     except OSError as error:
-        problems.add(_unreadable(path, error), value=str(path))
+        problems.add(unreadable(path, error), value=str(path))
         raise DatasetError(path, list(problems)) from error
 
 
-def _unreadable(path: Path, error: OSError) -> str:
-    reason = (error.strerror or str(error)).lower()
-    return f"the file cannot be read: {reason} ({path.absolute()})"
-
-
 def _recipes_beside(dataset: Path) -> Path:
-    """The recipes file of a dataset; the first place for one where there is none."""
+    """The recipes file of a dataset, or where it would be."""
     places = [dataset.with_name(f"{dataset.stem}.recipes.yaml"), dataset.with_name("recipes.yaml")]
     return next((place for place in places if place != dataset and place.is_file()), places[0])
 
@@ -203,7 +198,7 @@ def _read_recipes(path: Path, problems: ProblemList) -> Sequence[RecipeEntry]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        problems.add(_unreadable(path, error), value=str(path))
+        problems.add(unreadable(path, error), value=str(path))
         return ()
     return read_yaml_recipes(decode_text(data, problems), problems)
 
@@ -223,7 +218,7 @@ def _check_recipe_prompts(
     catalogue: Catalogue,
     problems: ProblemList,
 ) -> None:
-    """Hold each prompt against the models that it is asked of, or else against the default."""
+    """Check each prompt against the models that use it, or else the default model."""
     default = [entry for entry in catalogue.entries if entry.air == DEFAULT_MODEL]
     for recipe in recipes:
         models = list(models_of_recipe.get(recipe.name, {}).values()) or default

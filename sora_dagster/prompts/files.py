@@ -1,4 +1,4 @@
-"""Rows of a dataset file in JSON Lines or CSV, each value with the line it stands on."""
+"""Rows of a dataset file in JSON Lines, CSV or Parquet, each value with its line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from sora_dagster.prompts.problems import ProblemList, did_you_mean
 from sora_dagster.runware.redaction import shown
@@ -29,7 +29,7 @@ COLUMNS = (
 )
 REQUIRED_COLUMNS = ("id", "prompt")
 
-# Names that people bring along from elsewhere and that no spelling leads from.
+# Other common names, too different for a suggestion by spelling.
 _OTHER_NAMES = {
     "clip_id": "id",
     "name": "id",
@@ -41,20 +41,19 @@ _OTHER_NAMES = {
     "image": "first_frame",
 }
 
-# A first frame may come as a data URI in a cell.
+# A first frame may be a data URI in a cell.
 _LONGEST_CSV_CELL = 64_000_000
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One value as it stands in a file.
+    """One value of a file.
 
     Arguments:
-        value: None, a bool, a number, a text, a tuple of cells for a list, or something that no
-            column takes.
-        line: the line (or row) it stands on.
-        text: how it is written, where the format would make something else of a text (``no`` in
-            YAML).
+        value: None, a bool, a number, a text, a tuple of cells for a list, or a value of a type
+            that no column allows.
+        line: its line (in Parquet: row).
+        text: its text in the file, if the format reads another value from it (``no`` in YAML).
     """
 
     value: object
@@ -64,7 +63,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """The cells of one clip, by column; the line is where it starts."""
+    """The cells of one clip by column, and the line where the row starts."""
 
     line: int
     cells: Mapping[str, Cell]
@@ -72,7 +71,7 @@ class Row:
 
 @dataclass(frozen=True)
 class RecipeEntry:
-    """A remix recipe as it stands in a file."""
+    """A recipe in a file."""
 
     name: str
     prompt: str
@@ -81,12 +80,12 @@ class RecipeEntry:
 
 @dataclass(frozen=True)
 class DatasetTable:
-    """What a dataset file holds.
+    """The content of a dataset file.
 
     Arguments:
         rows: one for each clip.
-        missing_columns: required columns that no row can have, reported already.
-        recipes: the recipes inside the file; None where it is not the place of them.
+        missing_columns: required columns that the file lacks, reported already.
+        recipes: the recipes inside the file. None: the file has no place for them.
     """
 
     rows: Sequence[Row] = ()
@@ -95,7 +94,7 @@ class DatasetTable:
 
 
 def decode_text(data: bytes, problems: ProblemList) -> str:
-    """The text of a file, without byte order mark; each line that is not UTF-8 is a problem."""
+    """Decode a file without its byte order mark; each line that is not UTF-8 is a problem."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         problems.add("the file is in UTF-16; save it as UTF-8", value=data[:2])
         return ""
@@ -114,7 +113,7 @@ def decode_text(data: bytes, problems: ProblemList) -> str:
                     line=number,
                     value=line,
                 )
-        # The other problems of the file are still looked for.
+        # Decoded anyway, to report the other problems of the file too.
         return data.decode("utf-8", "replace")
 
 
@@ -130,7 +129,7 @@ def read_jsonl(text: str, problems: ProblemList) -> DatasetTable:
         cells: dict[str, Cell] = {}
         for name, value in pairs:
             if name in cells:
-                problems.add("it is given twice", line=number, column=name, value=value)
+                problems.add("the column is given twice", line=number, column=name, value=value)
             cells[name] = _json_cell(value, number)
         rows.append(Row(number, cells))
     return DatasetTable(known_columns_only(rows, problems))
@@ -152,7 +151,7 @@ def _json_object(line: str, number: int, problems: ProblemList) -> _JsonPairs | 
     else:
         if isinstance(parsed, _JsonPairs):
             return parsed
-        problem = f"{shown(parsed)} is no JSON object"
+        problem = f"{shown(parsed)} is not a JSON object"
     problems.add(
         f"{problem}; each line holds one object, such as "
         '{"id": "dawn", "prompt": "Mist over a lake"}',
@@ -163,7 +162,7 @@ def _json_object(line: str, number: int, problems: ProblemList) -> _JsonPairs | 
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"it has no {name}")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _json_cell(value: Any, line: int) -> Cell:
@@ -175,8 +174,8 @@ def _json_cell(value: Any, line: int) -> Cell:
 
 
 def read_csv(text: str, problems: ProblemList) -> DatasetTable:
-    """The rows of a CSV text: first line a header, cells separated by commas."""
-    # The limit is one for the whole process; it is only ever raised, so that threads agree.
+    """The rows of a CSV text: a header line, then cells separated by commas."""
+    # The limit is global to the process; it is only raised, so that threads agree.
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CSV_CELL))
     records = _csv_records(text, problems)
     if not records:
@@ -190,10 +189,10 @@ def read_csv(text: str, problems: ProblemList) -> DatasetTable:
             value=header[0],
         )
         return DatasetTable()
-    missing = check_header(header, problems, line=header_line)
+    missing = _check_header(header, problems, line=header_line)
     rows = []
     for line, record in records:
-        # Spreadsheets write empty cells beyond the table, under no name or beside all names.
+        # Spreadsheets write empty cells outside the table: without a name, or after all names.
         beyond = [
             cell
             for index, cell in enumerate(record)
@@ -201,9 +200,9 @@ def read_csv(text: str, problems: ProblemList) -> DatasetTable:
         ]
         if beyond:
             problems.add(
-                f"{shown(beyond[0])} stands in no column: the header names "
-                f"{sum(map(bool, header))}, the row has {len(record)} cells; put quotes around a "
-                f"cell that has a comma in it",
+                f"{shown(beyond[0])} is not in a column: the header has "
+                f"{sum(map(bool, header))} names, the row has {len(record)} cells; put quotes "
+                f"around a cell that contains a comma",
                 line=line,
                 value=beyond[0],
             )
@@ -227,7 +226,7 @@ def _csv_records(text: str, problems: ProblemList) -> list[tuple[int, list[str]]
             return records
         except csv.Error as error:
             problems.add(
-                f"the quotes of this row do not match ({error}); double a quote inside quotes",
+                f"the quotes of this row do not match ({error}); write a quote inside quotes twice",
                 line=line,
                 value=None,
             )
@@ -236,13 +235,49 @@ def _csv_records(text: str, problems: ProblemList) -> list[tuple[int, list[str]]
             records.append((line, record))
 
 
-def check_header(
+def read_parquet(file: BinaryIO, problems: ProblemList) -> DatasetTable:
+    """The rows of a Parquet file, numbered from 1."""
+    import pyarrow
+    import pyarrow.parquet
+
+    rows: list[Row] = []
+    try:
+        with pyarrow.parquet.ParquetFile(file) as table:
+            header = table.schema_arrow.names
+            missing = _check_header(header, problems, line=None)
+            if len(set(header)) < len(header):
+                return DatasetTable(missing_columns=missing)
+            for batch in table.iter_batches(columns=[name for name in header if name in COLUMNS]):
+                for record in batch.to_pylist():
+                    line = len(rows) + 1
+                    cells = {name: _parquet_cell(value, line) for name, value in record.items()}
+                    rows.append(Row(line, cells))
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        problems.add(f"this Parquet file cannot be read: {reason[0]}", value=None)
+        return DatasetTable()
+    return DatasetTable(rows, missing)
+
+
+def _parquet_cell(value: Any, line: int) -> Cell:
+    if isinstance(value, list):
+        return Cell(tuple(_parquet_cell(item, line) for item in value), line)
+    if isinstance(value, bytes):
+        # Some writers do not mark texts, which makes them bytes.
+        try:
+            return Cell(value.decode("utf-8"), line)
+        except UnicodeDecodeError:
+            return Cell(value, line)
+    return Cell(value, line)
+
+
+def _check_header(
     header: Sequence[str], problems: ProblemList, *, line: int | None
 ) -> frozenset[str]:
-    """Report what is wrong with the columns of a table; the required ones that are missing."""
+    """Report problems of the columns of a table, and return the required ones that are missing."""
     for name in filter(None, dict.fromkeys(header)):
         if header.count(name) > 1:
-            problems.add("the column is there twice", line=line, column=name, value=name)
+            problems.add("the column is given twice", line=line, column=name, value=name)
         if name not in COLUMNS:
             _report_unknown(name, problems, line=line, row_count=1)
     missing = frozenset(REQUIRED_COLUMNS) - frozenset(header)
@@ -254,7 +289,7 @@ def check_header(
 def known_columns_only(
     rows: Sequence[Row], problems: ProblemList, *, columns: Sequence[str] = COLUMNS
 ) -> list[Row]:
-    """The rows without columns that are not known, each of which is reported once."""
+    """The rows without unknown columns; each unknown column is reported once."""
     first_lines: dict[str, int] = {}
     counts: dict[str, int] = {}
     for row in rows:
@@ -282,7 +317,7 @@ def _report_unknown(
     suggestion = f" (did you mean {other!r}?)" if other else did_you_mean(name, columns)
     rows = f"; {row_count} rows have it" if row_count > 1 else ""
     problems.add(
-        f"there is no such column{suggestion}{rows}; known are {', '.join(columns)}",
+        f"there is no such column{suggestion}{rows}; allowed: {', '.join(columns)}",
         line=line,
         column=name,
         value=name,

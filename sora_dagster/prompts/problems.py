@@ -1,4 +1,4 @@
-"""What is wrong with a prompt dataset, and where: all of it in one error."""
+"""The problems of a prompt dataset and where they are, all in one error."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-MOST_PROBLEMS_LISTED = 50
+MAX_LISTED_PROBLEMS = 50
 
 
 @dataclass(frozen=True)
 class DatasetProblem:
-    """One thing that is wrong in a dataset file or its recipes file.
+    """One problem of a dataset file or its recipes file.
 
     Arguments:
-        line: where, counted from 1: a physical line, or a row of a Parquet file; None for the
-            file as a whole.
-        column: the column it is in; None for the whole line.
-        value: the value that is wrong.
+        line: its line, counted from 1 (in Parquet: row). None: the file as a whole.
+        column: its column. None: the whole line.
+        value: the wrong value.
         message: what is wrong, what is allowed, what to do.
-        file: the file's name.
-        counts: whether `line` counts lines or rows.
+        file: name of the file. Default: none.
+        counts: whether `line` counts lines or rows. Default: lines.
     """
 
     line: int | None
@@ -42,11 +41,11 @@ class DatasetProblem:
 
 
 class DatasetError(ValueError):
-    """A prompt dataset cannot be used, and none of its rows was.
+    """A prompt dataset has problems, so none of its rows was used.
 
     Arguments:
-        path: the dataset file; None if none is set.
-        problems: everything that is wrong with it and with its recipes file.
+        path: the dataset file. None: no file is set.
+        problems: all problems of the file and of its recipes file.
     """
 
     def __init__(self, path: Path | None, problems: Sequence[DatasetProblem]) -> None:
@@ -58,20 +57,20 @@ class DatasetError(ValueError):
         if self.path is None:
             return "\n".join(problem.message for problem in self.problems)
         count = len(self.problems)
-        listed = [f"\n  {problem}" for problem in self.problems[:MOST_PROBLEMS_LISTED]]
-        if count > MOST_PROBLEMS_LISTED:
-            listed.append(f"\n  and {count - MOST_PROBLEMS_LISTED} more")
+        listed = [f"\n  {problem}" for problem in self.problems[:MAX_LISTED_PROBLEMS]]
+        if count > MAX_LISTED_PROBLEMS:
+            listed.append(f"\n  and {count - MAX_LISTED_PROBLEMS} more")
         return (
             f"{self.path} has {count} {'problem' if count == 1 else 'problems'}:{''.join(listed)}"
         )
 
 
 class ProblemList:
-    """The problems of one file, as they are found.
+    """Collects the problems of one file.
 
     Arguments:
-        file: the file's name.
-        counts: whether its places are lines or rows.
+        file: name of the file.
+        counts: whether its places are lines or rows. Default: lines.
     """
 
     def __init__(self, file: str, counts: Literal["lines", "rows"] = "lines") -> None:
@@ -82,7 +81,7 @@ class ProblemList:
     def add(
         self, message: str, *, line: int | None = None, column: str | None = None, value: object
     ) -> None:
-        """Note a problem."""
+        """Add a problem."""
         self._problems.append(
             DatasetProblem(line, column, value, message, file=self._file, counts=self._counts)
         )
@@ -95,12 +94,18 @@ class ProblemList:
         return len(self._problems)
 
     def __iter__(self) -> Iterator[DatasetProblem]:
-        """The problems in the order of their lines; those of the whole file come first."""
+        """The problems by line; those of the whole file come first."""
         return iter(sorted(self._problems, key=lambda problem: problem.line or 0))
 
 
+def unreadable(path: Path, error: OSError) -> str:
+    """The message about a file that cannot be read."""
+    reason = (error.strerror or str(error)).lower()
+    return f"the file cannot be read: {reason} ({path.absolute()})"
+
+
 def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """`` (did you mean 'night'?)`` where a known name is near, otherwise nothing."""
+    """`` (did you mean 'night'?)`` if a known name is similar, otherwise nothing."""
     plain = {known_name.casefold(): known_name for known_name in known}
-    near = get_close_matches(name.casefold().replace("-", "_"), plain, n=1)
-    return f" (did you mean {plain[near[0]]!r}?)" if near else ""
+    similar = get_close_matches(name.casefold().replace("-", "_"), plain, n=1)
+    return f" (did you mean {plain[similar[0]]!r}?)" if similar else ""

@@ -43,10 +43,10 @@ class RowReader:
     Arguments:
         catalogue: the models that rows may name.
         first_frames: reads the images that rows name.
-        recipes: the recipes that rows may name, by name.
-        recipes_place: where the recipes are, or could be, for messages.
-        missing_columns: required columns that the file lacks, reported already.
         problems: where problems are reported.
+        recipes: the recipes that rows may name, by name. Default: none.
+        recipes_place: where the recipes are, or could be, for messages.
+        missing_columns: required columns that the file lacks, reported already. Default: none.
         check_id: raises a ValueError for an invalid id. Default: `check_clip_id`.
     """
 
@@ -55,10 +55,10 @@ class RowReader:
         *,
         catalogue: Catalogue,
         first_frames: FirstFrames,
-        recipes: Mapping[str, RecipeEntry],
-        recipes_place: str,
-        missing_columns: frozenset[str],
         problems: ProblemList,
+        recipes: Mapping[str, RecipeEntry] = {},
+        recipes_place: str = "",
+        missing_columns: frozenset[str] = frozenset(),
         check_id: Callable[[str], object] = check_clip_id,
     ) -> None:
         self._catalogue = catalogue

@@ -1,27 +1,24 @@
-"""Rows and recipes of YAML files, each value with the line it stands on."""
+"""YAML files: their values with the lines they are on, and the rows and recipes of a dataset."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from sora_dagster.prompts.files import (
-    DatasetTable,
-    RecipeEntry,
-    Row,
-    known_columns_only,
-)
+from sora_dagster.prompts.files import Cell, DatasetTable, RecipeEntry, Row, known_columns_only
 from sora_dagster.prompts.problems import ProblemList, did_you_mean
-from sora_dagster.prompts.yaml_nodes import (
-    cell_of,
-    compose,
-    entries,
-    is_null,
-    line_of,
-    plain_value,
-)
 from sora_dagster.runware.redaction import shown
 
-_TOP_LEVEL = ("clips", "recipes")
+# libyaml's loader, if PyYAML was built with it, is about ten times as fast.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_NULL_TAG = "tag:yaml.org,2002:null"
+_BOOL_TAG = "tag:yaml.org,2002:bool"
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+_EXPECTED = "'clips' (a list) and 'recipes' (name: prompt)"
 
 
 def read_yaml(text: str, problems: ProblemList) -> DatasetTable:
@@ -32,35 +29,16 @@ def read_yaml(text: str, problems: ProblemList) -> DatasetTable:
     if isinstance(root, SequenceNode):
         return DatasetTable(_rows(root, problems))
     if not isinstance(root, MappingNode):
-        problems.add(
-            "a list of clips is expected, or a mapping with 'clips' (a list) and 'recipes' "
-            "(name: prompt)",
-            line=line_of(root),
-            value=plain_value(root),
-        )
+        add_problem(problems, root, f"expected: a list of clips, or a mapping with {_EXPECTED}")
         return DatasetTable()
-    parts: dict[str, Node] = {}
-    for name, key, value in entries(root, problems):
-        if name in _TOP_LEVEL:
-            parts[name] = value
-        else:
-            problems.add(
-                f"{name!r} is not expected here{did_you_mean(name, _TOP_LEVEL)}; at the top "
-                f"stand 'clips' (a list) and 'recipes' (name: prompt)",
-                line=line_of(key),
-                value=name,
-            )
+    parts = top_level(root, ("clips", "recipes"), _EXPECTED, problems)
     clips, recipes = parts.get("clips"), parts.get("recipes")
-    if not isinstance(clips, SequenceNode) and not (clips is not None and is_null(clips)):
-        problems.add(
-            "a list of clips is expected under 'clips'",
-            line=line_of(root if clips is None else clips),
-            value=None if clips is None else plain_value(clips),
-        )
-    return DatasetTable(
-        _rows(clips, problems) if isinstance(clips, SequenceNode) else (),
-        recipes=None if recipes is None else _recipes(recipes, problems),
-    )
+    rows: Sequence[Row] = ()
+    if isinstance(clips, SequenceNode):
+        rows = _rows(clips, problems)
+    elif clips is None or not is_null(clips):
+        add_problem(problems, clips or root, "a list of clips is expected under 'clips'")
+    return DatasetTable(rows, recipes=None if recipes is None else _recipes(recipes, problems))
 
 
 def read_yaml_recipes(text: str, problems: ProblemList) -> list[RecipeEntry]:
@@ -72,16 +50,16 @@ def read_yaml_recipes(text: str, problems: ProblemList) -> list[RecipeEntry]:
 def _rows(clips: SequenceNode, problems: ProblemList) -> list[Row]:
     rows = []
     for node in clips.value:
-        if not isinstance(node, MappingNode):
-            problems.add(
-                f"{shown(plain_value(node))} is no clip; each item is a mapping such as "
+        if isinstance(node, MappingNode):
+            cells = {name: cell_of(value) for name, _, value in entries(node, problems)}
+            rows.append(Row(line_of(node), cells))
+        else:
+            add_problem(
+                problems,
+                node,
+                f"{shown(plain_value(node))} is not a clip; each item is a mapping such as "
                 f"{{id: dawn, prompt: Mist over a lake}}",
-                line=line_of(node),
-                value=plain_value(node),
             )
-            continue
-        cells = {name: cell_of(value) for name, _, value in entries(node, problems)}
-        rows.append(Row(line_of(node), cells))
     return known_columns_only(rows, problems)
 
 
@@ -89,20 +67,135 @@ def _recipes(node: Node, problems: ProblemList) -> list[RecipeEntry]:
     if is_null(node):
         return []
     if not isinstance(node, MappingNode):
-        problems.add(
-            "a mapping of recipes is expected, such as {night: The same place at night}",
-            line=line_of(node),
-            value=plain_value(node),
-        )
+        message = "a mapping of recipes is expected, such as {night: The same place at night}"
+        add_problem(problems, node, message)
         return []
     recipes = []
     for name, key, value in entries(node, problems):
         if isinstance(value, ScalarNode) and not is_null(value):
             recipes.append(RecipeEntry(name, value.value, line_of(key)))
         else:
-            problems.add(
-                f"recipe {name!r}: its prompt is expected as a text",
-                line=line_of(value),
-                value=plain_value(value),
-            )
+            add_problem(problems, value, f"recipe {name!r}: its prompt must be a text")
     return recipes
+
+
+def compose(text: str, problems: ProblemList) -> Node | None:
+    """The tree of a YAML text. None: it is empty or not YAML."""
+    unprintable = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if unprintable is not None:
+        problems.add(
+            f"the character U+{ord(unprintable[0]):04X} is not allowed in YAML; remove it",
+            line=text.count("\n", 0, unprintable.start()) + 1,
+            value=unprintable[0],
+        )
+        return None
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problems.add(
+            f"this is not YAML: {error.problem or error.context}",
+            line=None if mark is None else mark.line + 1,
+            value=None,
+        )
+        return None
+    except RecursionError:
+        problems.add("the file is nested too deeply", value=None)
+        return None
+    return root if isinstance(root, Node) else None
+
+
+def add_problem(problems: ProblemList, node: Node, message: str) -> None:
+    """Report a problem at the line of a node."""
+    problems.add(message, line=line_of(node), value=plain_value(node))
+
+
+def top_level(
+    root: MappingNode, names: Sequence[str], expected: str, problems: ProblemList
+) -> dict[str, Node]:
+    """The values at the top of a file by name; a name that is not among `names` is a problem."""
+    parts: dict[str, Node] = {}
+    for name, key, value in entries(root, problems):
+        if name in names:
+            parts[name] = value
+        else:
+            suggestion = did_you_mean(name, names)
+            message = f"{name!r} is not allowed here{suggestion}; allowed: {expected}"
+            add_problem(problems, key, message)
+    return parts
+
+
+def entries(node: MappingNode, problems: ProblemList) -> Iterator[tuple[str, Node, Node]]:
+    """Name, key and value of each entry, including those merged by ``<<``."""
+    own: set[str] = set()
+    for key, _ in node.value:
+        if not isinstance(key, ScalarNode):
+            add_problem(problems, key, "a plain name is expected here")
+        elif key.value in own:
+            problems.add(
+                "the name is given twice", line=line_of(key), column=key.value, value=key.value
+            )
+        else:
+            own.add(key.value)
+    for name, (key, value) in _merged(node, problems, within=()).items():
+        yield name, key, value
+
+
+def _merged(
+    node: MappingNode, problems: ProblemList, *, within: tuple[Node, ...]
+) -> dict[str, tuple[Node, Node]]:
+    """The entries of a mapping: its own override merged ones, and earlier ones override later."""
+    merged: dict[str, tuple[Node, Node]] = {}
+    own: dict[str, tuple[Node, Node]] = {}
+    for key, value in node.value:
+        if not isinstance(key, ScalarNode):
+            continue
+        if key.tag != _MERGE_TAG:
+            own[key.value] = (key, value)
+            continue
+        for source in value.value if isinstance(value, SequenceNode) else [value]:
+            if isinstance(source, MappingNode) and source not in (node, *within):
+                merged = _merged(source, problems, within=(node, *within)) | merged
+            else:
+                problems.add(
+                    "'<<' takes other mappings, such as *defaults",
+                    line=line_of(key),
+                    value=plain_value(source),
+                )
+    return merged | own
+
+
+def cell_of(node: Node) -> Cell:
+    """A value as a cell of a row."""
+    line = line_of(node)
+    if isinstance(node, SequenceNode):
+        # No column allows lists in lists.
+        return Cell(
+            tuple(
+                Cell(plain_value(item), line_of(item))
+                if isinstance(item, SequenceNode)
+                else cell_of(item)
+                for item in node.value
+            ),
+            line,
+        )
+    if isinstance(node, ScalarNode) and node.tag == _BOOL_TAG:
+        return Cell(node.value.casefold() in ("true", "yes", "on"), line, text=node.value)
+    return Cell(plain_value(node), line)
+
+
+def plain_value(node: Node) -> object:
+    """A value for messages and cells: numbers stay text, as in CSV."""
+    if isinstance(node, ScalarNode):
+        return None if is_null(node) else node.value
+    return {} if isinstance(node, MappingNode) else []
+
+
+def is_null(node: Node) -> bool:
+    """Whether a node is empty or null."""
+    return isinstance(node, ScalarNode) and node.tag == _NULL_TAG
+
+
+def line_of(node: Node) -> int:
+    """The line where a value starts, counted from 1."""
+    return int(node.start_mark.line) + 1

@@ -112,7 +112,7 @@ shots:
     assert board.shot("owl").spec.duration_seconds == 8.0
 
 
-def test_all_problems_are_told_at_once_with_their_lines(problems: Problems) -> None:
+def test_all_problems_are_reported_at_once_with_their_lines(problems: Problems) -> None:
     found = problems("""
 shots:
   - {id: fox, prompt: a fox, parent: wolf}
@@ -130,17 +130,17 @@ extra: 1
         "glade.yaml:4: column 'id': 'red-fox' cannot be the id of a shot",
         "glade.yaml:5: column 'duration': the duration is 5 seconds; allowed: 4, 8, 12",
         "glade.yaml:6: column 'id': 'owl' is already the id of line 5",
-        "glade.yaml:10: column 'size': a remix has no size of its own",
-        "glade.yaml:10: column 'duration': a remix has no duration of its own",
-        "glade.yaml:10: column 'first_frame': a remix has no first frame of its own",
-        "glade.yaml:11: 'extra' is not expected here",
+        "glade.yaml:10: column 'size': a remix has no size, as",
+        "glade.yaml:10: column 'duration': a remix has no duration, as",
+        "glade.yaml:10: column 'first_frame': a remix has no first frame, as",
+        "glade.yaml:11: 'extra' is not allowed here",
     }
     assert len(found) == len(expected)
     for start in expected:
         assert any(problem.startswith(start) for problem in found), (start, found)
 
 
-def test_a_circle_of_parents_is_told_once_by_name(problems: Problems) -> None:
+def test_a_cycle_of_parents_is_reported_once_by_name(problems: Problems) -> None:
     found = problems("""
 shots:
   - {id: a, prompt: a fox, parent: c}
@@ -149,7 +149,7 @@ shots:
   - {id: d, prompt: a yak, parent: c}
 """)
     assert len(found) == 1
-    assert found[0].startswith("glade.yaml:3: column 'parent': the shots go in a circle: ")
+    assert found[0].startswith("glade.yaml:3: column 'parent': the shots form a cycle: ")
     assert "'a' → 'c' → 'b' → 'a'" in found[0]
 
 
@@ -165,18 +165,18 @@ def test_a_shot_cannot_be_its_own_parent(problems: Problems) -> None:
         "shots: &all\n  - {id: fox, prompt: a fox, remixes: *all}",
     ],
 )
-def test_an_alias_to_itself_is_a_circle(problems: Problems, text: str) -> None:
+def test_an_alias_to_itself_is_a_cycle(problems: Problems, text: str) -> None:
     [problem] = problems(text)
-    assert "stands under itself, by an alias in the remixes of 'fox'" in problem
+    assert "an alias in the remixes of 'fox' nests this shot in itself" in problem
 
 
-def test_a_shot_that_aliases_put_in_two_places_is_told(problems: Problems) -> None:
+def test_a_shot_that_aliases_repeat_is_reported(problems: Problems) -> None:
     [problem] = problems("""
 shots:
   - {id: fox, prompt: a fox, remixes: &more [{id: night, prompt: at night}]}
   - {id: owl, prompt: an owl, remixes: *more}
 """)
-    assert problem.startswith("glade.yaml:3: this shot is there twice, by an alias")
+    assert problem.startswith("glade.yaml:3: an alias in the remixes of 'owl' repeats this shot")
 
 
 def test_aliases_within_aliases_do_not_multiply(problems: Problems) -> None:
@@ -185,14 +185,14 @@ def test_aliases_within_aliases_do_not_multiply(problems: Problems) -> None:
         for n in range(1, 60)
     ]
     text = "shots:\n  - &l0 {id: s0, prompt: abc}\n" + "".join(levels)
-    assert any("there twice" in problem for problem in problems(text))
+    assert any("repeats this shot" in problem for problem in problems(text))
 
 
-def test_a_shot_stands_under_its_parent_or_names_it(problems: Problems) -> None:
+def test_a_shot_is_nested_in_its_parent_or_names_it(problems: Problems) -> None:
     [problem] = problems(
         "shots: [{id: a, prompt: a fox, remixes: [{id: b, prompt: night, parent: a}]}]"
     )
-    assert "stands in the remixes of 'a' and names a parent too" in problem
+    assert "is in the remixes of 'a' and names a parent too" in problem
 
 
 def test_a_model_that_makes_no_remixes_has_none(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_model_that_makes_no_remixes_has_none(tmp_path: Path) -> None:
     assert "'b' is a remix, but Veo 3.1 (google:3@2) does not support remixes" in str(caught.value)
 
 
-def test_a_wrong_default_is_told_once(problems: Problems) -> None:
+def test_a_wrong_default_is_reported_once(problems: Problems) -> None:
     found = problems("""
 defaults: {duration: 5, id: x}
 shots: [{id: a, prompt: a fox}, {id: b, prompt: an owl}]
@@ -233,7 +233,7 @@ shots: [{id: a, prompt: a fox}, {id: b, prompt: an owl}]
         ("shots:", "the board has no shots"),
         ("[]", "a mapping is expected"),
         ("shots: {a: b}", "a list of shots is expected under 'shots'"),
-        ("shots: [3]", "'3' is no shot"),
+        ("shots: [3]", "'3' is not a shot"),
         ("shots: [{id: a, prompt: abc, remixes: 3}]", "expected under 'remixes'"),
         ("shots: [{prompt: a fox}]", "the id is missing"),
         ("shots: [{id: a}]", "the prompt is missing"),
@@ -244,19 +244,19 @@ shots: [{id: a, prompt: a fox}, {id: b, prompt: an owl}]
         ("defaults: 3\nshots: [{id: a, prompt: abc}]", "a mapping of defaults is expected"),
     ],
 )
-def test_what_is_no_board_is_told(problems: Problems, text: str, said: str) -> None:
+def test_what_is_not_a_board_is_reported(problems: Problems, text: str, said: str) -> None:
     assert any(said in problem for problem in problems(text))
 
 
 def test_a_file_that_cannot_name_a_board_says_how_to_name_it(tmp_path: Path) -> None:
     path = tmp_path / "my board.yaml"
     path.write_text("shots: [{id: fox, prompt: a fox}]")
-    with pytest.raises(DatasetError, match="name it by 'board: …' at the top"):
+    with pytest.raises(DatasetError, match="or set 'board: …' at the top"):
         load_board(path, catalogue=Catalogue.builtin())
 
 
 @pytest.mark.parametrize("name", ["glade.csv", "nothing.yaml"])
-def test_a_file_that_is_no_yaml_or_not_there_is_told(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_missing_or_not_yaml_is_reported(tmp_path: Path, name: str) -> None:
     (tmp_path / "glade.csv").write_text("id,prompt\n")
     with pytest.raises(DatasetError, match=r"extension|cannot be read"):
         load_board(tmp_path / name, catalogue=Catalogue.builtin())

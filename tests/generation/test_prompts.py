@@ -788,7 +788,7 @@ def test_a_csv_record_counts_from_the_line_it_starts_on(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "part"),
     [
-        ("id,prompt\na,A lake, at dawn\n", 2, "stands in no column"),
+        ("id,prompt\na,A lake, at dawn\n", 2, "is not in a column"),
         ('id,prompt\na,"A lake" at dawn\nb,A hill\n', 2, "quotes"),
         ('id,prompt\nb,A hill\na,"A lake\n', 3, "quotes"),
         ("id;prompt\na;A lake\n", 1, "separate them by ','"),
@@ -951,7 +951,7 @@ def test_the_error_lists_every_problem_with_its_file_line_and_column(write: Writ
         f"{path} has 4 problems:",
         "  prompts.jsonl:1: column 'size': the size is 100x100; allowed: 1280x720, 720x1280, "
         "1792x1024, 1024x1792, 1920x1080, 1080x1920 for Sora 2 Pro",
-        "  prompts.jsonl:3: column 'colour': there is no such column; known are id, prompt, model, "
+        "  prompts.jsonl:3: column 'colour': there is no such column; allowed: id, prompt, model, "
         "size, duration, number_results, output_format, output_quality, first_frame, safety, "
         "take, recipes, tags",
         "  prompts.jsonl:3: column 'take': the take is -1; allowed: a whole number from 1 on",
