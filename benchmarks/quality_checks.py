@@ -19,9 +19,9 @@ from pathlib import Path
 
 import yaml
 
-from sora_dagster.media import MediaError, examine
-from sora_dagster.media.checks import Expected, FoundVideo, UndecodableVideo, judge
-from sora_dagster.media.verdicts import CheckResult
+from sora_dagster.media import MediaError, analyze
+from sora_dagster.media.check_results import CheckResult
+from sora_dagster.media.checks import Expected, FoundVideo, UndecodableVideo, evaluate
 from sora_dagster.runware.models import OutputFormat, parse_size
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
@@ -95,17 +95,17 @@ def rendered(spec: VideoSpec, path: Path) -> Clip:
 
 
 def failed(path: Path, expected: Expected) -> list[CheckResult]:
-    """The verdicts against a clip."""
-    return [verdict for verdict in judge(expected, found(path)) if verdict.failed]
+    """The results against a clip."""
+    return [result for result in evaluate(expected, found(path)) if result.failed]
 
 
 def found(path: Path) -> FoundVideo | UndecodableVideo:
     """What a file is."""
     try:
-        examination = examine(path)
+        analysis = analyze(path)
     except MediaError as error:
         return UndecodableVideo(str(error))
-    info = examination.info
+    info = analysis.info
     return FoundVideo(
         container=info.container,
         width=info.width,
@@ -113,7 +113,7 @@ def found(path: Path) -> FoundVideo | UndecodableVideo:
         duration_seconds=info.duration_seconds,
         frame_count=info.frame_count,
         audio_codec=info.audio_codec,
-        measures=examination.measures,
+        measures=analysis.measures,
     )
 
 
@@ -124,11 +124,11 @@ def main() -> None:
 
     def count(name: str, wanted: str | None, path: Path, expected: Expected, what: str) -> None:
         counts[name] += 1
-        for verdict in failed(path, expected):
-            if verdict.name == wanted:
+        for result in failed(path, expected):
+            if result.name == wanted:
                 own[name] += 1
             else:
-                others[name].append(f"{what}: {verdict.name}: {verdict.description}")
+                others[name].append(f"{what}: {result.name}: {result.description}")
 
     kinds = [*FINE_KINDS, *DAMAGED_KINDS]
     with tempfile.TemporaryDirectory() as folder:

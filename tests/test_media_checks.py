@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from sora_dagster.media import MediaError, examine
+from sora_dagster.media import MediaError, analyze
+from sora_dagster.media.check_results import CHECKS, CheckResult
 from sora_dagster.media.checks import (
     CheckThresholds,
     Expected,
     FoundVideo,
     UndecodableVideo,
-    judge,
-    judge_all,
+    evaluate,
+    evaluate_all,
 )
-from sora_dagster.media.measures import VideoMeasures
-from sora_dagster.media.verdicts import CHECKS, CheckResult
+from sora_dagster.media.meter import VideoMeasures
 from sora_dagster.runware.models import FrameSize, OutputFormat
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
@@ -34,7 +34,7 @@ SCENES = (
     "A dark planet turns before the stars",
     "Dust in the dark of a studio, macro",
 )
-ASKED = Expected(SIZE, SECONDS, "MP4", estimate_usd=1.2)
+REQUESTED = Expected(SIZE, SECONDS, "MP4", estimate_usd=1.2)
 
 MEASURES = VideoMeasures(
     brightness=0.4,
@@ -82,10 +82,10 @@ def fine_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 def found_in(path: Path) -> FoundVideo | UndecodableVideo:
     try:
-        examination = examine(path)
+        analysis = analyze(path)
     except MediaError as error:
         return UndecodableVideo(str(error))
-    info = examination.info
+    info = analysis.info
     return FoundVideo(
         container=info.container,
         width=info.width,
@@ -93,21 +93,23 @@ def found_in(path: Path) -> FoundVideo | UndecodableVideo:
         duration_seconds=info.duration_seconds,
         frame_count=info.frame_count,
         audio_codec=info.audio_codec,
-        measures=examination.measures,
+        measures=analysis.measures,
     )
 
 
-def failures(found: FoundVideo | UndecodableVideo, expected: Expected = ASKED) -> dict[str, str]:
+def failures(
+    found: FoundVideo | UndecodableVideo, expected: Expected = REQUESTED
+) -> dict[str, str]:
     return {
-        verdict.name: verdict.description for verdict in judge(expected, found) if verdict.failed
+        result.name: result.description for result in evaluate(expected, found) if result.failed
     }
 
 
-def verdict_of(
-    name: str, found: FoundVideo, expected: Expected = ASKED, **limits: Any
+def result_of(
+    name: str, found: FoundVideo, expected: Expected = REQUESTED, **limits: Any
 ) -> CheckResult:
-    verdicts = judge(expected, found, CheckThresholds(**limits))
-    return next(verdict for verdict in verdicts if verdict.name == name)
+    results = evaluate(expected, found, CheckThresholds(**limits))
+    return next(result for result in results if result.name == name)
 
 
 def named(kind: Kind) -> str:
@@ -150,24 +152,28 @@ def test_a_coarse_webm_that_stands_upright_fails_no_check(tmp_path: Path) -> Non
     assert failures(found_in(path), Expected(size, SECONDS, "WEBM")) == {}
 
 
-# --- what is judged
+# --- what is evaluated
 
 
 def test_each_check_gives_a_verdict_in_its_order() -> None:
-    verdicts = judge(ASKED, FINE)
-    assert [verdict.name for verdict in verdicts] == list(CHECKS)
-    assert all(verdict.passed and verdict.evaluated for verdict in verdicts)
+    results = evaluate(REQUESTED, FINE)
+    assert [result.name for result in results] == list(CHECKS)
+    assert all(result.passed and result.evaluated for result in results)
 
 
 @pytest.mark.parametrize(
     ("name", "change", "says"),
     [
-        ("size_matches", {"width": 478}, "It is 478x272; 480x272 was asked for."),
-        ("format_matches", {"container": "mov"}, "Its format is mov; mp4 was asked for."),
-        ("duration_matches", {"duration_seconds": 2.6}, "It is 2.6 s long; 3 s were asked for"),
+        ("size_matches", {"width": 478}, "The size is 478x272; 480x272 was requested."),
+        ("format_matches", {"container": "mov"}, "The format is mov; mp4 was requested."),
+        ("duration_matches", {"duration_seconds": 2.6}, "The duration is 2.6 s; 3 s was requested"),
         ("has_sound", {"audio_codec": None}, "no sound"),
         ("not_flagged", {"is_flagged": True}, "flagged"),
-        ("cost_within_estimate", {"cost_usd": 1.3}, "It cost 1.3000 USD; 1.2000 USD were expected"),
+        (
+            "cost_within_estimate",
+            {"cost_usd": 1.3},
+            "The video cost 1.3000 USD; the estimate was 1.2000 USD.",
+        ),
         ("decodes", {"frame_count": 0}, "no frame"),
     ],
 )
@@ -194,17 +200,17 @@ def test_a_measure_beyond_its_limit_fails_its_check_and_shows_its_figures(
 ) -> None:
     measures = replace(MEASURES, **change)
     assert list(failures(replace(FINE, measures=measures))) == [name]
-    verdict = verdict_of(name, replace(FINE, measures=measures))
-    assert change.items() <= verdict.figures.items()
+    result = result_of(name, replace(FINE, measures=measures))
+    assert change.items() <= result.figures.items()
 
 
 def test_a_limit_can_be_set() -> None:
     frozen = replace(FINE, measures=replace(MEASURES, frozen_fraction=0.6, frozen_seconds=2.0))
-    assert not verdict_of("not_frozen", frozen).passed
-    assert verdict_of("not_frozen", frozen, max_frozen_fraction=0.6).passed
+    assert not result_of("not_frozen", frozen).passed
+    assert result_of("not_frozen", frozen, max_frozen_fraction=0.6).passed
     longer = replace(FINE, duration_seconds=3.5)
-    assert not verdict_of("duration_matches", longer, duration_tolerance_seconds=0.49).passed
-    assert verdict_of("duration_matches", longer, duration_tolerance_seconds=0.5).passed
+    assert not result_of("duration_matches", longer, duration_tolerance_seconds=0.49).passed
+    assert result_of("duration_matches", longer, duration_tolerance_seconds=0.5).passed
 
 
 @pytest.mark.parametrize(
@@ -223,9 +229,9 @@ def test_a_limit_that_cannot_be_is_refused_by_its_name(limit: str, value: float)
         CheckThresholds(**{limit: value})
 
 
-def test_what_was_not_asked_for_is_reported_as_not_evaluated() -> None:
-    verdicts = {verdict.name: verdict for verdict in judge(Expected(has_sound=False), FINE)}
-    unevaluated = {name for name, verdict in verdicts.items() if not verdict.evaluated}
+def test_what_was_not_requested_is_reported_as_not_evaluated() -> None:
+    results = {result.name: result for result in evaluate(Expected(has_sound=False), FINE)}
+    unevaluated = {name for name, result in results.items() if not result.evaluated}
     assert unevaluated == {
         "format_matches",
         "size_matches",
@@ -233,18 +239,18 @@ def test_what_was_not_asked_for_is_reported_as_not_evaluated() -> None:
         "has_sound",
         "cost_within_estimate",
     }
-    assert not any(verdicts[name].passed or verdicts[name].failed for name in unevaluated)
-    assert all(verdicts[name].passed for name in verdicts.keys() - unevaluated)
-    assert verdicts["size_matches"].description == (
-        "Not evaluated: no size was asked for; it is 480x272."
+    assert not any(results[name].passed or results[name].failed for name in unevaluated)
+    assert all(results[name].passed for name in results.keys() - unevaluated)
+    assert results["size_matches"].description == (
+        "Not evaluated: no size was requested; the size is 480x272."
     )
 
 
-def test_a_video_that_was_never_measured_is_not_judged_by_measures() -> None:
+def test_a_video_that_was_never_measured_is_not_evaluated_by_measures() -> None:
     old = replace(FINE, measures=None, is_flagged=None, cost_usd=None)
-    verdicts = judge(ASKED, old)
-    assert not any(verdict.failed for verdict in verdicts)
-    assert {verdict.name for verdict in verdicts if not verdict.evaluated} == {
+    results = evaluate(REQUESTED, old)
+    assert not any(result.failed for result in results)
+    assert {result.name for result in results if not result.evaluated} == {
         "not_black",
         "not_frozen",
         "not_silent",
@@ -256,30 +262,30 @@ def test_a_video_that_was_never_measured_is_not_judged_by_measures() -> None:
 def test_a_black_video_is_not_called_frozen_too() -> None:
     black = replace(MEASURES, black_fraction=1.0, frozen_fraction=1.0, frozen_seconds=3.0)
     assert list(failures(replace(FINE, measures=black))) == ["not_black"]
-    assert not verdict_of("not_frozen", replace(FINE, measures=black)).evaluated
+    assert not result_of("not_frozen", replace(FINE, measures=black)).evaluated
 
 
 def test_a_video_without_sound_is_not_called_silent_too() -> None:
     mute = replace(MEASURES, loudness_dbfs=None, silent_fraction=None)
     found = replace(FINE, audio_codec=None, measures=mute)
     assert list(failures(found)) == ["has_sound"]
-    assert failures(found, replace(ASKED, has_sound=False)) == {}
+    assert failures(found, replace(REQUESTED, has_sound=False)) == {}
 
 
 def test_a_video_that_cannot_be_decoded_fails_that_check_alone() -> None:
-    verdicts = judge(ASKED, UndecodableVideo("the file ends early"))
-    assert [verdict.name for verdict in verdicts] == list(CHECKS)
-    assert [verdict.name for verdict in verdicts if verdict.failed] == ["decodes"]
-    assert [verdict.name for verdict in verdicts if verdict.passed] == []
-    assert verdicts[0].description == "It cannot be decoded to its end: the file ends early."
-    assert verdicts[0].severity == "error"
-    assert verdicts[1].description == "Not evaluated: the video cannot be decoded."
+    results = evaluate(REQUESTED, UndecodableVideo("the file ends early"))
+    assert [result.name for result in results] == list(CHECKS)
+    assert [result.name for result in results if result.failed] == ["decodes"]
+    assert [result.name for result in results if result.passed] == []
+    assert results[0].description == "The video cannot be decoded to its end: the file ends early."
+    assert results[0].severity == "error"
+    assert results[1].description == "Not evaluated: the video cannot be decoded."
 
 
 def test_what_the_api_reports_of_a_video_that_cannot_be_decoded_is_evaluated() -> None:
     found = UndecodableVideo("The file ends early.", is_flagged=True, cost_usd=9.0)
-    verdicts = judge(ASKED, found)
-    assert [verdict.name for verdict in verdicts if verdict.failed] == [
+    results = evaluate(REQUESTED, found)
+    assert [result.name for result in results if result.failed] == [
         "decodes",
         "not_flagged",
         "cost_within_estimate",
@@ -287,7 +293,7 @@ def test_what_the_api_reports_of_a_video_that_cannot_be_decoded_is_evaluated() -
 
 
 def test_silence_and_a_higher_price_are_warnings_and_the_rest_are_errors() -> None:
-    warnings = {verdict.name for verdict in judge(ASKED, FINE) if verdict.severity == "warn"}
+    warnings = {result.name for result in evaluate(REQUESTED, FINE) if result.severity == "warn"}
     assert warnings == {"has_sound", "not_silent", "cost_within_estimate"}
 
 
@@ -296,47 +302,50 @@ def test_silence_and_a_higher_price_are_warnings_and_the_rest_are_errors() -> No
 
 def test_a_clip_of_several_videos_fails_where_one_of_them_does() -> None:
     small = replace(FINE, width=240)
-    verdicts = {verdict.name: verdict for verdict in judge_all(ASKED, [FINE, small, FINE])}
-    assert [name for name, verdict in verdicts.items() if verdict.failed] == ["size_matches"]
-    size = verdicts["size_matches"]
-    assert size.description == "Video 2 of 3: It is 240x272; 480x272 was asked for."
+    results = {result.name: result for result in evaluate_all(REQUESTED, [FINE, small, FINE])}
+    assert [name for name, result in results.items() if result.failed] == ["size_matches"]
+    size = results["size_matches"]
+    assert size.description == "Video 2 of 3: The size is 240x272; 480x272 was requested."
     assert (size.figures["videos"], size.figures["failed_videos"]) == (3, 1)
 
 
 def test_a_video_that_was_not_evaluated_is_named_beside_one_that_passed() -> None:
     unseen = replace(FINE, is_flagged=None)
-    flag = judge_all(ASKED, [unseen, FINE])[list(CHECKS).index("not_flagged")]
+    flag = evaluate_all(REQUESTED, [unseen, FINE])[list(CHECKS).index("not_flagged")]
     assert (flag.passed, flag.evaluated) == (True, True)
     assert flag.description == (
-        "Video 2 of 2: Its content was looked at and not flagged. Not evaluated for video 1 of 2."
+        "Video 2 of 2: Runware checked the content and did not flag it. "
+        "Not evaluated for video 1 of 2."
     )
     assert flag.figures["unevaluated_videos"] == 1
 
 
 def test_a_video_that_failed_speaks_for_those_that_passed_or_were_not_evaluated() -> None:
     videos = [FINE, replace(FINE, is_flagged=None), replace(FINE, is_flagged=True)]
-    flag = judge_all(ASKED, videos)[list(CHECKS).index("not_flagged")]
+    flag = evaluate_all(REQUESTED, videos)[list(CHECKS).index("not_flagged")]
     assert flag.failed
     assert flag.description.startswith("Video 3 of 3: Runware flagged")
 
 
 def test_a_check_that_was_evaluated_for_no_video_is_not_evaluated() -> None:
     unseen = replace(FINE, is_flagged=None)
-    flag = judge_all(ASKED, [unseen, unseen])[list(CHECKS).index("not_flagged")]
+    flag = evaluate_all(REQUESTED, [unseen, unseen])[list(CHECKS).index("not_flagged")]
     assert (flag.passed, flag.failed, flag.evaluated) == (False, False, False)
 
 
 def test_one_of_two_videos_that_cannot_be_decoded_fails_that_check_for_the_clip() -> None:
-    verdicts = {v.name: v for v in judge_all(ASKED, [FINE, UndecodableVideo("it is cut short")])}
-    assert [name for name, verdict in verdicts.items() if verdict.failed] == ["decodes"]
-    assert verdicts["decodes"].description.startswith("Video 2 of 2: It cannot be decoded")
-    assert verdicts["not_black"].description.endswith("Not evaluated for video 2 of 2.")
+    results = {
+        v.name: v for v in evaluate_all(REQUESTED, [FINE, UndecodableVideo("it is cut short")])
+    }
+    assert [name for name, result in results.items() if result.failed] == ["decodes"]
+    assert results["decodes"].description.startswith("Video 2 of 2: The video cannot be decoded")
+    assert results["not_black"].description.endswith("Not evaluated for video 2 of 2.")
 
 
-def test_one_video_is_judged_as_it_is() -> None:
-    assert judge_all(ASKED, [FINE]) == judge(ASKED, FINE)
+def test_one_video_is_evaluated_as_it_is() -> None:
+    assert evaluate_all(REQUESTED, [FINE]) == evaluate(REQUESTED, FINE)
 
 
-def test_a_clip_without_videos_cannot_be_judged() -> None:
+def test_a_clip_without_videos_cannot_be_evaluated() -> None:
     with pytest.raises(ValueError, match="no video"):
-        judge_all(ASKED, [])
+        evaluate_all(REQUESTED, [])

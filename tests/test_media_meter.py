@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sora_dagster.media.measures import VideoMeasures
-from sora_dagster.media.meter import Meter
+from sora_dagster.media.meter import Meter, VideoMeasures
 
 RATE = 48_000
 WIDTH, HEIGHT = 640, 360
@@ -28,7 +27,7 @@ def measured(paint: Paint, *, seconds: float = 4.0, fps: float = 15.0) -> VideoM
         luma = texture.copy()
         paint(index / fps, luma)
         pixels = np.clip(luma.round(), 0, 255).astype(np.uint8)[..., None].repeat(3, axis=2)
-        meter.see(av.VideoFrame.from_ndarray(pixels, format="rgb24"), index / fps)
+        meter.add_frame(av.VideoFrame.from_ndarray(pixels, format="rgb24"), index / fps)
     return meter.measures(seconds)
 
 
@@ -38,7 +37,7 @@ def heard(samples: npt.NDArray[Any], sample_format: str, per_frame: int = 1_024)
         piece = np.ascontiguousarray(samples[None, start : start + per_frame])
         frame = av.AudioFrame.from_ndarray(piece, format=sample_format, layout="mono")
         frame.sample_rate = RATE
-        meter.hear(frame)
+        meter.add_samples(frame)
     return meter.measures(0.0)
 
 
@@ -141,7 +140,7 @@ def test_pictures_of_another_size_in_between_are_movement() -> None:
     for index in range(40):
         side = 320 if index < 20 else 480
         pixels = np.full((side, side, 3), 90, np.uint8)
-        meter.see(av.VideoFrame.from_ndarray(pixels, format="rgb24"), index / 10)
+        meter.add_frame(av.VideoFrame.from_ndarray(pixels, format="rgb24"), index / 10)
     assert meter.measures(4.0).frozen_seconds == pytest.approx(2.0, abs=0.01)
 
 

@@ -1,34 +1,30 @@
-"""Whether a stored video is what was asked for, and fit to be shown.
-
-Each check looks at one thing and gives a verdict on it. A check that cannot be evaluated says so,
-and counts neither as passed nor as failed.
-"""
+"""Built-in checks of a stored video: does it match the request, and is it fit to be shown?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sora_dagster.media.measures import VideoMeasures
-from sora_dagster.media.verdicts import CHECKS, CheckResult, together, unevaluated
+from sora_dagster.media.check_results import CHECKS, CheckResult, combine, not_evaluated
+from sora_dagster.media.meter import VideoMeasures
 
 
 @dataclass(frozen=True)
 class CheckThresholds:
-    """What is still accepted; the defaults let fades, held shots and quiet scenes pass.
+    """Limits of the checks; the defaults let fades, held shots and quiet scenes pass.
 
     Arguments:
-        max_black_fraction: most of the video that may be black, 0 to 1.
-        max_frozen_fraction: most of the video in which the picture may stand still, 0 to 1.
-        max_frozen_seconds: longest time that it may stand still without a break, in seconds.
-        min_loudness_dbfs: softest sound, as RMS in dB below full scale.
-        max_silent_fraction: most of the sound that may be silent, 0 to 1.
-        duration_tolerance_seconds: how much shorter or longer than asked a video may be, in
-            seconds; encoders deliver whole frames.
-        cost_tolerance: how far above the estimate a price may be, as a share of it.
+        max_black_fraction: largest share of the video that may be black, 0 to 1.
+        max_frozen_fraction: largest share of the video in which the picture may be frozen, 0 to 1.
+        max_frozen_seconds: longest time that the picture may be frozen without a break, in seconds.
+        min_loudness_dbfs: lowest loudness, as RMS in dB below full scale.
+        max_silent_fraction: largest share of the sound that may be silent, 0 to 1.
+        duration_tolerance_seconds: allowed difference from the requested duration, in seconds;
+            encoders deliver whole frames.
+        cost_tolerance: allowed excess of the cost over the estimate, as a share of the estimate.
 
     Raises:
-        ValueError: where a share is not between 0 and 1, or another limit cannot be.
+        ValueError: if a share is not between 0 and 1, or another limit is out of its range.
     """
 
     max_black_fraction: float = 0.4
@@ -43,28 +39,28 @@ class CheckThresholds:
         for name in ("max_black_fraction", "max_frozen_fraction", "max_silent_fraction"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
-                raise ValueError(f"{name} is {value}; a share from 0 to 1 is expected")
+                raise ValueError(f"{name} is {value}; it must be a share from 0 to 1")
         for name in ("max_frozen_seconds", "duration_tolerance_seconds", "cost_tolerance"):
             value = getattr(self, name)
             if not value >= 0:
-                raise ValueError(f"{name} is {value}; a number from 0 on is expected")
+                raise ValueError(f"{name} is {value}; it must be 0 or more")
         if not self.min_loudness_dbfs <= 0:
             raise ValueError(
-                f"min_loudness_dbfs is {self.min_loudness_dbfs}; full scale is 0 dBFS, so a "
-                f"number below 0 is expected, such as -60"
+                f"min_loudness_dbfs is {self.min_loudness_dbfs}; full scale is 0 dBFS, so it must "
+                f"be 0 or less, such as -60"
             )
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a video should be; None where nothing was asked for, so that nothing is judged.
+    """What a video should be; None if nothing was requested, so that nothing is checked.
 
     Arguments:
         size: width and height in pixels.
-        duration_seconds: its length.
+        duration_seconds: duration in seconds.
         container: ``mp4``, ``mov`` or ``webm``, in any case.
-        has_sound: whether its model makes sound.
-        estimate_usd: what this one video was expected to cost.
+        has_sound: whether the model generates sound.
+        estimate_usd: estimated cost of this one video.
     """
 
     size: tuple[int, int] | None = None
@@ -76,14 +72,14 @@ class Expected:
 
 @dataclass(frozen=True)
 class FoundVideo:
-    """What a video is.
+    """A stored video, as decoding it and the API describe it.
 
     Arguments:
-        container, width, height, duration_seconds, frame_count: as decoding it told.
-        audio_codec: codec of its sound, None where it has none.
-        measures: of its pictures and sound; None where it was stored before there were any.
-        is_flagged: whether its content was flagged; None where it was not looked at.
-        cost_usd: what it cost; None where the API did not say.
+        container, width, height, duration_seconds, frame_count: as found by decoding.
+        audio_codec: codec of the sound; None if there is no sound.
+        measures: measurements of pictures and sound; None for a video stored without them.
+        is_flagged: whether the content was flagged; None if it was not checked.
+        cost_usd: cost; None if the API did not report it.
     """
 
     container: str
@@ -99,12 +95,12 @@ class FoundVideo:
 
 @dataclass(frozen=True)
 class UndecodableVideo:
-    """A video that cannot be decoded to its end.
+    """A stored video that cannot be decoded to its end.
 
     Arguments:
-        error: why, in a sentence.
-        is_flagged: whether its content was flagged; None where it was not looked at.
-        cost_usd: what it cost; None where the API did not say.
+        error: the reason, in a sentence.
+        is_flagged: whether the content was flagged; None if it was not checked.
+        cost_usd: cost; None if the API did not report it.
     """
 
     error: str
@@ -112,171 +108,168 @@ class UndecodableVideo:
     cost_usd: float | None = None
 
 
-def judge(
+def evaluate(
     expected: Expected,
     found: FoundVideo | UndecodableVideo,
     thresholds: CheckThresholds | None = None,
 ) -> list[CheckResult]:
-    """A verdict of each check on one video, in the order of `CHECKS`."""
+    """Evaluate every check on one video; the results are in the order of `CHECKS`."""
     thresholds = thresholds or CheckThresholds()
     if isinstance(found, UndecodableVideo):
-        verdicts = [*_of_no_pictures(found)]
+        results = [*_undecodable(found)]
     else:
-        verdicts = [*_of_the_file(expected, found, thresholds)]
-        verdicts += _of_the_pictures(found, thresholds)
-        verdicts += _of_the_sound(expected, found, thresholds)
-    # These two are reported by the API, so they hold for what cannot be decoded too.
-    verdicts += [_content_flag(found), _cost(expected, found, thresholds)]
-    return verdicts
+        results = [
+            *_file(expected, found, thresholds),
+            *_pictures(found.measures, thresholds),
+            *_sound(expected, found, thresholds),
+        ]
+    # The API reports these two, so they are known for an undecodable video too.
+    return [*results, _content_flag(found), _cost(expected, found, thresholds)]
 
 
-def judge_all(
+def evaluate_all(
     expected: Expected,
     found: Sequence[FoundVideo | UndecodableVideo],
     thresholds: CheckThresholds | None = None,
 ) -> list[CheckResult]:
-    """One verdict of each check on all videos of a clip: it fails where one of them does.
-
-    Arguments:
-        found: at least one.
+    """Evaluate every check on all videos of a clip; a check fails if it fails for one of them.
 
     Raises:
-        ValueError: where there is no video.
+        ValueError: if there is no video.
     """
     if not found:
-        raise ValueError("there is no video to judge; a stored clip has at least one")
-    by_video = [judge(expected, video, thresholds) for video in found]
-    return [together(verdicts) for verdicts in zip(*by_video, strict=True)]
+        raise ValueError("there is no video to check; a stored clip has at least one")
+    by_video = [evaluate(expected, video, thresholds) for video in found]
+    return [combine(results) for results in zip(*by_video, strict=True)]
 
 
-def _of_no_pictures(found: UndecodableVideo) -> Iterator[CheckResult]:
+def _undecodable(found: UndecodableVideo) -> Iterator[CheckResult]:
     error = found.error.rstrip(".")
-    yield CheckResult("decodes", False, f"It cannot be decoded to its end: {error}.")
+    yield CheckResult("decodes", False, f"The video cannot be decoded to its end: {error}.")
     for name in CHECKS:
         if name not in ("decodes", "not_flagged", "cost_within_estimate"):
-            yield unevaluated(name, "the video cannot be decoded")
+            yield not_evaluated(name, "the video cannot be decoded")
 
 
-def _of_the_file(
+def _file(
     expected: Expected, found: FoundVideo, thresholds: CheckThresholds
 ) -> Iterator[CheckResult]:
+    count = found.frame_count
     yield CheckResult(
         "decodes",
-        found.frame_count > 0,
-        f"All of its {found.frame_count} frames were decoded."
-        if found.frame_count > 0
-        else "There is no frame in it.",
-        {"frames": found.frame_count},
+        count > 0,
+        f"All {count} frames were decoded." if count > 0 else "The file contains no frames.",
+        {"frames": count},
     )
     if expected.container is None:
-        yield unevaluated("format_matches", "no format was asked for")
+        yield not_evaluated("format_matches", "no format was requested")
     else:
-        wanted = expected.container.lower()
+        requested = expected.container.lower()
         yield CheckResult(
             "format_matches",
-            found.container == wanted,
-            f"Its format is {found.container}; {wanted} was asked for.",
-            {"format": found.container, "asked": wanted},
+            found.container == requested,
+            f"The format is {found.container}; {requested} was requested.",
+            {"format": found.container, "requested": requested},
         )
     size = f"{found.width}x{found.height}"
     if expected.size is None:
-        yield unevaluated("size_matches", f"no size was asked for; it is {size}")
+        yield not_evaluated("size_matches", f"no size was requested; the size is {size}")
     else:
-        wanted = f"{expected.size[0]}x{expected.size[1]}"
+        requested = f"{expected.size[0]}x{expected.size[1]}"
         yield CheckResult(
             "size_matches",
             (found.width, found.height) == tuple(expected.size),
-            f"It is {size}; {wanted} was asked for.",
-            {"size": size, "asked": wanted},
+            f"The size is {size}; {requested} was requested.",
+            {"size": size, "requested": requested},
         )
-    seconds = found.duration_seconds
+    seconds, tolerance = found.duration_seconds, thresholds.duration_tolerance_seconds
     if expected.duration_seconds is None:
-        yield unevaluated("duration_matches", f"no length was asked for; it is {seconds:g} s long")
+        yield not_evaluated(
+            "duration_matches", f"no duration was requested; the duration is {seconds:g} s"
+        )
     else:
         difference = abs(seconds - expected.duration_seconds)
         yield CheckResult(
             "duration_matches",
-            # Rounded, so that exactly the tolerance is still within it.
-            round(difference, 6) <= thresholds.duration_tolerance_seconds,
-            f"It is {seconds:g} s long; {expected.duration_seconds:g} s were asked for, "
-            f"{thresholds.duration_tolerance_seconds:g} s more or less are accepted.",
-            {"seconds": seconds, "asked_seconds": expected.duration_seconds},
+            # Rounded, so that a difference of exactly the tolerance passes.
+            round(difference, 6) <= tolerance,
+            f"The duration is {seconds:g} s; {expected.duration_seconds:g} s was requested, with a "
+            f"tolerance of {tolerance:g} s.",
+            {"seconds": seconds, "requested_seconds": expected.duration_seconds},
         )
 
 
-def _of_the_pictures(found: FoundVideo, thresholds: CheckThresholds) -> Iterator[CheckResult]:
-    measures = found.measures
+def _pictures(measures: VideoMeasures | None, thresholds: CheckThresholds) -> Iterator[CheckResult]:
     if measures is None:
-        for name in ("not_black", "not_frozen"):
-            yield unevaluated(name, "it was stored before pictures were measured")
+        yield not_evaluated("not_black", "the video was stored without measurements")
+        yield not_evaluated("not_frozen", "the video was stored without measurements")
         return
     is_black = measures.black_fraction > thresholds.max_black_fraction
     yield CheckResult(
         "not_black",
         not is_black,
-        f"{measures.black_fraction:.0%} of it is black; up to "
-        f"{thresholds.max_black_fraction:.0%} is accepted.",
+        f"{measures.black_fraction:.0%} of the video is black; at most "
+        f"{thresholds.max_black_fraction:.0%} is allowed.",
         {"black_fraction": measures.black_fraction, "brightness": measures.brightness},
     )
     if is_black:
-        yield unevaluated("not_frozen", "it is black, and so stands still too")
+        yield not_evaluated("not_frozen", "the video is black, so it is frozen as well")
         return
     yield CheckResult(
         "not_frozen",
         measures.frozen_fraction <= thresholds.max_frozen_fraction
         and measures.frozen_seconds <= thresholds.max_frozen_seconds,
-        f"The picture stands still for {measures.frozen_fraction:.0%} of it, "
-        f"{measures.frozen_seconds:g} s at a time; up to {thresholds.max_frozen_fraction:.0%} and "
-        f"{thresholds.max_frozen_seconds:g} s are accepted.",
-        {
-            "frozen_fraction": measures.frozen_fraction,
-            "frozen_seconds": measures.frozen_seconds,
-        },
+        f"The picture is frozen for {measures.frozen_fraction:.0%} of the video, and for "
+        f"{measures.frozen_seconds:g} s without a break; at most "
+        f"{thresholds.max_frozen_fraction:.0%} and {thresholds.max_frozen_seconds:g} s are "
+        f"allowed.",
+        {"frozen_fraction": measures.frozen_fraction, "frozen_seconds": measures.frozen_seconds},
     )
 
 
-def _of_the_sound(
+def _sound(
     expected: Expected, found: FoundVideo, thresholds: CheckThresholds
 ) -> Iterator[CheckResult]:
+    has_sound = found.audio_codec is not None
     if not expected.has_sound:
-        yield unevaluated("has_sound", "its model makes no sound")
+        yield not_evaluated("has_sound", "the model generates no sound")
     else:
         yield CheckResult(
             "has_sound",
-            found.audio_codec is not None,
-            f"It has sound ({found.audio_codec})."
-            if found.audio_codec is not None
-            else "It has no sound, though its model makes some.",
-            {"has_sound": found.audio_codec is not None},
+            has_sound,
+            f"The video has sound ({found.audio_codec})."
+            if has_sound
+            else "The video has no sound, although its model generates sound.",
+            {"has_sound": has_sound},
         )
     measures = found.measures
     if measures is None:
-        yield unevaluated("not_silent", "it was stored before sound was measured")
+        yield not_evaluated("not_silent", "the video was stored without measurements")
         return
     loudness, silent_fraction = measures.loudness_dbfs, measures.silent_fraction
     if loudness is None or silent_fraction is None:
-        yield unevaluated("not_silent", "it has no sound")
+        yield not_evaluated("not_silent", "the video has no sound")
         return
     yield CheckResult(
         "not_silent",
         loudness >= thresholds.min_loudness_dbfs
         and silent_fraction <= thresholds.max_silent_fraction,
-        f"Its loudness is {loudness:.1f} dBFS and {silent_fraction:.0%} of its sound is silent; "
-        f"{thresholds.min_loudness_dbfs:g} dBFS and up to {thresholds.max_silent_fraction:.0%} "
-        f"are accepted.",
+        f"The loudness is {loudness:.1f} dBFS, and {silent_fraction:.0%} of the sound is silent; "
+        f"at least {thresholds.min_loudness_dbfs:g} dBFS and at most "
+        f"{thresholds.max_silent_fraction:.0%} silence are allowed.",
         {"loudness_dbfs": loudness, "silent_fraction": silent_fraction},
     )
 
 
 def _content_flag(found: FoundVideo | UndecodableVideo) -> CheckResult:
     if found.is_flagged is None:
-        return unevaluated("not_flagged", "its content was not checked")
+        return not_evaluated("not_flagged", "the content was not checked")
     return CheckResult(
         "not_flagged",
         not found.is_flagged,
-        "Runware flagged its content; look at it before anyone else does."
+        "Runware flagged the content; review the video before you publish it."
         if found.is_flagged
-        else "Its content was looked at and not flagged.",
+        else "Runware checked the content and did not flag it.",
         {"is_flagged": found.is_flagged},
     )
 
@@ -285,13 +278,14 @@ def _cost(
     expected: Expected, found: FoundVideo | UndecodableVideo, thresholds: CheckThresholds
 ) -> CheckResult:
     if found.cost_usd is None:
-        return unevaluated("cost_within_estimate", "the API did not report its cost")
+        return not_evaluated("cost_within_estimate", "the API did not report the cost")
     if expected.estimate_usd is None:
-        return unevaluated("cost_within_estimate", "there is no estimate")
+        return not_evaluated("cost_within_estimate", "there is no estimate")
     limit = expected.estimate_usd * (1 + thresholds.cost_tolerance)
     return CheckResult(
         "cost_within_estimate",
         found.cost_usd <= limit + 1e-9,
-        f"It cost {found.cost_usd:.4f} USD; {expected.estimate_usd:.4f} USD were expected.",
+        f"The video cost {found.cost_usd:.4f} USD; the estimate was {expected.estimate_usd:.4f} "
+        f"USD.",
         {"cost_usd": found.cost_usd, "estimate_usd": expected.estimate_usd},
     )

@@ -1,7 +1,7 @@
-"""Whether a video file's container is complete: its parts, by the sizes they state.
+"""Checks that a video file's container is complete, by the sizes that its parts state.
 
-FFmpeg plays what it finds of a file that was cut short, and reports no error. So the outermost
-parts are checked before anything is decoded.
+FFmpeg plays the rest of a file that was cut short, and reports no error. So the outermost parts are
+checked before anything is decoded.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import BinaryIO, Literal
 
-# How much of a file's beginning shows its container.
+# The first bytes that identify a container.
 HEAD_BYTES = 64
 
 _MP4_BOXES = frozenset(
@@ -22,20 +22,20 @@ _EBML_CLUSTER_ID = b"\x1f\x43\xb6\x75"
 
 
 class MediaError(Exception):
-    """The file is no whole, readable video; the text says what is wrong with it."""
+    """The file is not a complete, readable video; the message says what is wrong with it."""
 
 
 def looks_like_video(head: bytes) -> bool:
-    """Whether a file begins as an MP4, MOV, WebM or Matroska file does.
+    """Whether a file begins like an MP4, MOV, WebM or Matroska file.
 
     Arguments:
-        head: the first bytes of the file, at least 16 where it has as many.
+        head: the first bytes of the file, at least 16 if it has as many.
     """
     return _kind_of(head) is not None
 
 
 def container_name(head: bytes) -> str | None:
-    """The name of a container, by how it begins; None for anything but a video.
+    """The container of a file with these first bytes; None for anything but a video.
 
     Arguments:
         head: the first bytes of the file; 64 are enough.
@@ -50,13 +50,28 @@ def container_name(head: bytes) -> str | None:
 
 
 def check_container(file: BinaryIO) -> str:
-    """The name of the file's container: ``mp4``, ``mov``, ``webm`` or ``matroska``.
+    """The file's container, after a check of its parts: ``mp4``, ``mov``, ``webm``, ``matroska``.
 
     Arguments:
         file: a seekable binary file; its position afterwards is undefined.
 
     Raises:
-        MediaError: where it is no such container, or ends before its parts do.
+        MediaError: if it is not such a container, or ends before its parts do.
+    """
+    name = check_head(file)
+    file_size = file.seek(0, os.SEEK_END)
+    if name in ("webm", "matroska"):
+        _check_ebml(file, file_size)
+    else:
+        _check_boxes(file, file_size)
+    return name
+
+
+def check_head(file: BinaryIO) -> str:
+    """The file's container, by its first bytes alone.
+
+    Raises:
+        MediaError: if it does not begin like a video.
     """
     file_size = file.seek(0, os.SEEK_END)
     if file_size == 0:
@@ -65,34 +80,27 @@ def check_container(file: BinaryIO) -> str:
     head = file.read(HEAD_BYTES)
     name = container_name(head)
     if name is None:
-        raise not_a_video(head, file_size)
-    if _kind_of(head) == "ebml":
-        _check_ebml(file, file_size)
-    else:
-        _check_boxes(file, file_size)
+        raise MediaError(
+            f"the file ({file_size} bytes) is not an MP4, MOV or WebM video: it begins with "
+            f"{_shown(head[:40])}. An error page may have been stored in place of the video"
+        )
     return name
 
 
-def not_a_video(head: bytes, file_size: int) -> MediaError:
-    """The error for a file that does not begin as a video does."""
-    return MediaError(
-        f"the file ({file_size} bytes) is no MP4, MOV or WebM video: it begins with "
-        f"{_shown(head[:40])}. Perhaps an error page was stored in place of the video"
-    )
-
-
 def check_ebml_elements(file: BinaryIO) -> bool:
-    """Follow all elements of a WebM or Matroska file, down to the blocks of frames.
+    """Check all elements of a WebM or Matroska file, down to the blocks of frames.
 
-    The answer is whether the file states its own size: then its last elements are not missing
-    either. A few bytes of each element are read, all through the file, so this is meant for a file
-    that looks wrong already.
+    A few bytes of each element are read, all through the file: meant for a file that already looks
+    wrong.
 
     Arguments:
         file: a seekable binary file; its position afterwards is undefined.
 
+    Returns:
+        Whether the file states its own size; if so, its last elements are not missing either.
+
     Raises:
-        MediaError: where an element is unreadable, or longer than the file.
+        MediaError: if an element is unreadable, or longer than the file.
     """
     end = file.seek(0, os.SEEK_END)
     position = 0
@@ -109,12 +117,12 @@ def check_ebml_elements(file: BinaryIO) -> bool:
         position = file.tell()
         if element == _EBML_SEGMENT_ID:
             states_its_size = size is not None
-            # Bytes after the end of the segment are no part of the video.
+            # Bytes after the segment are not part of the video.
             end = end if size is None else min(end, position + size)
         elif element != _EBML_CLUSTER_ID:
             if size is None or position + size > end:
                 raise MediaError(
-                    f"the file is damaged: the element at byte {position} goes on past its end"
+                    f"the file is damaged: the element at byte {position} exceeds the file"
                 )
             position += size
     return states_its_size
@@ -142,17 +150,15 @@ def _check_boxes(file: BinaryIO, file_size: int) -> None:
             size = file_size - position
         if size < 8 or position + size > file_size:
             if name not in _MP4_BOXES:
-                break  # bytes after the end of the video do no harm
+                break  # bytes after the end of the video are harmless
             raise MediaError(
                 f"the file is cut short: its part {name.decode()!r} ends at byte "
-                f"{position + size}, and the file at byte {file_size}"
+                f"{position + size}, but the file ends at byte {file_size}"
             )
         found.add(name)
         position += size
     if b"moov" not in found:
-        raise MediaError(
-            f"the file is cut short: there is no index ('moov') in its {file_size} bytes"
-        )
+        raise MediaError(f"the file is cut short: its {file_size} bytes contain no index ('moov')")
 
 
 def _check_ebml(file: BinaryIO, file_size: int) -> None:
@@ -162,27 +168,27 @@ def _check_ebml(file: BinaryIO, file_size: int) -> None:
         file.seek(header_size, os.SEEK_CUR)
     if file.read(4) != _EBML_SEGMENT_ID:
         raise MediaError(
-            f"the file is cut short or damaged: no 'Segment' follows the header of a WebM file of "
-            f"{file_size} bytes"
+            f"the file is cut short or damaged: no 'Segment' follows the header of this WebM file "
+            f"of {file_size} bytes"
         )
     segment_size = _ebml_size(file)
     if segment_size is not None and file.tell() + segment_size > file_size:
         raise MediaError(
             f"the file is cut short: its 'Segment' ends at byte {file.tell() + segment_size}, "
-            f"and the file at byte {file_size}"
+            f"but the file ends at byte {file_size}"
         )
 
 
 def _ebml_id(file: BinaryIO) -> bytes:
     first = file.read(1)
-    # An identifier has one to four bytes; the first says how many.
+    # An identifier has one to four bytes; the first one determines how many.
     if not first or first[0] < 0x10:
         raise MediaError("the file is damaged: an element has no identifier")
     return first + file.read(8 - first[0].bit_length())
 
 
 def _ebml_size(file: BinaryIO) -> int | None:
-    """A size in EBML's own variable-length form; None for "not known", as live muxers write it."""
+    """A size in EBML's variable-length form; None for "unknown", as live muxers write it."""
     first = file.read(1)
     if not first or first == b"\0":
         raise MediaError("the file is cut short or damaged in its first bytes")

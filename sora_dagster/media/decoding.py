@@ -1,15 +1,14 @@
-"""Decodes a video file to its end, and says what is in it.
+"""Decodes a video file to its end.
 
-A file counts as whole only after its last frame and its last sample of sound have been decoded:
-a header alone looks fine in a file that was cut short. What is missing shows in the container's
-own index, not in the length that its header states: a header may be longer than the frames, and
-players accept that. What no decoder can see is a byte changed inside a picture that still decodes:
-VP8, VP9 and H.264 carry no checksums.
+A file counts as complete only after its last frame and its last audio sample were decoded: the
+header of a file that was cut short looks fine. Missing parts show in the container's own index, not
+in the length that its header states: a header may state more than the frames last, and players
+accept that. No decoder notices a changed byte inside a picture that still decodes: VP8, VP9 and
+H.264 carry no checksums.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -18,12 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from sora_dagster.media.container import (
-    HEAD_BYTES,
     MediaError,
     check_container,
     check_ebml_elements,
-    container_name,
-    not_a_video,
+    check_head,
 )
 
 if TYPE_CHECKING:
@@ -34,32 +31,33 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# Headers count encoder delay and padding, which are not decoded. A shorter difference is no reason
-# to look closer.
+# Headers count encoder delay and padding, which are not decoded. A smaller difference is normal.
 _HEADER_TOLERANCE_SECONDS = 0.5
-# How much less than the header states may be decoded of a file that has neither an index of its
-# packets nor a size of its own. Coarse, since the header may be wrong.
+# Allowed difference from the header's length in a file that has neither an index of its packets
+# nor a size of its own. Coarse, since the header may be wrong.
 _UNCOUNTED_TOLERANCE_SECONDS = 1.0
 _UNCOUNTED_TOLERANCE = 0.25
-# Each decoder thread keeps a frame of its own.
+# Each decoder thread keeps a frame in memory.
 _DECODER_THREADS = 2
+
+NO_FRAME = "the file has a video stream, but no frame in it"
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What was found in a video file by decoding it to the end.
+    """Facts of a video file, found by decoding it to its end.
 
     Arguments:
         container: ``mp4``, ``mov``, ``webm`` or ``matroska``.
         width: width of the picture in pixels.
         height: height of the picture in pixels.
         duration_seconds: length of the decoded video, from the start of its first frame to the
-            end of its last, which lasts as long as the file says of that frame.
-        frame_count: how many frames were decoded.
-        fps: frames a second.
+            end of its last.
+        frame_count: number of decoded frames.
+        fps: frames per second.
         video_codec: FFmpeg's name of the codec, such as ``h264`` or ``vp9``.
-        audio_codec: the same for the sound; None for a silent file.
-        audio_sample_rate: samples a second of the sound, in Hz; None for a silent file.
+        audio_codec: FFmpeg's name of the sound's codec; None without sound.
+        audio_sample_rate: sample rate of the sound in Hz; None without sound.
     """
 
     container: str
@@ -75,19 +73,19 @@ class MediaInfo:
 
 @dataclass(frozen=True)
 class Video:
-    """An opened file and the streams of it that are decoded."""
+    """An open file and the streams of it that are decoded."""
 
     container_name: str
     file: BinaryIO
     container: InputContainer
     picture: VideoStream
     sound: AudioStream | None
-    # By stream, how many packets its index lists; empty where there is no index of all packets.
+    # Packets listed in the index, by stream; empty without an index of all packets.
     packet_counts: Mapping[int, int]
 
     @property
     def stated_seconds(self) -> float | None:
-        """The length that the container's header gives."""
+        """The length that the container's header states."""
         return self.container.duration / 1_000_000 if self.container.duration else None
 
     @property
@@ -102,21 +100,21 @@ class Video:
 
 @contextmanager
 def opened(source: BinaryIO | Path, *, is_damaged: bool = False) -> Iterator[Video]:
-    """A file opened for decoding; errors of FFmpeg inside the block are raised as `MediaError`.
+    """Open a file for decoding; errors of FFmpeg inside the block are raised as `MediaError`.
 
     Arguments:
-        is_damaged: open what can be opened, even if parts of the file are missing.
+        is_damaged: open the file even if parts of it are missing.
 
     Raises:
-        MediaError: where it is no video, or cannot be decoded.
+        MediaError: if it is not a video, or cannot be decoded.
     """
     import av
 
-    # Paths are opened here: FFmpeg would take a path such as "concat:…" as an instruction.
+    # FFmpeg would read a path such as "concat:…" as an instruction.
     with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
-        name = _begun_container(file) if is_damaged else check_container(file)
+        name = check_head(file) if is_damaged else check_container(file)
         file.seek(0)
-        # The format is named, so that a playlist in disguise never has FFmpeg open other addresses.
+        # A fixed format, so that a disguised playlist never makes FFmpeg open other addresses.
         demuxer = "mov" if name in ("mp4", "mov") else "matroska"
         try:
             with av.open(file, mode="r", format=demuxer, metadata_errors="replace") as container:
@@ -127,55 +125,46 @@ def opened(source: BinaryIO | Path, *, is_damaged: bool = False) -> Iterator[Vid
             ) from error
 
 
-def _begun_container(file: BinaryIO) -> str:
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    head = file.read(HEAD_BYTES)
-    name = container_name(head)
-    if name is None:
-        raise not_a_video(head, size)
-    return name
-
-
 def _video(name: str, file: BinaryIO, container: InputContainer) -> Video:
     picture = next(iter(container.streams.video), None)
     sound = next(iter(container.streams.audio), None)
     if picture is None:
-        raise MediaError("the file has no picture in it, only other streams")
+        raise MediaError("the file has no video stream, only other streams")
     for stream in (picture, sound):
         if stream is None:
             continue
         if stream.codec_context is None:
-            raise MediaError(f"its {stream.type} stream has a codec that FFmpeg lacks")
-        # Otherwise FFmpeg paints over what it cannot decode, and reports no error.
+            raise MediaError(f"the codec of its {stream.type} stream is not supported by FFmpeg")
+        # Otherwise FFmpeg conceals what it cannot decode, and reports no error.
         stream.codec_context.options = {"err_detect": "explode"}
         stream.codec_context.thread_count = _DECODER_THREADS
         stream.codec_context.thread_type = "AUTO"
     streams: list[Stream] = [picture] if sound is None else [picture, sound]
     # An index of Matroska lists keyframes only. Fragmented MP4 has its frames in later parts, and
-    # says "0 frames" in the first.
+    # states "0 frames" in the first.
     has_index = name in ("mp4", "mov") and picture.frames > 0
     counts = {stream.index: _listed_packets(stream) for stream in streams} if has_index else {}
     return Video(name, file, container, picture, sound, counts)
 
 
 def _listed_packets(stream: Stream) -> int:
-    # What an edit list leaves out is no longer in FFmpeg's index, unlike in the frame count of the
-    # header. Empty samples hold nothing that could be missing.
+    # FFmpeg's index excludes what an edit list leaves out, unlike the frame count of the header.
+    # Empty samples hold nothing that could be missing.
     return sum(entry.size > 0 for entry in stream.index_entries)
 
 
 def decode_all(
-    video: Video, watch: Callable[[VideoFrame | AudioFrame, float], None] | None = None
+    video: Video, on_frame: Callable[[VideoFrame | AudioFrame, float], None] | None = None
 ) -> MediaInfo:
+    """Decode all of a video, and pass each frame with its time in seconds to `on_frame`."""
     from av import AudioFrame
 
     frame_count = 0
     first_seconds = last_seconds = sound_end_seconds = 0.0
     last_frame: VideoFrame | None = None
     for frame, seconds in frames(video):
-        if watch is not None:
-            watch(frame, seconds)
+        if on_frame is not None:
+            on_frame(frame, seconds)
         if isinstance(frame, AudioFrame):
             end = seconds + frame.samples / frame.sample_rate
             sound_end_seconds = max(sound_end_seconds, end)
@@ -186,7 +175,7 @@ def decode_all(
             last_frame, last_seconds = frame, seconds
         frame_count += 1
     if last_frame is None:
-        raise MediaError("the file has a video stream, but no frame in it")
+        raise MediaError(NO_FRAME)
 
     fps = video.fps
     if fps is None:
@@ -208,7 +197,7 @@ def decode_all(
 
 
 def seconds_shown(frame: VideoFrame, fps: float) -> float:
-    """How long a frame is shown: as long as it says itself, else as long as most frames are."""
+    """How long a frame is shown: its own duration, or else that of most frames."""
     usual_seconds = 1 / fps
     if not frame.duration or frame.duration < 0 or frame.time_base is None:
         return usual_seconds
@@ -219,7 +208,7 @@ def seconds_shown(frame: VideoFrame, fps: float) -> float:
 
 
 def _check_length(video: Video, decoded_seconds: float) -> None:
-    """See that a file whose packets are not counted by an index does not end early."""
+    """Check that a file without an index of its packets does not end early."""
     stated_seconds = video.stated_seconds
     if video.packet_counts or stated_seconds is None:
         return
@@ -227,7 +216,7 @@ def _check_length(video: Video, decoded_seconds: float) -> None:
     if missing_seconds <= _HEADER_TOLERANCE_SECONDS:
         return
     problem = (
-        f"the file ends early: its header says {stated_seconds:.2f} s, but only "
+        f"the file ends early: its header states {stated_seconds:.2f} s, but only "
         f"{decoded_seconds:.2f} s could be decoded"
     )
     if video.container_name in ("webm", "matroska"):
@@ -236,7 +225,7 @@ def _check_length(video: Video, decoded_seconds: float) -> None:
         except MediaError as error:
             raise MediaError(f"{problem}, and {error}") from error
         if states_its_size:
-            return  # Each part is there, so the header is wrong.
+            return  # every part is present, so the header is wrong
     if missing_seconds > max(_UNCOUNTED_TOLERANCE_SECONDS, _UNCOUNTED_TOLERANCE * stated_seconds):
         raise MediaError(problem)
 
@@ -248,16 +237,16 @@ def _check_counts(video: Video, packet_counts: Mapping[int, int]) -> None:
         listed, found = video.packet_counts.get(stream.index, 0), packet_counts[stream.index]
         if found < listed:
             raise MediaError(
-                f"the file is cut short or damaged: its index lists {listed} packets of "
-                f"{stream.type}, and {found} of them are in it"
+                f"the file is cut short or damaged: it contains {found} of the {listed} "
+                f"{stream.type} packets that its index lists"
             )
 
 
 def frames(video: Video) -> Iterator[tuple[VideoFrame | AudioFrame, float]]:
-    """Each decoded frame and piece of sound with the time of its beginning, in seconds.
+    """Each decoded video and audio frame with its start time in seconds.
 
     Raises:
-        MediaError: where one of them is incomplete, or, at the end, missing.
+        MediaError: if a frame is incomplete, or, at the end, missing.
     """
     from av import AudioFrame, VideoFrame
 
@@ -268,7 +257,7 @@ def frames(video: Video) -> Iterator[tuple[VideoFrame | AudioFrame, float]]:
         packet_counts[packet.stream.index] += packet.size > 0
         if packet.is_corrupt:
             raise MediaError(
-                f"the file is damaged: a packet of its {packet.stream.type} is incomplete"
+                f"the file is damaged: a packet of its {packet.stream.type} stream is incomplete"
             )
         for frame in packet.decode():
             if not isinstance(frame, (VideoFrame, AudioFrame)):
@@ -276,8 +265,8 @@ def frames(video: Video) -> Iterator[tuple[VideoFrame | AudioFrame, float]]:
             seconds = frame.time or 0.0
             if frame.is_corrupt:
                 raise MediaError(
-                    f"the file is damaged: its {packet.stream.type} cannot be decoded without "
-                    f"gaps at {seconds:.2f} s"
+                    f"the file is damaged: its {packet.stream.type} stream cannot be decoded at "
+                    f"{seconds:.2f} s"
                 )
             yield frame, seconds
     _check_counts(video, packet_counts)

@@ -1,7 +1,7 @@
 """Measures a video's pictures and sound while it is decoded.
 
-Pictures are measured ten times a second, made small: each of about two thousand pixels is then the
-mean of a patch of the picture, in which noise of the camera or of a codec all but vanishes.
+Pictures are measured ten times a second, scaled down to about two thousand pixels: each is the mean
+of a patch of the picture, in which the noise of a camera or codec almost disappears.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from math import log10
 from typing import TYPE_CHECKING
 
-from sora_dagster.media.measures import VideoMeasures
-
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -19,55 +17,69 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 _SAMPLE_SECONDS = 0.1
-# A frame that is due within this time is not missed by a rounding of its time stamp.
+# Rounding of a time stamp, so that a frame that is due is not missed.
 _ROUNDING_SECONDS = 0.002
 _MOST_PATCHES = 64 * 36
 # In pixels; the mean of a smaller patch still moves with grain.
 _SHORTEST_PATCH_SIDE = 16
 
-# Black is a picture without one patch brighter than this (0 to 1): at night, the smallest lamp, a
-# moon or a strip of sky is brighter.
+# A picture is black if no patch is brighter than this (0 to 1). At night, the smallest lamp, a moon
+# or a strip of sky is brighter.
 BLACK_BELOW = 0.08
-# The picture is compared with the one at the beginning of the stretch, so that slow movement adds
-# up. It has moved where a few patches changed by two of 255 steps (a bird crosses the sky), or all
-# of them by a quarter of a step on average (dusk falls). A still picture that was encoded stays
-# below half of both, but for moments when the encoder begins anew, which only split a stretch.
+# A picture is compared with the first one of the stretch, so that slow movement adds up. It has
+# moved if a few patches changed by two of 255 steps (a bird crosses the sky), or all of them by a
+# quarter of a step on average (dusk falls). An encoded still picture stays below half of both,
+# except at keyframes, which only split a stretch.
 PATCH_MOVED_ABOVE = 2 / 255
 MOVED_PATCHES = 4 / _MOST_PATCHES
 PICTURE_MOVED_ABOVE = 0.25 / 255
-# Shorter stretches are held breath, not a frozen picture.
+# Shorter stretches are a pause, not a frozen picture.
 SHORTEST_FROZEN_SECONDS = 1.0
-# RMS in dB below full scale of a tenth of a second: quiet rooms are some 20 dB louder, dither and
-# noise of a codec 10 dB softer.
+# RMS of a tenth of a second. Quiet rooms are 20 dB louder, dither and codec noise 10 dB softer.
 SILENT_BELOW_DBFS = -70.0
 LOUDNESS_FLOOR_DBFS = -120.0
 
 
+@dataclass(frozen=True)
+class VideoMeasures:
+    """Measurements of a decoded video; its pictures are measured ten times a second.
+
+    Arguments:
+        brightness: mean luma of the pictures, 0 (black) to 1 (white).
+        black_fraction: share of the pictures that are practically black, 0 to 1.
+        frozen_seconds: longest stretch in which the picture does not change, in seconds; less
+            than a second counts as none.
+        frozen_fraction: share of the video that such stretches take, 0 to 1.
+        loudness_dbfs: RMS level of the sound in dB below full scale (0 is the loudest; digital
+            silence is -120); None without sound.
+        silent_fraction: share of the sound that is practically silent, 0 to 1; None without sound.
+    """
+
+    brightness: float
+    black_fraction: float
+    frozen_seconds: float
+    frozen_fraction: float
+    loudness_dbfs: float | None
+    silent_fraction: float | None
+
+
 class Meter:
-    """Sees every frame and sound of a video in order, and says what was measured."""
+    """Measures a video whose frames are added in order."""
 
     def __init__(self) -> None:
         self._pictures = _PictureMeter()
         self._sound = _SoundMeter()
 
-    def see(self, frame: VideoFrame, seconds: float) -> None:
-        """Take a frame into account.
+    def add_frame(self, frame: VideoFrame, seconds: float) -> None:
+        """Add a video frame that starts at a time in seconds."""
+        self._pictures.add(frame, seconds)
 
-        Arguments:
-            seconds: its time.
-        """
-        self._pictures.see(frame, seconds)
-
-    def hear(self, frame: AudioFrame) -> None:
-        """Take a piece of sound into account."""
-        self._sound.hear(frame)
+    def add_samples(self, frame: AudioFrame) -> None:
+        """Add a frame of audio samples."""
+        self._sound.add(frame)
 
     def measures(self, duration_seconds: float) -> VideoMeasures:
-        """What was measured.
-
-        Arguments:
-            duration_seconds: length of the video, to the end of its last frame.
-        """
+        """Measurements of a video of this length, to the end of its last frame."""
         pictures = self._pictures
         loudness, silent_fraction = self._sound.result()
         frozen_seconds, frozen_fraction = pictures.frozen(duration_seconds)
@@ -95,13 +107,13 @@ class _PictureMeter:
         self.black_count = 0
         self.luma_sum = 0.0
 
-    def see(self, frame: VideoFrame, seconds: float) -> None:
+    def add(self, frame: VideoFrame, seconds: float) -> None:
         if self._due_seconds is None:
             self._due_seconds = self._first_seconds = self._still_since = seconds
         if seconds < self._due_seconds - _ROUNDING_SECONDS:
             return
-        # Counted from when it was due, not from when it came: otherwise frames that come at
-        # other times than each tenth of a second would be measured less often.
+        # Counted from when it was due, not from when it came: otherwise other frame rates than
+        # multiples of ten would be measured less often.
         self._due_seconds = max(self._due_seconds + _SAMPLE_SECONDS, seconds)
         luma = self._patches(frame)
         self.count += 1
@@ -117,7 +129,7 @@ class _PictureMeter:
             frame,
             width=max(1, round(frame.width / side)),
             height=max(1, round(frame.height / side)),
-            # Sixteen bits, since the means are finer than the steps of the video.
+            # Sixteen bits: means are finer than the 255 steps of the video.
             format="gray16le",
             dst_color_range="JPEG",
             interpolation="AREA",
@@ -154,7 +166,7 @@ def _has_moved(before: npt.NDArray[np.float32], after: npt.NDArray[np.float32]) 
 
 @dataclass
 class _SoundMeter:
-    """Adds up energy, by pieces of a tenth of a second."""
+    """Sums up the energy of the sound, a tenth of a second at a time."""
 
     _sum: float = 0.0
     _squares: float = 0.0
@@ -164,7 +176,7 @@ class _SoundMeter:
     _whole_seconds: float = 0.0
     _silent_seconds: float = 0.0
 
-    def hear(self, frame: AudioFrame) -> None:
+    def add(self, frame: AudioFrame) -> None:
         import numpy as np
 
         samples = frame.to_ndarray()
@@ -183,7 +195,7 @@ class _SoundMeter:
         if self._samples == 0:
             return
         mean = self._sum / self._samples
-        # Without the constant part, which nobody hears.
+        # Without the constant part, which is inaudible.
         energy = max(0.0, self._squares / self._samples - mean * mean)
         if _decibels(energy) < SILENT_BELOW_DBFS:
             self._silent_seconds += self._seconds

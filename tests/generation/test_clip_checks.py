@@ -5,7 +5,7 @@ from __future__ import annotations
 from sora_dagster.generation.library.clip_checks import ClipCheckResult, build_clip_checks
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
-from sora_dagster.media.verdicts import CHECKS
+from sora_dagster.media.check_results import CHECKS
 from sora_dagster.runware.models import Catalogue
 from tests.generation.stored_takes import stored_take
 

@@ -225,9 +225,9 @@ class ClipArchive:
         """Store the pictures of the first video; gives their keys by name."""
         nonce = self._ledger.new_nonce()[:8]
         bodies = {
-            "poster.jpg": first.examination.poster,
-            "sheet.jpg": first.examination.sheet,
-            "thumbnail.jpg": first.examination.thumbnail,
+            "poster.jpg": first.analysis.poster,
+            "sheet.jpg": first.analysis.sheet,
+            "thumbnail.jpg": first.analysis.thumbnail,
         }
         keys = {
             name: layout.take_file_key(attempt.asset, attempt.clip, attempt.take, name, nonce)

@@ -20,8 +20,8 @@ from sora_dagster.generation.protocol.records import (
 from sora_dagster.media import (
     MediaError,
     VideoAnalysis,
-    examine,
-    examine_damaged,
+    analyze,
+    analyze_damaged,
     looks_like_video,
 )
 from sora_dagster.runware.results import VideoResult
@@ -44,12 +44,12 @@ class KeptVideo:
 
     Arguments:
         video: what the manifest says of it.
-        examination: what its decoding gave.
+        analysis: what its decoding gave.
         delivery: how it came there.
     """
 
     video: StoredVideo
-    examination: VideoAnalysis
+    analysis: VideoAnalysis
     delivery: Delivery
 
 
@@ -154,7 +154,7 @@ class VideoStore:
     ) -> KeptVideo:
         try:
             with self._root.open(upload.key) as file:
-                examination = examine(file)
+                analysis = analyze(file)
             sha256 = self._hash(upload.key)
             self._root.copy(
                 upload.key,
@@ -165,10 +165,8 @@ class VideoStore:
             # Another process has stored the clip and removed the upload.
             raise DownloadError(f"{attempt.clip}: {error}", retryable=True) from error
         self._check_copy(place.key, upload, sha256)
-        video = _stored_video(
-            place, result, examination, size_bytes=upload.size_bytes, sha256=sha256
-        )
-        return KeptVideo(video, examination, "direct")
+        video = _stored_video(place, result, analysis, size_bytes=upload.size_bytes, sha256=sha256)
+        return KeptVideo(video, analysis, "direct")
 
     def _check_copy(self, key: str, upload: ObjectInfo, sha256: str) -> None:
         """See that a copy is what was examined: an upload may be replaced at any time."""
@@ -216,16 +214,16 @@ class VideoStore:
         )
         try:
             with self._root.open(place.key) as file:
-                examination = examine(file)
+                analysis = analyze(file)
         except MediaError as error:
             copy = DamagedCopy(place.key, download.sha256, download.size_bytes, self._elapsed())
             return self._damaged(attempt, result, copy, error, damaged, place)
         if earlier := damaged.pop(result.video_uuid, None):
             self._root.delete(earlier.key)
         video = _stored_video(
-            place, result, examination, size_bytes=download.size_bytes, sha256=download.sha256
+            place, result, analysis, size_bytes=download.size_bytes, sha256=download.sha256
         )
-        return KeptVideo(video, examination, "download")
+        return KeptVideo(video, analysis, "download")
 
     def _damaged(
         self,
@@ -269,13 +267,13 @@ class VideoStore:
             self._root.delete(earlier.key)
         size = attempt.request.expected_size
         with self._root.open(place.key) as file:
-            examination = examine_damaged(
+            analysis = analyze_damaged(
                 file, error, expected_size=None if size is None else (size.width, size.height)
             )
         video = _stored_video(
-            place, result, examination, size_bytes=copy.size_bytes, sha256=copy.sha256
+            place, result, analysis, size_bytes=copy.size_bytes, sha256=copy.sha256
         )
-        return KeptVideo(video, examination, "direct" if is_upload else "download")
+        return KeptVideo(video, analysis, "direct" if is_upload else "download")
 
     def _keep_aside(
         self,
@@ -349,12 +347,12 @@ def _attributes(content_type: str, **facts: str | float | None) -> ObjectAttribu
 def _stored_video(
     place: _Place,
     result: VideoResult,
-    examination: VideoAnalysis,
+    analysis: VideoAnalysis,
     *,
     size_bytes: int,
     sha256: str,
 ) -> StoredVideo:
-    media = examination.info
+    media = analysis.info
     return StoredVideo(
         key=place.key,
         video_uuid=result.video_uuid,
@@ -373,6 +371,6 @@ def _stored_video(
         frames_per_second=media.fps,
         video_codec=media.video_codec,
         audio_codec=media.audio_codec,
-        measures=examination.measures,
-        decode_error=examination.decode_error,
+        measures=analysis.measures,
+        decode_error=analysis.decode_error,
     )

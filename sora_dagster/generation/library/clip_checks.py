@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 from sora_dagster.generation.library.stored_clip import StoredClip
 from sora_dagster.generation.protocol.records import ClipManifest, StoredVideo
+from sora_dagster.media.check_results import CHECKS, Figure, Severity
 from sora_dagster.media.checks import (
     CheckThresholds,
     Expected,
     FoundVideo,
     UndecodableVideo,
-    judge_all,
+    evaluate_all,
 )
-from sora_dagster.media.verdicts import CHECKS, Figure, Severity
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.storage import StorageRoot
 
@@ -115,7 +115,7 @@ class ClipChecks:
                 verdict.figures,
                 verdict.evaluated,
             )
-            for verdict in judge_all(_expected(manifest, catalogue), found, self.thresholds)
+            for verdict in evaluate_all(_expected(manifest, catalogue), found, self.thresholds)
             if verdict.name in self.names
         ]
         if root is not None:

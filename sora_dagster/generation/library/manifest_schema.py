@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from sora_dagster.generation.protocol.records import MANIFEST_VERSION, ClipManifest, StoredVideo
-from sora_dagster.media.measures import VideoMeasures
+from sora_dagster.media.meter import VideoMeasures
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec, ParentVideo
 from sora_dagster.runware.errors import ErrorRecord
 

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from sora_dagster.generation.protocol import layout
-from sora_dagster.media.measures import VideoMeasures
+from sora_dagster.media.meter import VideoMeasures
 from sora_dagster.prompts.clips import ClipRequest, ParentVideo
 from sora_dagster.runware.errors import ErrorRecord
 
