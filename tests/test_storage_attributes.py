@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sora_dagster.storage.attributes import LARGEST_METADATA_BYTES, ObjectAttributes
+from sora_dagster.storage.attributes import MAX_METADATA_BYTES, ObjectAttributes
 
 
 def encoded(**metadata: str) -> dict[str, str]:
@@ -21,7 +21,7 @@ def test_any_metadata_becomes_headers(metadata: dict[str, str]) -> None:
         assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
         assert all(" " <= character <= "~" for character in value)
         assert value == value.strip()
-    assert sum(len(name) + len(value) for name, value in kept.items()) <= LARGEST_METADATA_BYTES
+    assert sum(len(name) + len(value) for name, value in kept.items()) <= MAX_METADATA_BYTES
 
 
 @given(st.text(min_size=1, max_size=20).filter(lambda text: text.split() == [text]))

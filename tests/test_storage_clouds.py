@@ -50,7 +50,7 @@ def service_account(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check_google_url(root: StorageRoot) -> None:
     assert root.can_presign
-    assert root.takes_plain_put
+    assert root.accepts_plain_put
     assert root.is_reachable_from_outside
     put, get = (urlsplit(root.presign(method, "in/video.mp4", 90)) for method in ("PUT", "GET"))
     asked = parse_qs(put.query)
@@ -94,7 +94,7 @@ def test_without_a_key_google_is_opened_and_nothing_is_signed() -> None:
 def test_a_google_file_that_cannot_be_used_is_a_clear_error(tmp_path: Path) -> None:
     for text, message in (
         (None, "cannot be read"),
-        ("no json", "not the JSON"),
+        ("no json", "not a JSON object"),
         ("{}", "no client_email and no private_key"),
     ):
         path = tmp_path / "account.json"
@@ -106,7 +106,7 @@ def test_a_google_file_that_cannot_be_used_is_a_clear_error(tmp_path: Path) -> N
 
 def check_azure_url(root: StorageRoot) -> None:
     assert root.can_presign
-    assert not root.takes_plain_put
+    assert not root.accepts_plain_put
     put = urlsplit(root.presign("PUT", "in/video.mp4", 90))
     asked = parse_qs(put.query)
     assert f"{put.scheme}://{put.netloc}{put.path}" == (

@@ -16,7 +16,7 @@ from sora_dagster.storage import (
     StorageError,
     StorageRoot,
 )
-from sora_dagster.storage.errors import explained
+from sora_dagster.storage.errors import explain
 from tests.store_faults import FaultyStore, StoreFault
 
 Operation = Callable[[StorageRoot], Any]
@@ -94,7 +94,7 @@ def test_a_signature_shows_in_no_error() -> None:
         account_name="team", sas_token="sv=2024&sig=hidden", endpoint_url="http://127.0.0.1:1"
     )
     root = StorageRoot("az://container/x", azure=settings)
-    error = explained(
+    error = explain(
         ValueError("PUT https://team.blob.core.windows.net/c/x?sv=2024&sig=hidden failed"),
         "write",
         root.uri("x"),
@@ -106,11 +106,11 @@ def test_a_signature_shows_in_no_error() -> None:
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(28, "no room left"), (122, "no room left"), (30, "read-only"), (13, "may not do that")],
+    [(28, "no space left"), (122, "no space left"), (30, "read-only"), (13, "no permission")],
 )
 def test_what_the_operating_system_refuses_says_what_to_do(number: int, message: str) -> None:
     for error in (OSError(number, "refused"), ValueError(f"Unable: refused (os error {number})")):
-        assert message in str(explained(error, "write", "file:///x/y", "file:///x"))
+        assert message in str(explain(error, "write", "file:///x/y", "file:///x"))
 
 
 def test_a_folder_that_takes_no_files_is_a_clear_error(tmp_path: Path) -> None:

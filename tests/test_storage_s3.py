@@ -134,8 +134,8 @@ def test_without_an_endpoint_it_is_awss_own(s3_url: str, monkeypatch: pytest.Mon
     ("settings", "message"),
     [
         ({"profile_name": "nobody"}, "nobody"),
-        ({"aws_access_key_id": "half"}, "belong together"),
-        ({"aws_session_token": "alone"}, "belongs to"),
+        ({"aws_access_key_id": "half"}, "must be set together"),
+        ({"aws_session_token": "alone"}, "requires"),
         ({"endpoint_url": "no-url"}, "no-url"),
         ({"endpoint_url": "https://s3.example.com", "use_ssl": False}, "use_ssl"),
         ({"max_attempts": 0}, "at least 1"),

@@ -7,8 +7,8 @@ from obstore.store import MemoryStore
 
 from sora_dagster.storage import StorageRoot
 from sora_dagster.storage.upload import (
-    LEAST_PART_BYTES,
-    MOST_PARTS,
+    MAX_PARTS,
+    MIN_PART_BYTES,
     ByteSink,
     open_upload,
     part_bytes_for,
@@ -19,27 +19,27 @@ STORE = MemoryStore()
 
 
 def test_parts_are_as_small_as_s3_allows_and_always_suffice() -> None:
-    assert part_bytes_for(None) == part_bytes_for(4 << 30) == LEAST_PART_BYTES
+    assert part_bytes_for(None) == part_bytes_for(4 << 30) == MIN_PART_BYTES
     for size in (48 << 30, 100 << 30, 5 << 40):
-        assert part_bytes_for(size) * MOST_PARTS >= size
+        assert part_bytes_for(size) * MAX_PARTS >= size
 
 
 class Endless(bytes):
     """As long as it says, for a sink that counts before it writes."""
 
     def __len__(self) -> int:
-        return LEAST_PART_BYTES * MOST_PARTS + 1
+        return MIN_PART_BYTES * MAX_PARTS + 1
 
 
 def test_more_than_the_parts_hold_is_refused_and_leaves_nothing() -> None:
-    with pytest.raises(OverflowError, match="most_bytes"), open_upload(STORE, "long") as sink:
+    with pytest.raises(OverflowError, match="max_bytes"), open_upload(STORE, "long") as sink:
         sink.write(b"x" * MIB)
         sink.write(Endless())
     assert [entry["path"] for page in STORE.list("long") for entry in page] == []
 
 
 def test_more_may_come_where_that_was_said() -> None:
-    with open_upload(STORE, "longer", most_bytes=1 << 40) as sink:
+    with open_upload(STORE, "longer", max_bytes=1 << 40) as sink:
         sink.write(Endless(b"fake"))
     assert bytes(STORE.get("longer").bytes()) == b"fake"
 

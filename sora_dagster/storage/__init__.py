@@ -1,4 +1,4 @@
-"""Where everything is kept: one root URL, one object store."""
+"""The storage root: one URL, one object store."""
 
 from sora_dagster.storage.attributes import ObjectAttributes
 from sora_dagster.storage.azure import AzureSettings

@@ -1,4 +1,4 @@
-"""What a store keeps beside an object's bytes: its content type and a few words about it."""
+"""Content type and user metadata that a store keeps with an object."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-LONGEST_VALUE = 256
-LARGEST_METADATA_BYTES = 2000  # S3 takes 2 KB of names and values
+MAX_VALUE_LENGTH = 256
+MAX_METADATA_BYTES = 2000  # S3 accepts 2 KB of names and values
 _CUT = "..."
 _PLAIN = " !#$&'()*+,/:;=?@[]-._~|{}<>^`\"\\"
 
@@ -17,12 +17,13 @@ _PLAIN = " !#$&'()*+,/:;=?@[]-._~|{}<>^`\"\\"
 class ObjectAttributes:
     """Content type and user metadata of an object, in a form that every store accepts.
 
-    Names become lower case with hyphens; what a header cannot carry is percent-encoded; a value
-    that is too long is cut and ends with ``...``; entries beyond the room there is are left out.
+    Names become lower case with hyphens; characters that a header cannot contain are
+    percent-encoded; a value that is too long is cut and ends with ``...``; entries beyond the size
+    limit are left out.
 
     Arguments:
         content_type: media type, such as ``video/mp4``.
-        metadata: names and values, the most telling first.
+        metadata: names and values, the most important first.
 
     Example:
         >>> ObjectAttributes("video/mp4", {"Clip_ID": "über"}).encoded()
@@ -33,13 +34,13 @@ class ObjectAttributes:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def encoded(self) -> dict[str, str]:
-        """The content type and the metadata, as obstore takes them."""
+        """Content type and metadata in obstore's form."""
         return {"Content-Type": self.content_type, **self.encoded_metadata()}
 
     def encoded_metadata(self) -> dict[str, str]:
-        """The metadata alone, names and values as the store keeps them."""
+        """Metadata only, with names and values in their stored form."""
         kept: dict[str, str] = {}
-        room = LARGEST_METADATA_BYTES
+        room = MAX_METADATA_BYTES
         for given_name, given_value in self.metadata.items():
             name = _name(given_name)
             value = _value(str(given_value))
@@ -56,11 +57,11 @@ def _name(text: str) -> str:
 
 
 def _value(text: str) -> str:
-    # Percent itself is encoded too, so that a value can be read back without doubt.
+    # Percent itself is encoded too, so that a value can be decoded unambiguously.
     encoded = [quote(character, safe=_PLAIN) for character in " ".join(text.split())]
-    if sum(map(len, encoded)) <= LONGEST_VALUE:
+    if sum(map(len, encoded)) <= MAX_VALUE_LENGTH:
         return "".join(encoded)
-    kept, room = [], LONGEST_VALUE - len(_CUT)
+    kept, room = [], MAX_VALUE_LENGTH - len(_CUT)
     for character in encoded:
         room -= len(character)
         if room < 0:

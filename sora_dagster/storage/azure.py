@@ -1,4 +1,4 @@
-"""Opening a container of Azure Blob Storage."""
+"""Opens a container of Azure Blob Storage."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _ENDPOINT_VARIABLES = ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
 
 @dataclass(frozen=True)
 class AzureSettings:
-    """Settings of Azure Blob Storage; what is None comes from the environment.
+    """Settings of Azure Blob Storage; None takes the value of the environment.
 
-    Of the credentials the first that is given is used: key, SAS, connection string. Without any,
-    obstore's own chain: service principal (AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, AZURE_TENANT_ID),
-    workload identity, Azure CLI where AZURE_USE_AZURE_CLI is set, managed identity; their tokens
-    are refreshed.
+    The first of these credentials that is set is used: key, SAS, connection string. Without any,
+    obstore's chain is used: service principal (AZURE_CLIENT_ID, AZURE_CLIENT_SECRET,
+    AZURE_TENANT_ID), workload identity, Azure CLI if AZURE_USE_AZURE_CLI is set, managed identity;
+    their tokens are refreshed.
 
     Arguments:
         account_name: the storage account.
-        account_key: its key; what URLs can be signed with.
+        account_key: its key, which can sign URLs.
         sas_token: a shared access signature for the container.
-        connection_string: as the portal shows it: account, key or signature, endpoint in one.
-        endpoint_url: address of another server than Azure's.
+        connection_string: the portal's connection string: account, key or signature, endpoint.
+        endpoint_url: URL of another server; default: Azure.
     """
 
     account_name: str | None = None
@@ -54,7 +54,7 @@ def open_azure(url: str, settings: AzureSettings) -> OpenStore:
     """The store of an ``az://container/prefix`` URL.
 
     Raises:
-        StorageError: where no account is named, or the connection string cannot be read.
+        StorageError: if no account is set, or the connection string cannot be parsed.
     """
     from obstore.store import AzureStore
 
@@ -62,8 +62,8 @@ def open_azure(url: str, settings: AzureSettings) -> OpenStore:
     found = _completed(settings)
     if found.account_name is None:
         raise StorageError(
-            f"no Azure storage account is named for {url}: set {_ACCOUNT_VARIABLES[0]} or "
-            f"{_CONNECTION_VARIABLE}, or give azure_account_name to ClipStorageResource"
+            f"no Azure storage account is set for {url}: set {_ACCOUNT_VARIABLES[0]} or "
+            f"{_CONNECTION_VARIABLE}, or azure_account_name of ClipStorageResource"
         )
     endpoint = found.endpoint_url or f"https://{found.account_name}.blob.core.windows.net"
     options: dict[str, Any] = {
@@ -79,12 +79,12 @@ def open_azure(url: str, settings: AzureSettings) -> OpenStore:
         AzureStore(container, prefix=prefix or None, **options),
         endpoint_url=endpoint,
         can_presign=found.account_key is not None,
-        takes_plain_put=False,
+        accepts_plain_put=False,
     )
 
 
 def _completed(settings: AzureSettings) -> AzureSettings:
-    """The settings with what the connection string and the environment add."""
+    """The settings, completed from the connection string and the environment."""
     is_given = bool(settings.account_key or settings.sas_token)
     text = settings.connection_string or (
         None if is_given else os.environ.get(_CONNECTION_VARIABLE)
@@ -106,13 +106,13 @@ def _completed(settings: AzureSettings) -> AzureSettings:
 
 
 def _connection_parts(text: str) -> dict[str, str]:
-    # Keys end in "=": only the first of each part divides.
+    # Keys end in "=": only the first one of a part separates.
     parts = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
     if "AccountName" not in parts and "BlobEndpoint" not in parts:
-        # Without the text: it holds a key.
+        # Without the text, which contains a key.
         raise StorageError(
-            "the Azure connection string has neither AccountName nor BlobEndpoint; copy it whole "
-            "from the storage account's access keys, with its semicolons"
+            "the Azure connection string has neither AccountName nor BlobEndpoint; copy all of it "
+            "from the storage account's access keys, including semicolons"
         )
     return parts
 

@@ -1,4 +1,4 @@
-"""What can go wrong with a store, said so that its user knows what to do."""
+"""Errors of a store, with a message that says what to do."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class ObjectMissingError(StorageError):
 
 
 class AccessDeniedError(StorageError):
-    """The store refuses the operation to these credentials, or to this user.
+    """The store denies the operation to these credentials, or to this user.
 
     Arguments:
-        message: what was refused, and what to do.
-        action: what was tried, such as "read" or "write".
+        message: what was denied, and what to do.
+        action: the operation, such as "read" or "write".
     """
 
     def __init__(self, message: str, *, action: str = "read") -> None:
@@ -32,123 +32,104 @@ class _Cause:
     """One kind of failure.
 
     Arguments:
-        signs: error codes of S3, of GCS's XML API and of Azure, HTTP statuses, numbers of the
-            operating system's errors, and phrases of obstore and boto3.
-        advice: what it is and what to do.
-        is_refusal: whether the store refuses the operation to these credentials.
+        advice: what is wrong and what to do.
+        signs: error codes of S3, of GCS's XML API and of Azure, HTTP statuses, error numbers of
+            the operating system, and phrases of obstore and boto3; commas separate them.
+        is_denial: whether the store denies the operation to these credentials.
     """
 
-    signs: frozenset[str]
     advice: str
-    is_refusal: bool = False
+    signs: str
+    is_denial: bool = False
+
+    def fits(self, signs: set[str]) -> bool:
+        return not signs.isdisjoint(self.signs.split(", "))
 
 
-def _cause(advice: str, *signs: str, is_refusal: bool = False) -> _Cause:
-    return _Cause(frozenset(signs), advice, is_refusal)
+_RETRY = "then run again: nothing that was paid for is lost"
 
-
-_NOTHING_LOST = "then run again: nothing that was paid for is lost"
-
-# The first that fits. A status alone says less than a code, so that statuses stand last.
+# The first that fits. A status alone says less than a code, so statuses come last.
 _CAUSES = (
-    _cause(
+    _Cause(
         "the bucket does not exist. Create it, or correct its name, region and endpoint",
-        *("NoSuchBucket", "ContainerNotFound"),
+        "NoSuchBucket, ContainerNotFound",
     ),
-    _cause(
+    _Cause(
         "the credentials have expired. Renew them (log in again, or use a profile or role that "
-        f"refreshes them), {_NOTHING_LOST}",
-        *("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"),
+        f"refreshes them), {_RETRY}",
+        "ExpiredToken, ExpiredTokenException, TokenRefreshRequired, RequestExpired",
     ),
-    _cause(
-        "this machine's clock is off by more than the store allows. Set it right",
+    _Cause(
+        "this machine's clock differs from the store's by more than the store allows. Correct it",
         "RequestTimeTooSkewed",
     ),
-    _cause(
-        "the credentials cannot be had, or the store does not accept them. Check the environment, "
+    _Cause(
+        "there are no valid credentials, or the store does not accept them. Check the environment, "
         "the profile, the role, or the keys of the resource",
-        *(
-            "InvalidAccessKeyId",
-            "SignatureDoesNotMatch",
-            "InvalidToken",
-            "UnrecognizedClientException",
-        ),
-        *("InvalidClientTokenId", "AuthenticationFailed", "InvalidAuthenticationInfo"),
-        *("UnauthenticatedError", "NoCredentialsError", "CredentialRetrievalError"),
-        *("TokenRetrievalError", "UnauthorizedSSOTokenError", "SSOTokenLoadError", "HTTP 401"),
+        "InvalidAccessKeyId, SignatureDoesNotMatch, InvalidToken, UnrecognizedClientException, "
+        "InvalidClientTokenId, AuthenticationFailed, InvalidAuthenticationInfo, "
+        "UnauthenticatedError, NoCredentialsError, CredentialRetrievalError, TokenRetrievalError, "
+        "UnauthorizedSSOTokenError, SSOTokenLoadError, HTTP 401",
     ),
-    _cause(
-        "the bucket is in another region. Name it with AWS_REGION or the resource's region_name",
-        *(
-            "PermanentRedirect",
-            "AuthorizationHeaderMalformed",
-            "IllegalLocationConstraintException",
-        ),
-        *("incorrectly configured region", "HTTP 301"),
+    _Cause(
+        "the bucket is in another region. Set AWS_REGION or the resource's region_name to it",
+        "PermanentRedirect, AuthorizationHeaderMalformed, IllegalLocationConstraintException, "
+        "incorrectly configured region, HTTP 301",
     ),
-    _cause(
-        "the store is overloaded, and was asked as often as max_attempts allows. Wait, "
-        f"{_NOTHING_LOST}",
-        *(
-            "SlowDown",
-            "ServerBusy",
-            "ServiceUnavailable",
-            "TooManyRequests",
-            "HTTP 503",
-            "HTTP 429",
-        ),
+    _Cause(
+        f"the store is overloaded, even after max_attempts attempts. Wait, {_RETRY}",
+        "SlowDown, ServerBusy, ServiceUnavailable, TooManyRequests, HTTP 503, HTTP 429",
     ),
-    _cause(
-        "the store refuses that to these credentials. Grant them what docs/storage.md lists, for "
-        "this bucket and prefix",
-        *("AccessDenied", "AuthorizationPermissionMismatch", "AuthorizationFailure", "HTTP 403"),
-        *("PermissionDeniedError",),
-        is_refusal=True,
+    _Cause(
+        "the store refuses this operation to these credentials. Grant them the permissions in "
+        "docs/storage.md, for this bucket and prefix",
+        "AccessDenied, AuthorizationPermissionMismatch, AuthorizationFailure, HTTP 403, "
+        "PermissionDeniedError",
+        is_denial=True,
     ),
-    _cause(
-        f"there is no room left. Make room, {_NOTHING_LOST}",
-        *("os error 28", "os error 122", "QuotaExceeded"),
+    _Cause(
+        f"there is no space left. Free some, {_RETRY}",
+        "os error 28, os error 122, QuotaExceeded",
     ),
-    _cause(
+    _Cause(
         "the folder is read-only. Choose another with --storage or SORA_STORAGE",
         "os error 30",
     ),
-    _cause(
-        "this user may not do that there. Change the permissions of the folder, or choose another "
-        "with --storage or SORA_STORAGE",
-        *("os error 1", "os error 13"),
-        is_refusal=True,
+    _Cause(
+        "this user has no permission to do that. Change the permissions of the folder, or choose "
+        "another with --storage or SORA_STORAGE",
+        "os error 1, os error 13",
+        is_denial=True,
     ),
-    _cause(
-        f"the store cannot be reached. Check its endpoint and the network, {_NOTHING_LOST}",
-        *("error sending request", "connection closed", "EndpointConnectionError"),
-        *(
-            "ConnectTimeoutError",
-            "ReadTimeoutError",
-            "ConnectionClosedError",
-            "operation timed out",
-        ),
+    _Cause(
+        f"the store cannot be reached. Check its endpoint and the network, {_RETRY}",
+        "error sending request, connection closed, EndpointConnectionError, ConnectTimeoutError, "
+        "ReadTimeoutError, ConnectionClosedError, operation timed out",
     ),
-    _cause(
-        "the store rejects the request (HTTP 400) without saying why: expired credentials are the "
-        "usual reason, another region's bucket is the next",
-        *("HTTP 400", "BadRequest", "400"),
+    _Cause(
+        "the store rejects the request (HTTP 400) without a reason: usually because of expired "
+        "credentials, or a bucket in another region",
+        "HTTP 400, BadRequest, 400",
     ),
 )
-# A process, profile or service that should give credentials, and says why it cannot.
+# Of a process, profile or service that should provide credentials, and says why it cannot.
 _PROVIDER = "credential provider"
-_PHRASES = frozenset((_PROVIDER,)) | frozenset(
-    sign for cause in _CAUSES for sign in cause.signs if " " in sign
+_PHRASES = (
+    _PROVIDER,
+    "incorrectly configured region",
+    "error sending request",
+    "connection closed",
+    "operation timed out",
 )
 _MISSING = frozenset(("FileNotFoundError", "NoSuchKey", "BlobNotFound", "HTTP 404", "404"))
 
 
-def explained(error: Exception, action: str, uri: str, root_url: str) -> StorageError:
-    """A store's failure in our words, without what is secret in the store's own.
+def explain(error: Exception, action: str, uri: str, root_url: str) -> StorageError:
+    """Turn a store's exception into an error that says what to do and shows no secret.
 
     Arguments:
-        error: what obstore, boto3 or the operating system raised.
-        action: what was tried, such as "write".
+        error: the exception of obstore, boto3 or the operating system.
+        action: the operation, such as "write".
         uri: full address of the object.
         root_url: the storage root.
     """
@@ -156,31 +137,30 @@ def explained(error: Exception, action: str, uri: str, root_url: str) -> Storage
         return error
     signs = _signs(error)
     for cause in _CAUSES:
-        if not signs.isdisjoint(cause.signs):
-            cause_text = first_line(error) if _PROVIDER in signs else ""
+        if cause.fits(signs):
             message = f"cannot {action} {uri}: {cause.advice}."
-            if cause_text:
-                message += f" The cause: {cause_text}"
-            if cause.is_refusal:
+            if _PROVIDER in signs:
+                message += f" The cause: {first_line(error)}"
+            if cause.is_denial:
                 return AccessDeniedError(message, action=action)
             return StorageError(message)
     if not signs.isdisjoint(_MISSING):
         return ObjectMissingError(f"there is no object at {uri}")
     return StorageError(
         f"cannot {action} {uri}: {first_line(error)}. Check that the storage root {root_url} "
-        f"exists, that this process may read and write it, and that it has room."
+        f"exists, has free space, and can be read and written by this process."
     )
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line, without signatures."""
+    """The first line of an error's message, without signatures."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    # Signatures travel in the query of a URL.
+    # Signatures are in the query of a URL.
     return re.sub(r"\?[^\s\"'<>)]*", "", line)
 
 
 def _signs(error: Exception) -> set[str]:
-    """What of an error tells its kind; never words of a key, which may be any."""
+    """Codes, statuses and phrases of an error; never words of a key, which may be anything."""
     text = str(error)
     signs = {type(error).__name__, *re.findall(r"<Code>(\w+)</Code>", text)}
     signs.update(f"HTTP {status}" for status in re.findall(r"status code: (\d{3})\b", text))
@@ -188,8 +168,8 @@ def _signs(error: Exception) -> set[str]:
     signs.update(phrase for phrase in _PHRASES if phrase in text)
     if isinstance(error, OSError) and error.errno is not None:
         signs.add(f"os error {error.errno}")
-    answer = getattr(error, "response", None)  # of boto3's ClientError
-    if isinstance(answer, dict):
-        signs.add(str(answer.get("Error", {}).get("Code")))
-        signs.add(f"HTTP {answer.get('ResponseMetadata', {}).get('HTTPStatusCode')}")
+    response = getattr(error, "response", None)  # of boto3's ClientError
+    if isinstance(response, dict):
+        signs.add(str(response.get("Error", {}).get("Code")))
+        signs.add(f"HTTP {response.get('ResponseMetadata', {}).get('HTTPStatusCode')}")
     return signs

@@ -1,4 +1,4 @@
-"""A local folder, and the memory of this process, as stores."""
+"""Stores in a local folder and in memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sora_dagster.storage.attributes import ObjectAttributes
 from sora_dagster.storage.errors import StorageError
 from sora_dagster.storage.store import OpenStore, StaleUpload
 
-# obstore writes an object beside its final name, with a number behind, and renames it at the end.
+# obstore writes an object to its final name plus a number, and renames it at the end.
 _TEMPORARY = re.compile(r"(?P<final>.+)#\d+")
 
 
 class FolderStore(OpenStore):
-    """A folder of this machine. It keeps no attributes, and nothing can be signed for it."""
+    """A local folder. It keeps no attributes, and no URLs can be signed for it."""
 
     def __init__(self, folder: Path) -> None:
         from obstore.store import LocalStore
@@ -26,8 +26,8 @@ class FolderStore(OpenStore):
             objects = LocalStore(folder)
         except OSError as error:
             raise StorageError(
-                f"the storage root {folder} cannot be made: {error.strerror}. "
-                f"Choose a folder that this user may write, with --storage or SORA_STORAGE."
+                f"the storage root {folder} cannot be created: {error.strerror}. "
+                f"Choose a folder that this user can write, with --storage or SORA_STORAGE."
             ) from error
         super().__init__(objects, keeps_attributes=False)
         self._folder = folder
@@ -48,7 +48,7 @@ class FolderStore(OpenStore):
 
 
 class MemoryStore(OpenStore):
-    """The memory of this process, for tests."""
+    """Memory of this process, for tests."""
 
     def __init__(self) -> None:
         from obstore.store import MemoryStore as Objects

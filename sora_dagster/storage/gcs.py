@@ -1,4 +1,4 @@
-"""Opening a bucket of Google Cloud Storage."""
+"""Opens a bucket of Google Cloud Storage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sora_dagster.storage.errors import StorageError
 from sora_dagster.storage.store import OpenStore, split_bucket_url
 
 DEFAULT_ENDPOINT = "https://storage.googleapis.com"
-# obstore's environment variables that name a service account's file or hold its key.
+# obstore's environment variables for a service account's file or key.
 _PATH_VARIABLES = ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH")
 _KEY_VARIABLE = "GOOGLE_SERVICE_ACCOUNT_KEY"
 _ADC_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
@@ -20,16 +20,16 @@ _ADC_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 
 @dataclass(frozen=True)
 class GcsSettings:
-    """Settings of Google Cloud Storage; what is None comes from the environment.
+    """Settings of Google Cloud Storage; None takes the value of the environment.
 
-    Without a service account the application default credentials are used: the file that
-    GOOGLE_APPLICATION_CREDENTIALS names, gcloud's login, or the machine's service account; their
-    tokens are refreshed.
+    Without a service account, the application default credentials are used: the file in
+    GOOGLE_APPLICATION_CREDENTIALS, gcloud's login, or the machine's service account; their tokens
+    are refreshed.
 
     Arguments:
         service_account_path: JSON file of a service account's key.
-        endpoint_url: address of another server than Google's.
-        unsigned: whether requests are not signed, for public buckets and emulators.
+        endpoint_url: URL of another server; default: Google.
+        unsigned: do not sign requests, for public buckets and emulators.
     """
 
     service_account_path: str | None = None
@@ -41,7 +41,7 @@ def open_gcs(url: str, settings: GcsSettings) -> OpenStore:
     """The store of a ``gs://bucket/prefix`` URL.
 
     Raises:
-        StorageError: where a credentials file cannot be read.
+        StorageError: if a credentials file cannot be read.
     """
     from obstore.store import GCSStore
 
@@ -69,8 +69,7 @@ def open_gcs(url: str, settings: GcsSettings) -> OpenStore:
 
 
 def _service_account(settings: GcsSettings) -> tuple[dict[str, Any] | None, dict[str, str]]:
-    """The key of a service account, None where other credentials are used; and how obstore is
-    told of it."""
+    """The key of a service account (None with other credentials), and obstore's option for it."""
     named = next(filter(None, map(os.environ.get, _PATH_VARIABLES)), None)
     if path := settings.service_account_path or named:
         return _checked(_read(path), path), {"service_account": str(Path(path).expanduser())}
@@ -78,7 +77,7 @@ def _service_account(settings: GcsSettings) -> tuple[dict[str, Any] | None, dict
         return _checked(_parsed(key, _KEY_VARIABLE), _KEY_VARIABLE), {}
     if path := os.environ.get(_ADC_VARIABLE):
         found = _read(path)
-        # Such a file may also hold a login's or a federation's credentials, without a key.
+        # Such a file may also contain credentials of a login or a federation, without a key.
         if found.get("type") == "service_account":
             return _checked(found, path), {}
     return None, {}
@@ -89,8 +88,8 @@ def _read(path: str) -> dict[str, Any]:
         text = Path(path).expanduser().read_text()
     except OSError as error:
         raise StorageError(
-            f"the Google credentials file {path} cannot be read: {error.strerror}. Name a service "
-            f"account's JSON file, or set {_ADC_VARIABLE}"
+            f"the Google credentials file {path} cannot be read: {error.strerror}. Set the path of "
+            f"a service account's JSON file, or {_ADC_VARIABLE}"
         ) from error
     return _parsed(text, path)
 
@@ -101,7 +100,7 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise StorageError(f"{where} is not the JSON of Google credentials")
+        raise StorageError(f"{where} is not a JSON object with Google credentials")
     return found
 
 
@@ -110,6 +109,6 @@ def _checked(account: dict[str, Any], where: str) -> dict[str, Any]:
     if missing:
         raise StorageError(
             f"{where} is not a service account's key: it has no {' and no '.join(missing)}. "
-            f"Download a key in JSON, or use {_ADC_VARIABLE} for other credentials"
+            f"Download a key in JSON format, or use {_ADC_VARIABLE} for other credentials"
         )
     return account

@@ -1,4 +1,4 @@
-"""Objects of a store as Python sees them: what a listing says, and a file over one."""
+"""Objects of a store in Python: listing entries and readable files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _BUFFER_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What a listing says of one object.
+    """Facts of one object.
 
     Arguments:
         key: the object's key below the root.
-        size_bytes: its length.
-        last_modified: when it was written, by the store's own clock.
-        etag: what the store calls this version of it, where it does.
+        size_bytes: its size.
+        last_modified: when it was written, by the store's clock.
+        etag: the store's identifier of this version, if it has one.
     """
 
     key: str
@@ -30,7 +30,7 @@ class ObjectInfo:
 
 
 def object_info(meta: Any) -> ObjectInfo:
-    """What obstore says of an object, in our words."""
+    """Facts of an object from obstore's metadata."""
     return ObjectInfo(
         key=meta["path"],
         size_bytes=meta["size"],
@@ -40,18 +40,18 @@ def object_info(meta: Any) -> ObjectInfo:
 
 
 def seekable_file(readable: Any, failure: Callable[[Exception], Exception]) -> BinaryIO:
-    """obstore's reader as Python's buffered file.
+    """A buffered Python file over obstore's reader.
 
     Arguments:
         readable: obstore's reader.
-        failure: makes the exception that is raised where the store fails.
+        failure: turns the store's exception into the one to raise.
     """
     raw = _RawReader(readable, failure)
     return cast(BinaryIO, io.BufferedReader(cast(Any, raw), _BUFFER_BYTES))
 
 
 class _RawReader(io.RawIOBase):
-    """obstore's reader as Python's raw file, so that PyAV and others can seek in it."""
+    """A raw Python file over obstore's reader, so that PyAV and others can seek in it."""
 
     def __init__(self, readable: Any, failure: Callable[[Exception], Exception]) -> None:
         self._readable = readable

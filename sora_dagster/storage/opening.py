@@ -1,4 +1,4 @@
-"""From a URL and settings to an opened store."""
+"""Opens the store of a storage URL."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ SUPPORTED_SCHEMES = ("file", "memory", "s3", "gs", "az")
 
 
 def normalized_url(url: str | Path) -> str:
-    """A storage URL in its one spelling: folders become absolute ``file://`` URLs.
+    """The canonical form of a storage URL: folders become absolute ``file://`` URLs.
 
     Raises:
-        StorageError: where the scheme is not supported, or there is more or less in the URL than
-            the bucket's name and a prefix.
+        StorageError: if the scheme is not supported, or a bucket's URL is anything but its name and
+            a prefix.
     """
     text = str(url).strip()
     if not text:
-        raise StorageError("the storage root is empty; give a folder or a URL such as s3://bucket")
+        raise StorageError("the storage root is empty; set a folder or a URL such as s3://bucket")
     scheme = urlsplit(text).scheme if "://" in text else ""
     if not scheme:
         return Path(text).expanduser().resolve().as_uri()
     if scheme not in SUPPORTED_SCHEMES:
         raise StorageError(
-            f"storage root {text!r}: scheme {scheme!r} is not supported; allowed are a folder path "
-            f"and URLs that start with {', '.join(f'{name}://' for name in SUPPORTED_SCHEMES)}"
+            f"storage root {text!r}: scheme {scheme!r} is not supported; use a folder path or a "
+            f"URL that starts with {', '.join(f'{name}://' for name in SUPPORTED_SCHEMES)}"
         )
     if scheme == "memory":
         return "memory://"
@@ -39,27 +39,27 @@ def normalized_url(url: str | Path) -> str:
     if scheme == "file":
         return Path(unquote(parts.path)).resolve().as_uri()
     if "@" in parts.netloc or parts.query or parts.fragment:
-        # Without the URL: what is in the way may be a secret.
+        # Without the URL, which may contain a secret.
         raise StorageError(
-            f"a storage root is {scheme}://name/prefix alone: credentials and options belong into "
-            f"the environment or the resource's settings, see docs/storage.md"
+            f"a storage root must be {scheme}://name/prefix only; set credentials and options in "
+            f"the environment or in the resource, see docs/storage.md"
         )
     if not parts.netloc:
-        raise StorageError(f"storage root {text!r} names no bucket; write {scheme}://name/prefix")
+        raise StorageError(f"storage root {text!r} has no bucket; write {scheme}://name/prefix")
     return text.rstrip("/")
 
 
 def folder_of(url: str) -> Path | None:
-    """The folder of a ``file://`` URL; None for any other."""
+    """The folder of a ``file://`` URL; None for other URLs."""
     parts = urlsplit(url)
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
 def open_store(url: str, s3: S3Settings, gcs: GcsSettings, azure: AzureSettings) -> OpenStore:
-    """The store of a URL in its one spelling.
+    """Open the store of a normalized URL, without a request to it.
 
     Raises:
-        StorageError: where it cannot be opened; no request has been made yet.
+        StorageError: if it cannot be opened.
     """
     folder = folder_of(url)
     if folder is not None:
@@ -74,6 +74,6 @@ def open_store(url: str, s3: S3Settings, gcs: GcsSettings, azure: AzureSettings)
         return S3Bucket(url, s3)
     except StorageError:
         raise
-    # A bare error of obstore's may show a key.
+    # Not as its cause: an error of obstore may show a key.
     except Exception as error:  # noqa: BLE001
         raise StorageError(f"cannot open storage root {url}: {first_line(error)}") from None

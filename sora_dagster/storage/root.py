@@ -1,6 +1,6 @@
-"""One storage root: a URL, and the few operations on objects that everything else is built from.
+"""One storage root: a URL and the operations on its objects.
 
-Every store that obstore opens offers an atomic create-only put; that is what claims are made of.
+Every store that obstore opens has an atomic create-only put, which claims are built on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from sora_dagster.storage.attributes import ObjectAttributes
 from sora_dagster.storage.azure import AzureSettings
-from sora_dagster.storage.errors import ObjectMissingError, StorageError, explained
+from sora_dagster.storage.errors import ObjectMissingError, StorageError, explain
 from sora_dagster.storage.gcs import GcsSettings
 from sora_dagster.storage.objects import ObjectInfo, object_info, seekable_file
 from sora_dagster.storage.opening import folder_of, normalized_url, open_store
@@ -26,19 +26,19 @@ from sora_dagster.storage.upload import ByteSink, open_upload
 
 
 class StorageRoot:
-    """All objects of one storage root, addressed by keys relative to it.
+    """The objects of one storage root, by keys relative to it.
 
     Arguments:
         url: ``file:///folder`` or a plain folder path, ``s3://bucket/prefix``,
             ``gs://bucket/prefix``, ``az://container/prefix``, or ``memory://`` (this process only,
             for tests).
-        s3: settings of S3; by default those of the ordinary AWS chain.
-        gcs: settings of Google Cloud Storage; by default the application default credentials.
-        azure: settings of Azure Blob Storage; by default those of the environment.
-        viewer_url: address of the viewer that shows this root in browsers, where there is one.
+        s3: settings of S3; default: the AWS configuration chain.
+        gcs: settings of Google Cloud Storage; default: application default credentials.
+        azure: settings of Azure Blob Storage; default: the environment.
+        viewer_url: URL of the viewer that shows this root in browsers; default: no links.
 
     Raises:
-        StorageError: where the URL names no store that can be opened.
+        StorageError: if the store of the URL cannot be opened.
 
     Example:
         >>> root = StorageRoot("memory://")
@@ -73,11 +73,11 @@ class StorageRoot:
         return f"{self.url.rstrip('/')}/{quote(key)}"
 
     def link(self, key: str) -> str | None:
-        """Where a browser sees an object, where there is a viewer."""
+        """URL of an object in the viewer, if there is a viewer."""
         return None if self._viewer_url is None else f"{self._viewer_url.rstrip('/')}/{quote(key)}"
 
     def local_path(self, key: str) -> Path | None:
-        """The object's file, where the root is a local folder."""
+        """The object's file, if the root is a local folder."""
         return None if self._folder is None else self._folder / key
 
     @property
@@ -86,13 +86,13 @@ class StorageRoot:
         return self._opened.can_presign
 
     @property
-    def takes_plain_put(self) -> bool:
-        """Whether a PUT to a signed URL needs the bytes alone; Azure's needs a header too."""
-        return self._opened.takes_plain_put
+    def accepts_plain_put(self) -> bool:
+        """Whether a PUT to a signed URL needs no special header, unlike Azure's."""
+        return self._opened.accepts_plain_put
 
     @property
     def is_reachable_from_outside(self) -> bool:
-        """Whether a service elsewhere can reach the store, as far as its address tells: False for
+        """Whether a service on the internet can reach the store, judging by its address: False for
         a folder, memory, and an endpoint on this machine or in a private network."""
         return self._opened.is_reachable_from_outside
 
@@ -100,16 +100,16 @@ class StorageRoot:
         """Write an object only if there is none; atomic on every store.
 
         Arguments:
-            key: where.
-            body: its bytes.
+            key: key of the object.
+            body: its content.
             attributes: content type and metadata; a local folder keeps none.
 
         Returns:
-            Whether it was written by this call.
+            Whether this call wrote it.
         """
         import obstore
 
-        with self._explaining("write", key):
+        with self._translate_errors("write", key):
             try:
                 obstore.put(
                     self._store, key, body, mode="create", attributes=self._encoded(attributes)
@@ -119,35 +119,35 @@ class StorageRoot:
         return True
 
     def write(self, key: str, body: bytes, *, attributes: ObjectAttributes | None = None) -> None:
-        """Write an object, replacing what was there; a local folder keeps no attributes."""
+        """Write an object, replacing an existing one; a local folder keeps no attributes."""
         import obstore
 
-        with self._explaining("write", key):
+        with self._translate_errors("write", key):
             obstore.put(self._store, key, body, attributes=self._encoded(attributes))
 
     def read(self, key: str) -> bytes:
-        """The whole of a small object.
+        """Content of a small object.
 
         Raises:
-            ObjectMissingError: where there is none.
+            ObjectMissingError: if there is none.
         """
         import obstore
 
-        with self._explaining("read", key):
+        with self._translate_errors("read", key):
             return bytes(obstore.get(self._store, key).bytes())
 
     def read_if_present(self, key: str) -> bytes | None:
-        """The whole of a small object, or None where there is none."""
+        """Content of a small object, or None if there is none."""
         try:
             return self.read(key)
         except ObjectMissingError:
             return None
 
     def info(self, key: str) -> ObjectInfo | None:
-        """Size and age of an object, or None where there is none."""
+        """Size and age of an object, or None if there is none."""
         import obstore
 
-        with self._explaining("look up", key):
+        with self._translate_errors("look up", key):
             try:
                 return object_info(obstore.head(self._store, key))
             except FileNotFoundError:
@@ -158,7 +158,7 @@ class StorageRoot:
         return self.info(key) is not None
 
     def list(self, prefix: str, *, after: str | None = None) -> Iterator[ObjectInfo]:
-        """All objects below a folder, page by page, in no promised order.
+        """All objects below a folder, page by page, in no guaranteed order.
 
         Arguments:
             prefix: the folder.
@@ -166,16 +166,16 @@ class StorageRoot:
         """
         import obstore
 
-        with self._explaining("list", prefix):
+        with self._translate_errors("list", prefix):
             for page in obstore.list(self._store, prefix=prefix, offset=after):
                 for meta in page:
                     yield object_info(meta)
 
     def delete(self, key: str) -> None:
-        """Remove an object; it is no error where there is none."""
+        """Remove an object, if there is one."""
         import obstore
 
-        with suppress(ObjectMissingError), self._explaining("delete", key):
+        with suppress(ObjectMissingError), self._translate_errors("delete", key):
             obstore.delete(self._store, key)
 
     @contextmanager
@@ -184,26 +184,26 @@ class StorageRoot:
         key: str,
         *,
         attributes: ObjectAttributes | None = None,
-        most_bytes: int | None = None,
+        max_bytes: int | None = None,
     ) -> Iterator[ByteSink]:
-        """Stream an object in bounded memory; it appears whole at the end, or not at all.
+        """Stream an object in bounded memory; it appears complete at the end, or not at all.
 
         Arguments:
-            key: where.
+            key: key of the object.
             attributes: content type and metadata; a local folder keeps none.
-            most_bytes: the most that may come, where that could be beyond 48 GiB.
+            max_bytes: largest possible size, if it can exceed 48 GiB.
         """
         with open_upload(
             self._store,
             key,
             attributes=attributes,
-            most_bytes=most_bytes,
-            explaining=lambda: self._explaining("write", key),
+            max_bytes=max_bytes,
+            translate_errors=lambda: self._translate_errors("write", key),
         ) as sink:
             yield sink
 
     def copy(self, source: str, target: str, *, attributes: ObjectAttributes | None = None) -> None:
-        """Copy an object within the store, without its bytes passing here; replaces the target.
+        """Copy an object on the server; replaces the target.
 
         Arguments:
             source: key of the object.
@@ -212,114 +212,114 @@ class StorageRoot:
                 Azure always keep the source's, a local folder keeps none.
 
         Raises:
-            ObjectMissingError: where there is no source.
+            ObjectMissingError: if there is no source.
         """
-        with self._explaining("copy", source):
+        with self._translate_errors("copy", source):
             self._opened.copy(source, target, attributes)
 
     def attributes(self, key: str) -> dict[str, str]:
-        """User metadata and ``Content-Type`` of an object; empty where the store keeps none.
+        """User metadata and ``Content-Type`` of an object; empty if the store keeps none.
 
         Raises:
-            ObjectMissingError: where there is no object.
+            ObjectMissingError: if there is no object.
         """
         import obstore
 
-        with self._explaining("look up", key):
+        with self._translate_errors("look up", key):
             found = obstore.get(self._store, key, options={"head": True})
             return {str(name): value for name, value in found.attributes.items()}
 
     def presign(self, method: Method, key: str, expires_seconds: float) -> str:
-        """A URL that allows whoever has it one method on one key, without credentials.
+        """A URL that allows one method on one key, without credentials.
 
         Arguments:
             method: ``GET`` or ``PUT``.
-            key: the object's key.
-            expires_seconds: how long it is good for; less where the credentials end before
+            key: key of the object.
+            expires_seconds: validity in seconds; shorter if the credentials expire before
                 (see `signing_seconds_left`).
 
         Raises:
-            StorageError: where the store or its credentials cannot sign.
+            StorageError: if the store or its credentials cannot sign.
         """
-        with self._explaining("sign a URL for", key):
+        with self._translate_errors("sign a URL for", key):
             return self._opened.presign(method, key, expires_seconds)
 
     def signing_seconds_left(self) -> float | None:
-        """How long the credentials that would sign now still live; None for no known end.
+        """Seconds until the credentials that sign now expire; None if unknown or never.
 
-        Credentials that are handed over with a session token end at a time that nobody says.
+        The expiry of credentials that are set with a session token is unknown.
         """
-        with self._explaining("find the credentials of", ""):
+        with self._translate_errors("find the credentials of", ""):
             return self._opened.signing_seconds_left()
 
     def folders(self, prefix: str) -> builtins.list[str]:
-        """Names of the folders right below a folder, without listing what is in them."""
+        """Names of the folders directly below a folder, without listing their content."""
         import obstore
 
-        with self._explaining("list", prefix):
+        with self._translate_errors("list", prefix):
             found = obstore.list_with_delimiter(self._store, prefix or None)
         return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found["common_prefixes"])
 
     def stale_uploads(self, older_than_seconds: float) -> builtins.list[StaleUpload]:
-        """Uploads below this root that were begun long ago and neither finished nor aborted.
+        """Old uploads below this root that were neither finished nor aborted.
 
-        S3 lists them; in a local folder they are the files of broken writes. GCS and Azure list
-        none: there a lifecycle rule, or the store itself after a week, removes them.
+        S3 lists them; in a local folder they are the files of interrupted writes. GCS and Azure
+        list none: there a lifecycle rule, or the store itself after a week, removes them.
 
         Arguments:
-            older_than_seconds: their least age, by the store's own clock.
+            older_than_seconds: minimum age, by the store's clock.
         """
-        begun_before = self.store_time() - timedelta(seconds=older_than_seconds)
-        with self._explaining("list unfinished uploads of", ""):
+        started_before = self.store_time() - timedelta(seconds=older_than_seconds)
+        with self._translate_errors("list unfinished uploads of", ""):
             return [
                 upload
                 for upload in self._opened.unfinished_uploads()
-                if upload.started < begun_before
+                if upload.started < started_before
             ]
 
     def abort_upload(self, upload: StaleUpload) -> None:
-        """Remove an unfinished upload; it is no error where it is gone."""
-        with self._explaining("abort the upload of", upload.key):
+        """Remove an unfinished upload, if it still exists."""
+        with self._translate_errors("abort the upload of", upload.key):
             self._opened.abort_upload(upload)
 
     def open(self, key: str) -> BinaryIO:
-        """A seekable file over an object, reading only the ranges asked for.
+        """A seekable file over an object, which reads only the ranges it needs.
 
         Raises:
-            ObjectMissingError: where there is none.
+            ObjectMissingError: if there is none.
         """
         import obstore
 
-        with self._explaining("read", key):
+        with self._translate_errors("read", key):
             readable = obstore.open_reader(self._store, key)
         return seekable_file(readable, lambda error: self._failure("read", key, error))
 
     def store_time(self) -> datetime:
-        """The store's own clock: the time it gives a fresh write."""
+        """Current time of the store's clock, from a new object."""
         key = f"clock/{secrets.token_hex(8)}"
         self.write(key, b"")
         try:
             info = self.info(key)
             if info is None:
-                raise StorageError(f"{self.uri(key)} vanished right after it was written")
+                raise StorageError(f"{self.uri(key)} disappeared right after it was written")
             return info.last_modified
         finally:
             self.delete(key)
 
     def check_writable(self) -> None:
-        """Write and remove one object, and see that it cannot be created twice.
+        """Write and remove one object, and check that it cannot be created twice.
 
         Raises:
-            StorageError: where that fails; the message says what to check.
+            StorageError: if that fails.
         """
         key = f"clock/{secrets.token_hex(8)}"
         self.create(key, b"")
         try:
             if self.create(key, b""):
                 raise StorageError(
-                    f"{self.url} lets an object be created twice, so that two processes could pay "
+                    f"{self.url} allows an object to be created twice, so two processes could pay "
                     f"for the same clip. Use a store with create-only puts: a local folder, S3, or "
-                    f"a server that honours If-None-Match."
+                    f"a server that supports If-None-Match."
                 )
         finally:
             self.delete(key)
@@ -330,12 +330,12 @@ class StorageRoot:
         return attributes.encoded()
 
     @contextmanager
-    def _explaining(self, action: str, key: str) -> Iterator[None]:
+    def _translate_errors(self, action: str, key: str) -> Iterator[None]:
         try:
             yield
-        # Whatever the store's libraries raise; without it as cause, as it may show a signature.
+        # Any exception of the store's libraries; not as the cause, since it may show a signature.
         except Exception as error:  # noqa: BLE001
             raise self._failure(action, key, error) from None
 
     def _failure(self, action: str, key: str, error: Exception) -> StorageError:
-        return explained(error, action, self.uri(key), self.url)
+        return explain(error, action, self.uri(key), self.url)

@@ -1,4 +1,4 @@
-"""A bucket of S3, or of a server that speaks its protocol."""
+"""A bucket of S3 or of an S3-compatible server."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from sora_dagster.storage.store import Method, OpenStore, StaleUpload, split_buc
 
 __all__ = ["S3Bucket", "S3Settings"]
 
-# One CopyObject keeps what it is not told to replace; a copy in parts keeps nothing.
+# A single CopyObject keeps attributes unless they are replaced; a multipart copy keeps none.
 _LARGEST_SINGLE_COPY_BYTES = 5 << 30
 
 
 class S3Bucket(OpenStore):
     """A bucket and prefix of S3.
 
-    obstore reads and writes; boto3 finds and refreshes the credentials, signs URLs, copies with
-    new attributes and knows unfinished uploads.
+    obstore reads and writes; boto3 provides credentials, signs URLs, copies with new attributes and
+    lists unfinished uploads.
 
     Arguments:
         url: ``s3://bucket/prefix``.
-        settings: what the ordinary AWS chain does not say.
+        settings: settings beyond the AWS configuration chain.
 
     Raises:
-        ValueError: where the settings contradict each other, or no credentials are found.
+        ValueError: if the settings contradict each other, or there are no credentials.
     """
 
     def __init__(self, url: str, settings: S3Settings) -> None:
@@ -36,7 +36,7 @@ class S3Bucket(OpenStore):
         super().__init__(
             self._session.open(self._bucket, self._prefix),
             endpoint_url=self._session.endpoint_url,
-            can_presign=self._session.credentials is not None,
+            can_presign=self._session.is_signed,
         )
 
     def copy(self, source: str, target: str, attributes: ObjectAttributes | None) -> None:
@@ -58,9 +58,8 @@ class S3Bucket(OpenStore):
         )
 
     def presign(self, method: Method, key: str, expires_seconds: float) -> str:
-        if self._session.credentials is None:
+        if not self._session.is_signed:
             return super().presign(method, key, expires_seconds)
-        # By boto3, which signs with the credentials of this moment: obstore may hold older ones.
         url: str = self._session.client.generate_presigned_url(
             "get_object" if method == "GET" else "put_object",
             Params={"Bucket": self._bucket, "Key": self._full(key)},
@@ -69,10 +68,8 @@ class S3Bucket(OpenStore):
         return url
 
     def signing_seconds_left(self) -> float | None:
-        if self._session.credentials is None:
-            return None
-        ends = self._session.credentials.ends_at()
-        return None if ends is None else (ends - datetime.now(UTC)).total_seconds()
+        expiry = self._session.credentials_expiry() if self._session.is_signed else None
+        return None if expiry is None else (expiry - datetime.now(UTC)).total_seconds()
 
     def unfinished_uploads(self) -> Iterator[StaleUpload]:
         below = f"{self._prefix}/" if self._prefix else ""
@@ -93,7 +90,7 @@ class S3Bucket(OpenStore):
                 Bucket=self._bucket, Key=self._full(upload.key), UploadId=upload.upload_id
             )
         except self._session.client.exceptions.NoSuchUpload:
-            return  # finished or aborted by another meanwhile
+            return  # finished or aborted by another process
 
     def _full(self, key: str) -> str:
         return f"{self._prefix}/{key}" if self._prefix else key

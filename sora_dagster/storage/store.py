@@ -1,4 +1,4 @@
-"""What a kind of store can do beyond the operations that obstore gives all of them alike."""
+"""Operations of a store beyond those that obstore offers for every kind of store."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Method = Literal["GET", "PUT"]
 
 @dataclass(frozen=True)
 class StaleUpload:
-    """An upload that was begun and neither finished nor aborted; its bytes are paid for, unseen.
+    """An upload that was neither finished nor aborted; the store bills its bytes, unseen.
 
     Arguments:
-        key: where its object would have appeared, below the root.
-        upload_id: what the store calls the upload; for a folder, its file below the root.
-        started: when it began (or was last written to), by the store's own clock.
+        key: key of the object that it would have become, below the root.
+        upload_id: the store's id of the upload; for a folder, its file below the root.
+        started: when it started (or was last written to), by the store's clock.
     """
 
     key: str
@@ -34,15 +34,15 @@ class StaleUpload:
 
 
 class OpenStore:
-    """An opened store, with what its kind does in its own way.
+    """An open store, with the operations that differ by kind.
 
     Arguments:
         objects: obstore's store, with the root's prefix.
-        endpoint_url: where it is spoken to; None for a folder and for memory.
-        keeps_attributes: whether content type and metadata are kept beside an object.
-        can_presign: whether URLs can be signed here, without asking anyone.
-        takes_plain_put: whether a PUT to a signed URL needs the bytes alone. Azure's needs the
-            header ``x-ms-blob-type: BlockBlob`` besides.
+        endpoint_url: URL of its server; None for a folder and for memory.
+        keeps_attributes: whether it keeps content type and metadata with an object.
+        can_presign: whether URLs can be signed without a request.
+        accepts_plain_put: whether a PUT to a signed URL needs no special header. Azure requires
+            ``x-ms-blob-type: BlockBlob``.
     """
 
     def __init__(
@@ -52,17 +52,17 @@ class OpenStore:
         endpoint_url: str | None = None,
         keeps_attributes: bool = True,
         can_presign: bool = False,
-        takes_plain_put: bool = True,
+        accepts_plain_put: bool = True,
     ) -> None:
         self.objects = objects
         self.endpoint_url = endpoint_url
         self.keeps_attributes = keeps_attributes
         self.can_presign = can_presign
-        self.takes_plain_put = can_presign and takes_plain_put
+        self.accepts_plain_put = can_presign and accepts_plain_put
 
     @property
     def is_reachable_from_outside(self) -> bool:
-        """Whether a service elsewhere can reach the endpoint, as far as its name tells."""
+        """Whether a service on the internet can reach the endpoint, judging by its address."""
         return self.endpoint_url is not None and _is_public(self.endpoint_url)
 
     def copy(
@@ -73,7 +73,7 @@ class OpenStore:
     ) -> None:
         """Copy within the store, replacing the target.
 
-        GCS and Azure are not told attributes by obstore: the source's go with the copy.
+        obstore cannot set attributes of a copy in GCS and Azure, so it keeps the source's.
         """
         import obstore
 
@@ -85,21 +85,21 @@ class OpenStore:
 
         if not self.can_presign:
             raise StorageError(
-                "URLs cannot be signed for this storage root: that takes s3://, gs:// with a "
+                "URLs cannot be signed for this storage root: signing requires s3://, gs:// with a "
                 "service account's key, or az:// with the account's key"
             )
         return obstore.sign(self.objects, method, key, timedelta(seconds=expires_seconds))  # type: ignore[arg-type]
 
     def signing_seconds_left(self) -> float | None:
-        """How long the signing credentials still live; None for no known end."""
+        """Seconds until the signing credentials expire; None if unknown or never."""
         return None
 
     def unfinished_uploads(self) -> Iterator[StaleUpload]:
-        """Uploads below the root that were begun and neither finished nor aborted."""
+        """Uploads below the root that were neither finished nor aborted."""
         return iter(())
 
     def abort_upload(self, upload: StaleUpload) -> None:
-        """Throw away an unfinished upload's bytes."""
+        """Discard an unfinished upload."""
 
 
 def split_bucket_url(url: str) -> tuple[str, str]:
@@ -113,5 +113,5 @@ def _is_public(endpoint_url: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_global
     except ValueError:
-        # A name of one label, and these endings, are known on the inside of a network only.
+        # A name of one label, or with these endings, resolves inside a network only.
         return "." in host and not host.endswith((".local", ".localhost", ".internal", ".lan"))

@@ -1,4 +1,4 @@
-"""Streaming an object into a store: few parts of it in memory, whole at the end or not at all."""
+"""Streaming upload of an object: a few parts in memory, complete at the end or not at all."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sora_dagster.storage.attributes import ObjectAttributes
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore as Store
+    from obstore.store import ObjectStore
 
 _log = logging.getLogger(__name__)
 
-# S3 and GCS take no smaller parts (but for the last), and no more of them.
-LEAST_PART_BYTES = 5 * 1024**2
-MOST_PARTS = 10_000
-# A folder has no least part; smaller ones cost more hand-overs between threads.
+# S3 and GCS accept no smaller parts (except the last), and no more of them.
+MIN_PART_BYTES = 5 * 1024**2
+MAX_PARTS = 10_000
+# A folder has no minimum; smaller parts cost more hand-overs between threads.
 _FOLDER_PART_BYTES = 2 * 1024**2
-_FOLDER_PARTS_AT_ONCE = 2
-# Every upload may hold one part. These are lent beyond that, to whichever uploads are under way,
-# so that sixteen of them at once hold little more than sixteen parts.
+_FOLDER_CONCURRENCY = 2
+# Every upload may hold one part. Uploads share these beyond that, so that sixteen uploads at a time
+# hold little more than sixteen parts.
 _SPARE_PARTS = 6
-_MOST_SPARE_PARTS_EACH = 2
+_MAX_SPARE_PARTS_EACH = 2
 
 
 class ByteSink(Protocol):
-    """Where a streamed object's bytes go."""
+    """Target of a streamed object's bytes."""
 
     def write(self, chunk: bytes, /) -> object:
         """Append bytes."""
@@ -36,121 +36,110 @@ class ByteSink(Protocol):
 
 @contextmanager
 def open_upload(
-    store: Store,
+    store: ObjectStore,
     key: str,
     *,
     attributes: ObjectAttributes | None = None,
-    most_bytes: int | None = None,
-    explaining: Callable[[], AbstractContextManager[None]] = nullcontext,
+    max_bytes: int | None = None,
+    translate_errors: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[ByteSink]:
-    """Stream an object into a store; what was there before stays until the end.
+    """Stream an object into a store; an existing object stays until the end.
 
     A normal end of the block commits the object. Any exception aborts the upload: no object, no
-    parts in the store, no unfinished file in a folder. Where the process is killed, or the store
-    cannot be reached for the abort, the parts stay until somebody aborts the unfinished upload.
+    parts in the store, no unfinished file in a folder. If the process is killed, or the store
+    cannot be reached for the abort, the parts stay until the unfinished upload is aborted.
 
     Memory: one part of 5 MiB for each upload (two of 2 MiB into a folder), and 6 more for all
-    uploads of the process together. Chunks are kept until they are sent, never copied: give
-    `bytes`, of about 256 KiB, not a buffer that is used again.
+    uploads of the process together. Chunks are kept until they are sent, never copied: write
+    `bytes` of about 256 KiB, not a buffer that is reused.
 
     Arguments:
         store: the store.
-        key: where the object goes.
+        key: key of the object.
         attributes: content type and metadata; a folder keeps none.
-        most_bytes: the most that may come, where that could be beyond 48 GiB: parts are then larger
-            than 5 MiB.
-        explaining: turns the store's exceptions, raised inside of it, into the caller's.
+        max_bytes: largest possible size, if it can exceed 48 GiB: parts are then larger than 5 MiB.
+        translate_errors: a context that turns the store's exceptions into the caller's.
     """
     import obstore
     from obstore.store import LocalStore
 
     is_folder = isinstance(store, LocalStore)
-    part_bytes = _FOLDER_PART_BYTES if is_folder else part_bytes_for(most_bytes)
-    with _spare_parts.lent(0 if is_folder else _MOST_SPARE_PARTS_EACH) as spare_parts:
+    part_bytes = _FOLDER_PART_BYTES if is_folder else part_bytes_for(max_bytes)
+    with _spare_parts.borrow(0 if is_folder else _MAX_SPARE_PARTS_EACH) as spare_parts:
         writable = obstore.open_writer(
             store,
             key,
             attributes=attributes.encoded() if attributes and not is_folder else None,
             buffer_size=part_bytes,
-            max_concurrency=_FOLDER_PARTS_AT_ONCE if is_folder else 1 + spare_parts,
+            max_concurrency=_FOLDER_CONCURRENCY if is_folder else 1 + spare_parts,
         )
-        longest = None if is_folder else part_bytes * MOST_PARTS
+        limit = None if is_folder else part_bytes * MAX_PARTS
         try:
-            yield _Sink(writable, explaining, longest)
+            yield _Sink(writable, translate_errors, limit)
         except BaseException as error:
             _abort(writable, key, error)
             raise
-        with explaining():
+        with translate_errors():
             writable.close()
 
 
-def part_bytes_for(most_bytes: int | None) -> int:
-    """How long the parts of an upload must be, for the parts to suffice."""
-    return max(LEAST_PART_BYTES, -(-(most_bytes or 0) // MOST_PARTS))
+def part_bytes_for(max_bytes: int | None) -> int:
+    """Size of the parts with which the allowed number of parts suffices."""
+    return max(MIN_PART_BYTES, -(-(max_bytes or 0) // MAX_PARTS))
 
 
 class _Sink:
-    """A writable of obstore's, whose failures are the caller's exceptions.
-
-    Arguments:
-        writable: obstore's writable.
-        explaining: turns its exceptions into the caller's.
-        longest: most bytes that its parts can hold; None for no limit.
-    """
+    """Writes to obstore's writable, up to a limit in bytes (None: no limit)."""
 
     def __init__(
         self,
         writable: Any,
-        explaining: Callable[[], AbstractContextManager[None]],
-        longest: int | None,
+        translate_errors: Callable[[], AbstractContextManager[None]],
+        limit: int | None,
     ) -> None:
         self._writable = writable
-        self._explaining = explaining
-        self._longest = longest
+        self._translate_errors = translate_errors
+        self._limit = limit
         self._size = 0
 
     def write(self, chunk: bytes, /) -> None:
         self._size += len(chunk)
-        with self._explaining():
-            if self._longest is not None and self._size > self._longest:
+        with self._translate_errors():
+            if self._limit is not None and self._size > self._limit:
                 raise OverflowError(
-                    f"it is longer than the {self._longest} bytes that its parts hold; say with "
-                    f"most_bytes how long it may be"
+                    f"the object exceeds {self._limit} bytes, the limit of its parts; set "
+                    f"max_bytes to its largest possible size"
                 )
             self._writable.write(chunk)
 
 
 def _abort(writable: Any, key: str, reason: BaseException) -> None:
     try:
-        # obstore aborts in no other way.
+        # obstore has no other way to abort.
         writable.__exit__(type(reason), reason, reason.__traceback__)
-    # The reason matters more to the caller; what stays costs little until it is swept.
+    # The reason matters more to the caller; leftover parts cost little until they are pruned.
     except Exception as error:  # noqa: BLE001
         _log.warning("an unfinished upload of %s could not be aborted: %s", key, error)
 
 
 class _SpareParts:
-    """Parts that uploads may hold beyond their first, counted for the whole process.
-
-    Arguments:
-        count: how many there are.
-    """
+    """Parts that uploads may hold beyond their first, counted for the whole process."""
 
     def __init__(self, count: int) -> None:
         self._free = count
         self._lock = threading.Lock()
 
     @contextmanager
-    def lent(self, most: int) -> Iterator[int]:
-        """Lend some of the free ones, but leave half of them to others; never wait for more."""
+    def borrow(self, most: int) -> Iterator[int]:
+        """Take some of the free parts, but leave half of them to others; never wait for more."""
         with self._lock:
-            lent = min(most, -(-self._free // 2))
-            self._free -= lent
+            taken = min(most, -(-self._free // 2))
+            self._free -= taken
         try:
-            yield lent
+            yield taken
         finally:
             with self._lock:
-                self._free += lent
+                self._free += taken
 
 
 _spare_parts = _SpareParts(_SPARE_PARTS)

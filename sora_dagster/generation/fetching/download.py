@@ -171,7 +171,7 @@ class Downloader:
         with (
             _StreamHash() as digest,
             closing(reader.chunks()) as chunks,
-            root.writer(key, attributes=attributes, most_bytes=self._max_bytes) as sink,
+            root.writer(key, attributes=attributes, max_bytes=self._max_bytes) as sink,
         ):
             for chunk in chunks:
                 digest.update(chunk)

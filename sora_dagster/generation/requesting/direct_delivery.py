@@ -140,7 +140,7 @@ class DirectDelivery:
                 f"the storage root {self._root.url} makes no upload addresses; a bucket does, with "
                 f"credentials that can sign"
             )
-        if not self._root.takes_plain_put:
+        if not self._root.accepts_plain_put:
             return (
                 "Azure takes an upload only with a header of its own (x-ms-blob-type), and Runware "
                 "is not known to send it"
