@@ -59,7 +59,7 @@ def test_a_check_that_was_not_evaluated_is_listed_as_such_and_not_as_passed(stac
     found = evaluations(stack, result)
     row = table(found["clip_checks", "fox"])["not_flagged"]
     assert row["result"] == "not evaluated"
-    assert "its content was not checked" in str(row["found"])
+    assert "the content was not checked" in str(row["found"])
     assert "1 not evaluated" in str(found["clip_checks", "fox"].description)
     assert ("not_flagged", "fox") not in found
     assert found["quality", None].metadata["unevaluated_checks"].value == 1
