@@ -13,7 +13,7 @@ from sora_dagster.generation.collecting.parts import CollectionLimits, Collectio
 from sora_dagster.generation.collecting.poll_schedule import WEBHOOK_POLLS, PollSettings
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.fetching.download import Downloader
-from sora_dagster.generation.fetching.restore import StoredClipError, Verification
+from sora_dagster.generation.fetching.restore import ClipRestorer, StoredClipError
 from sora_dagster.generation.protocol.budget import Budget
 from sora_dagster.generation.protocol.claims import Claims, ClaimSettings
 from sora_dagster.generation.protocol.clocks import StoreClock, running_seconds
@@ -98,7 +98,7 @@ class Generator:
         self.archive = ClipArchive(
             self.ledger, self._downloader, damaged_seconds=settings.deadlines.damaged_seconds
         )
-        self._verification = Verification(client, self.ledger, self._downloader)
+        self._restorer = ClipRestorer(client, self.ledger, self._downloader)
         self._is_bound = False
         self._sender = Sender(client, self.ledger, settings=settings.sending)
         self._budget = Budget(self.ledger, store_time=self.store_time)
@@ -201,7 +201,7 @@ class Generator:
         if manifest is None:
             return requested
         try:
-            restored = self._verification.restore(manifest)
+            restored = self._restorer.restore(manifest)
         except StoredClipError as error:
             record = ErrorRecord(kind="gone", message=str(error))
             return replace(

@@ -467,7 +467,7 @@ def test_what_is_put_while_it_is_copied_is_noticed_and_copied_again(
 
     monkeypatch.setattr(bucket, "copy", copy_after_another_put)
     ready = ready_task(generator)
-    with pytest.raises(DownloadError, match="is not what was put there") as caught:
+    with pytest.raises(DownloadError, match="is not what was analyzed") as caught:
         generator.archive.store(ready)
     assert caught.value.retryable
     manifest = generator.archive.store(ready).manifest

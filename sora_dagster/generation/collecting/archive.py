@@ -8,7 +8,7 @@ from typing import Literal
 
 from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask
 from sora_dagster.generation.fetching.download import Downloader, DownloadError
-from sora_dagster.generation.fetching.video_store import DamagedCopy, KeptVideo, VideoStore
+from sora_dagster.generation.fetching.video_store import AnalyzedVideo, DamagedCopy, VideoStore
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import (
@@ -165,7 +165,7 @@ class ClipArchive:
         wrote, and never what the standing manifest names.
         """
         attempt = ready.attempt
-        kept = self._keep_videos(ready, damaged)
+        kept = self._store_video_files(ready, damaged)
         pictures = self._store_pictures(attempt, kept[0])
         sent_times = self._ledger.task_files(attempt.task_uuid).sent_times
         requested_at = sent_times[0] if sent_times else attempt.created_at
@@ -204,14 +204,16 @@ class ClipArchive:
                 self._ledger.root.delete(key)
         return standing
 
-    def _keep_videos(self, ready: ReadyTask, damaged: dict[str, DamagedCopy]) -> list[KeptVideo]:
+    def _store_video_files(
+        self, ready: ReadyTask, damaged: dict[str, DamagedCopy]
+    ) -> list[AnalyzedVideo]:
         results = ready.status.results
         # Of several videos, it could not be known which one was put under the one address.
         was_direct = ready.attempt.delivery == "direct" and len(results) == 1
-        kept: list[KeptVideo] = []
+        kept: list[AnalyzedVideo] = []
         try:
             kept.extend(
-                self._videos.keep(ready.attempt, result, was_direct=was_direct, damaged=damaged)
+                self._videos.store(ready.attempt, result, was_direct=was_direct, damaged=damaged)
                 for result in results
             )
         except DownloadError:
@@ -221,7 +223,7 @@ class ClipArchive:
             raise
         return kept
 
-    def _store_pictures(self, attempt: AttemptRecord, first: KeptVideo) -> dict[str, str]:
+    def _store_pictures(self, attempt: AttemptRecord, first: AnalyzedVideo) -> dict[str, str]:
         """Store the pictures of the first video; gives their keys by name."""
         nonce = self._ledger.new_nonce()[:8]
         bodies = {

@@ -1,1 +1,1 @@
-"""Downloading finished videos, safely and whole."""
+"""Downloading finished videos safely and completely."""

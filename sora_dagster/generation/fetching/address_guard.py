@@ -1,4 +1,4 @@
-"""Which addresses videos are downloaded from, and connections that lead nowhere else."""
+"""Which addresses videos may be downloaded from, and connections to those only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.request import getproxies
 import httpx
 
 # Results are served from vm.runware.ai and im.runware.ai (reported by an integrator, not
-# documented), so every host of that domain is allowed.
+# documented), so every host of the domain is allowed.
 RESULT_DOMAIN = "runware.ai"
 
 _MAX_PORT = 65_535  # httpx does not check it
@@ -27,7 +27,7 @@ class DownloadError(Exception):
     Arguments:
         message: what happened; a URL's query is left out, since it may be a signature.
         gone: whether the host says that the file no longer exists.
-        retryable: whether it may succeed at another time.
+        retryable: whether it may succeed later.
     """
 
     def __init__(self, message: str, *, gone: bool = False, retryable: bool = False) -> None:
@@ -37,35 +37,24 @@ class DownloadError(Exception):
 
 
 class TransientDownloadError(DownloadError):
-    """A failure that another request may overcome soon, even in the middle of a file.
-
-    Arguments:
-        message: what happened.
-    """
+    """A failure that another request may overcome soon, even in the middle of a file."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retryable=True)
 
 
 class DownloadStalledError(DownloadError):
-    """The connection broke again and again at the same byte; worth another try later, not now.
-
-    Arguments:
-        message: what happened.
-    """
+    """The connection broke repeatedly at the same byte; worth another try later, not now."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retryable=True)
 
 
 class RefusedAddressError(DownloadError):
-    """Our own settings do not allow the address of a video.
+    """The settings do not allow the address of a video.
 
-    It is retryable, so that a refusal never ends a task that was paid for: the download succeeds
-    once the settings allow the address. Trying again before that is pointless.
-
-    Arguments:
-        message: what was refused, what is allowed, and which setting to change.
+    It is retryable so that a refusal never ends a task that was paid for: the download succeeds
+    once the settings allow the address. Retrying before that is pointless.
     """
 
     def __init__(self, message: str) -> None:
@@ -97,7 +86,7 @@ def _parse_host(text: str) -> str:
 
 
 def parse_result_networks(networks: Iterable[str]) -> tuple[str, ...]:
-    """Networks whose addresses are accepted although they are not public, in CIDR notation.
+    """Networks that are allowed although they are not public, in CIDR notation.
 
     Raises:
         ValueError: if one is not a network.
@@ -129,10 +118,9 @@ class UrlGuard:
     """Refuses addresses that videos must not be downloaded from.
 
     Arguments:
-        api_base_url: the API's address; its host may serve videos too, with whatever scheme the
-            API itself uses.
-        result_hosts: domains (and their subdomains) allowed besides runware.ai, by https.
-        result_networks: networks (CIDR) whose addresses are accepted although they are not public.
+        api_base_url: the API's address; its host may serve videos too, over the same scheme.
+        result_hosts: domains allowed besides runware.ai, with their subdomains; https only.
+        result_networks: networks (CIDR) that are allowed although they are not public.
         resolve: returns the IP addresses of a host.
 
     Raises:
@@ -162,14 +150,14 @@ class UrlGuard:
             RefusedAddressError: if it is not allowed.
         """
         try:
-            # The parser of the client that connects. With another one, a URL could be crafted that
-            # names an allowed host here and a different one there.
+            # The parser of the client that connects. With a different parser, a crafted URL could
+            # name an allowed host here and another one there.
             parsed = httpx.URL(url)
             if (parsed.port or 0) > _MAX_PORT:
                 raise httpx.InvalidURL(f"the port {parsed.port} is above {_MAX_PORT}")
         except httpx.InvalidURL as error:
             raise RefusedAddressError(
-                f"the address of the video is not a valid URL, so nothing is downloaded: {error}"
+                f"nothing is downloaded: the address of the video is not a valid URL: {error}"
             ) from error
         host = _host_of(parsed)
         if self._is_api(parsed) or (
@@ -185,9 +173,9 @@ class UrlGuard:
         )
 
     def resolve(self, url: httpx.URL) -> list[str]:
-        """The IP addresses to connect to for a URL that passed `check`; none for the API's host.
+        """The IP addresses to connect to for a URL that passed `check`; empty for the API's host.
 
-        The API's host is trusted wherever it is, a sandbox on this machine included.
+        The API's host is trusted wherever it is, for example a sandbox on this machine.
 
         Raises:
             RefusedAddressError: if the host has an address that is not allowed.
@@ -198,38 +186,38 @@ class UrlGuard:
         host = _host_of(url)
         try:
             addresses = list(self._resolve(host))
-        except (OSError, UnicodeError) as error:  # the latter for a name that is no DNS name
+        except (OSError, UnicodeError) as error:  # UnicodeError: not a valid DNS name
             raise TransientDownloadError(f"{host} cannot be resolved: {error}") from error
         if not addresses:
             raise TransientDownloadError(f"{host} cannot be resolved: it has no address")
         for address in addresses:
-            if not self._is_accepted(address):
+            if not self._is_allowed(address):
                 allowed = ", ".join(["public addresses", *map(str, self._networks)])
                 raise RefusedAddressError(
                     f"nothing is downloaded from {host}: it resolves to {address}, which is "
-                    f"not a public address. Allowed are {allowed}. If your network's resolver is "
-                    f"right, add the network of this address (in CIDR notation) to "
-                    f"SORA_RESULT_NETWORKS, or the resource's `result_networks`; if downloads go "
-                    f"through a proxy, set HTTPS_PROXY, and the proxy resolves the host."
+                    f"not a public address. Allowed are {allowed}. If this address is correct, add "
+                    f"its network (in CIDR notation) to SORA_RESULT_NETWORKS, or the resource's "
+                    f"`result_networks`. If downloads go through a proxy, set HTTPS_PROXY; the "
+                    f"proxy then resolves the host."
                 )
         return addresses
 
     def _is_api(self, url: httpx.URL) -> bool:
         return (url.scheme, _host_of(url)) == self._api_origin
 
-    def _is_accepted(self, text: str) -> bool:
+    def _is_allowed(self, text: str) -> bool:
         address = ipaddress.ip_address(text)
         if any(address in network for network in self._networks):
             return True
         return all(
-            one.is_global and not one.is_multicast for one in (address, *_carried_by(address))
+            one.is_global and not one.is_multicast for one in (address, *_embedded_ipv4(address))
         )
 
 
-def _carried_by(
+def _embedded_ipv4(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> list[ipaddress.IPv4Address]:
-    """The IPv4 address that an IPv6 address stands for behind a gateway, if it does."""
+    """The IPv4 address that an IPv6 address is translated to by a gateway, if any."""
     if address.version == 4:
         return []
     if address.sixtofour is not None:
@@ -239,21 +227,21 @@ def _carried_by(
     return []
 
 
-class DirectTransport(httpx.BaseTransport):
-    """Connects to the addresses that the guard checked, and to no others.
+class GuardedTransport(httpx.BaseTransport):
+    """Connects only to addresses that the guard checked.
 
     If the connection resolved the host again, the second answer could differ from the checked one.
     TLS still verifies the host's name.
 
     Arguments:
         guard: resolves hosts and checks their addresses.
-        connect: makes a transport for one host.
+        connect: creates a transport for one host.
     """
 
     def __init__(self, guard: UrlGuard, connect: Callable[[], httpx.BaseTransport]) -> None:
         self._guard = guard
         self._connect = connect
-        # One a host: a pool keys its idle connections by IP address, so it could send a request
+        # One per host: a pool keys its idle connections by IP address, so it could send a request
         # for one host over a connection whose certificate was verified for another.
         self._by_host: dict[str, httpx.BaseTransport] = {}
 
@@ -266,12 +254,13 @@ class DirectTransport(httpx.BaseTransport):
             transport = self._by_host.setdefault(host, self._connect())
         for address in addresses[:-1]:
             try:
-                return transport.handle_request(_sent_to(address, request))
+                return transport.handle_request(_with_address(address, request))
             except (httpx.ConnectError, httpx.ConnectTimeout):
-                # As with any client, the next address gets its turn; the last one's error is
-                # raised below.
+                # As in any client, the next address is tried; the last one's error is raised.
                 continue
-        return transport.handle_request(_sent_to(addresses[-1], request) if addresses else request)
+        return transport.handle_request(
+            _with_address(addresses[-1], request) if addresses else request
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -280,12 +269,12 @@ class DirectTransport(httpx.BaseTransport):
 
 
 def _host_of(url: httpx.URL) -> str:
-    """The host as it is resolved and as its certificate names it, in ASCII."""
+    """The host in ASCII, as it is resolved and as certificates name it."""
     return url.raw_host.decode("ascii")
 
 
-def _sent_to(address: str, request: httpx.Request) -> httpx.Request:
-    """The same request, its `Host` header included, over a connection to an IP address."""
+def _with_address(address: str, request: httpx.Request) -> httpx.Request:
+    """The same request, with its `Host` header, sent to an IP address."""
     return httpx.Request(
         request.method,
         request.url.copy_with(host=address),
@@ -296,17 +285,17 @@ def _sent_to(address: str, request: httpx.Request) -> httpx.Request:
 
 
 def http_client(guard: UrlGuard, *, timeout_seconds: float) -> httpx.Client:
-    """A client that connects through the environment's proxies, or else where the guard allows.
+    """A client that uses the environment's proxies, and checks addresses if there is no proxy.
 
-    A proxy resolves hosts itself. The addresses that this machine knows for them say nothing about
-    the connection then, and often there are none, so only connections without a proxy are checked.
-    Redirects are not followed, so that each new URL can be checked like the first.
+    A proxy resolves hosts itself, so this machine's addresses say nothing about the connection,
+    and often it cannot resolve the host at all. Redirects are not followed, so that each new URL
+    can be checked like the first.
     """
     tls = httpx.create_ssl_context()
     return httpx.Client(
         timeout=timeout_seconds,
         follow_redirects=False,
-        transport=DirectTransport(guard, lambda: httpx.HTTPTransport(verify=tls)),
+        transport=GuardedTransport(guard, lambda: httpx.HTTPTransport(verify=tls)),
         mounts={
             pattern: None if proxy is None else httpx.HTTPTransport(verify=tls, proxy=proxy)
             for pattern, proxy in _environment_proxies().items()
@@ -315,11 +304,11 @@ def http_client(guard: UrlGuard, *, timeout_seconds: float) -> httpx.Client:
 
 
 def _environment_proxies() -> dict[str, str | None]:
-    """The proxy of each URL pattern, None for no proxy; what httpx reads from the environment.
+    """The proxy of each URL pattern, as httpx would read it from the environment; None: no proxy.
 
-    httpx ignores the environment for a client with a transport of its own, and has no public
-    function for it. httpx still matches the patterns, so a request goes either to a proxy or to
-    `DirectTransport`, never unchecked.
+    httpx ignores the environment if a client has a custom transport, and has no public function
+    for it. httpx still matches the patterns, so a request goes either to a proxy or to
+    `GuardedTransport`, never unchecked.
     """
     found = getproxies()
     bypassed = [host.strip() for host in found.get("no", "").split(",") if host.strip()]
@@ -334,7 +323,7 @@ def _environment_proxies() -> dict[str, str | None]:
 
 
 def _pattern_of(bypassed: str) -> str:
-    """The URL pattern of one entry of NO_PROXY."""
+    """The URL pattern for an entry of NO_PROXY."""
     if "://" in bypassed:
         return bypassed
     if bypassed.lower() == "localhost":

@@ -1,4 +1,4 @@
-"""Fetching finished videos: from trusted hosts, in bounded memory, hashed on the way."""
+"""Downloading finished videos: from trusted hosts, in bounded memory, hashed while streaming."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import httpx
 import stamina
 
 from sora_dagster.generation.fetching.address_guard import (
-    DirectTransport,
     DownloadError,
     DownloadStalledError,
+    GuardedTransport,
     RefusedAddressError,
     UrlGuard,
     addresses_of,
@@ -28,7 +28,6 @@ from sora_dagster.storage import ObjectAttributes, StorageRoot
 
 __all__ = [
     "DEFAULT_MAX_BYTES",
-    "DEFAULT_MAX_SECONDS",
     "Download",
     "DownloadError",
     "Downloader",
@@ -37,14 +36,13 @@ __all__ = [
 ]
 
 DEFAULT_MAX_BYTES = 4 * 1024**3
-DEFAULT_MAX_SECONDS = 1800.0
 # Chunks that wait to be hashed. If there are more, the reader waits for the oldest.
 _MAX_WAITING_CHUNKS = 2
 
 
 @dataclass(frozen=True)
 class Download:
-    """What was fetched.
+    """A finished download.
 
     Arguments:
         size_bytes: length of the object written.
@@ -58,19 +56,17 @@ class Download:
 class Downloader:
     """Streams result URLs into the storage root.
 
-    A connection that breaks is taken up at the byte it reached, where the host allows it; else the
-    file is read again from its start. Bytes are stored as they are sent, and no content encoding is
-    requested.
+    A broken connection is resumed at the byte it reached if the host allows it; otherwise the file
+    is read again from the start. Bytes are stored as sent; no content encoding is requested.
 
     Arguments:
-        api_base_url: the API's address; its host may serve videos too, with whatever scheme the
-            API itself uses.
-        result_hosts: domains (and their subdomains) allowed besides runware.ai, by https.
-        result_networks: networks (CIDR) whose addresses are accepted although they are not public;
-            a proxy of the environment resolves hosts itself, and its answers are not checked.
+        api_base_url: the API's address; its host may serve videos too, over the same scheme.
+        result_hosts: domains allowed besides runware.ai, with their subdomains; https only.
+        result_networks: networks (CIDR) that are allowed although they are not public. A proxy of
+            the environment resolves hosts itself; its answers are not checked.
         timeout_seconds: longest wait for the next bytes.
-        max_bytes: longest video.
-        max_seconds: longest time for one video.
+        max_bytes: maximum length of a video; default: 4 GiB.
+        max_seconds: maximum time for one video; default: 30 minutes.
         resolve: returns the IP addresses of a host.
         monotonic: a clock for waits, in seconds.
         sleep: waits for a number of seconds.
@@ -88,7 +84,7 @@ class Downloader:
         result_networks: Iterable[str] = (),
         timeout_seconds: float = 60.0,
         max_bytes: int = DEFAULT_MAX_BYTES,
-        max_seconds: float = DEFAULT_MAX_SECONDS,
+        max_seconds: float = 1800.0,
         resolve: Callable[[str], Iterable[str]] = addresses_of,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -107,7 +103,7 @@ class Downloader:
         self._http = (
             http_client(self._guard, timeout_seconds=timeout_seconds)
             if transport is None
-            else httpx.Client(transport=DirectTransport(self._guard, lambda: transport))
+            else httpx.Client(transport=GuardedTransport(self._guard, lambda: transport))
         )
 
     def close(self) -> None:
@@ -122,7 +118,7 @@ class Downloader:
         *,
         attributes: ObjectAttributes | None = None,
     ) -> Download:
-        """Stream a URL into an object, which appears only when it is whole.
+        """Stream a URL into an object, which appears only when it is complete.
 
         Arguments:
             url: the video's address.
@@ -132,7 +128,7 @@ class Downloader:
 
         Raises:
             RefusedAddressError: if the address is not allowed.
-            DownloadError: if the host refuses, the bytes are fewer or more than announced, or the
+            DownloadError: if the host refuses, sends fewer or more bytes than announced, or the
                 connection breaks too often.
             StorageError: if the object cannot be written.
         """
@@ -148,10 +144,10 @@ class Downloader:
 
         for attempt in stamina.retry_context(on=is_worth_another_try, attempts=4, timeout=None):
             with attempt:
-                return self._fetch_whole(url, root, key, attributes, deadline)
+                return self._fetch_from_start(url, root, key, attributes, deadline)
         raise AssertionError("stamina returns or raises")
 
-    def _fetch_whole(
+    def _fetch_from_start(
         self,
         url: str,
         root: StorageRoot,
@@ -159,13 +155,19 @@ class Downloader:
         attributes: ObjectAttributes | None,
         deadline: float,
     ) -> Download:
+        def check_time() -> None:
+            if self._monotonic() > deadline:
+                raise DownloadError(
+                    f"{shown_url(url)} did not arrive within {self._max_seconds:.0f} s",
+                    retryable=True,
+                )
+
         reader = ResumingReader(
             self._http,
             self._guard,
             url,
-            most_bytes=self._max_bytes,
-            is_late=lambda: self._monotonic() > deadline,
-            too_late=f"did not arrive within {self._max_seconds:.0f} s",
+            max_bytes=self._max_bytes,
+            check_time=check_time,
             sleep=self._sleep,
         )
         with (
@@ -198,17 +200,14 @@ class _StreamHash:
         return self
 
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        # A stream that broke is hashed no further.
         self._pool.shutdown(cancel_futures=error_type is not None)
 
     def update(self, chunk: bytes) -> None:
-        """Hash the next chunk, soon."""
         if len(self._waiting) > _MAX_WAITING_CHUNKS:
             self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(self._digest.update, chunk))
 
     def hexdigest(self) -> str:
-        """The hash of all chunks so far, in hex."""
         while self._waiting:
             self._waiting.popleft().result()
         return self._digest.hexdigest()

@@ -1,33 +1,25 @@
-"""Whether a stored clip is still whole, and fetching again what is not."""
+"""Checking whether the videos of a stored clip are complete, and fetching the others again."""
 
 from __future__ import annotations
 
-import hashlib
-
 from sora_dagster.generation.fetching.download import Downloader, DownloadError
-from sora_dagster.generation.fetching.video_store import attributes_of_video
+from sora_dagster.generation.fetching.video_store import is_copy, video_attributes
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest, StoredVideo
 from sora_dagster.runware.client import RunwareClient
-from sora_dagster.storage import ObjectInfo
-
-_CHUNK_BYTES = 1 << 20
 
 
 class StoredClipError(Exception):
     """A stored clip is damaged and cannot be restored from Runware."""
 
 
-class Verification:
-    """Checks stored clips, and fetches again from Runware what is missing or damaged.
-
-    A clip that `stored_already` has found needs no
-    check: the sizes of its videos were just seen.
+class ClipRestorer:
+    """Fetches missing or damaged videos of stored clips from Runware again.
 
     Arguments:
         client: the API client.
-        ledger: the ledger.
+        ledger: the ledger of the storage root.
         downloader: fetches videos.
     """
 
@@ -38,24 +30,24 @@ class Verification:
         self._downloader = downloader
 
     def damaged(self, manifest: ClipManifest) -> tuple[StoredVideo, ...]:
-        """The videos of a clip that are missing, or whose size is not the recorded one.
+        """The videos of a clip that are missing or have the wrong size.
 
-        Costs a look-up for each video, and reads none.
+        Costs one lookup per video, and reads none.
         """
-        return tuple(video for video in manifest.videos if not self._is_whole(video))
+        return tuple(video for video in manifest.videos if not self._is_complete(video))
 
     def restore(self, manifest: ClipManifest) -> tuple[StoredVideo, ...]:
         """Fetch the damaged videos of a clip again. Free while Runware still hosts them.
 
-        The bytes are fetched to a temporary key. Only bytes with the recorded hash get to the key
-        that the manifest names.
+        Bytes are fetched to a temporary key first. Only bytes with the recorded hash are copied to
+        the key that the manifest names.
 
         Returns:
             The videos that were fetched.
 
         Raises:
             StoredClipError: if Runware no longer hosts one, or hosts other bytes under its id.
-            RunwareError: if Runware cannot be asked.
+            RunwareError: if Runware cannot be polled.
             StorageError: if the storage root fails.
         """
         damaged = self.damaged(manifest)
@@ -64,60 +56,39 @@ class Verification:
         status = self._client.poll([manifest.task_uuid])[manifest.task_uuid]
         hosted = {result.video_uuid: result.video_url for result in status.results}
         for video in damaged:
-            url = hosted.get(video.video_uuid)
-            if url is None:
-                raise StoredClipError(
-                    f"{manifest.clip}: {self._root.uri(video.key)} is missing or damaged, and "
-                    f"Runware no longer hosts it. Restore it from a backup, or raise the clip's "
-                    f"take to generate it again, which costs again."
-                )
-            self._restore(manifest, video, url)
+            self._restore(manifest, video, hosted.get(video.video_uuid))
         return damaged
 
-    def _restore(self, manifest: ClipManifest, video: StoredVideo, url: str) -> None:
+    def _restore(self, manifest: ClipManifest, video: StoredVideo, url: str | None) -> None:
+        problem = f"{manifest.clip}: {self._root.uri(video.key)} is missing or damaged, and"
+        advice = (
+            "Restore it from a backup, or raise the clip's take to generate it again, which costs "
+            "again."
+        )
+        if url is None:
+            raise StoredClipError(f"{problem} Runware no longer hosts it. {advice}")
         temporary = layout.restore_key(self._ledger.new_nonce())
-        attributes = attributes_of_video(manifest, video)
+        attributes = video_attributes(manifest, video, video.content_type)
         try:
             try:
                 fetched = self._downloader.fetch(url, self._root, temporary, attributes=attributes)
             except DownloadError as error:
-                raise StoredClipError(
-                    f"{manifest.clip}: {self._root.uri(video.key)} is missing or damaged, and "
-                    f"cannot be fetched again: {error}"
-                ) from error
+                raise StoredClipError(f"{problem} cannot be fetched again: {error}") from error
             if fetched.sha256 != video.sha256:
                 raise StoredClipError(
-                    f"{manifest.clip}: {self._root.uri(video.key)} is missing or damaged, and what "
-                    f"Runware hosts as video {video.video_uuid} is not what was stored (SHA-256 "
-                    f"{fetched.sha256}, not {video.sha256}). Restore it from a backup, or raise "
-                    f"the clip's take to generate it again, which costs again."
+                    f"{problem} what Runware hosts as video {video.video_uuid} is not what was "
+                    f"stored (SHA-256 {fetched.sha256}, not {video.sha256}). {advice}"
                 )
             source = self._root.info(temporary)
             self._root.copy(temporary, video.key, attributes=attributes)
-            if not self._is_copy(source, video):
+            if source is None or not is_copy(self._root, source, video.key, video.sha256):
                 raise StoredClipError(
-                    f"{manifest.clip}: {self._root.uri(video.key)} was copied back, and is not "
+                    f"{manifest.clip}: {self._root.uri(video.key)} was copied back, but is not "
                     f"what was fetched. Request the clip again."
                 )
         finally:
             self._root.delete(temporary)
 
-    def _is_copy(self, source: ObjectInfo | None, video: StoredVideo) -> bool:
-        copy = self._root.info(video.key)
-        if source is None or copy is None or copy.size_bytes != video.size_bytes:
-            return False
-        # An equal ETag is equal content. With some encryptions a copy has another one all the same.
-        return (copy.etag is not None and copy.etag == source.etag) or (
-            self._sha256(video.key) == video.sha256
-        )
-
-    def _sha256(self, key: str) -> str:
-        digest = hashlib.sha256()
-        with self._root.open(key) as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
-        return digest.hexdigest()
-
-    def _is_whole(self, video: StoredVideo) -> bool:
+    def _is_complete(self, video: StoredVideo) -> bool:
         info = self._root.info(video.key)
         return info is not None and info.size_bytes == video.size_bytes

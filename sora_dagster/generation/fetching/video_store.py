@@ -1,4 +1,4 @@
-"""Getting one video whole into its place: from where Runware put it, or by download."""
+"""Storing one video: from where Runware uploaded it, or by download."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BufferedReader
+from typing import cast
 
 from sora_dagster.generation.fetching.download import DEFAULT_MAX_BYTES, Downloader, DownloadError
 from sora_dagster.generation.protocol import layout
@@ -25,27 +27,27 @@ from sora_dagster.media import (
     looks_like_video,
 )
 from sora_dagster.runware.results import VideoResult
-from sora_dagster.storage import ObjectAttributes, ObjectInfo, ObjectMissingError
+from sora_dagster.storage import ObjectAttributes, ObjectInfo, ObjectMissingError, StorageRoot
 
 _log = logging.getLogger(__name__)
 
-_FILE_KINDS = {
+# Extension and content type of each output format.
+_FILE_TYPES = {
     "MP4": ("mp4", "video/mp4"),
     "MOV": ("mov", "video/quicktime"),
     "WEBM": ("webm", "video/webm"),
 }
-_CHUNK_BYTES = 1 << 20
 _HEAD_BYTES = 64
 
 
 @dataclass(frozen=True)
-class KeptVideo:
-    """A video in its place, whole.
+class AnalyzedVideo:
+    """A stored video with its analysis.
 
     Arguments:
-        video: what the manifest says of it.
-        analysis: what its decoding gave.
-        delivery: how it came there.
+        video: its entry in the manifest.
+        analysis: what decoding it gave.
+        delivery: how it got into the store.
     """
 
     video: StoredVideo
@@ -55,7 +57,7 @@ class KeptVideo:
 
 @dataclass(frozen=True)
 class DamagedCopy:
-    """Bytes of a video that could not be decoded, kept aside.
+    """A copy of a video that could not be decoded, kept until the next fetch.
 
     Arguments:
         key: the object.
@@ -71,11 +73,11 @@ class DamagedCopy:
 
 
 class DamagedVideoError(DownloadError):
-    """A video arrived and cannot be decoded; its bytes are kept aside, and it is fetched again.
+    """A video arrived but cannot be decoded; its bytes are kept, and it is fetched again.
 
     Arguments:
         message: what arrived, and what is wrong with it.
-        retry_seconds: when the next fetch can decide whether these are the bytes that there are.
+        retry_seconds: when the next fetch can decide whether to accept these bytes.
     """
 
     def __init__(self, message: str, *, retry_seconds: float) -> None:
@@ -84,13 +86,13 @@ class DamagedVideoError(DownloadError):
 
 
 class VideoStore:
-    """Puts videos where they belong; every step can be repeated.
+    """Stores videos; every step can be repeated.
 
     Arguments:
-        ledger: the ledger of the root.
-        downloader: fetches the videos that were not put there.
-        damaged_seconds: time between two fetches of a video that cannot be decoded; if both bring
-            the same bytes, and they are a video's, they are kept.
+        ledger: the ledger of the storage root.
+        downloader: fetches the videos that Runware did not upload.
+        damaged_seconds: time between two fetches of a video that cannot be decoded. If both return
+            the same bytes, and they look like a video, they are accepted; default: 5 minutes.
         elapsed: a clock that runs through a suspended machine, in seconds.
     """
 
@@ -108,269 +110,223 @@ class VideoStore:
         self._damaged_seconds = damaged_seconds
         self._elapsed = elapsed
 
-    def keep(
+    def store(
         self,
         attempt: AttemptRecord,
         result: VideoResult,
         *,
         was_direct: bool,
         damaged: dict[str, DamagedCopy],
-    ) -> KeptVideo:
-        """Put a video in its place, under a name that only this writer has.
+    ) -> AnalyzedVideo:
+        """Store a video under a name that only this writer uses.
 
         Arguments:
-            attempt: what was asked.
+            attempt: the attempt that generated it.
             result: the video.
-            was_direct: whether its request named an upload address; if it is not there, or
-                cannot be decoded, it is downloaded.
-            damaged: copies that could not be decoded so far, by video UUID; kept up to date here.
+            was_direct: whether its request named an upload address. If the upload is missing or
+                cannot be decoded, the video is downloaded.
+            damaged: copies that could not be decoded so far, by video UUID; updated here.
 
         Raises:
-            DownloadError: if it cannot be had now.
+            DownloadError: if it cannot be fetched now.
             StorageError: if the storage root fails.
         """
-        place = self._new_place(attempt, result)
+        target = self._target(attempt, result)
         problem = None
         if was_direct:
             upload = self._root.info(layout.incoming_key(attempt.task_uuid))
             if upload is None:
-                problem = "was not put into the store"
+                problem = "was not uploaded into the store"
             elif not 0 < upload.size_bytes <= DEFAULT_MAX_BYTES:
-                problem = f"was put into the store with {upload.size_bytes} bytes"
+                problem = f"was uploaded into the store with {upload.size_bytes} bytes"
             else:
                 try:
-                    return self._from_upload(attempt, result, upload, place)
+                    return self._store_upload(target, upload)
                 except MediaError as error:
-                    problem = f"was put into the store and cannot be decoded: {error}"
+                    problem = f"was uploaded into the store and cannot be decoded: {error}"
                     if result.video_url is None:
-                        sha256 = self._hash(upload.key)
+                        sha256 = object_sha256(self._root, upload.key)
                         copy = DamagedCopy(upload.key, sha256, upload.size_bytes, self._elapsed())
-                        return self._damaged(attempt, result, copy, error, damaged, place)
-            _log.warning("video %s of %s %s", result.video_uuid, attempt.clip, problem)
-        return self._from_download(attempt, result, problem, damaged, place)
+                        return self._store_damaged(target, copy, error, damaged)
+            _log.warning("%s %s", target.name, problem)
+        if result.video_url is None:
+            raise DownloadError(
+                f"{target.name} came without a URL" + (f", and {problem}" if problem else ""),
+                retryable=problem is not None,
+            )
+        return self._store_download(target, result.video_url, damaged)
 
-    def _from_upload(
-        self, attempt: AttemptRecord, result: VideoResult, upload: ObjectInfo, place: _Place
-    ) -> KeptVideo:
+    def _target(self, attempt: AttemptRecord, result: VideoResult) -> _Target:
+        extension, content_type = _FILE_TYPES[attempt.request.spec.output_format]
+        nonce = self._ledger.new_nonce()[:8]
+        key = layout.video_key(
+            attempt.asset, attempt.clip, attempt.take, result.video_uuid, extension, nonce
+        )
+        return _Target(attempt, result, key, video_attributes(attempt, result, content_type))
+
+    def _store_upload(self, target: _Target, upload: ObjectInfo) -> AnalyzedVideo:
         try:
             with self._root.open(upload.key) as file:
                 analysis = analyze(file)
-            sha256 = self._hash(upload.key)
-            self._root.copy(
-                upload.key,
-                place.key,
-                attributes=_attributes_of_result(attempt, result, place.content_type),
-            )
+            sha256 = object_sha256(self._root, upload.key)
+            self._root.copy(upload.key, target.key, attributes=target.attributes)
         except ObjectMissingError as error:
             # Another process has stored the clip and removed the upload.
-            raise DownloadError(f"{attempt.clip}: {error}", retryable=True) from error
-        self._check_copy(place.key, upload, sha256)
-        video = _stored_video(place, result, analysis, size_bytes=upload.size_bytes, sha256=sha256)
-        return KeptVideo(video, analysis, "direct")
-
-    def _check_copy(self, key: str, upload: ObjectInfo, sha256: str) -> None:
-        """See that a copy is what was examined: an upload may be replaced at any time."""
-        copy = self._root.info(key)
-        # An equal ETag is the same content; with some encryptions a copy has another all the same.
-        is_same = (
-            copy is not None
-            and copy.size_bytes == upload.size_bytes
-            and ((copy.etag is not None and copy.etag == upload.etag) or self._hash(key) == sha256)
-        )
-        if not is_same:
-            self._root.delete(key)
+            raise DownloadError(f"{target.attempt.clip}: {error}", retryable=True) from error
+        # An upload may be replaced at any time, even between the analysis and the copy.
+        if not is_copy(self._root, upload, target.key, sha256):
+            self._root.delete(target.key)
             raise DownloadError(
-                f"the copy of {self._root.uri(upload.key)} is not what was put there; it is copied "
+                f"the copy of {self._root.uri(upload.key)} is not what was analyzed; it is copied "
                 f"again",
                 retryable=True,
             )
+        return target.stored(analysis, "direct", size_bytes=upload.size_bytes, sha256=sha256)
 
-    def _hash(self, key: str) -> str:
-        digest = hashlib.sha256()
-        with self._root.open(key) as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
-        return digest.hexdigest()
-
-    def _from_download(
-        self,
-        attempt: AttemptRecord,
-        result: VideoResult,
-        problem: str | None,
-        damaged: dict[str, DamagedCopy],
-        place: _Place,
-    ) -> KeptVideo:
-        if result.video_url is None:
-            raise DownloadError(
-                f"video {result.video_uuid} of {attempt.clip} came without a URL"
-                + (f", and {problem}" if problem else ""),
-                retryable=problem is not None,
-            )
-        download = self._downloader.fetch(
-            result.video_url,
-            self._root,
-            place.key,
-            attributes=_attributes_of_result(attempt, result, place.content_type),
-        )
+    def _store_download(
+        self, target: _Target, url: str, damaged: dict[str, DamagedCopy]
+    ) -> AnalyzedVideo:
+        download = self._downloader.fetch(url, self._root, target.key, attributes=target.attributes)
         try:
-            with self._root.open(place.key) as file:
+            with self._root.open(target.key) as file:
                 analysis = analyze(file)
         except MediaError as error:
-            copy = DamagedCopy(place.key, download.sha256, download.size_bytes, self._elapsed())
-            return self._damaged(attempt, result, copy, error, damaged, place)
-        if earlier := damaged.pop(result.video_uuid, None):
+            copy = DamagedCopy(target.key, download.sha256, download.size_bytes, self._elapsed())
+            return self._store_damaged(target, copy, error, damaged)
+        if earlier := damaged.pop(target.result.video_uuid, None):
             self._root.delete(earlier.key)
-        video = _stored_video(
-            place, result, analysis, size_bytes=download.size_bytes, sha256=download.sha256
+        return target.stored(
+            analysis, "download", size_bytes=download.size_bytes, sha256=download.sha256
         )
-        return KeptVideo(video, analysis, "download")
 
-    def _damaged(
+    def _store_damaged(
         self,
-        attempt: AttemptRecord,
-        result: VideoResult,
+        target: _Target,
         copy: DamagedCopy,
         error: MediaError,
         damaged: dict[str, DamagedCopy],
-        place: _Place,
-    ) -> KeptVideo:
-        """Keep a video that our decoder refuses, once two fetches agree on its bytes.
+    ) -> AnalyzedVideo:
+        """Accept a video that our decoder rejects, once two fetches return the same bytes.
 
-        It was paid for, and players may accept it. What is no video at all, such as an error page,
-        is never kept.
+        It was paid for, and players may accept it. Anything else than a video, such as an error
+        page, is never accepted.
         """
-        earlier = damaged.get(result.video_uuid)
+        earlier = damaged.get(target.result.video_uuid)
         message = (
-            f"video {result.video_uuid} of {attempt.clip} arrived {copy.size_bytes} bytes long and "
-            f"cannot be decoded: {error}"
+            f"{target.name} arrived with {copy.size_bytes} bytes and cannot be decoded: {error}"
         )
-        is_upload = copy.key != place.key
+        is_upload = copy.key != target.key
         with self._root.open(copy.key) as file:
             is_video = looks_like_video(file.read(_HEAD_BYTES))
         if not is_video:
             if not is_upload:
                 self._root.delete(copy.key)
             raise DownloadError(message) from error
-        waited = 0.0 if earlier is None else copy.at - earlier.at
-        if earlier is None or earlier.sha256 != copy.sha256 or waited < self._damaged_seconds:
-            self._keep_aside(result, copy, earlier, damaged, is_upload=is_upload)
-            first = damaged[result.video_uuid]
+        # The first copy of each content is kept: the time since then decides.
+        first = copy if earlier is None or earlier.sha256 != copy.sha256 else earlier
+        if first is copy or copy.at - first.at < self._damaged_seconds:
+            damaged[target.result.video_uuid] = first
+            if not is_upload:
+                obsolete = earlier if first is copy else copy
+                if obsolete is not None:
+                    self._root.delete(obsolete.key)
             raise DamagedVideoError(
-                f"{message}. It is fetched again; if the same bytes come, they are kept",
+                f"{message}. It is fetched again; if the same bytes arrive, they are kept",
                 retry_seconds=max(0.0, first.at + self._damaged_seconds - copy.at),
             ) from error
-        _log.warning("%s; the same bytes came twice, so they are kept", message)
+        _log.warning("%s; the same bytes arrived twice, so they are kept", message)
         if is_upload:
-            attributes = _attributes_of_result(attempt, result, place.content_type)
-            self._root.copy(copy.key, place.key, attributes=attributes)
-        elif earlier.key != copy.key:
-            self._root.delete(earlier.key)
-        size = attempt.request.expected_size
-        with self._root.open(place.key) as file:
+            self._root.copy(copy.key, target.key, attributes=target.attributes)
+        elif first.key != copy.key:
+            self._root.delete(first.key)
+        size = target.attempt.request.expected_size
+        with self._root.open(target.key) as file:
             analysis = analyze_damaged(
                 file, error, expected_size=None if size is None else (size.width, size.height)
             )
-        video = _stored_video(
-            place, result, analysis, size_bytes=copy.size_bytes, sha256=copy.sha256
+        return target.stored(
+            analysis,
+            "direct" if is_upload else "download",
+            size_bytes=copy.size_bytes,
+            sha256=copy.sha256,
         )
-        return KeptVideo(video, analysis, "direct" if is_upload else "download")
-
-    def _keep_aside(
-        self,
-        result: VideoResult,
-        copy: DamagedCopy,
-        earlier: DamagedCopy | None,
-        damaged: dict[str, DamagedCopy],
-        *,
-        is_upload: bool,
-    ) -> None:
-        """Remember the first copy of each content, so that the time between two fetches counts."""
-        if earlier is not None and earlier.sha256 == copy.sha256:
-            if not is_upload:
-                self._root.delete(copy.key)
-            return
-        if earlier is not None and not is_upload:
-            self._root.delete(earlier.key)
-        damaged[result.video_uuid] = copy
-
-    def _new_place(self, attempt: AttemptRecord, result: VideoResult) -> _Place:
-        extension, content_type = _FILE_KINDS[attempt.request.spec.output_format]
-        nonce = self._ledger.new_nonce()[:8]
-        key = layout.video_key(
-            attempt.asset, attempt.clip, attempt.take, result.video_uuid, extension, nonce
-        )
-        return _Place(key, content_type)
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Target:
+    """Where a video is stored, and what is known about it before it is decoded."""
+
+    attempt: AttemptRecord
+    result: VideoResult
     key: str
-    content_type: str
+    attributes: ObjectAttributes
+
+    @property
+    def name(self) -> str:
+        return f"video {self.result.video_uuid} of {self.attempt.clip}"
+
+    def stored(
+        self, analysis: VideoAnalysis, delivery: Delivery, *, size_bytes: int, sha256: str
+    ) -> AnalyzedVideo:
+        media, result = analysis.info, self.result
+        video = StoredVideo(
+            key=self.key,
+            video_uuid=result.video_uuid,
+            video_id=result.video_id,
+            seed=result.seed,
+            cost_usd=result.cost_usd,
+            nsfw=result.nsfw,
+            size_bytes=size_bytes,
+            sha256=sha256,
+            content_type=self.attributes.content_type,
+            container=media.container,
+            width=media.width,
+            height=media.height,
+            duration_seconds=media.duration_seconds,
+            frame_count=media.frame_count,
+            frames_per_second=media.fps,
+            video_codec=media.video_codec,
+            audio_codec=media.audio_codec,
+            measures=analysis.measures,
+            decode_error=analysis.decode_error,
+        )
+        return AnalyzedVideo(video, analysis, delivery)
 
 
-def attributes_of_video(manifest: ClipManifest, video: StoredVideo) -> ObjectAttributes:
-    """What the store keeps beside a video: enough to know it again without its manifest."""
-    return _attributes(
-        video.content_type,
-        asset=manifest.asset,
-        clip=manifest.clip,
-        take=manifest.take,
-        task_uuid=manifest.task_uuid,
-        video_uuid=video.video_uuid,
-        fingerprint=manifest.fingerprint,
-        cost_usd=video.cost_usd,
-        seed=video.seed,
-    )
-
-
-def _attributes_of_result(
-    attempt: AttemptRecord, result: VideoResult, content_type: str
+def video_attributes(
+    record: AttemptRecord | ClipManifest, video: VideoResult | StoredVideo, content_type: str
 ) -> ObjectAttributes:
-    return _attributes(
-        content_type,
-        asset=attempt.asset,
-        clip=attempt.clip,
-        take=attempt.take,
-        task_uuid=attempt.task_uuid,
-        video_uuid=result.video_uuid,
-        fingerprint=attempt.fingerprint,
-        cost_usd=result.cost_usd,
-        seed=result.seed,
+    """Metadata of a video's object: enough to identify it without its manifest."""
+    facts = {
+        "asset": record.asset,
+        "clip": record.clip,
+        "take": record.take,
+        "task_uuid": record.task_uuid,
+        "video_uuid": video.video_uuid,
+        "fingerprint": record.fingerprint,
+        "cost_usd": video.cost_usd,
+        "seed": video.seed,
+    }
+    return ObjectAttributes(
+        content_type, {name: str(value) for name, value in facts.items() if value is not None}
     )
 
 
-def _attributes(content_type: str, **facts: str | float | None) -> ObjectAttributes:
-    known = {name: str(value) for name, value in facts.items() if value is not None}
-    return ObjectAttributes(content_type, known)
+def object_sha256(root: StorageRoot, key: str) -> str:
+    """The SHA-256 of an object, in hex; reads it in bounded memory."""
+    with root.open(key) as file:
+        return hashlib.file_digest(cast(BufferedReader, file), "sha256").hexdigest()
 
 
-def _stored_video(
-    place: _Place,
-    result: VideoResult,
-    analysis: VideoAnalysis,
-    *,
-    size_bytes: int,
-    sha256: str,
-) -> StoredVideo:
-    media = analysis.info
-    return StoredVideo(
-        key=place.key,
-        video_uuid=result.video_uuid,
-        video_id=result.video_id,
-        seed=result.seed,
-        cost_usd=result.cost_usd,
-        nsfw=result.nsfw,
-        size_bytes=size_bytes,
-        sha256=sha256,
-        content_type=place.content_type,
-        container=media.container,
-        width=media.width,
-        height=media.height,
-        duration_seconds=media.duration_seconds,
-        frame_count=media.frame_count,
-        frames_per_second=media.fps,
-        video_codec=media.video_codec,
-        audio_codec=media.audio_codec,
-        measures=analysis.measures,
-        decode_error=analysis.decode_error,
+def is_copy(root: StorageRoot, source: ObjectInfo, key: str, sha256: str) -> bool:
+    """Whether an object is a copy of another one with a known hash."""
+    copy = root.info(key)
+    # Equal ETags mean equal content. With some encryptions, a copy has a different ETag anyway.
+    return (
+        copy is not None
+        and copy.size_bytes == source.size_bytes
+        and (
+            (copy.etag is not None and copy.etag == source.etag)
+            or object_sha256(root, key) == sha256
+        )
     )

@@ -10,7 +10,7 @@ import pytest
 import stamina
 
 from sora_dagster.generation.fetching.download import Downloader
-from sora_dagster.generation.fetching.restore import StoredClipError, Verification
+from sora_dagster.generation.fetching.restore import ClipRestorer, StoredClipError
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.runware.client import RunwareClient
@@ -69,7 +69,7 @@ def restore(ledger: Ledger, manifest: ClipManifest) -> Iterator[Restore]:
                 lambda _: httpx.Response(status, stream=httpx.ByteStream(hosted or b""))
             ),
         )
-        return Verification(client, ledger, downloader).restore(manifest)
+        return ClipRestorer(client, ledger, downloader).restore(manifest)
 
     yield act
     for client in clients:
