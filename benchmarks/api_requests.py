@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.settings import CollectionLimits
 from sora_dagster.generation.generator import Generator
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.runware.client import RunwareClient

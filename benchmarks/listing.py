@@ -21,8 +21,7 @@ import dagster as dg
 
 from benchmarks.counting_s3 import CountingBucket, serving
 from sora_dagster.dataset import VideoDataset
-from sora_dagster.generation.collecting.missing_tasks import Deadlines
-from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.settings import CollectionLimits, Deadlines
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.housekeeping.prune import prune
 from sora_dagster.generation.housekeeping.verify import verify

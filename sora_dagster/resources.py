@@ -8,8 +8,7 @@ import dagster as dg
 from dagster_aws.s3 import S3Resource
 from pydantic import Field, field_validator
 
-from sora_dagster.generation.collecting.missing_tasks import Deadlines
-from sora_dagster.generation.collecting.poll_schedule import PollSettings
+from sora_dagster.generation.collecting.settings import Deadlines, PollSettings
 from sora_dagster.generation.fetching.address_guard import parse_result_hosts, parse_result_networks
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.protocol.budget import parse_limit

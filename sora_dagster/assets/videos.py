@@ -11,7 +11,7 @@ from sora_dagster.clip_reporter import ClipReporter, batches, failure_sentence
 from sora_dagster.dataset import CODE_VERSION, VideoDataset
 from sora_dagster.events import failure_event
 from sora_dagster.generation.collecting.collection import Collection
-from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.settings import CollectionLimits
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.library.clip_checks import QUALITY
 from sora_dagster.generation.library.stored_clip import StoredClip

@@ -8,9 +8,13 @@ from datetime import datetime
 
 from sora_dagster.generation.collecting.archive import ClipArchive
 from sora_dagster.generation.collecting.collection import Collection
-from sora_dagster.generation.collecting.missing_tasks import Deadlines
-from sora_dagster.generation.collecting.parts import CollectionLimits, CollectionTools
-from sora_dagster.generation.collecting.poll_schedule import WEBHOOK_POLLS, PollSettings
+from sora_dagster.generation.collecting.context import CollectionContext
+from sora_dagster.generation.collecting.settings import (
+    WEBHOOK_POLLS,
+    CollectionLimits,
+    Deadlines,
+    PollSettings,
+)
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.fetching.download import Downloader
 from sora_dagster.generation.fetching.restore import ClipRestorer, StoredClipError
@@ -259,7 +263,7 @@ class Generator:
                 elapsed=self._elapsed,
             )
 
-        tools = CollectionTools(
+        context = CollectionContext(
             client=self.client,
             ledger=self.ledger,
             archive=self.archive,
@@ -280,7 +284,7 @@ class Generator:
             # There is nothing to collect, and a claim in it would make it no empty folder.
             datasets = ()
         return Collection(
-            tools, limits, datasets=datasets, on_warning=on_warning, on_retry=on_retry
+            context, limits, datasets=datasets, on_warning=on_warning, on_retry=on_retry
         )
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from sora_dagster.dataset import VideoDataset
-from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.settings import CollectionLimits
 from sora_dagster.generation.library.clip_checks import CustomCheck, build_clip_checks
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.requesting.requester import RequestOptions

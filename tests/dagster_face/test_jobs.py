@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.settings import CollectionLimits
 from tests.dagster_face.stack import Stack, failure_text, live_claim
 from tests.sandbox_server import Sandbox
 

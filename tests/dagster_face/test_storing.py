@@ -11,7 +11,7 @@ import pytest
 from sora_dagster.clip_reporter import ClipReporter
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.collecting.collection import Collection
-from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.settings import CollectionLimits
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.library.clip_checks import ClipChecks

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from sora_dagster.definitions import build_definitions
-from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.settings import CollectionLimits
 from sora_dagster.generation.library.stored_clip import StoredClip
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.sandbox.faults.plan import read_fault_plan

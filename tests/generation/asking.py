@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sora_dagster.generation.collecting.missing_tasks import Deadlines
-from sora_dagster.generation.collecting.parts import CollectionLimits
-from sora_dagster.generation.collecting.poll_schedule import PollSettings
+from sora_dagster.generation.collecting.settings import CollectionLimits, Deadlines, PollSettings
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.protocol.claims import ClaimSettings
@@ -18,7 +16,7 @@ from sora_dagster.runware.client import RunwareClient
 from sora_dagster.storage import StorageRoot
 from tests.sandbox_server import KEY
 
-QUICK = PollSettings(first_seconds=0.2, factor=1.2, longest_seconds=0.5, look_seconds=0.05)
+QUICK = PollSettings(first_seconds=0.2, factor=1.2, longest_seconds=0.5, refresh_seconds=0.05)
 
 
 def clip(clip_id: str = "fox", prompt: str = "a fox in snow", **fields: object) -> ClipRequest:

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from sora_dagster.generation.collecting.collection import Collection
-from sora_dagster.generation.collecting.missing_tasks import Deadlines
-from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.settings import CollectionLimits, Deadlines
 from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol import layout
@@ -364,7 +363,7 @@ def test_a_stored_clip_outranks_a_verdict_that_came_before_it(scenario: Scenario
     generator = scenario.generator()
     ready = ready_task(generator, attempt)
     lost = ErrorRecord(kind="lost", message="Runware no longer knows it")
-    scenario.generator().archive.conclude(attempt, "lost", lost)
+    scenario.generator().archive.give_up(attempt, "lost", lost)
     finished = generator.archive.store(ready)
     assert finished.outcome.state == "done"
     assert outcome_states(scenario) == {"fox": "done"}
@@ -393,7 +392,7 @@ def test_a_verdict_that_comes_after_the_manifest_gives_way_to_it(
 
     monkeypatch.setattr(judging.ledger, "settle", late)
     lost = ErrorRecord(kind="lost", message="Runware no longer knows it")
-    assert judging.archive.conclude(attempt, "lost", lost).outcome.state == "done"
+    assert judging.archive.give_up(attempt, "lost", lost).outcome.state == "done"
     assert outcome_states(scenario) == {"fox": "done"}
 
 
@@ -603,7 +602,7 @@ def test_a_missing_slot_of_a_task_that_was_sent_is_reported(scenario: Scenario) 
         return bool(stuck)
 
     assert wait_until(is_reported, timeout_seconds=30)
-    assert "was sent, and the record of what was asked is missing" in str(stuck)
+    assert "was sent, and the record of its attempt is missing" in str(stuck)
 
 
 @pytest.mark.parametrize("then", ["collected", "asked for again"])
@@ -633,7 +632,7 @@ def test_a_task_that_runware_has_is_not_paid_again_without_its_token_and_slot(
         scenario.root().delete(RECORDS[name](attempt))
     with scenario.collection(scenario.generator()) as collection:
         assert to_the_end(collection) == []
-    assert "was sent, and the record of what was asked is missing" in str(collection.report.stuck)
+    assert "was sent, and the record of its attempt is missing" in str(collection.report.stuck)
 
 
 def test_a_root_without_its_root_record_is_not_taken_for_empty(scenario: Scenario) -> None:

@@ -1,4 +1,4 @@
-"""Storing does not run ahead of whoever takes the results."""
+"""Storing does not run ahead of the loop that takes the results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from sora_dagster.generation.collecting.archive import ClipArchive
 from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask, TrackedTask
-from sora_dagster.generation.collecting.workers import CollectionWork, Stored
+from sora_dagster.generation.collecting.workers import CollectionWorkers, StoreResult
 from sora_dagster.runware.client import RunwareClient
 
 PARALLEL = 2
@@ -32,8 +32,8 @@ class CountingArchive:
             return self.changed.wait_for(lambda: self.count >= count, within_seconds)
 
 
-def started_work(archive: CountingArchive) -> CollectionWork:
-    work = CollectionWork(cast(RunwareClient, None), cast(ClipArchive, archive), PARALLEL)
+def started_work(archive: CountingArchive) -> CollectionWorkers:
+    work = CollectionWorkers(cast(RunwareClient, None), cast(ClipArchive, archive), PARALLEL)
     for number in range(TASKS):
         task = type("Task", (), {"ready": number, "damaged": {}})()
         work.store(cast(TrackedTask, task))
@@ -48,7 +48,7 @@ def test_no_more_is_stored_than_is_taken_and_every_result_arrives() -> None:
         assert archive.reaches(min(len(results) + PARALLEL, TASKS), within_seconds=30)
         assert not archive.reaches(len(results) + PARALLEL + 1, within_seconds=0.1)
         stored = work.take(30)
-        assert isinstance(stored, Stored)
+        assert isinstance(stored, StoreResult)
         results.append(stored.result)
     assert sorted(map(str, results)) == [str(number) for number in range(TASKS)]
     assert not work.is_storing

@@ -17,8 +17,7 @@ import httpx
 import pytest
 
 from sora_dagster.generation.collecting.collection import Collection
-from sora_dagster.generation.collecting.missing_tasks import Deadlines
-from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.settings import CollectionLimits, Deadlines
 from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask
 from sora_dagster.generation.fetching.download import DownloadError
 from sora_dagster.generation.generator import GenerationSettings, Generator

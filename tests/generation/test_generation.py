@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sora_dagster.generation.collecting.missing_tasks import Deadlines
+from sora_dagster.generation.collecting.settings import Deadlines
 from sora_dagster.generation.generator import Generator, parent_video
 from sora_dagster.generation.protocol.claims import ClaimReader, ClaimSettings
 from sora_dagster.generation.protocol.markers import WebhookAddress, drop_marker

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from sora_dagster.generation.collecting.missing_tasks import Deadlines
-from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.settings import CollectionLimits, Deadlines
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimSettings

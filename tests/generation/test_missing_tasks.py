@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from sora_dagster.generation.collecting.missing_tasks import Conclusion, Deadlines, MissingTasks
+from sora_dagster.generation.collecting.missing_tasks import GiveUp, MissingTasks
+from sora_dagster.generation.collecting.settings import Deadlines
 from sora_dagster.generation.collecting.tracked import ReadyTask, TrackedTask
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord
@@ -171,7 +172,7 @@ def test_a_task_that_was_seen_is_lost_and_never_sent_again(case: NewCase) -> Non
     seen = case(age_seconds=HOUR)
     seen.task = seen.read(is_seen=True)
     decided = seen.hear_for(600, "unknown")
-    assert isinstance(decided, Conclusion)
+    assert isinstance(decided, GiveUp)
     assert decided.state == "lost"
 
 
@@ -179,14 +180,14 @@ def test_silence_about_a_task_that_was_never_seen_is_left_to_a_person(case: NewC
     silent = case(age_seconds=HOUR)
     silent.archive = {"data": []}
     decided = silent.hear_for(600, "silent")
-    assert isinstance(decided, Conclusion)
+    assert isinstance(decided, GiveUp)
     assert decided.state == "unsure"
     assert "--resend, or --give-up" in decided.error.message
 
 
 def test_without_replays_an_unknown_task_is_left_to_a_person(case: NewCase) -> None:
     decided = case(age_seconds=HOUR, replays=False).hear_for(600, "unknown")
-    assert isinstance(decided, Conclusion)
+    assert isinstance(decided, GiveUp)
     assert decided.state == "unsure"
 
 
@@ -204,7 +205,7 @@ def test_what_runware_says_is_running_is_slow_and_not_given_up_before_a_day(
     assert running.hear("running", after_seconds=60) == "slow"
     assert running.hear("running", after_seconds=23 * HOUR) == "slow"
     decided = running.hear("running", after_seconds=HOUR)
-    assert isinstance(decided, Conclusion)
+    assert isinstance(decided, GiveUp)
     assert decided.state == "lost"
     assert "24 hours" in decided.error.message
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from sora_dagster.generation.collecting.poll_schedule import PollSchedule, PollSettings
+from sora_dagster.generation.collecting.poll_schedule import PollSchedule
+from sora_dagster.generation.collecting.settings import PollSettings
 
 
 def polls_until(schedule: PollSchedule, outstanding: set[str], end: float) -> list[float]:

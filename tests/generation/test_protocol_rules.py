@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from sora_dagster.generation.collecting.missing_tasks import Deadlines
-from sora_dagster.generation.collecting.poll_schedule import PollSettings
+from sora_dagster.generation.collecting.settings import Deadlines, PollSettings
 from sora_dagster.generation.collecting.tracked import ReadyTask
 from sora_dagster.generation.generator import Generator, parent_video
 from sora_dagster.generation.protocol.claims import ClaimReader, Claims
@@ -37,7 +36,7 @@ from tests.generation.asking import ask, clip, collect, quick_generator
 from tests.sandbox_server import Sandbox
 
 Generate = Callable[..., Generator]
-OFTEN = PollSettings(first_seconds=0.05, factor=1.0, longest_seconds=0.05, look_seconds=0.05)
+OFTEN = PollSettings(first_seconds=0.05, factor=1.0, longest_seconds=0.05, refresh_seconds=0.05)
 
 
 def faulty(*rules: dict[str, Any], **modes: Any) -> SandboxSettings:

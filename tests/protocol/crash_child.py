@@ -21,9 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from sora_dagster.generation.collecting.missing_tasks import Deadlines
-from sora_dagster.generation.collecting.parts import CollectionLimits
-from sora_dagster.generation.collecting.poll_schedule import PollSettings
+from sora_dagster.generation.collecting.settings import CollectionLimits, Deadlines, PollSettings
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.protocol.markers import WebhookAddress, drop_marker
@@ -247,7 +245,7 @@ def build_generator(base_url: str, storage: str, webhook_url: str | None) -> Gen
         GenerationSettings(
             webhook=WebhookAddress(webhook_url, WEBHOOK_SECRET) if webhook_url else None,
             polls=PollSettings(
-                first_seconds=0.05, factor=1.2, longest_seconds=0.1, look_seconds=0.05
+                first_seconds=0.05, factor=1.2, longest_seconds=0.1, refresh_seconds=0.05
             ),
             sending=SendSettings(confirm_seconds=0.1, replay_window_seconds=1.0),
             deadlines=Deadlines(

@@ -6,14 +6,14 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from sora_dagster.generation.collecting.poll_schedule import PollSettings
+from sora_dagster.generation.collecting.settings import PollSettings
 from sora_dagster.generation.protocol.markers import MAX_MARKER_BYTES, drop_marker
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from tests.protocol.row import Row, Story, all_of, failed, not_in_a_manifest, sent, stored
 from tests.protocol.scenario import QUICK, clip
 
 # Polls come too late for the test, so that what is stored was found by its webhook.
-POLLS_TOO_LATE = PollSettings(first_seconds=600, longest_seconds=600, look_seconds=0.02)
+POLLS_TOO_LATE = PollSettings(first_seconds=600, longest_seconds=600, refresh_seconds=0.02)
 _WEBHOOKS_ONLY = replace(QUICK, polls=POLLS_TOO_LATE)
 _SHORT_FETCH = replace(QUICK, deadlines=replace(QUICK.deadlines, fetch_seconds=0.3))
 _UNKNOWN_TASK = "11111111-2222-4333-8444-555555555555"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sora_dagster.generation.collecting.missing_tasks import Deadlines
+from sora_dagster.generation.collecting.settings import Deadlines
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.requesting.direct_delivery import sweep_incoming

@@ -18,9 +18,7 @@ from typing import Any
 import httpx
 
 from sora_dagster.generation.collecting.collection import Collection
-from sora_dagster.generation.collecting.missing_tasks import Deadlines
-from sora_dagster.generation.collecting.parts import CollectionLimits
-from sora_dagster.generation.collecting.poll_schedule import PollSettings
+from sora_dagster.generation.collecting.settings import CollectionLimits, Deadlines, PollSettings
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.protocol.claims import ClaimSettings
@@ -38,7 +36,7 @@ from tests.protocol.faulty_sandbox import CATALOGUE, KEY, TINY, FaultySandbox
 
 # Looks often, and gives nothing up while a test lasts, however busy the machine is.
 QUICK = GenerationSettings(
-    polls=PollSettings(first_seconds=0.02, factor=1.2, longest_seconds=0.1, look_seconds=0.02),
+    polls=PollSettings(first_seconds=0.02, factor=1.2, longest_seconds=0.1, refresh_seconds=0.02),
     sending=SendSettings(confirm_seconds=0.02, replay_window_seconds=10.0),
     deadlines=Deadlines(
         unknown_seconds=0.4,

@@ -1,4 +1,4 @@
-"""Reading the inbox: markers of outstanding tasks, and those that are of no use any more."""
+"""Reading the inbox: markers of outstanding tasks, and obsolete ones."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _log = logging.getLogger(__name__)
 
 
 class Inbox:
-    """The markers of the datasets that a collection looks after.
+    """The markers of the datasets that a collection collects.
 
     Arguments:
-        client: the API client, to poll for a task that ended without a video.
+        client: the API client, to poll tasks that ended without a video.
         ledger: the ledger of the storage root.
         on_warning: called with what went wrong and is tried again.
-        unpolled: why tasks that ended could not be polled, by UUID; kept up to date here.
+        unpolled: why tasks that ended could not be polled, by UUID; updated here.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class Inbox:
         self._unpolled = unpolled
         self._markers: dict[str, list[Marker]] = {}
 
-    def of(self, task_uuid: str) -> list[Marker]:
-        """The markers that the last look found for a task."""
+    def markers_of(self, task_uuid: str) -> list[Marker]:
+        """The markers of a task in the last listing."""
         return self._markers.get(task_uuid, [])
 
     def read(
@@ -51,11 +51,11 @@ class Inbox:
         datasets: Sequence[str],
         handed_over: Container[str],
     ) -> None:
-        """List the inbox; what came for tasks that have ended is looked at once, and removed.
+        """List the inbox. Markers of tasks that have ended are handled once, and removed.
 
         Arguments:
-            entries: the entries of the index that are looked after.
-            datasets: datasets of which all is looked after, stray markers too.
+            entries: the entries of the index that are collected.
+            datasets: datasets that are collected completely, stray markers included.
             handed_over: tasks that are being reported.
         """
         self._markers = {}
@@ -69,15 +69,15 @@ class Inbox:
         for task_uuid, markers in strays.items():
             if task_uuid in entries:
                 _log.warning("marker %s is longer than %d bytes", markers[0].key, MAX_MARKER_BYTES)
-            elif not self._look_into(task_uuid):
+            elif not self._handle_stray(task_uuid):
                 continue
             for marker in markers:
                 self._ledger.root.delete(marker.key)
 
-    def _look_into(self, task_uuid: str) -> bool:
-        """Look into a task that has ended, or was never sent; False if it is looked into again.
+    def _handle_stray(self, task_uuid: str) -> bool:
+        """Handle the markers of a task that is not outstanding; False to try again later.
 
-        One that ended without a video is polled once for all its markers: Runware may have its
+        A task that ended without a video is polled once for all its markers: Runware may have its
         video.
         """
         try:
@@ -91,7 +91,7 @@ class Inbox:
             elif outcome is not None and not outcome.has_videos and self._is_still_active(attempt):
                 self._ledger.reopen(attempt)
         except (UnreadableRecordError, AccessDeniedError) as error:
-            _log.warning("markers of task %s cannot be looked into: %s", task_uuid, error)
+            _log.warning("the markers of task %s are ignored: %s", task_uuid, error)
         except RunwareError as error:
             if not error.retryable:
                 raise
@@ -107,6 +107,6 @@ class Inbox:
         return self._ledger.root.exists(key)
 
     def _is_still_active(self, attempt: AttemptRecord) -> bool:
-        """Whether Runware shows a video, or a running generation, of a task that ended."""
+        """Whether Runware has a video, or a running generation, of a task that ended."""
         status = self._client.poll([attempt.task_uuid])[attempt.task_uuid]
         return bool(status.results or status.processing)

@@ -1,9 +1,9 @@
 """What to do about tasks that a poll does not show as over.
 
-An empty poll result does not prove that a task is unknown, and age proves nothing at all. A task
-is sent again, or given up, only after the same answer through ten minutes, confirmed by Runware's
-archive. What Runware was seen to have is never sent again, and what it says is running is never
-given up before a day.
+An empty poll result does not prove that a task is unknown, and age proves nothing. A task is sent
+again, or given up, only after the same answer for ten minutes, confirmed by Runware's archive. A
+task that Runware has accepted is never sent again, and a running one is never given up before a
+day.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Literal
 
-from sora_dagster.generation.collecting.tracked import Absence, ReadyTask, TrackedTask
+from sora_dagster.generation.collecting.settings import Deadlines
+from sora_dagster.generation.collecting.tracked import EmptyPolls, ReadyTask, TrackedTask
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, SeenRecord
@@ -26,46 +27,19 @@ from sora_dagster.runware.results import TaskStatus, VideoResult, task_status
 
 _log = logging.getLogger(__name__)
 
-# A task that was sent again so often, each time after Runware had not known it for long, and that
-# Runware still does not know, is left to a person.
-_MOST_LATE_REPLAYS = 4
-_LEAST_POLLS = 3
+# After so many replays, each after Runware had not known the task for a long time, a person must
+# decide.
+_MAX_LATE_REPLAYS = 4
+_MIN_POLLS = 3
 
 
 @dataclass(frozen=True)
-class Deadlines:
-    """How long things may take, in seconds.
+class GiveUp:
+    """The end of a task whose video cannot be had.
 
     Arguments:
-        unknown_seconds: how long Runware must give the same answer about a task before it is sent
-            again or given up.
-        generation_seconds: how long after it was last sent a generation usually ends. A task that
-            Runware says is still running then is reported as slow.
-        running_seconds: how long a task that Runware says is running is waited for at most.
-        unsent_seconds: age after which an attempt that was claimed but never sent is given up;
-            well beyond the time between a claim and its POST.
-        fetch_seconds: how long a finished video that is gone or broken is asked for again.
-        upload_seconds: how long a video that Runware puts into the store may come after its task
-            was seen finished; then it is downloaded.
-        damaged_seconds: time between two fetches of a video that cannot be decoded; if both bring
-            the same bytes, they are kept.
-    """
-
-    unknown_seconds: float = 600.0
-    generation_seconds: float = 1800.0
-    running_seconds: float = 86_400.0
-    unsent_seconds: float = 300.0
-    fetch_seconds: float = 600.0
-    upload_seconds: float = 60.0
-    damaged_seconds: float = 300.0
-
-
-@dataclass(frozen=True)
-class Conclusion:
-    """The end of a task of which no video can be had.
-
-    Arguments:
-        state: Runware had it and knows it no more (lost), or never gave a sign of it (unsure).
+        state: ``lost`` if Runware accepted it and no longer knows it; ``unsure`` if Runware never
+            confirmed it.
         error: why.
     """
 
@@ -73,18 +47,18 @@ class Conclusion:
     error: ErrorRecord
 
 
-Judgement = ReadyTask | Conclusion | Literal["wait", "slow", "replay"]
+Resolution = ReadyTask | GiveUp | Literal["wait", "slow", "replay"]
 
 
 class MissingTasks:
     """Decides about tasks that a poll does not show as over.
 
     Arguments:
-        client: the API client, for its archive.
-        ledger: the ledger.
-        deadlines: how long things may take.
-        poll_seconds: longest time between two polls, while this process runs.
-        replays: whether tasks are ever sent again.
+        client: the API client, for Runware's archive.
+        ledger: the ledger of the storage root.
+        deadlines: time limits.
+        poll_seconds: longest time between two polls while this process runs.
+        replays: whether tasks may be sent again.
         store_time: the store's clock.
         elapsed: a clock that runs through a suspended machine, in seconds.
     """
@@ -108,113 +82,109 @@ class MissingTasks:
         self._store_time = store_time
         self._elapsed = elapsed
 
-    def resolve(self, task: TrackedTask, status: TaskStatus) -> Judgement:
+    def resolve(self, task: TrackedTask, status: TaskStatus) -> Resolution:
         """What to do about a task.
 
         Arguments:
-            task: the task; the answers about it are counted there.
-            status: what a poll said.
+            task: the task; its empty polls are counted there.
+            status: its status in a poll.
 
         Returns:
-            What there is of it to be stored, its end, or that it is waited for, is slow, or is to
-            be sent again under the same UUID.
+            What is ready to be stored, or the end of the task, or that it is awaited, is slow, or
+            must be sent again under the same UUID.
         """
         if status.poll_error is not None:
-            task.absence = None
+            task.empty_polls = None
             return "wait"
         if status.is_known:
-            task.absence = None
-            return self._running(task, status)
+            task.empty_polls = None
+            return self._resolve_known(task, status)
         kind: Literal["unknown", "silent"] = "silent" if status.not_found is None else "unknown"
         now = self._elapsed()
-        absence = task.absence
-        # What Runware said while this process was stopped is not known.
+        empty = task.empty_polls
+        # Nothing is known about the time when this process was paused.
         longest_gap = max(self._deadlines.unknown_seconds / 2, 3 * self._poll_seconds)
-        if absence is None or absence.kind != kind or now - absence.last > longest_gap:
-            absence = task.absence = Absence(kind, since=now, last=now)
+        if empty is None or empty.kind != kind or now - empty.last > longest_gap:
+            empty = task.empty_polls = EmptyPolls(kind, since=now, last=now)
         else:
-            absence.last = now
-            absence.polls += 1
+            empty.last = now
+            empty.count += 1
         if task.is_seen and kind == "unknown":
             reported = self._reported_by_markers(task)
-            # What is stored is final: a webhook of some of the results does not speak for the rest.
+            # What is stored is final, and a webhook may report only some of the results.
             if reported is not None and (
                 self._is_past_deadline(task)
                 or reported.is_over(task.attempt.request.spec.number_results)
             ):
                 at = max(marker.received_at for marker in task.markers)
                 return self._ready(task, reported, at, "marker")
-        if not (self._is_past_deadline(task) and self._is_settled(absence)):
+        lasted = now - empty.since >= self._deadlines.unknown_seconds
+        if not (self._is_past_deadline(task) and lasted and empty.count >= _MIN_POLLS):
             return "wait"
-        return self._absent(task)
+        return self._resolve_unknown(task)
 
-    def _running(self, task: TrackedTask, status: TaskStatus) -> Judgement:
+    def _resolve_known(self, task: TrackedTask, status: TaskStatus) -> Resolution:
         if not self._is_past_deadline(task):
             return "wait"
         if not status.processing:
-            # Some results came, and none is on its way any more.
+            # Some results arrived, and no other is being generated.
             return self._ready(task, status, self._store_time(), "poll")
         if not self._is_older(task.last_sent, self._deadlines.running_seconds):
             return "slow"
         if status.results:
             return self._ready(task, status, self._store_time(), "poll")
         hours = self._deadlines.running_seconds / 3600
-        return self._give_up(
-            task, "lost", f"Runware has said for {hours:g} hours that it is being generated"
-        )
+        return self._give_up(task, "lost", f"Runware has been generating it for {hours:g} hours")
 
-    def _absent(self, task: TrackedTask) -> Judgement:
-        """A task of which polls have shown nothing for long; the archive has the last word."""
+    def _resolve_unknown(self, task: TrackedTask) -> Resolution:
+        """Resolve a task after enough empty polls; Runware's archive decides."""
         try:
             archived = self._client.task_details(task.task_uuid)
         except RunwareError as error:
-            _log.warning("the archive could not be asked about %s: %s", task.task_uuid, error)
+            _log.warning("task %s could not be looked up: %s", task.task_uuid, error)
             return "wait"
         if archived.results:
             return self._ready(task, archived, self._store_time(), "poll")
         if archived.is_known:
-            was_seen, task.is_seen, task.absence = task.is_seen, True, None
+            was_seen, task.is_seen, task.empty_polls = task.is_seen, True, None
             self._ledger.mark_seen(
                 task.task_uuid, SeenRecord(how="polled", at=self._ledger.clock())
             )
             if not (was_seen and archived.errors):
                 return "wait"
-            # Its errors may be those of a refused replay, so they do not say how it ended.
+            # Its errors may come from a refused replay, so they do not say how it ended.
         if task.is_seen:
-            return self._give_up(task, "lost", "Runware had it, and no longer knows it")
-        if archived.not_found is None:
+            return self._give_up(task, "lost", "Runware accepted it, and no longer knows it")
+        late_replays = _late_replays(task.files.sent_times, self._deadlines.unknown_seconds)
+        if archived.not_found is None or not self._replays or late_replays >= _MAX_LATE_REPLAYS:
             return self._give_up(task, "unsure", "")
-        if (
-            not self._replays
-            or _late_replays(task.files.sent_times, self._deadlines.unknown_seconds)
-            >= _MOST_LATE_REPLAYS
-        ):
-            return self._give_up(task, "unsure", "")
-        task.absence = None
+        task.empty_polls = None
         return "replay"
 
     def _give_up(
         self, task: TrackedTask, state: Literal["lost", "unsure"], reason: str
-    ) -> ReadyTask | Conclusion:
-        """The end of a task, unless Runware put its video into the store: that was paid for.
+    ) -> ReadyTask | GiveUp:
+        """The end of a task, unless Runware uploaded its video: that was paid for.
 
-        It is kept under the task's own UUID, since no other is known.
+        The video is stored under the task's UUID, since its own is not known.
         """
         attempt = task.attempt
         if attempt.delivery == "direct" and self._ledger.root.exists(
             layout.incoming_key(task.task_uuid)
         ):
-            put = VideoResult(task_uuid=task.task_uuid, video_uuid=task.task_uuid, video_url=None)
-            status = TaskStatus(task_uuid=task.task_uuid, results=(put,))
+            uploaded = VideoResult(
+                task_uuid=task.task_uuid, video_uuid=task.task_uuid, video_url=None
+            )
+            status = TaskStatus(task_uuid=task.task_uuid, results=(uploaded,))
             return self._ready(task, status, self._store_time(), "upload")
         error = self._unsure(attempt) if state == "unsure" else self._lost(reason)
-        return Conclusion(state, error)
+        return GiveUp(state, error)
 
     def _reported_by_markers(self, task: TrackedTask) -> TaskStatus | None:
-        """What webhooks said of success.
+        """The results that webhooks reported.
 
         A failure that only a webhook reports does not count, since anyone who saw the address
-        could have written it.
+        could have sent it.
         """
         results: dict[str, VideoResult] = {}
         for marker in task.markers:
@@ -236,11 +206,6 @@ class MissingTasks:
     ) -> ReadyTask:
         return ReadyTask(task.attempt, status, seen_finished_at, facts_from, task.reopening)
 
-    def _is_settled(self, absence: Absence) -> bool:
-        """Whether the same answer came often enough and for long enough."""
-        lasted = self._elapsed() - absence.since
-        return absence.polls >= _LEAST_POLLS and lasted >= self._deadlines.unknown_seconds
-
     def _is_past_deadline(self, task: TrackedTask) -> bool:
         return self._is_older(task.last_sent, self._deadlines.generation_seconds)
 
@@ -250,16 +215,16 @@ class MissingTasks:
     def _lost(self, reason: str) -> ErrorRecord:
         return ErrorRecord(
             kind="lost",
-            message=f"no video came: {reason}. It counts at its estimate. Check your Runware "
+            message=f"no video arrived: {reason}. It counts at its estimate. Check your Runware "
             f"account, then request the clip again with retry_failed",
         )
 
     def _unsure(self, attempt: AttemptRecord) -> ErrorRecord:
         return ErrorRecord(
             kind="unsure",
-            message=f"it was sent, and Runware neither confirmed nor denied that it has it within "
-            f"{self._deadlines.generation_seconds / 60:g} minutes; it is not sent again by itself, "
-            f"since it may have been charged. Look it up at Runware by its task UUID "
+            message=f"it was sent, and Runware neither confirmed nor denied it within "
+            f"{self._deadlines.generation_seconds / 60:g} minutes. It is not sent again "
+            f"automatically, since it may have been charged. Look it up at Runware by its UUID "
             f"{attempt.task_uuid}, then run: sora-dagster resolve {attempt.clip!r} --asset "
             f"{attempt.asset} --resend, or --give-up",
         )
@@ -268,7 +233,7 @@ class MissingTasks:
 def _late_replays(sent_times: Sequence[datetime], unknown_seconds: float) -> int:
     """How often a task was sent again long after it was sent before.
 
-    Replays within the window are many where an outage outlasts it, and do not count here.
+    Quick replays do not count: an outage causes many of them.
     """
     wait = timedelta(seconds=unknown_seconds)
     return sum(later - earlier >= wait for earlier, later in pairwise(sent_times))

@@ -1,4 +1,4 @@
-"""Reading what is outstanding: each task with what is on record of it, and what stops it."""
+"""Reading what the entries of the index stand for: tasks to track, and tasks that ended."""
 
 from __future__ import annotations
 
@@ -19,18 +19,14 @@ from sora_dagster.storage import AccessDeniedError
 
 @dataclass(frozen=True)
 class UnsentTask:
-    """A claim whose task was not sent, or not yet; it is given up when it is old.
-
-    Arguments:
-        entry: its entry in the index.
-    """
+    """A claimed task that was not sent, or not yet; it is given up when it is old."""
 
     entry: PendingEntry
 
 
 @dataclass(frozen=True)
 class UnreadableTask:
-    """A task that one record of cannot be read.
+    """A task with a record that cannot be read.
 
     Arguments:
         entry: its entry in the index.
@@ -41,7 +37,7 @@ class UnreadableTask:
     error: UnreadableRecordError | AccessDeniedError
 
 
-Found = TrackedTask | FinishedTask | UnsentTask | UnreadableTask | None
+ReadTask = TrackedTask | FinishedTask | UnsentTask | UnreadableTask | None
 
 
 class OutstandingReader:
@@ -50,7 +46,7 @@ class OutstandingReader:
     Arguments:
         ledger: the ledger of the storage root.
         archive: records that a task was never sent.
-        unsent_seconds: age after which a claim whose task was never sent is given up.
+        unsent_seconds: age after which a claimed task that was never sent is given up.
         store_time: the store's clock.
     """
 
@@ -67,32 +63,31 @@ class OutstandingReader:
         self._unsent = timedelta(seconds=unsent_seconds)
         self._store_time = store_time
 
-    def read(self, entries: Iterable[PendingEntry]) -> Iterator[Found]:
-        """What entries stand for, in their order; several are read at once.
+    def read(self, entries: Iterable[PendingEntry]) -> Iterator[ReadTask]:
+        """The tasks of entries, in their order; several are read in parallel.
 
-        Nothing is given for an entry that was removed meanwhile, or was of no use and is removed
-        now.
+        None stands for an entry that was removed meanwhile, or was obsolete and is removed now.
         """
-        return in_parallel(entries, self._read_one)
+        return in_parallel(entries, self._read_or_report)
 
-    def _read_one(self, entry: PendingEntry) -> Found:
+    def _read_or_report(self, entry: PendingEntry) -> ReadTask:
         try:
-            return self._found(entry)
+            return self._read(entry)
         except (UnreadableRecordError, AccessDeniedError) as error:
             return UnreadableTask(entry, error)
 
-    def _found(self, entry: PendingEntry) -> Found:
+    def _read(self, entry: PendingEntry) -> ReadTask:
         task_uuid = entry.task_uuid
         attempt = self._ledger.pending.attempt(entry)
         if attempt is None:
-            return self._unclaimed(entry)
+            return self._read_unclaimed(entry)
         files = self._ledger.task_files(task_uuid)
         if entry.reopening in files.outcomes:
-            return self._ended(entry, attempt)
+            return self._read_ended(entry, attempt)
         sent = self._ledger.sent(task_uuid) if 1 in files.sent else None
         is_void = sent is not None and sent.purpose == "void"
         if is_void or (sent is None and not files.was_sent):
-            return self._unsent_task(entry, attempt, is_void=is_void)
+            return self._read_unsent(entry, attempt, is_void=is_void)
         return TrackedTask(
             entry,
             attempt,
@@ -101,7 +96,7 @@ class OutstandingReader:
             is_seen=files.is_seen,
         )
 
-    def _ended(self, entry: PendingEntry, attempt: AttemptRecord) -> FinishedTask | None:
+    def _read_ended(self, entry: PendingEntry, attempt: AttemptRecord) -> FinishedTask | None:
         outcome = self._ledger.outcome_of(entry.task_uuid, entry.reopening)
         if outcome is None:
             return None
@@ -121,12 +116,12 @@ class OutstandingReader:
             root_run=None if sent is None else sent.root_run,
         )
 
-    def _unclaimed(self, entry: PendingEntry) -> UnsentTask | None:
+    def _read_unclaimed(self, entry: PendingEntry) -> UnsentTask | None:
         """An entry without a slot: its process was killed before it claimed the attempt."""
         if not self._is_old(entry):
             return UnsentTask(entry)
         was_sent = self._ledger.task_files(entry.task_uuid).was_sent
-        # Its process may only have been stopped: it must not send what no entry points to.
+        # Its process may only be paused: it must not send a task that no entry points to.
         if not was_sent and (
             self._ledger.take_right_to_void(entry.task_uuid) or self._is_void(entry)
         ):
@@ -134,25 +129,24 @@ class OutstandingReader:
             return None
         if self._ledger.pending.record(entry) is not None:
             raise UnreadableRecordError(
-                f"task {entry.task_uuid} was sent, and the record of what was asked is missing. "
+                f"task {entry.task_uuid} was sent, and the record of its attempt is missing. "
                 f"Restore the object below {self._ledger.root.uri(layout.SLOTS_FOLDER)} from a "
                 f"backup."
             )
         return None
 
     def _is_void(self, entry: PendingEntry) -> bool:
-        """Whether an earlier process took the token, and was killed before it tidied up."""
+        """Whether an earlier process took the token, and was killed before it removed the entry."""
         sent = self._ledger.sent(entry.task_uuid)
         return sent is not None and sent.purpose == "void"
 
-    def _unsent_task(
+    def _read_unsent(
         self, entry: PendingEntry, attempt: AttemptRecord, *, is_void: bool
-    ) -> UnsentTask | FinishedTask | None:
-        if not is_void:
-            if not self._is_old(entry):
-                return UnsentTask(entry)
-            if not self._ledger.take_right_to_void(entry.task_uuid):
-                return UnsentTask(entry)
+    ) -> UnsentTask | FinishedTask:
+        if not is_void and not (
+            self._is_old(entry) and self._ledger.take_right_to_void(entry.task_uuid)
+        ):
+            return UnsentTask(entry)
         finished = self._archive.void(attempt)
         return FinishedTask(attempt, finished.outcome, None, entry.reopening, "now")
 

@@ -1,37 +1,17 @@
-"""When outstanding tasks are polled: seldom, and all of them in one request."""
+"""When outstanding tasks are polled: rarely, and all of them in one request."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class PollSettings:
-    """When results are asked for.
-
-    Arguments:
-        first_seconds: wait before the first poll (Runware advises 1 to 2 s).
-        factor: by how much the wait grows from poll to poll.
-        longest_seconds: longest wait between polls.
-        look_seconds: how often the inbox and the index are looked at in between.
-    """
-
-    first_seconds: float = 2.0
-    factor: float = 2.0
-    longest_seconds: float = 10.0
-    look_seconds: float = 1.0
-
-
-# With webhooks, polls are only the net for lost ones.
-WEBHOOK_POLLS = PollSettings(first_seconds=30.0, longest_seconds=60.0)
+from sora_dagster.generation.collecting.settings import PollSettings
 
 
 class PollSchedule:
     """Decides which tasks are polled now.
 
     Arguments:
-        settings: when to poll.
+        settings: how often to poll.
     """
 
     def __init__(self, settings: PollSettings) -> None:
@@ -45,7 +25,7 @@ class PollSchedule:
     def due(
         self, outstanding: Collection[str], markers: Mapping[str, Collection[str]], now: float
     ) -> list[str]:
-        """The tasks to poll: all of them when their time has come, else those with a new marker.
+        """The tasks to poll: all of them at the scheduled time, otherwise those with new markers.
 
         Arguments:
             outstanding: UUIDs of the tasks that Runware may still be generating.
@@ -56,7 +36,7 @@ class PollSchedule:
             self._due = None
             self._known = frozenset()
             return []
-        self._expect(frozenset(outstanding), now)
+        self._schedule(frozenset(outstanding), now)
         marked = [
             task_uuid
             for task_uuid in outstanding
@@ -71,16 +51,16 @@ class PollSchedule:
         return list(outstanding)
 
     def seconds_left(self, now: float) -> float:
-        """How long until the next look is worth it."""
-        pause = self._settings.look_seconds
+        """Time until the next refresh, in seconds."""
+        pause = self._settings.refresh_seconds
         return pause if self._due is None else min(pause, max(0.05, self._due - now))
 
-    def _expect(self, outstanding: frozenset[str], now: float) -> None:
+    def _schedule(self, outstanding: frozenset[str], now: float) -> None:
         if self._due is not None and outstanding <= self._known:
             self._known = outstanding
             return
-        # Something new is outstanding: results may be near, so the waits start again. What was
-        # outstanding before this process began may have finished long ago: ask at once.
+        # With something new, results may be near, so the waits start again. Tasks from before
+        # this process may have finished long ago, so the first poll is immediate.
         first = self._settings.first_seconds
         if not self._has_polled:
             self._due = now

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
+from sora_dagster.generation.collecting.context import CollectionContext
 from sora_dagster.generation.collecting.tracked import FinishedTask
-from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.requesting.planner import may_retry
-from sora_dagster.storage import AccessDeniedError
+from sora_dagster.generation.requesting.results import RequestResult
+from sora_dagster.runware.errors import RunwareError
+from sora_dagster.storage import AccessDeniedError, ObjectMissingError
 
 
 @dataclass(frozen=True)
@@ -20,31 +22,17 @@ class _Retry:
 
 
 class RetryQueue:
-    """Failed tasks that are to be asked for again.
+    """Failed tasks that will be requested again.
 
     They stay in the index until then, so that a process that is killed leaves them to the next.
 
     Arguments:
-        ledger: the ledger of the storage root.
-        max_attempts: most attempts of one take that Runware accepted.
-        first_wait_seconds: wait before the second attempt; it doubles with each further one.
-        elapsed: a clock, in seconds.
+        context: what the collection works with.
         on_warning: called with a sentence about each.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        *,
-        max_attempts: int,
-        first_wait_seconds: float,
-        elapsed: Callable[[], float],
-        on_warning: Callable[[str], None],
-    ) -> None:
-        self._ledger = ledger
-        self._max_attempts = max_attempts
-        self._first_wait_seconds = first_wait_seconds
-        self._elapsed = elapsed
+    def __init__(self, context: CollectionContext, on_warning: Callable[[str], None]) -> None:
+        self._context = context
         self._on_warning = on_warning
         self._waiting: list[_Retry] = []
 
@@ -53,36 +41,57 @@ class RetryQueue:
 
     @property
     def attempts(self) -> list[AttemptRecord]:
-        """The failed attempts that wait to be followed by another."""
+        """The failed attempts that will be followed by another."""
         return [retry.failed.attempt for retry in self._waiting]
 
     def add(self, finished: FinishedTask) -> bool:
         """Queue the next attempt of a task whose failure may pass; False if none is due."""
-        if finished.not_retried is not None or finished.how in ("elsewhere", "earlier"):
+        if finished.not_retried is not None or finished.ended_before:
             return False
         attempt = finished.attempt
         try:
             is_due = may_retry(
-                self._ledger, attempt, finished.outcome, max_attempts=self._max_attempts
+                self._context.ledger,
+                attempt,
+                finished.outcome,
+                max_attempts=self._context.max_attempts,
             )
         except (UnreadableRecordError, AccessDeniedError) as error:
-            # How often it was tried cannot be read, so it may have been too often.
-            self._on_warning(f"{attempt.request.name} is not tried again: {error}")
+            # The number of attempts cannot be read, so there may have been too many already.
+            self._on_warning(f"{attempt.request.name} is not retried: {error}")
             return False
-        if not is_due:
-            return False
-        wait = self._first_wait_seconds * 2 ** (attempt.attempt - 1)
-        self._waiting.append(_Retry(self._elapsed() + wait, finished))
-        self._on_warning(f"{finished.failure_sentence} Another attempt is made.")
-        return True
+        if is_due:
+            self._wait(finished, self._context.retry_wait_seconds * 2 ** (attempt.attempt - 1))
+            self._on_warning(f"{finished.failure_sentence} It will be retried.")
+        return is_due
 
-    def postpone(self, failed: FinishedTask) -> None:
-        """Queue a task once more that could not be asked for."""
-        self._waiting.append(_Retry(self._elapsed() + self._first_wait_seconds, failed))
+    def request_due(self) -> Iterator[tuple[FinishedTask, RequestResult | None]]:
+        """Request the next attempt of the tasks whose wait is over.
 
-    def due(self) -> list[FinishedTask]:
-        """Take out the tasks whose wait is over."""
-        now = self._elapsed()
+        Yields:
+            Each failed task and the result of the request; None if no attempt is made, with the
+            reason in the task's `not_retried`.
+        """
+        now = self._context.elapsed()
         due = [retry.failed for retry in self._waiting if retry.at <= now]
         self._waiting = [retry for retry in self._waiting if retry.at > now]
-        return due
+        for failed in due:
+            try:
+                requested = self._context.request_again(failed)
+            except RunwareError as error:
+                if not error.retryable:
+                    raise
+                # Outstanding tasks are collected meanwhile.
+                name = failed.attempt.request.name
+                self._on_warning(f"{name} could not be requested again yet: {error}")
+                self._wait(failed, self._context.retry_wait_seconds)
+            except (UnreadableRecordError, AccessDeniedError, ObjectMissingError) as error:
+                yield replace(failed, not_retried=str(error)), None
+            else:
+                if requested.ok:
+                    yield failed, requested
+                else:
+                    yield replace(failed, not_retried=requested.detail), None
+
+    def _wait(self, failed: FinishedTask, seconds: float) -> None:
+        self._waiting.append(_Retry(self._context.elapsed() + seconds, failed))

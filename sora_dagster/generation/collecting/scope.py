@@ -1,11 +1,11 @@
-"""Which outstanding tasks a collection looks after: by its claims, and by what it waits for."""
+"""Which outstanding tasks a collection collects: the rest of datasets, and awaited tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sora_dagster.generation.collecting.setbacks import Setbacks
+from sora_dagster.generation.collecting.problem_reporter import ProblemReporter
 from sora_dagster.generation.collecting.tracked import EndedHow, FinishedTask, TrackedTask
 from sora_dagster.generation.protocol.claims import Claims
 from sora_dagster.generation.protocol.ledger import Ledger
@@ -16,76 +16,75 @@ from sora_dagster.storage import AccessDeniedError
 
 # How often claims are read again while nothing new is outstanding.
 _CLAIMS_SECONDS = 20.0
-# How often a process that waits for tasks in another's hands looks whether it is still alive.
+# How often a process that waits for another process's tasks checks whether that one is alive.
 _OTHERS_SECONDS = 3.0
 
 
 @dataclass
-class _Wanted:
-    """A task that is waited for by name, which another process may have in hand."""
+class _AwaitedTask:
+    """A task that is awaited by name; another process may be collecting it."""
 
     attempt: AttemptRecord
     was_outstanding: bool = False
 
 
 class CollectionScope:
-    """The rest of some datasets, or chosen tasks, as far as no other live process has them.
+    """The tasks that this process collects, as far as no other live process has claimed them.
 
     Arguments:
         ledger: the ledger of the storage root.
-        setbacks: takes note of wanted tasks that cannot be read.
-        new_claims: makes this process's claims on a dataset.
+        problems: reports awaited tasks with unreadable records.
+        new_claims: creates this process's claims on a dataset.
         elapsed: a clock that runs through a suspended machine, in seconds.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        setbacks: Setbacks,
+        problems: ProblemReporter,
         *,
         new_claims: Callable[[str], Claims],
         elapsed: Callable[[], float],
     ) -> None:
         self._ledger = ledger
-        self._setbacks = setbacks
+        self._problems = problems
         self._new_claims = new_claims
         self._elapsed = elapsed
         self._claims: dict[str, Claims] = {}
         self._claims_read_at: dict[str, float] = {}
         self._claimed_by_others: dict[str, frozenset[str]] = {}
-        self._wanted: dict[str, _Wanted] = {}
-        #: Datasets of which this process collects all that no other has claimed.
+        self._awaited: dict[str, _AwaitedTask] = {}
+        #: Datasets of which this process collects everything that no other has claimed.
         self.datasets: tuple[str, ...] = ()
 
-    def take_rest(self, datasets: Sequence[str]) -> None:
-        """Claim the rest of datasets, but for those that another live process has."""
+    def claim_datasets(self, datasets: Sequence[str]) -> None:
+        """Claim the rest of datasets, except for those that another live process has claimed."""
         self.datasets = tuple(name for name in datasets if self._claims_of(name).take_rest())
 
-    def want(self, attempt: AttemptRecord) -> None:
-        """Wait for a task, wherever it is collected."""
-        self._wanted.setdefault(attempt.task_uuid, _Wanted(attempt))
+    def add_awaited(self, attempt: AttemptRecord) -> None:
+        """Wait for a task, whichever process collects it."""
+        self._awaited.setdefault(attempt.task_uuid, _AwaitedTask(attempt))
 
-    def drop_wanted(self, task_uuid: str) -> AttemptRecord | None:
-        """Stop waiting for a task; gives its attempt if it was waited for."""
-        wanted = self._wanted.pop(task_uuid, None)
-        return None if wanted is None else wanted.attempt
+    def drop_awaited(self, task_uuid: str) -> bool:
+        """Stop waiting for a task; returns whether it was awaited."""
+        return self._awaited.pop(task_uuid, None) is not None
 
     @property
-    def wanted(self) -> Mapping[str, AttemptRecord]:
-        """The tasks that are waited for by name."""
-        return {uuid: wanted.attempt for uuid, wanted in self._wanted.items()}
+    def awaited(self) -> Mapping[str, AttemptRecord]:
+        """The tasks that are awaited by name."""
+        return {uuid: awaited.attempt for uuid, awaited in self._awaited.items()}
 
     def entries(
         self, tracked: Mapping[str, TrackedTask], handed_over: Collection[str]
     ) -> tuple[dict[str, PendingEntry], list[FinishedTask]]:
-        """The entries of the index that this process looks after now.
+        """The entries of the index that this process collects now.
 
         Arguments:
-            tracked: the tasks that it looks after already.
+            tracked: the tasks that it already collects.
             handed_over: tasks that are being reported.
 
         Returns:
-            The entries by task, and wanted tasks that ended without this process.
+            The entries by task, and awaited tasks that ended without this process.
         """
         found: dict[str, PendingEntry] = {}
         ended: list[FinishedTask] = []
@@ -94,9 +93,9 @@ class CollectionScope:
             others = self._others(dataset, entries, tracked)
             found |= {uuid: entry for uuid, entry in entries.items() if uuid not in others}
         by_dataset: dict[str, set[str]] = {}
-        for uuid, wanted in self._wanted.items():
-            if wanted.attempt.dataset not in self.datasets:
-                by_dataset.setdefault(wanted.attempt.dataset, set()).add(uuid)
+        for uuid, awaited in self._awaited.items():
+            if awaited.attempt.dataset not in self.datasets:
+                by_dataset.setdefault(awaited.attempt.dataset, set()).add(uuid)
         for dataset, uuids in by_dataset.items():
             entries = self._ledger.pending.tasks(dataset)
             for uuid in uuids - entries.keys() - tracked.keys() - set(handed_over):
@@ -105,12 +104,12 @@ class CollectionScope:
             found |= {uuid: entries[uuid] for uuid in mine}
         return found, ended
 
-    def stands(self) -> bool:
-        """Whether no other process took over, while this one was stopped."""
+    def owns_claims(self) -> bool:
+        """Whether no other process took over while this one was stopped."""
         return all(claims.are_mine() for claims in self._claims.values())
 
     def step(self) -> None:
-        """Say that this process got on."""
+        """Record that this process made progress."""
         for claims in self._claims.values():
             claims.step()
 
@@ -127,7 +126,7 @@ class CollectionScope:
     def _claims_of(self, dataset: str) -> Claims:
         if dataset not in self._claims:
             self._claims[dataset] = self._new_claims(dataset)
-            self._setbacks.know_notes(dataset)
+            self._problems.load_notes(dataset)
         return self._claims[dataset]
 
     def _others(
@@ -143,7 +142,7 @@ class CollectionScope:
             self._claimed_by_others[dataset] = frozenset(
                 uuid for uuid, process in view.tasks.items() if process != claims.process
             )
-        # What this process is storing already, it ends.
+        # This process finishes what it is already storing.
         return self._claimed_by_others[dataset] - {
             uuid for uuid, task in tracked.items() if task.phase == "storing"
         }
@@ -151,9 +150,9 @@ class CollectionScope:
     def _claimed(
         self, dataset: str, outstanding: set[str], tracked: Mapping[str, TrackedTask]
     ) -> frozenset[str]:
-        """Those of some outstanding wanted tasks that this process collects."""
+        """Those of the outstanding awaited tasks that this process collects."""
         for uuid in outstanding:
-            self._wanted[uuid].was_outstanding = True
+            self._awaited[uuid].was_outstanding = True
         mine = frozenset(outstanding & tracked.keys())
         new = outstanding - mine
         now = self._elapsed()
@@ -163,9 +162,9 @@ class CollectionScope:
         return mine
 
     def _end_of(self, task_uuid: str) -> list[FinishedTask]:
-        """How a wanted task ended that is not in the index; it is put there if it did not."""
-        wanted = self._wanted[task_uuid]
-        attempt = wanted.attempt
+        """How an awaited task ended that is not in the index; added there if it has not ended."""
+        awaited = self._awaited[task_uuid]
+        attempt = awaited.attempt
         try:
             outcome = self._ledger.outcome(task_uuid)
             manifest = self._ledger.manifest(attempt.asset, attempt.clip, attempt.take)
@@ -173,18 +172,18 @@ class CollectionScope:
             if outcome is None:
                 stuck = self._ledger.pending.stuck(attempt.dataset, task_uuid)
         except (UnreadableRecordError, AccessDeniedError) as error:
-            del self._wanted[task_uuid]
-            self._setbacks.report_unreadable(attempt, str(error))
+            del self._awaited[task_uuid]
+            self._problems.report_unreadable(attempt, str(error))
             return []
         if stuck is not None:
             # Another process set it aside, and would do so again.
-            del self._wanted[task_uuid]
-            self._setbacks.report_stuck(attempt, stuck.reason)
+            del self._awaited[task_uuid]
+            self._problems.report_stuck(attempt, stuck.reason)
             return []
         if outcome is None:
             # Its entry was lost with the process that was about to write it.
             self._ledger.pending.add(attempt, self._ledger.task_files(task_uuid).reopening)
             return []
-        how: EndedHow = "elsewhere" if wanted.was_outstanding else "earlier"
+        how: EndedHow = "elsewhere" if awaited.was_outstanding else "earlier"
         stored = manifest if outcome.has_videos else None
         return [FinishedTask(attempt, outcome, stored, how=how)]

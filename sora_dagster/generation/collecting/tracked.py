@@ -1,4 +1,4 @@
-"""What a collecting process knows of one outstanding task."""
+"""What a collecting process knows about one outstanding task."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from sora_dagster.runware.results import TaskStatus
 
 Phase = Literal["generating", "uploading", "storing", "ended"]
 
-# How a task came to its end: now, stored or concluded by this process; while this process waited,
-# by another one; before this process began to wait; or before, by a process that ended without
-# closing it, so that its event may be missing in Dagster's log.
+# How a task ended. "now": stored or given up by this process. "elsewhere": by another process,
+# while this one waited. "earlier": before this process began to wait. "interrupted": earlier, by a
+# process that ended without closing it, so that its event may be missing in Dagster's log.
 EndedHow = Literal["now", "elsewhere", "earlier", "interrupted"]
 
 
 @dataclass(frozen=True)
 class ReadyTask:
-    """A task that is over at Runware, and not yet stored.
+    """A task that is over at Runware and not yet stored.
 
     Arguments:
-        attempt: what was asked.
-        status: what the poll said.
+        attempt: the attempt that the task stands for.
+        status: its status in the last poll.
         seen_finished_at: when its last result was first seen finished, by the store's clock.
-        facts_from: who said so; a marker, or what lies in the store, only where polls no longer
-            know the task.
-        reopening: 0, or the number of the reopening that it ends.
+        facts_from: the source of the status. A marker, or an upload, counts only if polls no
+            longer know the task.
+        reopening: number of the reopening that it ends; 0 for none.
     """
 
     attempt: AttemptRecord
@@ -48,16 +48,16 @@ class ReadyTask:
 
 @dataclass(frozen=True)
 class FinishedTask:
-    """A task with an outcome: its clip stored, or its failure recorded.
+    """A task with an outcome: its clip is stored, or its failure is recorded.
 
     Arguments:
-        attempt: what was asked.
+        attempt: the attempt that the task stands for.
         outcome: how it ended.
-        manifest: the stored clip; None where there is no video.
-        reopening: 0, or the number of the reopening that ended.
-        how: by which process, and when, it came to its end.
-        not_retried: why no further attempt is made, where one was due.
-        root_run: the run that it is paid by; None: the run that claimed it.
+        manifest: the stored clip; None if there is no video.
+        reopening: number of the reopening that ended; 0 for none.
+        how: by which process, and when, it ended.
+        not_retried: why no further attempt is made although one was due.
+        root_run: the run that pays for it; None: the run that claimed it.
     """
 
     attempt: AttemptRecord
@@ -69,31 +69,35 @@ class FinishedTask:
     root_run: str | None = None
 
     @property
+    def ended_before(self) -> bool:
+        """Whether another process, or an earlier one, recorded and closed it."""
+        return self.how in ("elsewhere", "earlier")
+
+    @property
     def failure_sentence(self) -> str:
         """Why the clip, or a part of it, is missing: enough to act on."""
         reasons = " ".join(error.sentence for error in self.outcome.errors)
         sentence = f"{self.attempt.clip}: take {self.attempt.take} {self.outcome.state}: {reasons}"
         if self.not_retried is not None:
-            sentence += f" Not tried again: {self.not_retried}"
+            sentence += f" Not retried: {self.not_retried}"
         return sentence
 
 
 @dataclass
-class Absence:
-    """Polls that show nothing of a task, one after the other, all alike.
+class EmptyPolls:
+    """Consecutive polls that returned nothing about a task, all with the same answer.
 
     Arguments:
-        kind: Runware said that it does not know the task, or said nothing of it.
-        since: when the first of them came, in seconds of a clock that runs through a suspended
-            machine.
-        last: when the last of them came.
-        polls: how many there were.
+        kind: whether Runware said that it does not know the task, or did not mention it.
+        since: time of the first one, in seconds of a clock that runs through a suspended machine.
+        last: time of the last one.
+        count: number of polls.
     """
 
     kind: Literal["unknown", "silent"]
     since: float
     last: float
-    polls: int = 1
+    count: int = 1
 
 
 @dataclass
@@ -102,20 +106,20 @@ class TrackedTask:
 
     Arguments:
         entry: its entry in the index.
-        attempt: what was asked.
-        files: which facts were on record when it was first read, or last changed.
-        root_run: the run that it is paid by.
-        is_seen: whether there is proof that Runware has it.
-        phase: generated at Runware, on its way into the store, being stored, or ended.
-        markers: the webhooks that came for it.
+        attempt: the attempt that the task stands for.
+        files: its records when it was first read, or last changed.
+        root_run: the run that pays for it.
+        is_seen: whether there is proof that Runware accepted it.
+        phase: generated at Runware, being uploaded into the store, being stored, or ended.
+        markers: its markers.
         ready: what is to be stored, while its upload is awaited.
         upload_since: since when its upload is awaited, by the store's clock.
-        absence: polls that show nothing of it; None where the last answer did.
+        empty_polls: the latest polls without an answer; None if the last poll had one.
         failing_since: since when its video cannot be fetched, in seconds.
         fetch_failures: how often it could not be fetched.
         not_before: when fetching is tried again, in seconds.
         damaged: copies of its videos that cannot be decoded, by video UUID.
-        is_slow: whether no run waits for it any more; it is left to a later one.
+        is_slow: whether no run waits for it any more; a later run collects it.
         note: why it is slow or cannot be stored yet.
     """
 
@@ -128,7 +132,7 @@ class TrackedTask:
     markers: list[Marker] = field(default_factory=list)
     ready: ReadyTask | None = None
     upload_since: datetime | None = None
-    absence: Absence | None = None
+    empty_polls: EmptyPolls | None = None
     failing_since: float | None = None
     fetch_failures: int = 0
     not_before: float = 0.0
@@ -138,20 +142,23 @@ class TrackedTask:
 
     @property
     def task_uuid(self) -> str:
-        """The task."""
+        """UUID of the task."""
         return self.entry.task_uuid
 
     @property
     def reopening(self) -> int:
-        """0, or the number of the reopening that is outstanding."""
+        """Number of the reopening that is outstanding; 0 for none."""
         return self.entry.reopening
+
+    @property
+    def is_left(self) -> bool:
+        """Whether no run waits for it any more, since it is slow."""
+        return self.is_slow and self.phase == "generating"
 
     @property
     def last_sent(self) -> datetime:
         """When it was last sent or reopened, by the store's clock."""
-        times = [*self.files.sent.values(), self.attempt.created_at]
-        if self.files.sent:
-            times.pop()
+        times = list(self.files.sent.values()) or [self.attempt.created_at]
         if self.reopening in self.files.reopened:
             times.append(self.files.reopened[self.reopening])
         return max(times)

@@ -10,34 +10,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from sora_dagster.generation.collecting.archive import ClipArchive
-from sora_dagster.generation.collecting.tracked import (
-    FinishedTask,
-    ReadyTask,
-    TrackedTask,
-)
+from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask, TrackedTask
 from sora_dagster.generation.fetching.video_store import DamagedCopy
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.results import TaskStatus
 
 
 @dataclass(frozen=True)
-class Stored:
-    """What storing a task brought: its end, or why it could not be stored."""
+class StoreResult:
+    """The end of a task that was stored, or why it could not be stored."""
 
     task: TrackedTask
     result: FinishedTask | BaseException
 
 
 @dataclass(frozen=True)
-class Polled:
-    """What polling for tasks brought: their statuses, or why the poll failed."""
+class PollResult:
+    """The statuses of the tasks that were polled, or why the poll failed."""
 
     task_uuids: Sequence[str]
     result: Mapping[str, TaskStatus] | BaseException
 
 
-class CollectionWork:
-    """Stores and polls in threads, so that what is stored is handed over at once.
+class CollectionWorkers:
+    """Stores and polls in threads, so that a stored clip is reported immediately.
 
     Storing waits while as many results as there are storing threads have not been taken yet.
     Otherwise it would run ahead of a slow event log, and a clip would be reported long after it
@@ -45,15 +41,15 @@ class CollectionWork:
 
     Arguments:
         client: the API client.
-        archive: stores what is over.
-        parallel_clips: how many clips are fetched and stored at once.
+        archive: stores tasks.
+        parallel_clips: number of clips that are fetched and stored at the same time.
     """
 
     def __init__(self, client: RunwareClient, archive: ClipArchive, parallel_clips: int) -> None:
         self._client = client
         self._archive = archive
-        self._results: queue.SimpleQueue[Stored | Polled] = queue.SimpleQueue()
-        self._pool = ThreadPoolExecutor(parallel_clips, thread_name_prefix="store-clip")
+        self._results: queue.SimpleQueue[StoreResult | PollResult] = queue.SimpleQueue()
+        self._storers = ThreadPoolExecutor(parallel_clips, thread_name_prefix="store-clip")
         self._poller = ThreadPoolExecutor(1, thread_name_prefix="poll")
         self._free_results = threading.Semaphore(parallel_clips)
         self._is_stopping = threading.Event()
@@ -62,24 +58,22 @@ class CollectionWork:
 
     @property
     def is_storing(self) -> bool:
-        """Whether anything is being stored, or was and is not taken yet."""
+        """Whether a store is running, or its result has not been taken yet."""
         return self._storing > 0
 
     @property
     def is_polling(self) -> bool:
-        """Whether a poll is under way, or was and is not taken yet."""
+        """Whether a poll is running, or its result has not been taken yet."""
         return self._is_polling
 
     def store(self, task: TrackedTask) -> None:
         """Store a task that is over at Runware."""
         assert task.ready is not None
         self._storing += 1
-        future = self._pool.submit(self._store, task.ready, task.damaged)
-
-        def take(done: Future[FinishedTask]) -> None:
-            self._results.put(Stored(task, _failure_of(done) or done.result()))
-
-        future.add_done_callback(take)
+        future = self._storers.submit(self._store, task.ready, task.damaged)
+        future.add_done_callback(
+            lambda done: self._results.put(StoreResult(task, _failure_of(done) or done.result()))
+        )
 
     def _store(self, ready: ReadyTask, damaged: dict[str, DamagedCopy]) -> FinishedTask:
         self._free_results.acquire()
@@ -88,28 +82,28 @@ class CollectionWork:
         return self._archive.store(ready, damaged)
 
     def poll(self, task_uuids: Sequence[str]) -> None:
-        """Poll for tasks."""
+        """Poll tasks."""
         self._is_polling = True
         future: Future[Mapping[str, TaskStatus]] = self._poller.submit(
             self._client.poll, task_uuids
         )
+        future.add_done_callback(
+            lambda done: self._results.put(
+                PollResult(task_uuids, _failure_of(done) or done.result())
+            )
+        )
 
-        def take(done: Future[Mapping[str, TaskStatus]]) -> None:
-            self._results.put(Polled(task_uuids, _failure_of(done) or done.result()))
-
-        future.add_done_callback(take)
-
-    def take(self, timeout_seconds: float | None) -> Stored | Polled | None:
+    def take(self, timeout_seconds: float | None) -> StoreResult | PollResult | None:
         """The next result; None if there is none in time.
 
         Arguments:
-            timeout_seconds: longest wait for it; None to take only what is there.
+            timeout_seconds: longest wait for it; None to not wait.
         """
         try:
             result = self._results.get(block=timeout_seconds is not None, timeout=timeout_seconds)
         except queue.Empty:
             return None
-        if isinstance(result, Stored):
+        if isinstance(result, StoreResult):
             self._storing -= 1
             self._free_results.release()
         else:
@@ -117,13 +111,13 @@ class CollectionWork:
         return result
 
     def stop(self) -> None:
-        """Wait for what is under way, and begin nothing more."""
+        """Wait for the running work, and start no more."""
         self._is_stopping.set()
         self._free_results.release(self._storing + 1)
-        self._pool.shutdown(cancel_futures=True)
+        self._storers.shutdown(cancel_futures=True)
         self._poller.shutdown(cancel_futures=True)
 
 
 def _failure_of(future: Future[Any]) -> BaseException | None:
-    """Why a thread's work failed, or was cancelled; None if it did not."""
+    """Why a thread's work failed or was cancelled; None if it succeeded."""
     return CancelledError() if future.cancelled() else future.exception()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sora_dagster.generation.collecting.collection import Collection
-from sora_dagster.generation.collecting.parts import CollectionLimits
+from sora_dagster.generation.collecting.settings import CollectionLimits
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.generator import Generator, parent_video
 from sora_dagster.generation.protocol.records import ClipManifest

@@ -1,4 +1,4 @@
-"""What a collection is given, and what it reports of what it could not end."""
+"""What a collection works with, and its report."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sora_dagster.generation.collecting.archive import ClipArchive
-from sora_dagster.generation.collecting.missing_tasks import Deadlines
-from sora_dagster.generation.collecting.poll_schedule import PollSettings
+from sora_dagster.generation.collecting.settings import Deadlines, PollSettings
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.protocol.budget import Budget
 from sora_dagster.generation.protocol.claims import Claims
@@ -20,36 +19,23 @@ from sora_dagster.runware.client import RunwareClient
 
 
 @dataclass(frozen=True)
-class CollectionLimits:
-    """How long a collection lasts, and how it works.
-
-    Arguments:
-        max_wait_seconds: how long outstanding clips are waited for.
-        parallel_clips: how many clips are fetched and stored at once.
-    """
-
-    max_wait_seconds: float
-    parallel_clips: int = 4
-
-
-@dataclass(frozen=True)
-class CollectionTools:
-    """The parts that a collection works with; made by the generator.
+class CollectionContext:
+    """What a collection works with; created by the generator.
 
     Arguments:
         client: the API client.
         ledger: the ledger of the storage root.
-        archive: stores what is over.
-        requester: builds a request again.
+        archive: stores clips.
+        requester: rebuilds requests.
         sender: sends tasks again that Runware does not know.
         budget: the spending logs.
-        request_again: asks for the next attempt of a failed task.
-        polls: when to poll.
-        deadlines: how long things may take.
+        request_again: requests the next attempt of a failed task.
+        polls: how often to poll.
+        deadlines: time limits of tasks.
         expects_markers: whether requests name a webhook.
-        max_attempts: most attempts of one take.
-        retry_wait_seconds: wait before a second attempt; it doubles with each further one.
-        new_claims: makes this process's claims on a dataset.
+        max_attempts: maximum number of attempts of one take.
+        retry_wait_seconds: wait before the second attempt; doubled with each further one.
+        new_claims: creates this process's claims on a dataset.
         store_time: the store's clock.
         elapsed: a clock that runs through a suspended machine, in seconds.
     """
@@ -73,15 +59,14 @@ class CollectionTools:
 
 @dataclass
 class CollectionReport:
-    """What a collection could not bring to its end.
+    """What a collection could not finish.
 
     Arguments:
-        left: outstanding tasks by UUID, and why each is left where that is known.
-        stuck: tasks that a record of cannot be read, or an object of cannot be written, with the
-            reason, by clip name.
-        is_elsewhere: whether another process collects all of it, so that there was nothing to do.
-        is_taken_over: whether another process took over while this one was stopped.
-        unpolled: why tasks that ended, and that webhooks came for, could not be polled, by UUID.
+        left: outstanding tasks by UUID, and why each is left if that is known.
+        stuck: why records cannot be read, or objects cannot be written, by clip name.
+        unpolled: why ended tasks with new markers could not be polled, by UUID.
+        is_elsewhere: whether another process collects everything, so that there was nothing to do.
+        is_taken_over: whether another process took over while this one was paused.
         polling_failure: why Runware could not be polled, if no poll succeeded.
     """
 
