@@ -1,17 +1,23 @@
-"""Dagster resources: settings of the API client and of the storage root, and nothing more."""
+"""Dagster resources: settings of the API client and of the storage root."""
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import dagster as dg
 from dagster_aws.s3 import S3Resource
-from pydantic import Field, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from sora_dagster.generation.collecting.settings import Deadlines, PollSettings
 from sora_dagster.generation.fetching.address_guard import parse_result_hosts, parse_result_networks
 from sora_dagster.generation.generator import GenerationSettings, Generator
-from sora_dagster.generation.protocol.budget import parse_limit
+from sora_dagster.generation.protocol.budget import DEFAULT_RUN_LIMIT_USD
 from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting
 from sora_dagster.generation.requesting.sender import SendSettings
@@ -27,6 +33,7 @@ from sora_dagster.storage import (
     StorageRoot,
 )
 
+API_KEY_VARIABLE = "RUNWARE_API_KEY"
 NO_STORAGE_ROOT = (
     "no storage root is set. Set SORA_STORAGE (or --storage, or the url of ClipStorageResource) to "
     "an absolute folder or a URL such as s3://bucket/prefix, the same for every process. There is "
@@ -35,22 +42,51 @@ NO_STORAGE_ROOT = (
 )
 
 
+# Dagster's launchpad leaves such a field out.
+_SECRET = {"dagster__is_secret": True}
+
+
+def _secret(description: str, variable: str) -> Any:
+    return Field(
+        default=None,
+        repr=False,
+        json_schema_extra=_SECRET,  # type: ignore[arg-type]
+        description=f"{description} Pass a dg.EnvVar. Default: the variable {variable}.",
+    )
+
+
+def _secret_value(value: str | None, variable: str) -> str | None:
+    """A secret; the variable is read here too, since run config can replace the whole resource."""
+    if isinstance(value, dg.EnvVar):
+        # The resource is used outside Dagster, which would have resolved it.
+        value = value.get_value()
+    return (value or os.environ.get(variable, "")).strip() or None
+
+
+def _refuse_plain_secrets(resource: BaseModel) -> None:
+    for name, field in type(resource).model_fields.items():
+        value = getattr(resource, name, None)
+        if field.json_schema_extra == _SECRET and value and not isinstance(value, dg.EnvVar):
+            raise ValueError(
+                f"{name} of {type(resource).__name__} is given as text, which Dagster's UI would "
+                f"show; put it in an environment variable, and pass dg.EnvVar with its name"
+            )
+
+
 class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Where clips are stored.
 
-    The URL chooses the store; credentials come from where its own tools take them, and are
+    The URL selects the store. Credentials come from the usual places of each store, and are
     refreshed in long runs:
 
-    - S3: dagster-aws's `S3Resource` (region, endpoint, profile, keys, certificate checks); what it
-      does not say comes from the ordinary AWS chain (environment variables, profile, container and
-      instance roles).
-    - Google Cloud Storage: a service account's file, or the application default credentials.
-    - Azure Blob Storage: the account's key, a shared access signature or a connection string, or a
-      service principal or managed identity.
+    - S3: dagster-aws's `S3Resource` (region, endpoint, profile, keys, certificate checks), then the
+      AWS default chain (environment variables, profile, container and instance roles).
+    - Google Cloud Storage: a service account file, or the application default credentials.
+    - Azure Blob Storage: the account key, a shared access signature, a connection string, a service
+      principal or a managed identity.
 
-    Secrets are no settings: they are read from the environment variables that are named here, so
-    that they cannot show in Dagster's UI, run config or event log. docs/storage.md lists the
-    permissions that each store must grant.
+    Pass secrets as ``dg.EnvVar``, never as text, which Dagster's UI would show. docs/storage.md
+    lists the permissions that each store must grant.
 
     Example:
         >>> from dagster_aws.s3 import S3Resource
@@ -75,48 +111,50 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     viewer_url: str | None = Field(
         default=None,
         description=(
-            "Address of `sora-dagster viewer` in browsers; events then link to it. None for none."
+            "Address of `sora-dagster viewer` in browsers, for links in events. Default: no links."
         ),
     )
     gcs_service_account_path: str | None = Field(
         default=None,
         description=(
-            "For gs://: JSON file of a service account's key, which can sign URLs too; None for "
-            "the application default credentials."
+            "For gs://: JSON file of a service account key, which can also sign URLs. Default: the "
+            "application default credentials."
         ),
     )
     gcs_endpoint_url: str | None = Field(
-        default=None, description="For gs://: address of another server than Google's."
+        default=None, description="For gs://: address of the server. Default: Google's."
     )
     azure_account_name: str | None = Field(
         default=None,
         description=(
-            "For az://: the storage account; None for AZURE_STORAGE_ACCOUNT_NAME or the connection "
-            "string's."
+            "For az://: the storage account. Default: AZURE_STORAGE_ACCOUNT_NAME, or the account "
+            "of the connection string."
         ),
     )
-    azure_account_key_variable: str = Field(
-        default="AZURE_STORAGE_ACCOUNT_KEY",
-        description=(
-            "For az://: environment variable that holds the account's key, which can sign URLs too."
-        ),
+    azure_account_key: str | None = _secret(
+        "For az://: the account key, which can also sign URLs.", "AZURE_STORAGE_ACCOUNT_KEY"
     )
-    azure_sas_token_variable: str = Field(
-        default="AZURE_STORAGE_SAS_TOKEN",
-        description=(
-            "For az://: environment variable that holds the container's shared access signature."
-        ),
+    azure_sas_token: str | None = _secret(
+        "For az://: a shared access signature of the container.", "AZURE_STORAGE_SAS_TOKEN"
     )
-    azure_connection_string_variable: str = Field(
-        default="AZURE_STORAGE_CONNECTION_STRING",
-        description="For az://: environment variable that holds a connection string.",
+    azure_connection_string: str | None = _secret(
+        "For az://: a connection string.", "AZURE_STORAGE_CONNECTION_STRING"
     )
     azure_endpoint_url: str | None = Field(
-        default=None, description="For az://: address of another server than Azure's."
+        default=None, description="For az://: address of the server. Default: Azure's."
     )
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"s3": S3Resource(), **settings})
+
+    def get_resource_definition(self) -> Any:
+        """The resource as Dagster uses it; refuses secrets that are given as text.
+
+        Raises:
+            ValueError: naming the field.
+        """
+        _refuse_plain_secrets(self)
+        return super().get_resource_definition()
 
     def root(self) -> StorageRoot:
         """The storage root.
@@ -128,7 +166,7 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             raise StorageError(NO_STORAGE_ROOT)
         if "://" not in self.url and not Path(self.url).expanduser().is_absolute():
             raise StorageError(
-                f"the storage root {self.url!r} depends on the working directory, and processes in "
+                f"the storage root {self.url!r} depends on the working directory, so processes in "
                 f"two directories would pay for the same clips twice; give an absolute folder or a "
                 f"URL"
             )
@@ -153,109 +191,148 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             ),
             azure=AzureSettings(
                 account_name=self.azure_account_name,
-                account_key=os.environ.get(self.azure_account_key_variable) or None,
-                sas_token=os.environ.get(self.azure_sas_token_variable) or None,
-                connection_string=os.environ.get(self.azure_connection_string_variable) or None,
+                account_key=_secret_value(self.azure_account_key, "AZURE_STORAGE_ACCOUNT_KEY"),
+                sas_token=_secret_value(self.azure_sas_token, "AZURE_STORAGE_SAS_TOKEN"),
+                connection_string=_secret_value(
+                    self.azure_connection_string, "AZURE_STORAGE_CONNECTION_STRING"
+                ),
                 endpoint_url=self.azure_endpoint_url,
             ),
         )
 
 
 class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The Runware API: which key, which address, how requests are batched and results awaited.
+    """The Runware API: key, address, batches, spending limits, and how results are awaited.
 
-    The key itself is no setting: it is read from the environment variable that is named here, so
-    that it cannot show in Dagster's UI, run config or event log.
+    Pass secrets as ``dg.EnvVar``, never as text, which Dagster's UI would show.
 
     Example:
-        >>> RunwareResource(submit_batch_size=10).submit_batch_size
-        10
+        >>> RunwareResource(api_key=dg.EnvVar("TEAM_KEY"), max_usd_per_run=40).run_limit_usd()
+        40.0
     """
 
-    api_key_variable: str = Field(
-        default="RUNWARE_API_KEY", description="Environment variable that holds the API key."
-    )
+    api_key: str | None = _secret("The API key.", API_KEY_VARIABLE)
     base_url: str = Field(default=DEFAULT_BASE_URL, description="Address of the API.")
     models_path: str | None = Field(
         default=None,
-        description="YAML file with catalogue entries of further models; None for Sora 2 alone.",
+        description="YAML file with catalogue entries of further models. Default: Sora 2 only.",
     )
-    timeout_seconds: float = Field(default=60.0, description="Longest wait for an answer.")
-    submit_batch_size: int = Field(default=20, description="Most clips submitted in one POST.")
-    poll_batch_size: int = Field(default=50, description="Most clips polled for in one POST.")
+    timeout_seconds: float = Field(
+        default=60.0, gt=0, description="Longest wait for an answer of the API, in seconds."
+    )
+    submit_batch_size: int = Field(
+        default=20, ge=1, description="Maximum number of clips submitted in one POST."
+    )
+    poll_batch_size: int = Field(
+        default=50, ge=1, description="Maximum number of clips polled for in one POST."
+    )
     webhook_url: str | None = Field(
         default=None,
-        description="Public address of the webhook receiver; None to poll for results.",
+        description="Public address of the webhook receiver. Default: none, results are polled.",
     )
-    webhook_secret_variable: str = Field(
-        default="SORA_WEBHOOK_SECRET",
-        description="Environment variable that holds the secret webhook addresses are signed with.",
+    webhook_secret: str | None = _secret(
+        "The secret that webhook addresses are signed with.", "SORA_WEBHOOK_SECRET"
     )
     hosted_seconds: int | None = Field(
         default=None,
-        description="How long Runware hosts a result (ttl, at least 60); None for its default.",
+        ge=60,
+        description="How long Runware hosts a result (ttl), in seconds. Default: Runware's.",
     )
-    max_usd_per_run: str | None = Field(
+    max_usd_per_run: float | None = Field(
         default=None,
-        description="Spending limit of a run in USD, or 'unlimited'; None for 25.",
+        ge=0,
+        allow_inf_nan=False,
+        description=f"Spending limit of a run in USD. Default: {DEFAULT_RUN_LIMIT_USD:.0f}.",
     )
-    max_usd_per_day: str | None = Field(
+    unlimited: bool = Field(
+        default=False, description="No spending limit per run. Excludes max_usd_per_run."
+    )
+    max_usd_per_day: float | None = Field(
         default=None,
-        description="Spending limit of a day (UTC) over all runs, in USD; None for none.",
+        ge=0,
+        allow_inf_nan=False,
+        description="Spending limit of a day (UTC) over all runs, in USD. Default: no limit.",
     )
     delivery: DeliverySetting = Field(
         default="auto",
         description=(
-            "How videos come into the storage root: 'direct' (Runware puts each into the bucket, "
-            "by an address that is good for one object; a clip of several results, or a store "
-            "that cannot sign or be reached, is refused), 'download' (they are fetched from "
-            "Runware), or 'auto' (direct where it is possible, else download)."
+            "How videos come into the storage root: 'direct' (Runware uploads each to the bucket, "
+            "with an address that is valid for one object; refused for a clip of several results, "
+            "and for a store that cannot sign or be reached), 'download' (fetched from Runware), "
+            "or 'auto' (direct if possible, else download)."
         ),
     )
     result_hosts: list[str] = Field(
         default=[],
         description=(
-            "Domains that videos are downloaded from, besides runware.ai; their subdomains are "
-            "included."
+            "Domains that videos may be downloaded from, with their subdomains, in addition to "
+            "runware.ai."
         ),
     )
     result_networks: list[str] = Field(
         default=[],
         description=(
-            "Networks in CIDR notation, such as 198.18.0.0/15, whose addresses are accepted for "
-            "the hosts of videos although they are not public. Not needed behind a proxy "
-            "(HTTPS_PROXY), which resolves hosts itself."
+            "Non-public networks in CIDR notation, such as 198.18.0.0/15, that hosts of videos "
+            "may resolve to. Not needed behind a proxy (HTTPS_PROXY), which resolves hosts itself."
         ),
     )
     retry_wait_seconds: float = Field(
-        default=10.0, description="Wait before a second attempt; doubles with each further one."
+        default=10.0,
+        ge=0,
+        description="Wait before a second attempt, in seconds; doubles with each further one.",
     )
     replays: bool = Field(
         default=True,
         description=(
-            "Whether a submission whose answer was lost is sent again under the same task UUID, "
-            "which Runware refuses where it has the task."
+            "Whether a submission without an answer is sent again with the same task UUID, which "
+            "Runware refuses if it has the task."
         ),
     )
     confirm_seconds: float = Field(
-        default=3.0, description="Wait before an unclear submission is polled for."
+        default=3.0, ge=0, description="Wait before polling for an unclear submission, in seconds."
     )
     unknown_minutes: float = Field(
         default=10.0,
-        description="How long Runware must not know a task before it is sent again.",
+        gt=0,
+        description="How long a task must be unknown to Runware before it is sent again.",
     )
     generation_minutes: float = Field(
-        default=30.0, description="How long a generation may take at the most."
+        default=30.0, gt=0, description="Longest expected duration of a generation."
     )
-    max_attempts: int = Field(default=3, description="Most attempts of one take of a clip.")
+    max_attempts: int = Field(
+        default=3, ge=1, description="Maximum number of attempts of one take of a clip."
+    )
     poll_first_seconds: float | None = Field(
         default=None,
-        description="Wait before the first poll; None for 2, or 30 where there is a webhook.",
+        gt=0,
+        description="Wait before the first poll, in seconds. Default: 2; with a webhook 30.",
     )
     poll_longest_seconds: float | None = Field(
         default=None,
-        description="Longest wait between polls; None for 10, or 60 where there is a webhook.",
+        gt=0,
+        description="Longest wait between polls, in seconds. Default: 10; with a webhook 60.",
     )
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _skip_environment_variables(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        # A variable has no value before a run starts; Dagster validates again then.
+        is_variable = isinstance(value, (dg.EnvVar, type(dg.EnvVar.int("x"))))
+        return value if is_variable else validate(value)
+
+    @model_validator(mode="after")
+    def _check_limit(self) -> Self:
+        check_limit_fields(self.max_usd_per_run, self.unlimited, name="max_usd_per_run")
+        return self
+
+    def get_resource_definition(self) -> Any:
+        """The resource as Dagster uses it; refuses secrets that are given as text.
+
+        Raises:
+            ValueError: naming the field.
+        """
+        _refuse_plain_secrets(self)
+        return super().get_resource_definition()
 
     @field_validator("result_hosts")
     @classmethod
@@ -270,20 +347,18 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return networks
 
     def catalogue(self) -> Catalogue:
-        """The models that may be used.
+        """The models that clips may use.
 
         Raises:
-            ValueError: where the file of entries is wrong.
+            ValueError: if the file of entries is wrong.
         """
         return Catalogue.from_yaml(self.models_path) if self.models_path else Catalogue.builtin()
 
     def run_limit_usd(self) -> float | None:
-        """Spending limit of a run in USD; None for none.
-
-        Raises:
-            ValueError: where the setting is no limit.
-        """
-        return parse_limit(self.max_usd_per_run)
+        """Spending limit of a run in USD; None: no limit."""
+        if self.unlimited:
+            return None
+        return DEFAULT_RUN_LIMIT_USD if self.max_usd_per_run is None else self.max_usd_per_run
 
     def polls(self) -> PollSettings:
         """When results are polled for."""
@@ -293,25 +368,25 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             longest_seconds=self.poll_longest_seconds or longest,
         )
 
-    def api_key(self) -> str:
+    def resolve_api_key(self) -> str:
         """The API key.
 
         Raises:
-            MissingKeyError: if the environment variable is unset.
+            MissingKeyError: if there is none.
         """
-        key = os.environ.get(self.api_key_variable, "").strip()
-        if not key:
+        key = _secret_value(self.api_key, API_KEY_VARIABLE)
+        if key is None:
             raise MissingKeyError
         return key
 
     def client(self) -> RunwareClient:
-        """An API client; to be closed.
+        """An API client; close it after use.
 
         Raises:
-            MissingKeyError: where the environment variable is not set.
+            MissingKeyError: if there is no key.
         """
         return RunwareClient(
-            self.api_key(),
+            self.resolve_api_key(),
             base_url=self.base_url,
             catalogue=self.catalogue(),
             timeout_seconds=self.timeout_seconds,
@@ -320,18 +395,18 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
 
     def generator(self, storage: ClipStorageResource) -> Generator:
-        """The generator over this API and a storage root; to be closed.
+        """The generator for this API and a storage root; close it after use.
 
         Raises:
-            MissingKeyError: where there is no key.
-            StorageError: where the storage root cannot be opened.
-            ValueError: where the webhook's address or secret is wrong.
+            MissingKeyError: if there is no key.
+            StorageError: if the storage root cannot be opened.
+            ValueError: if the webhook's address or secret is wrong.
         """
         webhook = None
         if self.webhook_url is not None:
-            secret = os.environ.get(self.webhook_secret_variable, "")
-            webhook = WebhookAddress(self.webhook_url, secret)
-        # First, so that no connection is opened if there is no root.
+            secret = _secret_value(self.webhook_secret, "SORA_WEBHOOK_SECRET")
+            webhook = WebhookAddress(self.webhook_url, secret or "")
+        # Opened first, so that no connection is made if there is no root.
         root = storage.root()
         dg.get_dagster_logger().info(f"storage root: {root.url}")
         return Generator(
@@ -348,7 +423,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 hosted_seconds=self.hosted_seconds,
                 max_attempts=self.max_attempts,
                 retry_wait_seconds=self.retry_wait_seconds,
-                day_limit_usd=parse_limit(self.max_usd_per_day, default_usd=None),
+                day_limit_usd=self.max_usd_per_day,
                 delivery=self.delivery,
                 result_hosts=tuple(self.result_hosts),
                 result_networks=tuple(self.result_networks),
@@ -356,6 +431,16 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
 
 
+def check_limit_fields(max_usd: float | None, unlimited: bool, *, name: str = "max_usd") -> None:
+    """Refuse a spending limit together with its opposite.
+
+    Raises:
+        ValueError: naming both fields.
+    """
+    if unlimited and max_usd is not None:
+        raise ValueError(f"{name} is {max_usd:g} and unlimited is true; set only one of them")
+
+
 def _known(values: list[str]) -> list[str]:
-    """The values without those of environment variables, which have none before a run starts."""
+    """The values that are not environment variables, which have none before a run starts."""
     return [value for value in values if not isinstance(value, dg.EnvVar)]

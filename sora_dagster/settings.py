@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.fetching.address_guard import parse_result_hosts, parse_result_networks
+from sora_dagster.generation.protocol.budget import parse_limit
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, parse_delivery
 from sora_dagster.resources import NO_STORAGE_ROOT, ClipStorageResource, RunwareResource
 from sora_dagster.runware.models import Catalogue
@@ -182,12 +183,14 @@ class Settings:
 
     def runware(self) -> RunwareResource:
         """The API resource."""
+        max_usd_per_run = parse_limit(self.max_usd)
         return RunwareResource(
             base_url=self.base_url,
             models_path=self.models_path,
             webhook_url=self.webhook_url,
-            max_usd_per_run=self.max_usd,
-            max_usd_per_day=self.max_usd_per_day,
+            max_usd_per_run=max_usd_per_run,
+            unlimited=max_usd_per_run is None,
+            max_usd_per_day=parse_limit(self.max_usd_per_day, default_usd=None),
             delivery=self.delivery,
             result_hosts=list(self.result_hosts),
             result_networks=list(self.result_networks),

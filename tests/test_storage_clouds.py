@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import dagster as dg
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -127,7 +128,7 @@ def test_an_accounts_key_signs_for_azure(monkeypatch: pytest.MonkeyPatch) -> Non
         ClipStorageResource(
             url="az://container/clips",
             azure_account_name="team",
-            azure_account_key_variable="TEAM_KEY",
+            azure_account_key=dg.EnvVar("TEAM_KEY"),
         ).root()
     )
 

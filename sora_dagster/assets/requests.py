@@ -1,10 +1,10 @@
 """Assets of submissions: each partition is asked for, and paid for, once."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sora_dagster.dataset import CODE_VERSION, VideoDataset, asset_key_of
 from sora_dagster.dataset_sync import sync_rows
@@ -16,7 +16,7 @@ from sora_dagster.generation.requesting.requester import RequestOptions
 from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.dataset import PromptDataset
-from sora_dagster.resources import ClipStorageResource, RunwareResource
+from sora_dagster.resources import ClipStorageResource, RunwareResource, check_limit_fields
 from sora_dagster.runs import (
     add_post_counts,
     failure_of,
@@ -33,34 +33,47 @@ AskFor = Callable[[PromptDataset, str, Ledger], ClipRequest]
 
 
 class RequestConfig(dg.Config):
-    """How clips are asked for.
-
-    Arguments:
-        max_usd: the run's spending limit in USD; None for the resource's.
-        regenerate_changed: whether a clip whose row changed gets a new take, which is paid for. A
-            run of one partition that a person launched buys it without this.
-        retry_failed: whether a clip that failed for good is tried again.
-        dry_run: show what it would cost, send nothing, and materialize nothing.
-    """
+    """How clips are requested."""
 
     max_usd: float | None = Field(
-        default=None, description="Spending limit of this run in USD; the resource's if null."
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Spending limit of this run in USD. Default: the limit of the resource.",
+    )
+    unlimited: bool = Field(
+        default=False, description="No spending limit for this run. Excludes max_usd."
     )
     regenerate_changed: bool = Field(
         default=False,
         description=(
-            "Whether clips whose row changed get a new take, which is paid for. Otherwise the run "
-            "lists them, with what new takes would cost, and keeps their takes. A run of one "
+            "Whether clips whose row changed get a new take, which costs money. If false, the run "
+            "lists them with the cost of new takes, and keeps the current ones. A run of one "
             "partition that a person launched buys its new take without this."
         ),
     )
     retry_failed: bool = Field(
-        default=False, description="Whether a clip that failed for good is tried again."
+        default=False, description="Whether a clip that failed permanently is tried again."
     )
     dry_run: bool = Field(
         default=False,
-        description="Show what it would cost; send nothing, pay nothing, materialize nothing.",
+        description="Only log the cost; send nothing, pay nothing, materialize nothing.",
     )
+
+    @model_validator(mode="after")
+    def _check_limit(self) -> Self:
+        check_limit_fields(self.max_usd, self.unlimited)
+        return self
+
+    def run_limit_usd(self, default_usd: float | None) -> float | None:
+        """Spending limit of the run in USD; None: no limit.
+
+        Arguments:
+            default_usd: the limit of the resource.
+        """
+        if self.unlimited:
+            return None
+        return default_usd if self.max_usd is None else self.max_usd
 
 
 def request_options_of(
@@ -81,7 +94,7 @@ def request_options_of(
     """
     return RequestOptions(
         root_run=root_run_of(run),
-        run_limit_usd=default_limit_usd if config.max_usd is None else config.max_usd,
+        run_limit_usd=config.run_limit_usd(default_limit_usd),
         regenerate_changed=config.regenerate_changed
         or (is_for_one and is_launched_by_a_person(run)),
         retry_failed=config.retry_failed,

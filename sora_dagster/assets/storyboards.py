@@ -35,23 +35,21 @@ _TAG_PATTERN = re.compile(r"[A-Za-z0-9_.\-]{1,63}")
 
 
 class StoryboardConfig(RequestConfig):
-    """How shots are asked for, and how long a run waits for them.
-
-    Arguments:
-        max_wait_minutes: longest wait; what is not finished then stays outstanding.
-        remix_linger_seconds: longest wait for more parents before remixes are asked for.
-        parallel_clips: how many shots are fetched and stored at once.
-    """
+    """How shots are requested, and how long a run waits for them."""
 
     max_wait_minutes: float = Field(
         default=60.0,
-        description="Longest wait for the shots; what is not finished then stays outstanding.",
+        ge=0,
+        description="Longest wait for the shots; unfinished ones stay outstanding.",
     )
     remix_linger_seconds: float = Field(
         default=10.0,
-        description="Longest wait for more shots before the remixes of those stored are asked for.",
+        ge=0,
+        description="Longest wait for more stored shots before their remixes are requested.",
     )
-    parallel_clips: int = Field(default=4, description="Shots fetched and stored at once.")
+    parallel_clips: int = Field(
+        default=4, ge=1, description="Number of shots fetched and stored at once."
+    )
 
 
 def build_storyboard_assets(

@@ -40,15 +40,12 @@ _CLIPS_PER_RUN = 1000
 
 
 class CollectConfig(dg.Config):
-    """How long a run waits for its clips.
-
-    Arguments:
-        max_wait_minutes: longest wait; what is not finished then stays outstanding.
-    """
+    """How long a run waits for its clips."""
 
     max_wait_minutes: float = Field(
         default=60.0,
-        description="Longest wait for the clips; what is not finished then stays outstanding.",
+        ge=0,
+        description="Longest wait for the clips; unfinished ones stay outstanding.",
     )
 
 

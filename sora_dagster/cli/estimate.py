@@ -10,6 +10,7 @@ from rich.text import Text
 from sora_dagster.cli.plain_text import one_line
 from sora_dagster.dataset import remix_partition
 from sora_dagster.generation.requesting.estimates import estimate
+from sora_dagster.resources import API_KEY_VARIABLE
 from sora_dagster.settings import Settings
 
 
@@ -25,7 +26,7 @@ def estimate_table(settings: Settings) -> tuple[Table, float]:
     dataset = settings.dataset()
     prompts = dataset.load_prompts()
     prices: dict[str, tuple[float, str]] = {}
-    if os.environ.get(settings.runware().api_key_variable):
+    if os.environ.get(API_KEY_VARIABLE):
         with settings.runware().client() as client:
             asked = [dataset.clip_request(prompts, clip_id) for clip_id in prompts.clip_ids]
             prices = {

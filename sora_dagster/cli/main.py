@@ -260,7 +260,7 @@ def generate(
                 f"the dataset {prompts.absolute()} does not exist: its folder is missing"
             )
         # The first thing that a newcomer lacks, so the first to be reported.
-        settings.runware().api_key()
+        settings.runware().resolve_api_key()
         settings = with_storage(settings, storage_url)
         own_folder = folder_beside(prompts) / "generate" / segment(settings.storage_root_url())
         home = LocalHome(home_folder or own_folder)

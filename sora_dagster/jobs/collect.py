@@ -11,22 +11,27 @@ from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.runs import add_post_counts, failure_of
 
 COLLECT_JOB = "collect_clips"
-# A collecting run that hangs is ended by run monitoring; the longest stay is well below it.
+# Run monitoring ends a collecting run that hangs. `max_wait_minutes` must stay below.
 _MAX_COLLECT_SECONDS = 3600
 
 
 class CollectClipsConfig(dg.Config):
-    """How long a collecting run stays, and how it works."""
+    """How long a collecting run waits, and how it works."""
 
     max_wait_minutes: float = Field(
         default=30.0,
-        description="Longest stay; the completion sensor starts another run for what is left.",
+        ge=0,
+        le=55,
+        description="Longest wait; the completion sensor starts another run for unfinished clips.",
     )
     remix_linger_seconds: float = Field(
         default=30.0,
-        description="Longest wait for more clips before the remixes of those stored are asked for.",
+        ge=0,
+        description="Longest wait for more stored clips before their remixes are requested.",
     )
-    parallel_clips: int = Field(default=4, description="Clips fetched and stored at once.")
+    parallel_clips: int = Field(
+        default=4, ge=1, description="Number of clips fetched and stored at once."
+    )
 
 
 def build_collect_job(dataset: VideoDataset, boards: Sequence[str] = ()) -> dg.JobDefinition:

@@ -19,21 +19,21 @@ _MOST_OBSERVATIONS = 1000
 
 
 class PruneConfig(dg.Config):
-    """What of the storage root is not needed any more."""
+    """What is removed from the storage root."""
 
     keep_takes: int | None = Field(
         default=None,
-        description="How many whole takes of each clip stay, the newest ones; all where not given.",
+        ge=1,
+        description="Number of complete takes to keep of each clip, newest first. Default: all.",
     )
     keep_parents: bool = Field(
-        default=True,
-        description="Whether an older take stays where a remix was made of it.",
+        default=True, description="Whether to keep older takes that have a remix."
     )
     upload_days: float = Field(
-        default=2.0, description="Age from which uploads that never ended are given up."
+        default=2.0, ge=0, description="Age in days from which unfinished uploads are removed."
     )
     dry_run: bool = Field(
-        default=True, description="Only say what would be removed; set it to false to remove it."
+        default=True, description="Only log what would be removed. Set it to false to remove it."
     )
 
 

@@ -74,7 +74,7 @@ class Stack:
             checks=self.checks,
             runware=RunwareResource(
                 base_url=self.base_url,
-                max_usd_per_run="unlimited",
+                unlimited=True,
                 poll_first_seconds=0.3,
                 poll_longest_seconds=0.5,
                 **self.settings_changes,

@@ -7,17 +7,20 @@ load all the same, and say what to set when something runs.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
+from sora_dagster.assets.requests import RequestConfig
 from sora_dagster.definitions import build_definitions
 from sora_dagster.prompts.dataset import DatasetError
-from sora_dagster.resources import ClipStorageResource
+from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.runware.transport import DEFAULT_BASE_URL, is_local_api
 from sora_dagster.settings import Settings, SettingsError
 from sora_dagster.storage import StorageError
 from tests.dagster_face.stack import Stack, failure_text
+from tests.sandbox_server import KEY
 
 SANDBOX = {"RUNWARE_BASE_URL": "http://127.0.0.1:8787/v1"}
 # The name is reserved, so that nothing can be sent by mistake.
@@ -191,3 +194,97 @@ def test_a_run_says_in_its_log_where_it_stores(stack: Stack) -> None:
     result = stack.run_job("request_clips", dry_run=True)
     logged = [entry.user_message for entry in stack.instance.all_logs(result.run_id)]
     assert f"storage root: {stack.root.url}" in logged
+
+
+# --- values that are not allowed
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("timeout_seconds", 0, "greater than 0"),
+        ("submit_batch_size", 0, "greater than or equal to 1"),
+        ("hosted_seconds", 59, "greater than or equal to 60"),
+        ("max_usd_per_run", -1, "greater than or equal to 0"),
+        ("max_usd_per_day", float("inf"), "finite"),
+        ("max_attempts", 0, "greater than or equal to 1"),
+    ],
+)
+def test_a_number_that_is_not_allowed_is_refused_when_definitions_load(
+    field: str, value: float, allowed: str
+) -> None:
+    with pytest.raises(ValueError, match=allowed) as caught:
+        RunwareResource(**{field: value})
+    assert field in str(caught.value)
+    assert str(value) in str(caught.value)
+
+
+def test_a_limit_and_no_limit_at_once_are_refused() -> None:
+    with pytest.raises(ValueError, match="max_usd_per_run is 5 and unlimited is true"):
+        RunwareResource(max_usd_per_run=5, unlimited=True)
+    with pytest.raises(ValueError, match="max_usd is 5 and unlimited is true"):
+        RequestConfig(max_usd=5, unlimited=True)
+
+
+@pytest.mark.parametrize(
+    ("environment", "limit_usd"),
+    [({}, 25.0), ({"SORA_MAX_USD": "7.50"}, 7.5), ({"SORA_MAX_USD": "unlimited"}, None)],
+)
+def test_the_spending_limit_of_the_environment_is_that_of_the_resource(
+    environment: dict[str, str], limit_usd: float | None
+) -> None:
+    assert Settings.from_environment(environment).runware().run_limit_usd() == limit_usd
+
+
+def test_the_run_config_overrides_the_limit_of_the_resource() -> None:
+    assert RequestConfig().run_limit_usd(25.0) == 25.0
+    assert RequestConfig(max_usd=3).run_limit_usd(25.0) == 3.0
+    assert RequestConfig(unlimited=True).run_limit_usd(25.0) is None
+
+
+def test_a_number_can_come_from_an_environment_variable() -> None:
+    assert RunwareResource(submit_batch_size=dg.EnvVar.int("BATCH"))
+
+
+# --- secrets
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        RunwareResource(api_key=PAID["RUNWARE_API_KEY"]),
+        RunwareResource(webhook_secret=PAID["RUNWARE_API_KEY"]),
+        ClipStorageResource(azure_account_key=PAID["RUNWARE_API_KEY"]),
+    ],
+)
+def test_a_secret_given_as_text_is_refused_when_definitions_load(
+    resource: dg.ConfigurableResource[Any],
+) -> None:
+    with pytest.raises(ValueError, match=r"pass dg\.EnvVar") as caught:
+        dg.Definitions.validate_loadable(dg.Definitions(resources={"resource": resource}))
+    assert PAID["RUNWARE_API_KEY"] not in str(caught.value) + repr(resource) + str(resource)
+
+
+def test_a_secret_from_a_variable_is_used_and_shows_nowhere(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # The names say nothing of the values, which are searched for.
+    monkeypatch.delenv("RUNWARE_API_KEY")
+    monkeypatch.setenv("TEAM_KEY", KEY)
+    monkeypatch.setenv("TEAM_SECRET", "a-secret-of-the-webhooks-0123456789")
+    stack.settings_changes |= {
+        "api_key": dg.EnvVar("TEAM_KEY"),
+        "webhook_secret": dg.EnvVar("TEAM_SECRET"),
+        "webhook_url": "http://127.0.0.1:9/hook",
+    }
+    stack.write({"id": "fox"})
+    requested = stack.run_job("request_clips")
+    assert requested.success, failure_text(requested)
+    resource = (stack.definitions.resources or {})["runware"]
+    shown = [repr(resource), str(resource), str(resource.get_resource_definition().config_schema)]
+    shown += [repr(entry) for entry in stack.instance.all_logs(requested.run_id)]
+    shown += [repr(record) for record in stack.instance.get_run_records()]
+    shown += capfd.readouterr()
+    shown += [stack.root.read(info.key).decode(errors="replace") for info in stack.root.list("")]
+    for secret in (KEY, "a-secret-of-the-webhooks-0123456789"):
+        assert not [text for text in shown if secret in text]
