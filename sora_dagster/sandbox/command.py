@@ -3,177 +3,82 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
 import click
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
 
 from sora_dagster.sandbox.settings import SandboxSettings
 
-_DEFAULTS = SandboxSettings()
+
+class _KeyAndOrganization(click.ParamType[tuple[str, str]]):
+    name = "KEY=ORGANIZATION"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        key, _, organization = value.partition("=")
+        if not key or not organization:
+            self.fail(f"{value!r} is not of the form {self.name}", param, ctx)
+        return key, organization
 
 
-@click.command("sandbox")
-@click.option("--host", default=_DEFAULTS.host, show_default=True, help="Address to listen at.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=_DEFAULTS.port,
-    show_default=True,
-    help="Port to listen at; 0 for a free one.",
-)
-@click.option(
-    "--key",
-    default=_DEFAULTS.api_key.get_secret_value(),
-    show_default=True,
-    help="The API key that is accepted.",
-)
-@click.option(
-    "--extra-key",
-    "extra_keys",
-    multiple=True,
-    metavar="KEY=ORGANIZATION",
-    help="A further key, and the UUID of the organization that it belongs to; may be repeated.",
-)
-@click.option(
-    "--latency",
-    type=click.FloatRange(min=0),
-    default=_DEFAULTS.latency_seconds,
-    show_default=True,
-    help="Seconds from a task's acceptance to its first video, at least.",
-)
-@click.option(
-    "--latency-step",
-    type=click.FloatRange(min=0),
-    default=_DEFAULTS.latency_step_seconds,
-    show_default=True,
-    help="Further seconds to each next video of a task.",
-)
-@click.option(
-    "--max-tasks",
-    type=click.IntRange(min=1),
-    default=_DEFAULTS.max_tasks_per_request,
-    show_default=True,
-    help="Most tasks in one request.",
-)
-@click.option(
-    "--max-polls",
-    type=click.IntRange(min=1),
-    default=_DEFAULTS.max_polls_per_request,
-    show_default=True,
-    help="Most polls in one request; 1 refuses batched polls.",
-)
-@click.option(
-    "--unknown-polls",
-    type=click.Choice(["error", "silent", "silent_running"]),
-    default=_DEFAULTS.unknown_polls,
-    show_default=True,
-    help="How a poll of an unknown task is answered.",
-)
-@click.option(
-    "--reuse-rendered",
-    is_flag=True,
-    help="Give all videos of one size, length and format the same bytes (for load tests).",
-)
-@click.option(
-    "--webhook-timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=_DEFAULTS.webhook_timeout_seconds,
-    show_default=True,
-    help="Seconds that a webhook's receiver may take to answer.",
-)
-@click.option(
-    "--webhook-attempts",
-    type=click.IntRange(min=1),
-    default=_DEFAULTS.webhook_attempts,
-    show_default=True,
-    help="How often a webhook is sent until it is answered with 2xx.",
-)
-@click.option(
-    "--webhook-first-delay",
-    type=click.FloatRange(min=0),
-    default=_DEFAULTS.webhook_first_delay_seconds,
-    show_default=True,
-    help="Seconds before a webhook is sent again; doubles from then on.",
-)
-@click.option(
-    "--balance",
-    type=click.FloatRange(min=0),
-    default=_DEFAULTS.balance_usd,
-    show_default=True,
-    help="USD that the account has at first.",
-)
-@click.option(
-    "--render-workers",
-    type=click.IntRange(min=1),
-    default=_DEFAULTS.render_workers,
-    show_default=True,
-    help="Videos rendered at a time, a core each.",
-)
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the rendered videos; a temporary one by default.",
-)
-@click.option(
-    "--render-cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder where reused videos are kept for other sandboxes; with --reuse-rendered.",
-)
-@click.option(
-    "--faults",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="YAML or JSON file with a fault plan: what goes wrong, when, and how often.",
-)
-def sandbox_command(
-    host: str,
-    port: int,
-    key: str,
-    extra_keys: tuple[str, ...],
-    latency: float,
-    latency_step: float,
-    max_tasks: int,
-    max_polls: int,
-    unknown_polls: str,
-    reuse_rendered: bool,
-    webhook_timeout: float,
-    webhook_attempts: int,
-    webhook_first_delay: float,
-    balance: float,
-    render_workers: int,
-    data_dir: Path | None,
-    render_cache: Path | None,
-    faults: Path | None,
-) -> None:
+def _options() -> Iterator[click.Option]:
+    """An option for each field of the settings that names one."""
+    for name, field in SandboxSettings.model_fields.items():
+        for option in field.metadata:
+            if isinstance(option, str):
+                default = field.default
+                if isinstance(default, SecretStr):
+                    default = default.get_secret_value()
+                elif isinstance(default, dict):
+                    default = None
+                yield click.Option(
+                    [option, name],
+                    type=_click_type(name, field),
+                    default=default,
+                    show_default=default is not None,
+                    is_flag=field.annotation is bool,
+                    multiple=name == "extra_keys",
+                    help=field.description,
+                )
+
+
+def _click_type(name: str, field: FieldInfo) -> Any:
+    if name == "extra_keys":
+        return _KeyAndOrganization()
+    if get_origin(field.annotation) is Literal:
+        return click.Choice(get_args(field.annotation))
+    if Path in get_args(field.annotation):
+        is_folder = name.endswith("_dir")
+        return click.Path(file_okay=not is_folder, dir_okay=is_folder, path_type=Path)
+    if field.annotation not in (int, float):
+        return field.annotation if field.annotation is bool else str
+    limits = {
+        limit: getattr(item, limit)
+        for item in field.metadata
+        for limit in ("ge", "gt", "le")
+        if hasattr(item, limit)
+    }
+    bounded = click.IntRange if field.annotation is int else click.FloatRange
+    return bounded(
+        min=limits.get("ge", limits.get("gt")), max=limits.get("le"), min_open="gt" in limits
+    )
+
+
+def _start(extra_keys: tuple[tuple[str, str], ...], **values: object) -> None:
     """Start a local Runware that renders real videos and costs nothing.
 
     Prints "listening on http://HOST:PORT/v1" when it is ready, and ends on Ctrl-C.
     """
-    # Loaded only now: the server brings the encoders along, which --help does not need.
+    # Imported late: the server imports the encoders, which --help does not need.
     from sora_dagster.sandbox.faults.plan import FaultPlanError
     from sora_dagster.sandbox.server import AddressInUseError, serve
 
-    settings = SandboxSettings.model_validate(
-        {
-            "host": host,
-            "port": port,
-            "api_key": key,
-            "extra_keys": _organizations(extra_keys),
-            "latency_seconds": latency,
-            "latency_step_seconds": latency_step,
-            "max_tasks_per_request": max_tasks,
-            "max_polls_per_request": max_polls,
-            "unknown_polls": unknown_polls,
-            "reuse_rendered": reuse_rendered,
-            "webhook_timeout_seconds": webhook_timeout,
-            "webhook_attempts": webhook_attempts,
-            "webhook_first_delay_seconds": webhook_first_delay,
-            "balance_usd": balance,
-            "render_workers": render_workers,
-            "data_dir": data_dir,
-            "render_cache_dir": render_cache,
-            "faults_path": faults,
-        }
-    )
+    settings = SandboxSettings.model_validate({**values, "extra_keys": dict(extra_keys)})
     try:
         serve(settings)
     except (AddressInUseError, FaultPlanError) as error:
@@ -181,14 +86,6 @@ def sandbox_command(
         sys.exit(2)
 
 
-def _organizations(pairs: tuple[str, ...]) -> dict[str, str]:
-    """Keys and their organizations, from ``KEY=ORGANIZATION``."""
-    organizations = {}
-    for pair in pairs:
-        key, _, organization = pair.partition("=")
-        if not key or not organization:
-            raise click.BadParameter(
-                f"{pair!r} is not of the form KEY=ORGANIZATION", param_hint="--extra-key"
-            )
-        organizations[key] = organization
-    return organizations
+sandbox_command = click.Command(
+    "sandbox", callback=_start, params=[*_options()], help=_start.__doc__
+)

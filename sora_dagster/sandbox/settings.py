@@ -1,9 +1,9 @@
-"""Settings of the sandbox."""
+"""Settings of the sandbox. The options of its command are made from the fields."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -11,59 +11,76 @@ from sora_dagster.sandbox.faults.plan import FaultPlan, UnknownPolls, load_fault
 
 
 class SandboxSettings(BaseModel):
-    """How a sandbox behaves.
-
-    Arguments:
-        host: address to listen at.
-        port: port to listen at; 0 for a free one.
-        api_key: the key that is accepted.
-        extra_keys: further keys that are accepted, each with the UUID of the organization that it
-            belongs to. Organizations know nothing of each other's tasks and videos.
-        latency_seconds: from the acceptance of a task to its first result, at least (a rendering
-            that takes longer is waited for).
-        latency_step_seconds: further time to each next result of the same task.
-        max_tasks_per_request: most tasks in one POST; a POST with more is refused whole.
-        max_polls_per_request: most `getResponse` tasks in one POST; 1 refuses batched polls.
-        unknown_polls: how a poll of a UUID that was never seen is answered: with an error, with
-            no row at all, or with no row for it and for running tasks alike; a fault plan's own
-            word goes first.
-        reuse_rendered: give every video of a size, length and format the same bytes, so that a
-            load test does not wait for renderings.
-        render_cache_dir: where such reused videos are kept for other sandboxes, so that each kind
-            is rendered once for all; only with `reuse_rendered`.
-        webhook_timeout_seconds: how long a receiver may take to answer.
-        webhook_attempts: how often a webhook is sent until it is answered with 2xx.
-        webhook_first_delay_seconds: wait before the second attempt; it doubles from then on.
-        balance_usd: what the account has at first.
-        render_workers: how many videos are rendered at a time, a core each.
-        data_dir: where rendered videos and the journal of accepted tasks are kept, so that a
-            sandbox that is started there again knows them; a temporary folder, removed at the
-            end, where none is given.
-        faults: the fault plan at first.
-        faults_path: a YAML or JSON file that holds it instead.
-    """
+    """How a sandbox behaves. A field with a name such as ``--port`` is an option of the command."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = "127.0.0.1"
-    port: int = Field(default=0, ge=0, le=65535)
-    api_key: SecretStr = SecretStr("sandbox-key")
-    extra_keys: dict[str, str] = Field(default_factory=dict, repr=False)
-    latency_seconds: float = Field(default=3.0, ge=0)
-    latency_step_seconds: float = Field(default=1.0, ge=0)
-    max_tasks_per_request: int = Field(default=100, ge=1)
-    max_polls_per_request: int = Field(default=100, ge=1)
-    unknown_polls: UnknownPolls = "error"
-    reuse_rendered: bool = False
-    render_cache_dir: Path | None = None
-    webhook_timeout_seconds: float = Field(default=5.0, gt=0)
-    webhook_attempts: int = Field(default=8, ge=1)
-    webhook_first_delay_seconds: float = Field(default=0.25, ge=0)
-    balance_usd: float = Field(default=1000.0, ge=0)
-    render_workers: int = Field(default=1, ge=1)
-    data_dir: Path | None = None
-    faults: FaultPlan | None = None
-    faults_path: Path | None = None
+    host: Annotated[str, "--host"] = Field("127.0.0.1", description="Address to listen at.")
+    port: Annotated[int, "--port"] = Field(
+        0, ge=0, le=65535, description="Port to listen at; 0 for a free one."
+    )
+    api_key: Annotated[SecretStr, "--key"] = Field(
+        SecretStr("sandbox-key"), description="The API key that is accepted."
+    )
+    extra_keys: Annotated[dict[str, str], "--extra-key"] = Field(
+        {},
+        repr=False,
+        description="Another key that is accepted, and the UUID of its organization, which cannot "
+        "see the tasks and videos of others. Can be repeated.",
+    )
+    latency_seconds: Annotated[float, "--latency"] = Field(
+        3.0,
+        ge=0,
+        description="Minimum seconds from the acceptance of a task to its first result; a "
+        "rendering that takes longer is waited for.",
+    )
+    latency_step_seconds: Annotated[float, "--latency-step"] = Field(
+        1.0, ge=0, description="Additional seconds for each next result of a task."
+    )
+    max_tasks_per_request: Annotated[int, "--max-tasks"] = Field(
+        100, ge=1, description="Maximum tasks in one request; one with more is refused."
+    )
+    max_polls_per_request: Annotated[int, "--max-polls"] = Field(
+        100, ge=1, description="Maximum polls in one request; 1 refuses batched polls."
+    )
+    unknown_polls: Annotated[UnknownPolls, "--unknown-polls"] = Field(
+        "error",
+        description="How a poll of an unknown task is answered: with an error, with no row, or "
+        "with no row for unknown and running tasks alike. A fault plan can override it.",
+    )
+    reuse_rendered: Annotated[bool, "--reuse-rendered"] = Field(
+        False,
+        description="Give all videos of one size, length, format and quality the same bytes, so "
+        "that load tests do not wait for rendering.",
+    )
+    webhook_timeout_seconds: Annotated[float, "--webhook-timeout"] = Field(
+        5.0, gt=0, description="Seconds that a webhook's receiver may take to answer."
+    )
+    webhook_attempts: Annotated[int, "--webhook-attempts"] = Field(
+        8, ge=1, description="Maximum attempts to send a webhook until it is answered with 2xx."
+    )
+    webhook_first_delay_seconds: Annotated[float, "--webhook-first-delay"] = Field(
+        0.25, ge=0, description="Seconds before a webhook's second attempt; doubles each time."
+    )
+    balance_usd: Annotated[float, "--balance"] = Field(
+        1000.0, ge=0, description="Initial balance of each account in USD."
+    )
+    render_workers: Annotated[int, "--render-workers"] = Field(
+        1, ge=1, description="Videos rendered at the same time, a core each."
+    )
+    data_dir: Annotated[Path | None, "--data-dir"] = Field(
+        None,
+        description="Folder for the rendered videos and the journal of accepted tasks, which a "
+        "sandbox started there later continues. Default: a temporary folder.",
+    )
+    render_cache_dir: Annotated[Path | None, "--render-cache"] = Field(
+        None,
+        description="Folder that shares reused videos between sandboxes; with --reuse-rendered.",
+    )
+    faults_path: Annotated[Path | None, "--faults"] = Field(
+        None, description="YAML or JSON file with a fault plan: what goes wrong, when, how often."
+    )
+    faults: FaultPlan | None = Field(None, description="The fault plan, in place of a file.")
 
     @model_validator(mode="after")
     def _one_plan(self) -> Self:
@@ -72,10 +89,10 @@ class SandboxSettings(BaseModel):
         return self
 
     def fault_plan(self) -> FaultPlan:
-        """The fault plan at first.
+        """The initial fault plan.
 
         Raises:
-            FaultPlanError: where the file of `faults_path` holds no right plan.
+            FaultPlanError: the file of `faults_path` has no valid plan.
         """
         if self.faults_path is not None:
             return load_fault_plan(self.faults_path)
