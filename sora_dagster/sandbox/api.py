@@ -20,8 +20,8 @@ from sora_dagster.sandbox.faults.events import Event, PostEvent, TaskFacts
 from sora_dagster.sandbox.ledger import Ledger, PostKind
 from sora_dagster.sandbox.refusals import ERRORS_PAGE, RefusedTaskError
 from sora_dagster.sandbox.settings import SandboxSettings
-from sora_dagster.sandbox.task_book import TaskRegistry
 from sora_dagster.sandbox.task_handlers import TaskHandlers
+from sora_dagster.sandbox.task_registry import TaskRegistry
 from sora_dagster.sandbox.tasks import MAIN_ACCOUNT
 
 RawTask = Mapping[str, Any]

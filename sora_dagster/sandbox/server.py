@@ -28,18 +28,18 @@ from sora_dagster.sandbox.api import RunwareApi
 from sora_dagster.sandbox.asgi_server import AsgiServer
 from sora_dagster.sandbox.delivery import Deliverer
 from sora_dagster.sandbox.faults.active import ActiveFaults
+from sora_dagster.sandbox.faults.clock_shift import ClockShiftMiddleware
 from sora_dagster.sandbox.faults.routes import fault_routes
-from sora_dagster.sandbox.faults.told_time import ClockShiftMiddleware
 from sora_dagster.sandbox.hosting import HostedVideos
 from sora_dagster.sandbox.journal import Journal
 from sora_dagster.sandbox.ledger import Ledger
-from sora_dagster.sandbox.lookups import TaskQueries
-from sora_dagster.sandbox.orders import RequestResolver
 from sora_dagster.sandbox.render_queue import RenderQueue
+from sora_dagster.sandbox.request_resolver import RequestResolver
 from sora_dagster.sandbox.runner import TaskRunner
 from sora_dagster.sandbox.settings import SandboxSettings
-from sora_dagster.sandbox.task_book import TaskRegistry
 from sora_dagster.sandbox.task_handlers import TaskHandlers
+from sora_dagster.sandbox.task_queries import TaskQueries
+from sora_dagster.sandbox.task_registry import TaskRegistry
 from sora_dagster.sandbox.webhooks import Webhooks
 
 

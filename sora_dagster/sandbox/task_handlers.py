@@ -16,10 +16,10 @@ from sora_dagster.sandbox.faults.plan import KnownUuids
 from sora_dagster.sandbox.faults.task_faults import Refuse
 from sora_dagster.sandbox.journal import JournalEntry
 from sora_dagster.sandbox.ledger import Ledger
-from sora_dagster.sandbox.lookups import TaskQueries
-from sora_dagster.sandbox.orders import RequestResolver
 from sora_dagster.sandbox.refusals import RefusedTaskError
-from sora_dagster.sandbox.task_book import TaskRegistry
+from sora_dagster.sandbox.request_resolver import RequestResolver
+from sora_dagster.sandbox.task_queries import TaskQueries
+from sora_dagster.sandbox.task_registry import TaskRegistry
 from sora_dagster.sandbox.tasks import Order, Task, as_wire_number
 from sora_dagster.sandbox.validation import read_video_request, task_uuid_of
 

@@ -10,7 +10,7 @@ from sora_dagster.runware.models import Catalogue, FrameSize
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
 from sora_dagster.sandbox.rendering import VideoSpec
-from sora_dagster.sandbox.task_book import TaskRegistry
+from sora_dagster.sandbox.task_registry import TaskRegistry
 from sora_dagster.sandbox.tasks import Order
 from sora_dagster.sandbox.validation import read_video_request
 from tests.sandbox.api import SandboxApi, until, video_task

@@ -11,7 +11,7 @@ from sora_dagster.sandbox.faults.events import Event, LookupFacts, TaskFacts
 from sora_dagster.sandbox.faults.plan import UnknownPolls
 from sora_dagster.sandbox.faults.task_faults import ArchivedRefusal, LookupFault
 from sora_dagster.sandbox.refusals import RefusedTaskError
-from sora_dagster.sandbox.task_book import TaskRegistry
+from sora_dagster.sandbox.task_registry import TaskRegistry
 from sora_dagster.sandbox.tasks import Task
 from sora_dagster.sandbox.validation import task_uuid_of
 

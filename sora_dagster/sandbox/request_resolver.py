@@ -10,7 +10,7 @@ from sora_dagster.sandbox.drawing.subjects import Subject
 from sora_dagster.sandbox.first_frames import load_first_frame
 from sora_dagster.sandbox.refusals import RefusedTaskError, parameter_page
 from sora_dagster.sandbox.rendering import VideoSpec
-from sora_dagster.sandbox.task_book import TaskRegistry
+from sora_dagster.sandbox.task_registry import TaskRegistry
 from sora_dagster.sandbox.tasks import Order
 from sora_dagster.sandbox.validation import VideoRequest
 
