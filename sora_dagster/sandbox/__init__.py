@@ -7,6 +7,6 @@ It charges nothing and needs no network. Start it with `sora-dagster sandbox`, o
 
 (both names are in `sora_dagster.sandbox.server` and `sora_dagster.sandbox.settings`).
 
-It can be made to misbehave by a fault plan (`sora_dagster.sandbox.faults`), which is set at
-``/sandbox/faults`` while it runs, and tells at ``/sandbox/ledger`` what it charged and for what.
+A fault plan (`sora_dagster.sandbox.faults`) makes it misbehave; it can be set at
+``/sandbox/faults`` while it runs. ``/sandbox/ledger`` lists what it charged.
 """

@@ -1,4 +1,4 @@
-"""The one endpoint: an array of tasks in, data and errors out."""
+"""The API's one endpoint: an array of tasks in, data and errors out."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse, Response
 
 from sora_dagster.sandbox.calls import Caller, Reply
 from sora_dagster.sandbox.faults.active import ActiveFaults
-from sora_dagster.sandbox.faults.answer_faults import AnswerFault
-from sora_dagster.sandbox.faults.answering import answered
-from sora_dagster.sandbox.faults.events import Event, PostEvent, TaskFacts
+from sora_dagster.sandbox.faults.answers import answer_with_faults
+from sora_dagster.sandbox.faults.request_faults import AnswerFault
+from sora_dagster.sandbox.faults.rules import Event, PostEvent, TaskFacts
 from sora_dagster.sandbox.ledger import Ledger, PostKind
 from sora_dagster.sandbox.refusals import ERRORS_PAGE, RefusedTaskError
 from sora_dagster.sandbox.settings import SandboxSettings
@@ -34,14 +34,14 @@ _TASK_TYPES: dict[PostEvent, str] = {
     "details": "getTaskDetails",
     "account": "accountManagement",
 }
-_BOOKED_AS: dict[PostEvent, PostKind] = {"submission": "submissions", "poll": "polls"}
+_COUNTED_AS: dict[PostEvent, PostKind] = {"submission": "submissions", "poll": "polls"}
 
 _GET_A_KEY = "Get one at https://my.runware.ai/signup"
 
 
 @dataclass
 class _Answer:
-    """What is said to one POST, as it grows task by task."""
+    """The answer to one POST, built task by task."""
 
     data: list[dict[str, Any]] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
@@ -81,9 +81,9 @@ class RunwareApi:
 
     Arguments:
         settings: limits and keys.
-        book: the tasks that were accepted.
-        faults: tells which answers go wrong.
-        handlers: do the tasks.
+        registry: the accepted tasks.
+        faults: decides which answers go wrong.
+        handlers: process the tasks.
         ledger: counts them.
     """
 
@@ -91,13 +91,13 @@ class RunwareApi:
         self,
         settings: SandboxSettings,
         *,
-        book: TaskRegistry,
+        registry: TaskRegistry,
         faults: ActiveFaults,
         handlers: TaskHandlers,
         ledger: Ledger,
     ) -> None:
         self._settings = settings
-        self._book = book
+        self._registry = registry
         self._faults = faults
         self._handlers = handlers
         self._ledger = ledger
@@ -107,24 +107,23 @@ class RunwareApi:
         tasks = _parsed(await request.body())
         is_dry_run = request.headers.get("x-runware-dry-run") == "1"
         kind = _kind(tasks or (), is_dry_run=is_dry_run)
-        self._ledger.count_post(_BOOKED_AS.get(kind, "other"))
+        self._ledger.count_post(_COUNTED_AS.get(kind, "other"))
         if tasks is None:
             return _refused_whole("invalidRequest", "The body must be a JSON array of objects.")
         authentication = [task for task in tasks[:1] if task.get("taskType") == "authentication"]
         try:
             account = self._account(request.headers.get("authorization"), authentication)
         except RefusedTaskError as error:
-            return _refused_key(error)
+            errors = [error.to_wire(task_type="authentication")]
+            return JSONResponse({"errors": errors}, status_code=401)
         caller = Caller(str(request.base_url), account, is_dry_run)
-        strikes = self._faults.strikes(
-            AnswerFault, Event(kind, self._facts(tasks, _TASK_TYPES.get(kind), account))
-        )
-        return await answered(strikes, lambda: self._answer(tasks, authentication, caller))
+        event = Event(kind, self._facts(tasks, _TASK_TYPES.get(kind), account))
+        faults = self._faults.strikes(AnswerFault, event)
+        return await answer_with_faults(faults, lambda: self._answer(tasks, authentication, caller))
 
     async def _answer(
         self, tasks: Sequence[RawTask], authentication: Sequence[RawTask], caller: Caller
     ) -> Response:
-        """Do the tasks, and tell what came of them."""
         answer = _Answer()
         if authentication:
             row = {"taskType": "authentication", "connectionSessionUUID": str(uuid4())}
@@ -146,42 +145,43 @@ class RunwareApi:
         return answer.response()
 
     def _account(self, header: str | None, authentication: Sequence[RawTask]) -> str:
-        """The account of the key that was given.
+        """The account of the API key.
 
         Raises:
-            RefusedTaskError: where no key was given, or a wrong one, or two of different accounts.
+            RefusedTaskError: no key, an invalid one, or two of different accounts.
         """
-        given: list[object] = []
+        sent: list[object] = []
         if header is not None:
             scheme, _, key = header.partition(" ")
-            given.append(key.strip() if scheme.lower() == "bearer" else "")
-        given += [task.get("apiKey") for task in authentication]
-        if not given:
+            sent.append(key.strip() if scheme.lower() == "bearer" else "")
+        sent += [task.get("apiKey") for task in authentication]
+        if not sent:
             raise _wrong_key("missingApiKey", f"An API key is required. {_GET_A_KEY}")
-        accounts = {self._account_of(key) for key in given}
+        accounts = {self._account_of(key) for key in sent}
         account = accounts.pop()
         if account is None or accounts:
             raise _wrong_key("invalidApiKey", f"Invalid API key. {_GET_A_KEY}")
         return account
 
-    def _account_of(self, given: object) -> str | None:
-        if _is_key(given, self._settings.api_key.get_secret_value()):
-            return MAIN_ACCOUNT
-        for key, account in self._settings.extra_keys.items():
-            if _is_key(given, key):
+    def _account_of(self, sent: object) -> str | None:
+        accounts = {self._settings.api_key.get_secret_value(): MAIN_ACCOUNT}
+        for key, account in (accounts | self._settings.extra_keys).items():
+            if isinstance(sent, str) and hmac.compare_digest(
+                sent.encode(errors="surrogatepass"), key.encode()
+            ):
                 return account
         return None
 
     def _facts(
         self, tasks: Sequence[RawTask], task_type: str | None, account: str
     ) -> tuple[TaskFacts, ...]:
-        """What the fault plan chooses a POST by: its tasks of the type that makes its kind."""
+        """What the fault plan selects a POST by: its tasks of the type that decides its kind."""
         facts = []
         for task in tasks:
             task_uuid = _text(task.get("taskUUID"))
             if task_uuid is None or task.get("taskType") != task_type:
                 continue
-            known = self._book.find(task_uuid, account=account)
+            known = self._registry.find(task_uuid, account=account)
             prompt = _text(task.get("positivePrompt"))
             if prompt is None:
                 prompt = "" if known is None else known.order.request.prompt
@@ -202,11 +202,11 @@ class RunwareApi:
 
 
 def _parsed(body: bytes) -> list[dict[str, Any]] | None:
-    """The tasks of a body; none where it is no JSON array of objects."""
+    """The tasks of a body; None if it is not a JSON array of objects."""
     try:
         parsed = json.loads(body, parse_constant=_refuse_constant)
         if b"\\u" in body:
-            # Half of a surrogate pair can be written in JSON, but is no text.
+            # JSON can contain half of a surrogate pair, which is not text.
             json.dumps(parsed, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
@@ -228,22 +228,12 @@ def _kind(tasks: Sequence[RawTask], *, is_dry_run: bool) -> PostEvent:
     return "other"
 
 
-def _is_key(given: object, key: str) -> bool:
-    return isinstance(given, str) and hmac.compare_digest(
-        given.encode(errors="surrogatepass"), key.encode()
-    )
-
-
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
 def _wrong_key(code: str, message: str) -> RefusedTaskError:
     return RefusedTaskError(code, message, parameter="apiKey")
-
-
-def _refused_key(error: RefusedTaskError) -> Response:
-    return JSONResponse({"errors": [error.to_wire(task_type="authentication")]}, status_code=401)
 
 
 def _refused_whole(code: str, message: str) -> Response:

@@ -1,4 +1,4 @@
-"""One task of a POST: how it came, and what it adds to the answer."""
+"""Who sent a POST, and the reply to one of its tasks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, and how.
+    """Who sent a POST, and how.
 
     Arguments:
         base_url: address under which the client reached the sandbox.
-        account: UUID of the organization whose key it has.
+        account: UUID of the organization that the key belongs to.
         is_dry_run: whether generations are only checked and priced.
     """
 
@@ -27,12 +27,11 @@ class Caller:
 
 @dataclass(frozen=True)
 class Reply:
-    """What one task adds to the answer.
+    """What one successful task adds to the answer.
 
     Arguments:
         data: rows of the answer's `data`.
-        errors: entries of its `errors`. The task itself succeeded all the same: a poll that tells
-            of a failed generation is a good poll.
+        errors: entries of its `errors`: a successful poll can report a failed generation.
     """
 
     data: list[Row]

@@ -1,4 +1,4 @@
-"""Results on their way out: webhooks, and videos put where the client wants them."""
+"""Sends webhooks, and uploads videos to the client's storage."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import httpx
 _log = logging.getLogger(__name__)
 
 # Documented: backoff from 250 ms, doubling, capped at 8 s, with jitter.
-_LONGEST_DELAY_SECONDS = 8.0
+_MAX_DELAY_SECONDS = 8.0
 _UPLOAD_ATTEMPTS = 3
 _UPLOAD_TIMEOUT_SECONDS = 60.0
 _UPLOAD_CHUNK_BYTES = 1 << 20
-_MOST_AT_A_TIME = 32
+_MAX_CONCURRENT = 32
 
 
 class Deliverer:
-    """Sends webhooks and uploads, and sends them again where they did not arrive.
+    """Sends webhooks and uploads, with retries.
 
     Arguments:
         client: sends the requests.
-        timeout_seconds: how long a webhook's receiver may take.
-        attempts: how often a webhook is sent at most. How often Runware does is not documented.
+        timeout_seconds: how long a webhook's receiver may take to answer.
+        attempts: maximum attempts to send a webhook. Runware does not document its own.
         first_delay_seconds: wait before the second attempt.
         randomness: makes the jitter.
         sleep: waits for a number of seconds.
@@ -50,14 +50,14 @@ class Deliverer:
         self._first_delay_seconds = first_delay_seconds
         self._random = randomness or random.Random()
         self._sleep = sleep
-        self._places = asyncio.Semaphore(_MOST_AT_A_TIME)
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
     async def post_webhook(self, url: str, body: dict[str, Any] | str) -> bool:
-        """Send one result to its receiver until it answers 2xx; tell whether it ever did.
+        """Send one result to its receiver until it answers 2xx; return whether it did.
 
         Arguments:
             url: the receiver.
-            body: the result; a text is sent as it is.
+            body: the result; a string is sent unchanged.
         """
         content = body if isinstance(body, str) else json.dumps(body, separators=(",", ":"))
         headers = {"Content-Type": "application/json"}
@@ -70,18 +70,18 @@ class Deliverer:
     async def upload(
         self, url: str, path: Path, *, media_type: str, size_bytes: int | None = None
     ) -> bool:
-        """Put a file at an address until it is answered with 2xx; tell whether it ever was.
+        """Upload a file until it is answered with 2xx; return whether it was.
 
         Arguments:
             url: the address.
             path: the file.
-            media_type: what it is.
-            size_bytes: how much of its beginning is put; all by default.
+            media_type: its content type.
+            size_bytes: upload only this many bytes from its start. Default: all.
         """
         size = path.stat().st_size if size_bytes is None else size_bytes
         headers = {
             "Content-Type": media_type,
-            # Object stores take no chunked bodies, which a stream of unknown length would be.
+            # Object stores refuse chunked bodies, which a stream of unknown length would be.
             "Content-Length": str(size),
         }
 
@@ -102,14 +102,14 @@ class Deliverer:
         delays = self._delays()
         for attempt in range(1, attempts + 1):
             try:
-                async with self._places, asyncio.timeout(timeout_seconds):
+                async with self._slots, asyncio.timeout(timeout_seconds):
                     response = await send()
                 if response.is_success:
                     return True
                 problem = f"HTTP {response.status_code}"
             except (httpx.HTTPError, TimeoutError) as error:
                 problem = type(error).__name__
-            # Without the URL: it holds the receiver's secret, or an upload's signature.
+            # Without the URL: it contains the receiver's secret, or an upload's signature.
             _log.warning("%s: attempt %d of %d failed: %s", what, attempt, attempts, problem)
             if attempt < attempts:
                 await self._sleep(next(delays))
@@ -118,8 +118,8 @@ class Deliverer:
     def _delays(self) -> Iterator[float]:
         delay = self._first_delay_seconds
         while True:
-            yield min(delay, _LONGEST_DELAY_SECONDS) * self._random.uniform(0.5, 1.0)
-            delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
+            yield min(delay, _MAX_DELAY_SECONDS) * self._random.uniform(0.5, 1.0)
+            delay = min(delay * 2, _MAX_DELAY_SECONDS)
 
 
 async def _chunks_of(path: Path, size_bytes: int) -> AsyncIterator[bytes]:

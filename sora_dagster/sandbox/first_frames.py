@@ -27,7 +27,7 @@ class FirstFrame:
 
     Arguments:
         encoded: the image file.
-        size: the size of the video that it makes: its own, made even.
+        size: the size of the video: that of the image, rounded down to even numbers.
     """
 
     encoded: bytes
@@ -35,16 +35,16 @@ class FirstFrame:
 
 
 async def load_first_frame(image: str, entry: VideoModel, client: httpx.AsyncClient) -> FirstFrame:
-    """Get the image that a request names.
+    """Load the image of a request.
 
     Arguments:
-        image: UUID, URL, data URI or base64. No image can be uploaded to the sandbox, so every
-            UUID is unknown; a URL is fetched only from this machine.
+        image: UUID, URL, data URI or base64. The sandbox has no image uploads, so every UUID is
+            unknown; a URL is fetched only from this machine.
         entry: the model, with the limits of the image.
         client: fetches URLs.
 
     Raises:
-        RefusedTaskError: where there is no such image, or the model does not take it.
+        RefusedTaskError: the image does not exist, or the model does not accept it.
     """
     encoded = await _bytes_of(image, entry, client)
     if len(encoded) > entry.first_frame_max_bytes:
@@ -57,14 +57,14 @@ async def load_first_frame(image: str, entry: VideoModel, client: httpx.AsyncCli
 
 async def _bytes_of(image: str, entry: VideoModel, client: httpx.AsyncClient) -> bytes:
     if _UUID.fullmatch(image):
-        raise _refused(entry, f"is {image}, a UUID of no known image")
+        raise _refused(entry, f"is {image}, which is not the UUID of a known image")
     if image.startswith(("http://", "https://")):
         return await _fetched(image, entry, client)
     encoded = image
     if image.startswith("data:"):
         header, _, encoded = image.partition(",")
         if not header.endswith(";base64"):
-            raise _refused(entry, "is a data URI that is not in base64")
+            raise _refused(entry, "is a data URI without base64")
     try:
         return base64.b64decode(encoded, validate=True)
     except binascii.Error:
@@ -97,7 +97,7 @@ def _measured(encoded: bytes, entry: VideoModel) -> FirstFrame:
         with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG", "WEBP")) as image:
             width, height = image.size
             low, high = entry.first_frame_min_pixels, entry.first_frame_max_pixels
-            # Before anything is decoded: a small file can claim to be a huge picture.
+            # Before decoding: a small file can claim to be a huge picture.
             if not (low <= width <= high and low <= height <= high):
                 raise _refused(
                     entry, f"is {width}x{height} pixels; each side must be {low} to {high}"

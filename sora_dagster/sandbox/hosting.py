@@ -1,4 +1,4 @@
-"""The finished videos under their URLs, until these expire."""
+"""Serves the finished videos until their URLs expire."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
 from sora_dagster.sandbox.faults.active import ActiveFaults
-from sora_dagster.sandbox.faults.answer_faults import AnswerFault
-from sora_dagster.sandbox.faults.answering import answered
-from sora_dagster.sandbox.faults.downloads import REDIRECTED, spoiled_download
-from sora_dagster.sandbox.faults.events import Event, TaskFacts
-from sora_dagster.sandbox.faults.transfer_faults import DownloadFault
+from sora_dagster.sandbox.faults.answers import answer_with_faults
+from sora_dagster.sandbox.faults.downloads import REDIRECTED, download_with_faults
+from sora_dagster.sandbox.faults.request_faults import AnswerFault
+from sora_dagster.sandbox.faults.result_faults import DownloadFault
+from sora_dagster.sandbox.faults.rules import Event, TaskFacts
 
 _FOLDER = "video"
 
@@ -25,8 +25,8 @@ class HostedVideo:
 
     Arguments:
         path: the file.
-        media_type: what it is served as.
-        expires_at: Unix time in seconds from which it is gone; none for never.
+        media_type: its content type.
+        expires_at: Unix time in seconds from which it is gone; None: never.
         task: the task that it is a result of.
         result: its index among the task's results.
     """
@@ -39,11 +39,11 @@ class HostedVideo:
 
 
 class HostedVideos:
-    """All videos that were ever hosted.
+    """All hosted videos.
 
     Arguments:
-        clock: tells the Unix time in seconds.
-        faults: tells which downloads go wrong.
+        clock: returns the Unix time in seconds.
+        faults: decides which downloads go wrong.
     """
 
     def __init__(self, clock: Callable[[], float], faults: ActiveFaults) -> None:
@@ -57,13 +57,13 @@ class HostedVideos:
         Arguments:
             video: the video.
             name: last part of the URL.
-            base_url: address of the sandbox as the client knows it.
+            base_url: address under which the client reached the sandbox.
         """
         self._videos[name] = video
         return f"{base_url.rstrip('/')}/{_FOLDER}/{name}"
 
     async def serve(self, request: Request) -> Response:
-        """Answer a GET or HEAD of a video, whole or a range of it. Faults strike GETs only."""
+        """Answer a GET or HEAD of a video, or of a range of it. Faults strike GETs only."""
         video = self._videos.get(request.path_params["name"])
         if video is None:
             return PlainTextResponse("There is no such video.", status_code=404)
@@ -80,6 +80,8 @@ class HostedVideos:
         faults = self._faults.strikes(DownloadFault, event)
 
         async def answer() -> Response:
-            return await spoiled_download(faults, request, video.path, media_type=video.media_type)
+            return await download_with_faults(
+                faults, request, video.path, media_type=video.media_type
+            )
 
-        return await answered(self._faults.strikes(AnswerFault, event), answer)
+        return await answer_with_faults(self._faults.strikes(AnswerFault, event), answer)

@@ -1,5 +1,4 @@
-"""The journal of accepted tasks: what a sandbox with a folder of its own still knows when it is
-started again, as Runware itself would."""
+"""The journal of accepted tasks: what a sandbox still knows after a restart, as Runware would."""
 
 from __future__ import annotations
 
@@ -9,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sora_dagster.sandbox.tasks import MAIN_ACCOUNT, Task, as_wire_number
+from sora_dagster.sandbox.tasks import Task, as_wire_number
 
 JOURNAL_NAME = "tasks.jsonl"
 
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """A task that was accepted in an earlier life.
+    """A task that was accepted before a restart.
 
     Arguments:
-        task: the task as it came.
+        task: the task as it was sent.
         accepted_at: Unix time in seconds.
         account: UUID of the organization that pays for it.
     """
@@ -40,7 +39,7 @@ class Journal:
         self._path = folder / JOURNAL_NAME
 
     def append(self, task: Task) -> None:
-        """Note a task, before its acceptance is answered."""
+        """Record a task, before its acceptance is answered."""
         line = json.dumps(
             {
                 "taskUUID": task.task_uuid,
@@ -54,23 +53,15 @@ class Journal:
             file.write(line + "\n")
 
     def entries(self) -> list[JournalEntry]:
-        """All tasks that were noted, in their order; a line that was cut off counts for nothing."""
+        """All recorded tasks, in order; an incomplete line is skipped."""
         if not self._path.exists():
             return []
-        found = []
+        entries = []
         for line in self._path.read_text(encoding="utf-8").splitlines():
             try:
                 entry = json.loads(line)
             except ValueError:
-                # The sandbox was killed in the middle of writing it, so that the task was never
-                # acknowledged.
+                # The sandbox was killed while writing it, so the task was never acknowledged.
                 continue
-            found.append(
-                JournalEntry(
-                    entry["task"],
-                    float(entry["accepted_at"]),
-                    # Journals of before there were several accounts do not tell it.
-                    entry.get("account", MAIN_ACCOUNT),
-                )
-            )
-        return found
+            entries.append(JournalEntry(entry["task"], entry["accepted_at"], entry["account"]))
+        return entries

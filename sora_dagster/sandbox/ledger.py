@@ -1,4 +1,4 @@
-"""What was charged, and what was asked: the sandbox's own books, which tests compare with."""
+"""What was charged and received: the sandbox's ledger, which tests compare with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Ledger:
     """Charges and counts since the start.
 
     Arguments:
-        balance_usd: what each account had at first.
+        balance_usd: initial balance of each account.
     """
 
     def __init__(self, *, balance_usd: float) -> None:
@@ -36,22 +36,22 @@ class Ledger:
         return self._totals_usd.get(account, 0.0)
 
     def balance_usd(self, account: str = MAIN_ACCOUNT) -> float:
-        """What an account has left."""
+        """The balance of an account."""
         return round(self._balance_usd - self.total_usd(account), 6)
 
     def count_post(self, kind: PostKind) -> None:
-        """Note a POST: one with a `videoInference` that is no dry run is a submission."""
+        """Count a POST: one with a `videoInference` that is not a dry run is a submission."""
         self._posts[kind] += 1
 
     def count_refused(self) -> None:
-        """Note a `videoInference` that was refused."""
+        """Count a `videoInference` that was refused."""
         self._tasks["refused"] += 1
 
     def refuse_unpayable(self, cost_usd: float, *, account: str = MAIN_ACCOUNT) -> None:
-        """Make sure that an account's balance covers a price.
+        """Check that an account's balance covers a price.
 
         Raises:
-            RefusedTaskError: `insufficientCredits`, where it does not.
+            RefusedTaskError: `insufficientCredits`: it does not.
         """
         balance_usd = self.balance_usd(account)
         if cost_usd > balance_usd:
@@ -62,13 +62,13 @@ class Ledger:
             )
 
     def charge(self, task: Task) -> None:
-        """Bill an accepted task: all its results, whatever becomes of them."""
+        """Charge an accepted task for all its results, whatever their outcome."""
         self._tasks["accepted"] += 1
         self._charged.append(task)
         self._add(task.order.account, task.order.cost_usd)
 
     def refund(self, task: Task, generation: Generation) -> None:
-        """Give back the price of a result that failed."""
+        """Refund the price of a failed result."""
         generation.is_charged = False
         self._add(task.order.account, -task.order.result_cost_usd)
 
@@ -77,10 +77,10 @@ class Ledger:
         self._totals_usd[account] = round(self.total_usd(account) + usd, 6)
 
     def to_json(self, *, clock_shift_seconds: float = 0.0) -> dict[str, Any]:
-        """The books as they are told over HTTP.
+        """The ledger as HTTP reports it.
 
         Arguments:
-            clock_shift_seconds: by how much its times are wrong.
+            clock_shift_seconds: error of its times.
         """
         accepted, refused = self._tasks["accepted"], self._tasks["refused"]
         return {
@@ -97,7 +97,7 @@ class Ledger:
 
 
 def _charge(task: Task, clock_shift_seconds: float) -> dict[str, Any]:
-    """What one accepted task was billed, and what came of it."""
+    """What one accepted task was charged, and its outcome."""
     order = task.order
     videos = [
         {

@@ -1,4 +1,4 @@
-"""Errors as Runware tells them."""
+"""Errors in the form that Runware reports them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _DOCUMENTATION = "https://runware.ai/docs"
 
 
 class RefusedTaskError(Exception):
-    """A task that is not done, and why.
+    """A task was refused or failed.
 
     Arguments:
         code: raw error code. Runware publishes no list of them; these follow the names that its
-            official SDK sorts into classes.
+            official SDK maps to error classes.
         message: what is wrong and what is allowed.
         parameter: the field, dotted.
         documentation: address of a page about it.

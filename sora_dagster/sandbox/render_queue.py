@@ -1,4 +1,4 @@
-"""Renders videos beside the event loop, a few at a time."""
+"""Renders videos in threads, a few at a time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sora_dagster.sandbox.rendering import CONTAINERS, VideoSpec, render
 
 
 class RenderQueue:
-    """A queue of renderings, done by threads.
+    """A queue of renderings.
 
-    Threads, not processes: numpy and the encoders let the interpreter go while they work, and
-    threads cannot outlive the sandbox when it is killed.
+    It uses threads, not processes: numpy and the encoders release the interpreter lock, and threads
+    cannot outlive a sandbox that is killed.
 
     Arguments:
-        folder: where the files go.
-        workers: how many videos are rendered at a time.
-        reuse: give all videos of one size, length, format and quality the same file.
-        cache: folder where reused files are kept for other queues, also of other processes.
+        folder: where the files are written.
+        workers: how many videos are rendered at the same time.
+        reuse: use one file for all videos of one size, length, format and quality.
+        cache: folder that shares reused files with other queues and processes.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class RenderQueue:
             name: name of the file, without extension.
 
         Raises:
-            RenderingStoppedError: where the queue was closed meanwhile.
+            RenderingStoppedError: the queue was closed.
         """
         path = self._folder / f"{name}.{CONTAINERS[video.output_format].extension}"
         if not self._reuse:
@@ -54,11 +54,11 @@ class RenderQueue:
         if key not in self._reused:
             render = self._render if self._cache is None else self._render_cached
             self._reused[key] = self._start(render, video, path)
-        # One of those who wait may be cancelled; the rendering goes on for the others.
+        # One waiting task may be cancelled; the rendering continues for the others.
         return await asyncio.shield(self._reused[key])
 
     def close(self) -> None:
-        """Give up what is under way, and wait for the threads: at most the time of a frame."""
+        """Stop rendering, and wait for the threads: at most the time of a frame."""
         self._stop.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
@@ -69,7 +69,7 @@ class RenderQueue:
         return loop.run_in_executor(self._threads, render, video, path)
 
     def _render(self, video: VideoSpec, path: Path) -> Path:
-        # Finished in an earlier life of the sandbox: a name belongs to one video for ever.
+        # It may have been finished before a restart: a name always belongs to one video.
         if not path.exists():
             unfinished = path.with_name(f"unfinished-{path.name}")
             render(video, unfinished, stop=self._stop)
@@ -77,7 +77,6 @@ class RenderQueue:
         return path
 
     def _render_cached(self, video: VideoSpec, path: Path) -> Path:
-        """A file of the queue's own with the bytes that the cache has, or has from now on."""
         if path.exists():
             return path
         if self._cache is None:
@@ -86,7 +85,7 @@ class RenderQueue:
         name = f"{video.size}-{video.duration_seconds:g}s-q{video.output_quality}{path.suffix}"
         cached = self._cache / name
         if not cached.exists():
-            # Of this rendering alone: another process may be at the same video.
+            # A unique name: another process may be rendering the same video.
             unfinished = self._cache / f"unfinished-{uuid4()}{path.suffix}"
             try:
                 render(video, unfinished, stop=self._stop)
@@ -96,6 +95,6 @@ class RenderQueue:
         try:
             os.link(cached, path)
         except OSError:
-            # The cache is on another disk, or the disk knows no links.
+            # The cache is on another disk, or the disk does not support links.
             shutil.copyfile(cached, path)
         return path

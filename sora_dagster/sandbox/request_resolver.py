@@ -1,4 +1,4 @@
-"""Turns a request whose form is right into an order: its inputs found, its price known."""
+"""Finds the inputs of a valid request, and its price."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from sora_dagster.sandbox.validation import VideoRequest
 
 
 class RequestResolver:
-    """Makes orders.
+    """Turns requests into orders.
 
     Arguments:
-        book: the tasks that were accepted, for the videos that remixes are made from.
+        registry: the accepted tasks, for the videos that remixes are made from.
         client: fetches first-frame images.
     """
 
-    def __init__(self, *, book: TaskRegistry, client: httpx.AsyncClient) -> None:
-        self._book = book
+    def __init__(self, *, registry: TaskRegistry, client: httpx.AsyncClient) -> None:
+        self._registry = registry
         self._client = client
 
-    async def make(
+    async def resolve(
         self, request: VideoRequest, caller: Caller, *, is_restored: bool = False
     ) -> Order:
         """Find a request's inputs, and price it.
 
         Arguments:
             request: the request.
-            caller: who asks for it.
-            is_restored: whether it was accepted before, so that the video it is a remix of was
-                finished then and may be rendered again now.
+            caller: who sent it.
+            is_restored: whether it was accepted before a restart. Then the video that it is a
+                remix of was finished, even if it has to be rendered again now.
 
         Raises:
-            RefusedTaskError: where the image or the video is not there or does not fit.
+            RefusedTaskError: the image or the video does not exist or does not fit.
         """
         subject = Subject(request.prompt, seed=0)
         duration_seconds = request.duration_seconds or request.entry.default_duration_seconds
@@ -49,14 +49,22 @@ class RequestResolver:
             frame = await load_first_frame(request.image, request.entry, self._client)
             picture, size = PictureSpec(subject, first_frame=frame.encoded), frame.size
         if request.video_id is not None:
-            parent = self._parent(
-                request, request.video_id, account=caller.account, is_restored=is_restored
+            parent = self._registry.find_video(
+                request.video_id, account=caller.account, only_finished=not is_restored
             )
-            picture, size = parent.picture.remixed(subject), parent.size
+            if parent is None:
+                parameter = "inputs.videoId"
+                raise RefusedTaskError(
+                    "invalidVideoId",
+                    f"{parameter} is {request.video_id!r}, which is not a finished video.",
+                    parameter=parameter,
+                    documentation=parameter_page(request.entry, parameter),
+                )
+            picture, size = parent.video.picture.remixed(subject), parent.video.size
             # Not documented; assumed: without a duration, a remix is as long as its parent.
-            duration_seconds = request.duration_seconds or parent.duration_seconds
+            duration_seconds = request.duration_seconds or parent.video.duration_seconds
         if size is None:
-            raise AssertionError("a request without size, image and video was let through")
+            raise AssertionError("a valid request has a size, an image or a video")
         return Order(
             request=request,
             video=VideoSpec(
@@ -74,17 +82,3 @@ class RequestResolver:
             base_url=caller.base_url,
             account=caller.account,
         )
-
-    def _parent(
-        self, request: VideoRequest, video_id: str, *, account: str, is_restored: bool
-    ) -> VideoSpec:
-        generation = self._book.find_video(video_id, account=account, only_finished=not is_restored)
-        if generation is None:
-            parameter = "inputs.videoId"
-            raise RefusedTaskError(
-                "invalidVideoId",
-                f"{parameter} is {video_id!r}, which is no finished video.",
-                parameter=parameter,
-                documentation=parameter_page(request.entry, parameter),
-            )
-        return generation.video

@@ -1,4 +1,4 @@
-"""Moves accepted tasks on: generate, deliver, tell."""
+"""Runs accepted tasks: generates, delivers and reports."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from typing import Any
 
 from sora_dagster.sandbox.delivery import Deliverer
 from sora_dagster.sandbox.faults.active import ActiveFaults
-from sora_dagster.sandbox.faults.events import Event
-from sora_dagster.sandbox.faults.failures import failure_of
-from sora_dagster.sandbox.faults.fates import fate_of
-from sora_dagster.sandbox.faults.result_faults import GenerationFault
-from sora_dagster.sandbox.faults.transfer_faults import (
+from sora_dagster.sandbox.faults.outcomes import failure_of, planned_outcome
+from sora_dagster.sandbox.faults.result_faults import (
+    GenerationFault,
     UploadAlone,
     UploadFault,
     UploadLate,
     UploadLost,
     UploadTruncated,
 )
+from sora_dagster.sandbox.faults.rules import Event
 from sora_dagster.sandbox.hosting import HostedVideo, HostedVideos
 from sora_dagster.sandbox.refusals import RefusedTaskError
 from sora_dagster.sandbox.render_queue import RenderQueue
@@ -32,16 +31,16 @@ _log = logging.getLogger(__name__)
 
 
 class TaskRunner:
-    """Runs the generations of accepted tasks, each for itself.
+    """Runs the generations of accepted tasks, each independently.
 
     Arguments:
         renders: makes the files.
         hosting: gives them URLs.
         deliverer: sends uploads.
-        webhooks: tells what ended.
-        faults: tells which results go wrong.
-        refund: gives back the price of a result that failed.
-        clock: tells the Unix time in seconds.
+        webhooks: reports results.
+        faults: decides which results go wrong.
+        refund: refunds the price of a failed result.
+        clock: returns the Unix time in seconds.
         sleep: waits for a number of seconds.
     """
 
@@ -71,13 +70,13 @@ class TaskRunner:
         """Begin the generations of a task, and return at once."""
         for index, generation in enumerate(task.generations):
             event = Event("generation", (task.facts,), result=index)
-            generation.fate = fate_of(self._faults.strikes(GenerationFault, event))
-            generation.due_at += generation.fate.delay_seconds
-            if generation.fate.ends:
+            generation.planned = planned_outcome(self._faults.strikes(GenerationFault, event))
+            generation.due_at += generation.planned.delay_seconds
+            if generation.planned.ends:
                 self._spawn(self._run(task, index))
 
     async def close(self) -> None:
-        """Give up everything that is under way."""
+        """Cancel everything that is running."""
         for running in list(self._background):
             running.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -90,21 +89,21 @@ class TaskRunner:
             return
         except RefusedTaskError as error:
             self._fail(task, generation, error)
-        except Exception:  # noqa: BLE001 - whatever went wrong is a failed generation to the client
+        except Exception:  # noqa: BLE001 - to the client, any problem is a failed generation
             _log.exception("rendering %s failed", generation.video_uuid)
             self._fail(task, generation, failure_of("provider"))
         else:
             await self._publish(task, index, path)
         if request.webhook_url is not None:
-            self._spawn(self._webhooks.tell(request.webhook_url, task, index))
+            self._spawn(self._webhooks.report(request.webhook_url, task, index))
 
     async def _generate(self, generation: Generation) -> Path:
-        """The file of a generation, once it is due.
+        """The file of a generation, when it is due.
 
         Raises:
-            RefusedTaskError: where the fault plan has it fail.
+            RefusedTaskError: the fault plan makes it fail.
         """
-        failure = generation.fate.failure
+        failure = generation.planned.failure
         path = None
         if failure is None:
             path = await self._renders.render(generation.video, name=generation.video_uuid)
@@ -122,52 +121,51 @@ class TaskRunner:
     async def _publish(self, task: Task, index: int, path: Path) -> None:
         request, generation = task.order.request, task.generations[index]
         container = CONTAINERS[generation.video.output_format]
-        is_told_with_url = True
+        has_url = True
         if request.upload_endpoint is not None:
-            # Before the result is told, so that who reads it finds the upload done. A failed
-            # upload does not fail the result: the video is hosted all the same (not documented).
-            is_told_with_url = await self._upload(request.upload_endpoint, task, index, path)
+            # Before the result is reported, so that a client that sees it finds the upload done. A
+            # failed upload does not fail the result: the video is still hosted (not documented).
+            has_url = await self._upload(request.upload_endpoint, task, index, path)
+        ttl_seconds = request.ttl_seconds
         video_url = self._hosting.host(
             HostedVideo(
                 path,
                 media_type=container.media_type,
-                expires_at=None
-                if request.ttl_seconds is None
-                else self._clock() + request.ttl_seconds,
+                expires_at=None if ttl_seconds is None else self._clock() + ttl_seconds,
                 task=task.facts,
                 result=index,
             ),
             name=f"{generation.video_uuid}.{container.extension}",
             base_url=task.order.base_url,
         )
-        generation.succeed(video_url=video_url if is_told_with_url else None, at=self._clock())
+        generation.succeed(video_url=video_url if has_url else None, at=self._clock())
 
     async def _upload(self, url: str, task: Task, index: int, path: Path) -> bool:
-        """Put a finished video; tell whether its result is told with a URL besides."""
+        """Upload a finished video; return whether its result is also reported with a URL."""
         media_type = CONTAINERS[task.generations[index].video.output_format].media_type
         size_bytes = path.stat().st_size
-        delay_seconds, is_told_with_url = 0.0, True
+        delay_seconds, has_url = 0.0, True
         event = Event("upload", (task.facts,), result=index)
         for fault in self._faults.strikes(UploadFault, event):
             match fault:
                 case UploadLost():
-                    return is_told_with_url
+                    return has_url
                 case UploadLate():
                     delay_seconds = fault.delay_seconds
                 case UploadAlone():
-                    is_told_with_url = False
+                    has_url = False
                 case UploadTruncated():
                     size_bytes = int(size_bytes * fault.share)
 
-        async def put() -> None:
+        async def upload() -> None:
             await self._sleep(delay_seconds)
             await self._deliverer.upload(url, path, media_type=media_type, size_bytes=size_bytes)
 
         if delay_seconds:
-            self._spawn(put())
+            self._spawn(upload())
         else:
-            await put()
-        return is_told_with_url
+            await upload()
+        return has_url
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         running = asyncio.create_task(work)

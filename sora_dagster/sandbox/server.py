@@ -1,4 +1,4 @@
-"""The sandbox as a server: its parts put together, started and ended."""
+"""The sandbox as a server: its parts assembled, started and stopped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from sora_dagster.sandbox.asgi_server import AsgiServer
 from sora_dagster.sandbox.delivery import Deliverer
 from sora_dagster.sandbox.faults.active import ActiveFaults
 from sora_dagster.sandbox.faults.clock_shift import ClockShiftMiddleware
-from sora_dagster.sandbox.faults.routes import fault_routes
 from sora_dagster.sandbox.hosting import HostedVideos
 from sora_dagster.sandbox.journal import Journal
 from sora_dagster.sandbox.ledger import Ledger
@@ -45,17 +44,16 @@ from sora_dagster.sandbox.webhooks import Webhooks
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    """The certificates for calls to others; read once, which takes longer than all else at the
-    start of a sandbox."""
+    """The certificates for outgoing calls, read once: this is the slowest part of a start."""
     return httpx.create_ssl_context(trust_env=False)
 
 
 class AddressInUseError(OSError):
-    """The sandbox cannot listen where it should; the message says why and what to do."""
+    """The sandbox cannot listen at its address; the message says why and what to do."""
 
 
 def announce(url: str) -> None:
-    """Print the line that tells that the sandbox is ready, and where."""
+    """Print that the sandbox is ready, and its URL."""
     print(f"listening on {url}", flush=True)
 
 
@@ -72,11 +70,11 @@ def sandbox_app(
 
     Arguments:
         settings: how it behaves.
-        folder: where rendered videos go, and the journal of accepted tasks.
-        base_url: address of its root, for the URLs of videos from an earlier life.
-        catalogue: the models that there are; the built-in ones by default.
-        clock: tells the Unix time in seconds.
-        randomness: makes the jitter of webhook retries.
+        folder: where rendered videos and the journal of accepted tasks are written.
+        base_url: address of its root, for the URLs of videos from before a restart.
+        catalogue: the available models. Default: the built-in ones.
+        clock: returns the Unix time in seconds.
+        randomness: source of the jitter of webhook retries.
     """
     client = httpx.AsyncClient(trust_env=False, verify=_tls())
     faults = ActiveFaults(settings.fault_plan(), clock=clock)
@@ -87,7 +85,7 @@ def sandbox_app(
         cache=settings.render_cache_dir,
     )
     hosting = HostedVideos(clock, faults)
-    book = TaskRegistry(
+    registry = TaskRegistry(
         latency_seconds=settings.latency_seconds,
         latency_step_seconds=settings.latency_step_seconds,
     )
@@ -111,25 +109,25 @@ def sandbox_app(
     journal = Journal(folder)
     handlers = TaskHandlers(
         catalogue=catalogue or Catalogue.builtin(),
-        book=book,
+        registry=registry,
         ledger=ledger,
-        orders=RequestResolver(book=book, client=client),
-        lookups=TaskQueries(
-            book=book, faults=faults, clock=clock, unknown_polls=settings.unknown_polls
+        resolver=RequestResolver(registry=registry, client=client),
+        queries=TaskQueries(
+            registry=registry, faults=faults, clock=clock, unknown_polls=settings.unknown_polls
         ),
         faults=faults,
         start=runner.start,
         clock=clock,
-        note=journal.append,
+        record=journal.append,
     )
-    api = RunwareApi(settings, book=book, faults=faults, handlers=handlers, ledger=ledger)
+    api = RunwareApi(settings, registry=registry, faults=faults, handlers=handlers, ledger=ledger)
 
-    async def books(_: Request) -> Response:
+    async def serve_ledger(_: Request) -> Response:
         shift_seconds = faults.plan.clock_shift_seconds
         return JSONResponse(ledger.to_json(clock_shift_seconds=shift_seconds))
 
     async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok", "tasks_running": book.running})
+        return JSONResponse({"status": "ok", "tasks_running": registry.running})
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -145,9 +143,9 @@ def sandbox_app(
         routes=[
             Route("/v1", api.serve, methods=["POST"]),
             Route("/video/{name}", hosting.serve),
-            Route("/sandbox/ledger", books),
+            Route("/sandbox/ledger", serve_ledger),
             Route("/sandbox/health", health),
-            *fault_routes(faults),
+            *faults.routes(),
         ],
         middleware=[Middleware(ClockShiftMiddleware, clock=clock, faults=faults)],
         lifespan=lifespan,
@@ -159,11 +157,11 @@ def serve(settings: SandboxSettings, *, on_ready: Callable[[str], None] = announ
 
     Arguments:
         settings: how it behaves.
-        on_ready: called with its base URL (``http://HOST:PORT/v1``) once it answers; prints
-            ``listening on URL`` by default.
+        on_ready: called with its base URL (``http://HOST:PORT/v1``) when it is ready. Default:
+            print ``listening on URL``.
 
     Raises:
-        AddressInUseError: where it cannot listen at the address.
+        AddressInUseError: it cannot listen at the address.
     """
 
     async def run(server: AsgiServer, listener: socket.socket) -> None:
@@ -183,12 +181,12 @@ def running_sandbox(
     catalogue: Catalogue | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[str]:
-    """A sandbox in a thread of this process, for tests; the block gets its base URL.
+    """A sandbox in a thread of this process, for tests. Yields its base URL.
 
     Arguments:
         settings: how it behaves.
-        catalogue: the models that there are; the built-in ones by default.
-        clock: tells the Unix time in seconds: when results are due, and when URLs expire.
+        catalogue: the available models. Default: the built-in ones.
+        clock: returns the Unix time in seconds, by which results are due and URLs expire.
 
     Example:
         >>> with running_sandbox(SandboxSettings(latency_seconds=0)) as base_url:
@@ -196,7 +194,7 @@ def running_sandbox(
         http://127.0.0.1
 
     Raises:
-        AddressInUseError: where it cannot listen at the address.
+        AddressInUseError: it cannot listen at the address.
     """
     urls: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
@@ -226,7 +224,7 @@ def _prepared(
     catalogue: Catalogue | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[tuple[AsgiServer, socket.socket]]:
-    """A server that is ready to be run, and the socket that it will listen at."""
+    """A server that is ready to run, and the socket that it will listen on."""
     with _listening(settings) as listener, _data_folder(settings.data_dir) as folder:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         base_url = f"http://{host}:{listener.getsockname()[1]}"
@@ -246,7 +244,6 @@ def _data_folder(wanted: Path | None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _listening(settings: SandboxSettings) -> Iterator[socket.socket]:
-    """A socket that listens where the settings say."""
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server(
@@ -258,8 +255,8 @@ def _listening(settings: SandboxSettings) -> Iterator[socket.socket]:
             f"cannot listen on {settings.host}:{settings.port}: {reason}; "
             f"give another --port, or 0 for a free one"
         ) from error
-    # Inherited by each connection. asyncio sets it only on sockets that tell their protocol, which
-    # those of `create_server` do not; without it every answer waits 40 ms for an acknowledgement.
+    # Inherited by each connection. asyncio sets it only on sockets that report their protocol, and
+    # those of `create_server` do not. Without it every answer waits 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
     with listener:
         yield listener

@@ -13,12 +13,12 @@ from sora_dagster.sandbox.refusals import RefusedTaskError, parameter_page
 class TaskFields:
     """The fields of one object of a task.
 
-    Each reader returns the value, or none (false for a boolean) where the field is not there, and
-    raises `RefusedTaskError` where the value is not what it reads.
+    Each reader returns the value, or None (False for a boolean) if the field is missing, and
+    raises `RefusedTaskError` if the value has another type or is out of range.
 
     Arguments:
         values: the object.
-        entry: the model, for the links to its documentation.
+        entry: the model, for links to its documentation.
         prefix: path of the object in the task, with a dot at its end.
     """
 
@@ -45,73 +45,49 @@ class TaskFields:
 
     def child(self, name: str, known: set[str]) -> TaskFields:
         """The fields of an object in a field."""
-        value = self._values.get(name, {})
-        if not isinstance(value, Mapping):
-            self._wrong(name, "must be an object")
-        fields = TaskFields(value, self._entry, prefix=f"{self._prefix}{name}.")
+        value = self._typed(name, Mapping, "an object")
+        fields = TaskFields(value or {}, self._entry, prefix=f"{self._prefix}{name}.")
         fields.refuse_unknown(known)
         return fields
 
     def text(self, name: str, *, required: bool = False) -> str | None:
         """A string."""
-        if name not in self._values:
-            if required:
-                self.refuse(f"missing{_camel(name)}", name, "is required")
-            return None
-        value = self._values[name]
-        if not isinstance(value, str):
-            self._wrong(name, "must be a string")
+        if required and name not in self._values:
+            self.refuse(f"missing{_camel(name)}", name, "is required")
+        value: str | None = self._typed(name, str, "a string")
         return value
 
     def items(self, name: str) -> Sequence[object] | None:
         """An array."""
-        if name not in self._values:
-            return None
-        value = self._values[name]
-        if not isinstance(value, list):
-            self._wrong(name, "must be an array")
+        value: list[object] | None = self._typed(name, list, "an array")
         return value
 
     def number(self, name: str) -> float | None:
         """A number."""
-        if name not in self._values:
-            return None
-        value = self._values[name]
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            self._wrong(name, "must be a number")
+        value = self._typed(name, (int, float), "a number")
         try:
-            return float(value)
+            return None if value is None else float(value)
         except OverflowError:
             self._wrong(name, "is too large")
 
     def integer(self, name: str, *, at_least: int, at_most: int | None = None) -> int | None:
         """An integer in a range."""
-        if name not in self._values:
-            return None
-        value = self._values[name]
-        if isinstance(value, bool) or not isinstance(value, int):
-            self._wrong(name, "must be an integer")
-        if value < at_least or (at_most is not None and value > at_most):
+        value: int | None = self._typed(name, int, "an integer")
+        if value is not None and (value < at_least or (at_most is not None and value > at_most)):
             allowed = f"at least {at_least}" if at_most is None else f"{at_least} to {at_most}"
             self._wrong(name, f"is {value}; it must be {allowed}")
         return value
 
     def boolean(self, name: str) -> bool:
         """True or false."""
-        value = self._values.get(name, False)
-        if not isinstance(value, bool):
-            self._wrong(name, "must be true or false")
-        return value
+        return bool(self._typed(name, bool, "true or false"))
 
     def choice(self, name: str, allowed: Sequence[str]) -> str | None:
         """One of some strings."""
         value = self.text(name)
         if value is not None and value not in allowed:
-            self.refuse(
-                f"unsupported{_camel(name)}",
-                name,
-                f"is {value!r}; it must be one of {', '.join(allowed)}",
-            )
+            what = f"is {value!r}; it must be one of {', '.join(allowed)}"
+            self.refuse(f"unsupported{_camel(name)}", name, what)
         return value
 
     def url(self, name: str) -> str | None:
@@ -125,6 +101,15 @@ class TaskFields:
             self._wrong(name, "must be a URI")
         if parts.scheme not in ("http", "https") or not parts.hostname or " " in value:
             self._wrong(name, "must be an http or https URI")
+        return value
+
+    def _typed(self, name: str, types: type | tuple[type, ...], article_and_type: str) -> Any:
+        if name not in self._values:
+            return None
+        value = self._values[name]
+        # In Python a boolean is an integer; in JSON it is not.
+        if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
+            self._wrong(name, f"must be {article_and_type}")
         return value
 
     def _wrong(self, name: str, what: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What is done for each type of task."""
+"""Processes the tasks of a request by their type."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.sandbox.calls import Caller, Reply
 from sora_dagster.sandbox.faults.active import ActiveFaults
-from sora_dagster.sandbox.faults.events import Event, TaskFacts
-from sora_dagster.sandbox.faults.failures import failure_of
+from sora_dagster.sandbox.faults.outcomes import error_of
 from sora_dagster.sandbox.faults.plan import KnownUuids
-from sora_dagster.sandbox.faults.task_faults import Refuse
+from sora_dagster.sandbox.faults.request_faults import Refuse
+from sora_dagster.sandbox.faults.rules import Event, TaskFacts
 from sora_dagster.sandbox.journal import JournalEntry
 from sora_dagster.sandbox.ledger import Ledger
 from sora_dagster.sandbox.refusals import RefusedTaskError
@@ -27,64 +27,64 @@ _log = logging.getLogger(__name__)
 
 
 class TaskHandlers:
-    """Does the tasks of a request, one at a time.
+    """Processes the tasks of a request, one at a time.
 
     Arguments:
-        catalogue: the models that there are.
-        book: the tasks that were accepted.
-        ledger: the books.
-        orders: finds the inputs of a submission, and prices it.
-        lookups: finds accepted tasks again.
-        faults: tells which submissions are refused.
-        start: begins the generations of a task that was accepted.
-        clock: tells the Unix time in seconds.
-        note: notes an accepted task for a later life of the sandbox.
-        tells_again_seconds: age of a restored task from which its webhooks are not sent again.
+        catalogue: the available models.
+        registry: the accepted tasks.
+        ledger: the charges.
+        resolver: finds the inputs and the price of a submission.
+        queries: answers queries for accepted tasks.
+        faults: decides which submissions are refused.
+        start: begins the generations of an accepted task.
+        clock: returns the Unix time in seconds.
+        record: records an accepted task for a restart of the sandbox.
+        webhook_age_seconds: age from which a restored task sends no webhooks or uploads again.
     """
 
     def __init__(
         self,
         *,
         catalogue: Catalogue,
-        book: TaskRegistry,
+        registry: TaskRegistry,
         ledger: Ledger,
-        orders: RequestResolver,
-        lookups: TaskQueries,
+        resolver: RequestResolver,
+        queries: TaskQueries,
         faults: ActiveFaults,
         start: Callable[[Task], None],
         clock: Callable[[], float],
-        note: Callable[[Task], None] = lambda _: None,
-        tells_again_seconds: float = 60.0,
+        record: Callable[[Task], None],
+        webhook_age_seconds: float = 60.0,
     ) -> None:
         self._catalogue = catalogue
-        self._book = book
+        self._registry = registry
         self._ledger = ledger
-        self._orders = orders
-        self._lookups = lookups
+        self._resolver = resolver
+        self._queries = queries
         self._faults = faults
         self._start = start
         self._clock = clock
-        self._note = note
-        self._tells_again_seconds = tells_again_seconds
+        self._record = record
+        self._webhook_age_seconds = webhook_age_seconds
 
     async def handle(self, task: Mapping[str, Any], *, position: int, caller: Caller) -> Reply:
-        """Do one task.
+        """Process one task.
 
         Arguments:
-            task: the task as it came.
+            task: the task as it was sent.
             position: its index in the POST.
-            caller: who asks, and how.
+            caller: who sent it.
 
         Raises:
-            RefusedTaskError: where it is not done.
+            RefusedTaskError: the task is refused.
         """
         match task.get("taskType"):
             case "videoInference":
                 return await self._submit(task, position, caller)
             case "getResponse":
-                return self._lookups.poll(task, caller)
+                return self._queries.poll(task, caller)
             case "getTaskDetails":
-                return self._lookups.details(task, caller)
+                return self._queries.details(task, caller)
             case "accountManagement":
                 return self._account(task, caller)
             case "ping":
@@ -97,55 +97,53 @@ class TaskHandlers:
 
     async def _submit(self, raw: Mapping[str, Any], position: int, caller: Caller) -> Reply:
         known_uuids = self._faults.plan.known_uuids
-        # First, as a replay is refused whatever else it holds.
-        self._book.refuse_known(task_uuid_of(raw), account=caller.account, known_uuids=known_uuids)
-        order = await self._orders.make(read_video_request(raw, self._catalogue), caller)
+        # First, since a replay is refused whatever else it contains.
+        self._registry.refuse_known(
+            task_uuid_of(raw), account=caller.account, known_uuids=known_uuids
+        )
+        order = await self._resolver.resolve(read_video_request(raw, self._catalogue), caller)
         request = order.request
         if caller.is_dry_run:
-            # Where a priced answer has its price is not documented; assumed.
+            # Where a dry run's answer has its price is not documented; assumed.
             row = {
                 "taskType": "videoInference",
                 "taskUUID": request.task_uuid,
                 "cost": as_wire_number(order.cost_usd),
             }
             return Reply([row], [])
-        self._refuse_by_plan(TaskFacts(request.task_uuid, request.prompt), position)
+        facts = TaskFacts(request.task_uuid, request.prompt)
+        for fault in self._faults.strikes(Refuse, Event("submission", (facts,), position=position)):
+            raise error_of(fault)
         self._ledger.refuse_unpayable(order.cost_usd, account=caller.account)
-        # Checks the UUID once more: while an image was loaded, another POST may have brought it.
+        # Checks the UUID again: another POST may have submitted it while an image was loaded.
         task = self._accept(order, now=self._clock(), known_uuids=known_uuids)
-        self._note(task)
+        self._record(task)
         self._start(task)
         return Reply([task.acknowledgement()], [])
 
-    def _refuse_by_plan(self, facts: TaskFacts, position: int) -> None:
-        event = Event("submission", (facts,), position=position)
-        for fault in self._faults.strikes(Refuse, event):
-            raise failure_of(fault.error, code=fault.code, message=fault.message)
-
     async def restore(self, entries: Sequence[JournalEntry], *, base_url: str) -> None:
-        """Take in again what was accepted before the sandbox was started anew.
+        """Accept again what was accepted before a restart.
 
         Arguments:
             entries: the tasks, in the order of their acceptance.
-            base_url: address under which the sandbox is reached now.
+            base_url: address of the sandbox now.
         """
         for entry in entries:
             request = read_video_request(entry.task, self._catalogue)
-            if entry.accepted_at + self._tells_again_seconds < self._clock():
-                # Its webhooks were sent in its earlier life.
+            if entry.accepted_at + self._webhook_age_seconds < self._clock():
                 request = replace(request, webhook_url=None, upload_endpoint=None)
             caller = Caller(base_url=base_url, account=entry.account)
             try:
-                order = await self._orders.make(request, caller, is_restored=True)
+                order = await self._resolver.resolve(request, caller, is_restored=True)
             except RefusedTaskError as error:
-                # Its first frame came from a local URL that is gone by now.
+                # Its first frame came from a local URL that no longer exists.
                 _log.warning("task %s cannot be restored: %s", request.task_uuid, error)
                 continue
-            # A UUID that is noted twice was accepted twice.
+            # A UUID with two entries was accepted twice.
             self._start(self._accept(order, now=entry.accepted_at, known_uuids="charged_again"))
 
     def _accept(self, order: Order, *, now: float, known_uuids: KnownUuids) -> Task:
-        task = self._book.accept(order, now=now, known_uuids=known_uuids)
+        task = self._registry.accept(order, now=now, known_uuids=known_uuids)
         self._ledger.charge(task)
         return task
 
@@ -159,8 +157,8 @@ class TaskHandlers:
                 parameter="operation",
             )
         balance_usd = self._ledger.balance_usd(caller.account)
-        # The names of the fields are the official SDK's; what `balance` and `usage` hold is not
-        # documented there, and assumed.
+        # The field names are those of the official SDK; the content of `balance` and `usage` is
+        # not documented there, and assumed.
         row = {
             "taskType": "accountManagement",
             "taskUUID": task_uuid,

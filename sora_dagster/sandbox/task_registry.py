@@ -1,4 +1,4 @@
-"""The book of all tasks that were accepted, and which may be accepted again."""
+"""All accepted tasks, and whether a UUID can be accepted again."""
 
 from __future__ import annotations
 
@@ -13,19 +13,14 @@ from sora_dagster.sandbox.tasks import MAIN_ACCOUNT, Generation, Order, Task
 
 
 class TaskRegistry:
-    """All tasks that were ever accepted.
+    """All tasks that were accepted.
 
     Arguments:
-        latency_seconds: from acceptance to the first result.
-        latency_step_seconds: further time to each next one.
+        latency_seconds: time from acceptance to the first result.
+        latency_step_seconds: additional time for each next result.
     """
 
-    def __init__(
-        self,
-        *,
-        latency_seconds: float,
-        latency_step_seconds: float,
-    ) -> None:
+    def __init__(self, *, latency_seconds: float, latency_step_seconds: float) -> None:
         self._latency_seconds = latency_seconds
         self._latency_step_seconds = latency_step_seconds
         self._tasks: dict[tuple[str, str], Task] = {}
@@ -33,11 +28,11 @@ class TaskRegistry:
 
     @property
     def running(self) -> int:
-        """How many tasks are not over."""
+        """How many tasks have not ended."""
         return sum(not task.is_over for task in self._tasks.values())
 
     def find(self, task_uuid: str, *, account: str = MAIN_ACCOUNT) -> Task | None:
-        """The task of a UUID; the latest one where the UUID was accepted again."""
+        """The latest task with a UUID."""
         return self._tasks.get((account, task_uuid.lower()))
 
     def find_video(
@@ -56,15 +51,15 @@ class TaskRegistry:
         account: str = MAIN_ACCOUNT,
         known_uuids: KnownUuids = "refused_always",
     ) -> None:
-        """Make sure that a UUID may be accepted.
+        """Check that a UUID can be accepted.
 
         Arguments:
             task_uuid: the UUID.
-            account: whose task it is.
-            known_uuids: what becomes of a UUID that was accepted before.
+            account: owner of the task.
+            known_uuids: what happens to a UUID that was accepted before.
 
         Raises:
-            RefusedTaskError: `conflictTaskUUID`, where it may not.
+            RefusedTaskError: `conflictTaskUUID`: it was accepted before.
         """
         task = self.find(task_uuid, account=account)
         if task is None or known_uuids == "charged_again":
@@ -73,8 +68,8 @@ class TaskRegistry:
             return
         task.refused_replay = RefusedTaskError(
             "conflictTaskUUID",
-            f"A task with the taskUUID {task_uuid} was accepted already; every task needs a "
-            f"taskUUID of its own.",
+            f"A task with the taskUUID {task_uuid} was already accepted; every task needs its own "
+            f"taskUUID.",
             parameter="taskUUID",
         )
         raise task.refused_replay
@@ -82,15 +77,15 @@ class TaskRegistry:
     def accept(
         self, order: Order, *, now: float, known_uuids: KnownUuids = "refused_always"
     ) -> Task:
-        """Take a task in.
+        """Accept a task.
 
         Arguments:
-            order: what was asked for.
+            order: the request with its inputs and price.
             now: Unix time in seconds.
-            known_uuids: what becomes of a UUID that was accepted before.
+            known_uuids: what happens to a UUID that was accepted before.
 
         Raises:
-            RefusedTaskError: `conflictTaskUUID`, where its UUID may not be accepted again.
+            RefusedTaskError: `conflictTaskUUID`: its UUID cannot be accepted again.
         """
         request, account = order.request, order.account
         self.refuse_known(request.task_uuid, account=account, known_uuids=known_uuids)
@@ -98,12 +93,12 @@ class TaskRegistry:
         task = Task(order=order, accepted_at=now, attempt=former.attempt + 1 if former else 1)
         name = _run_name(task)
         for index in range(request.number_results):
-            seed = _seed(name, index)
-            video_uuid = _video_uuid(name, index)
+            seed = int.from_bytes(_digest(f"{name}/{index}")[:4], "big") >> 1
+            video_uuid = str(UUID(bytes=_digest(f"{name}/{index}/video")[:16], version=4))
             generation = Generation(
                 seed=seed,
                 video_uuid=video_uuid,
-                video_id="video_" + hashlib.sha256(video_uuid.encode()).hexdigest()[:48],
+                video_id=f"video_{_digest(video_uuid).hex()[:48]}",
                 video=_with_seed(order.video, seed),
                 due_at=now + self._latency_seconds + index * self._latency_step_seconds,
             )
@@ -114,8 +109,8 @@ class TaskRegistry:
 
 
 def _run_name(task: Task) -> str:
-    """What seeds and ids of a task's results are made from: of no other run, and the same when the
-    sandbox is started again."""
+    """What seeds and ids of a task's results are derived from: unique to the run, and the same
+    after a restart."""
     name = task.task_uuid.lower()
     if task.attempt > 1:
         name += f"/attempt-{task.attempt}"
@@ -124,14 +119,8 @@ def _run_name(task: Task) -> str:
     return name
 
 
-def _seed(run_name: str, index: int) -> int:
-    digest = hashlib.sha256(f"{run_name}/{index}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
-
-
-def _video_uuid(run_name: str, index: int) -> str:
-    digest = hashlib.sha256(f"{run_name}/{index}/video".encode()).digest()
-    return str(UUID(bytes=digest[:16], version=4))
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _with_seed(video: VideoSpec, seed: int) -> VideoSpec:

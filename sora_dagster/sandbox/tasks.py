@@ -1,7 +1,6 @@
-"""The tasks that were accepted, and how each of their generations stands.
+"""The accepted tasks and the state of their generations.
 
-Plain objects without clock, network or threads of their own: the runner moves them on, and polls
-read them.
+Plain objects without a clock, network or threads: the runner updates them, and polls read them.
 """
 
 from __future__ import annotations
@@ -9,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sora_dagster.sandbox.faults.events import TaskFacts
-from sora_dagster.sandbox.faults.fates import PlannedOutcome
+from sora_dagster.sandbox.faults.outcomes import PlannedOutcome
+from sora_dagster.sandbox.faults.rules import QueryFacts, TaskFacts
 from sora_dagster.sandbox.refusals import RefusedTaskError
 from sora_dagster.sandbox.rendering import VideoSpec
 from sora_dagster.sandbox.validation import VideoRequest
@@ -18,17 +17,17 @@ from sora_dagster.sandbox.validation import VideoRequest
 State = Literal["processing", "success", "error"]
 Outcome = Literal["running", "done", "partial", "failed"]
 
-# The organization that the sandbox's usual key belongs to.
+# The organization of the sandbox's default key.
 MAIN_ACCOUNT = "00000000-0000-4000-8000-000000000000"
 
 
 @dataclass(frozen=True)
 class Order:
-    """A request whose inputs were found: all that is needed to charge and render it.
+    """A request with its inputs and price: everything needed to charge and render it.
 
     Arguments:
         request: the request.
-        video: what its first result would be; each result has a seed of its own.
+        video: its first result; each result has its own seed.
         cost_usd: price of all results together.
         base_url: address under which the client reached the sandbox.
         account: UUID of the organization that pays.
@@ -53,15 +52,15 @@ class Generation:
     Arguments:
         seed: its seed.
         video_uuid: id of the video.
-        video_id: what a remix of it names in `inputs.videoId`.
+        video_id: the id that a remix of it sends in `inputs.videoId`.
         video: what is rendered.
         due_at: Unix time in seconds before which it does not end.
-        state: how it stands.
+        state: its state.
         ended_at: Unix time in seconds of its end.
         video_url: where the finished video is hosted.
         error: why it failed.
         is_charged: whether it is paid for.
-        fate: what the fault plan decided about it.
+        planned: what the fault plan decided about it.
     """
 
     seed: int
@@ -74,29 +73,29 @@ class Generation:
     video_url: str | None = None
     error: RefusedTaskError | None = None
     is_charged: bool = True
-    fate: PlannedOutcome = field(default_factory=PlannedOutcome)
+    planned: PlannedOutcome = field(default_factory=PlannedOutcome)
 
     def succeed(self, *, video_url: str | None, at: float) -> None:
-        """Note that the video is finished, and hosted where it has a URL."""
+        """Record that the video is finished."""
         self.state, self.video_url, self.ended_at = "success", video_url, at
 
     def fail(self, error: RefusedTaskError, *, at: float) -> None:
-        """Note that there will be no video."""
+        """Record that the generation failed."""
         self.state, self.error, self.ended_at = "error", error, at
 
 
 @dataclass(eq=False)
 class Task:
-    """A task that was accepted.
+    """An accepted task.
 
     Arguments:
-        order: what was asked for.
+        order: the request with its inputs and price.
         accepted_at: Unix time in seconds.
-        attempt: 1, or more where a task of the same UUID had been accepted before.
-        generations: its results, one for each that was asked for.
+        attempt: 1, or more if a task of the same UUID was accepted before.
+        generations: its results.
         polls: how often it was polled.
-        polls_since_end: how often it was polled when it was over.
-        refused_replay: the refusal of the latest submission of its UUID that was refused.
+        polls_since_end: how often it was polled after its end.
+        refused_replay: the latest refusal of a submission of its UUID.
     """
 
     order: Order
@@ -115,17 +114,17 @@ class Task:
     @property
     def is_over(self) -> bool:
         """Whether every generation has ended."""
-        return all(generation.state != "processing" for generation in self.generations)
+        return self.ended_at is not None
 
     @property
     def ended_at(self) -> float | None:
-        """Unix time in seconds of the end of its last generation; none while one runs."""
+        """Unix time in seconds of the end of its last generation; None while one runs."""
         ends = [generation.ended_at for generation in self.generations]
         return None if None in ends else max(end for end in ends if end is not None)
 
     @property
     def outcome(self) -> Outcome:
-        """How it stands as a whole."""
+        """Its state as a whole."""
         if not self.is_over:
             return "running"
         finished = sum(generation.state == "success" for generation in self.generations)
@@ -135,11 +134,21 @@ class Task:
 
     @property
     def facts(self) -> TaskFacts:
-        """What the fault plan chooses it by."""
+        """What the fault plan selects it by."""
         return TaskFacts(self.task_uuid, self.order.request.prompt)
 
+    def query_facts(self, now: float) -> QueryFacts:
+        """What the fault plan selects a query for it by."""
+        return QueryFacts(
+            polls=self.polls,
+            polls_since_end=self.polls_since_end,
+            seconds_since_acceptance=now - self.accepted_at,
+            seconds_since_end=None if self.ended_at is None else now - self.ended_at,
+            has_refused_replay=self.refused_replay is not None,
+        )
+
     def count_poll(self) -> None:
-        """Note that it was polled."""
+        """Record a poll."""
         self.polls += 1
         self.polls_since_end += self.is_over
 
@@ -147,63 +156,56 @@ class Task:
         """The row that answers its submission."""
         return {"taskType": "videoInference", "taskUUID": self.task_uuid}
 
-    def rows(self, now: float, *, tells_running: bool = True) -> list[dict[str, Any]]:
-        """The rows of its finished and running generations, as a poll tells them.
+    def rows(self, now: float, *, include_running: bool = True) -> list[dict[str, Any]]:
+        """The rows that a poll returns.
 
         Arguments:
             now: Unix time in seconds.
-            tells_running: whether the running ones have a row.
+            include_running: whether running generations have a row.
         """
         rows = []
         for generation in self.generations:
             if generation.state == "success":
                 rows.append({"status": "success", **self.result(generation)})
-            elif generation.state == "processing" and tells_running:
+            elif generation.state == "processing" and include_running:
                 rows.append(self._running_row(generation, now))
-            elif generation.error is not None and generation.fate.failure_told_in == "data":
+            elif generation.error is not None and generation.planned.failure_reported_in == "data":
                 error = self.failure(generation.error)
                 rows.append({**self.acknowledgement(), "status": "error", "error": error})
         return rows
 
     def errors(self) -> list[dict[str, Any]]:
-        """The errors of its failed generations, but for those that are told as rows."""
+        """The errors of its failed generations that are not reported as rows."""
         return [
             self.failure(generation.error)
             for generation in self.generations
-            if generation.error is not None and generation.fate.failure_told_in == "errors"
+            if generation.error is not None and generation.planned.failure_reported_in == "errors"
         ]
 
     def failure(self, error: RefusedTaskError) -> dict[str, Any]:
-        """An error of the task as it is told."""
+        """An error of the task in the API's form."""
         return dict(error.to_wire(task_type="videoInference", task_uuid=self.task_uuid))
 
     def result(self, generation: Generation) -> dict[str, Any]:
-        """A finished generation as the reference page shows it."""
-        request = self.order.request
-        row: dict[str, Any] = {
-            **self.acknowledgement(),
-            "videoUUID": generation.video_uuid,
-            **({} if generation.video_url is None else {"videoURL": generation.video_url}),
-            "seed": generation.seed,
-            "outputs": {"videoId": generation.video_id},
-        }
-        fate = generation.fate
-        if request.include_cost and fate.told_cost != "missing":
-            told_usd = 0.0 if fate.told_cost == "zero" else self.order.result_cost_usd
-            row["cost"] = as_wire_number(told_usd)
-        if request.checks_content or fate.is_nsfw:
-            row["NSFWContent"] = fate.is_nsfw
+        """A finished generation in the form of the reference page."""
+        request, planned = self.order.request, generation.planned
+        row: dict[str, Any] = {**self.acknowledgement(), "videoUUID": generation.video_uuid}
+        if generation.video_url is not None:
+            row["videoURL"] = generation.video_url
+        row |= {"seed": generation.seed, "outputs": {"videoId": generation.video_id}}
+        if request.include_cost and planned.reported_cost != "missing":
+            is_zero = planned.reported_cost == "zero"
+            row["cost"] = 0 if is_zero else as_wire_number(self.order.result_cost_usd)
+        if request.checks_content or planned.is_nsfw:
+            row["NSFWContent"] = planned.is_nsfw
         return row
 
     def _running_row(self, generation: Generation, now: float) -> dict[str, Any]:
         span = max(generation.due_at - self.accepted_at, 0.001)
         share = max(0.0, (now - self.accepted_at) / span)
         # A rendering that takes longer than the latency stays at 99.
-        return {
-            **self.acknowledgement(),
-            "status": "processing",
-            "progress": min(99, int(100 * share)),
-        }
+        progress = min(99, int(100 * share))
+        return {**self.acknowledgement(), "status": "processing", "progress": progress}
 
 
 def as_wire_number(value: float) -> int | float:

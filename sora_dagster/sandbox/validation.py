@@ -1,6 +1,6 @@
-"""Reads the raw JSON of a `videoInference` task, by the documented rules and by nothing else.
+"""Reads the raw JSON of a `videoInference` task by the documented rules.
 
-It shares no code with the client's own checks, so that each of the two finds the other's mistakes.
+It shares no code with the client's own checks, so that each of them finds the other's mistakes.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ _FIELDS = frozenset({
 
 @dataclass(frozen=True)
 class VideoRequest:
-    """A `videoInference` task whose form is right.
+    """A valid `videoInference` task.
 
     Arguments:
         task_uuid: the client's id of it.
         entry: the model.
         prompt: what the video shows.
-        size: width and height in pixels; none where an image or a video decides it.
-        duration_seconds: its length; none where it was not given.
-        image: the first frame as it was given: UUID, URL, data URI or base64.
+        size: width and height in pixels; None if an image or a video decides it.
+        duration_seconds: its length; None if unset.
+        image: the first frame as it was sent: UUID, URL, data URI or base64.
         video_id: the video that it is a remix of.
         number_results: how many videos.
         output_format: container.
         output_quality: 20 to 99.
         webhook_url: where each result is sent.
-        upload_endpoint: where each video is put.
-        ttl_seconds: life of the hosted URL; none where it is not limited.
-        include_cost: whether results tell their cost.
-        checks_content: whether results tell that they were checked.
-        raw: the task as it came, for the archive.
+        upload_endpoint: where each video is uploaded.
+        ttl_seconds: lifetime of the hosted URL; None: no limit.
+        include_cost: whether results report their cost.
+        checks_content: whether results report that their content was checked.
+        raw: the task as it was sent, for `getTaskDetails`.
     """
 
     task_uuid: str
@@ -72,7 +72,7 @@ def task_uuid_of(task: Mapping[str, Any]) -> str:
     """The UUID of a task.
 
     Raises:
-        RefusedTaskError: where it is missing or no UUID v4.
+        RefusedTaskError: it is missing or not a UUID v4.
     """
     value = task.get("taskUUID")
     if value is None:
@@ -90,7 +90,7 @@ def read_video_request(task: Mapping[str, Any], catalogue: Catalogue) -> VideoRe
     """Check a task and read it.
 
     Raises:
-        RefusedTaskError: for the first rule that it breaks.
+        RefusedTaskError: the task breaks a rule; it names the first one.
     """
     task_uuid = task_uuid_of(task)
     entry = _model(task, catalogue)
@@ -184,29 +184,23 @@ def _image(inputs: TaskFields, item: object) -> str:
 def _size(
     fields: TaskFields, entry: VideoModel, *, image: str | None, video_id: str | None
 ) -> FrameSize | None:
-    width = fields.integer("width", at_least=1)
-    height = fields.integer("height", at_least=1)
+    given = {name: fields.integer(name, at_least=1) for name in ("width", "height")}
     for decider, value in (("inputs.frameImages", image), ("inputs.videoId", video_id)):
-        if value is None:
-            continue
-        for name, given in (("width", width), ("height", height)):
-            if given is not None:
-                fields.refuse(
-                    "incompatibleParameters",
-                    name,
-                    f"cannot be given with {decider}, which decides the size",
-                )
-        return None
+        if value is not None:
+            for name, side in given.items():
+                if side is not None:
+                    what = f"cannot be given with {decider}, which decides the size"
+                    fields.refuse("incompatibleParameters", name, what)
+            return None
     sizes = ", ".join(map(str, entry.sizes))
-    if width is None:
-        fields.refuse("missingWidth", "width", f"is required; sizes: {sizes}")
-    if height is None:
-        fields.refuse("missingHeight", "height", f"is required; sizes: {sizes}")
+    width, height = given["width"], given["height"]
+    if width is None or height is None:
+        name = "width" if width is None else "height"
+        fields.refuse(f"missing{name.capitalize()}", name, f"is required; sizes: {sizes}")
     size = FrameSize(width, height)
     if size not in entry.sizes:
-        fields.refuse(
-            "unsupportedDimensions", "width", f"and height are {size}; they must be one of {sizes}"
-        )
+        what = f"and height are {size}; they must be one of {sizes}"
+        fields.refuse("unsupportedDimensions", "width", what)
     return size
 
 

@@ -1,4 +1,4 @@
-"""Tells results to the clients' webhooks."""
+"""Reports results to the clients' webhooks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 
 from sora_dagster.sandbox.delivery import Deliverer
 from sora_dagster.sandbox.faults.active import ActiveFaults
-from sora_dagster.sandbox.faults.events import Event
-from sora_dagster.sandbox.faults.failures import failure_of
-from sora_dagster.sandbox.faults.webhook_faults import (
+from sora_dagster.sandbox.faults.outcomes import failure_of
+from sora_dagster.sandbox.faults.result_faults import (
     WebhookFailure,
     WebhookFault,
     WebhookLate,
@@ -20,28 +19,24 @@ from sora_dagster.sandbox.faults.webhook_faults import (
     WebhookOutOfOrder,
     WebhookRepeated,
 )
+from sora_dagster.sandbox.faults.rules import Event
 from sora_dagster.sandbox.tasks import Generation, Task
 
 
 @dataclass
-class _Told:
-    """How far the telling of a task is.
-
-    Arguments:
-        results: how many of its results have ended.
-        held: indexes and webhooks that wait for the others.
-    """
+class _Progress:
+    """The webhooks of a task: how many results have ended, and those that wait for the others."""
 
     results: int = 0
-    held: list[tuple[int, Callable[[], Awaitable[None]]]] = field(default_factory=list)
+    waiting: dict[int, Callable[[], Awaitable[None]]] = field(default_factory=dict)
 
 
 class Webhooks:
-    """Sends a webhook for each result that ended.
+    """Sends a webhook for each result that has ended.
 
     Arguments:
         deliverer: sends them.
-        faults: tells which go wrong.
+        faults: decides which go wrong.
         sleep: waits for a number of seconds.
     """
 
@@ -55,10 +50,10 @@ class Webhooks:
         self._deliverer = deliverer
         self._faults = faults
         self._sleep = sleep
-        self._told: dict[Task, _Told] = {}
+        self._progress: dict[Task, _Progress] = {}
 
-    async def tell(self, url: str, task: Task, index: int) -> None:
-        """Tell one result that ended; to be called once for each.
+    async def report(self, url: str, task: Task, index: int) -> None:
+        """Report one result that has ended; to be called once for each.
 
         Arguments:
             url: the client's webhook.
@@ -70,21 +65,20 @@ class Webhooks:
             "webhook", (task.facts,), result=index, is_failure=generation.error is not None
         )
         faults = self._faults.strikes(WebhookFault, event)
-        told = self._told.setdefault(task, _Told())
-        told.results += 1
-        is_last = told.results == len(task.generations)
+        progress = self._progress.setdefault(task, _Progress())
+        progress.results += 1
 
         async def send() -> None:
             await self._send(url, _body(task, generation, faults), faults)
 
         due: list[Callable[[], Awaitable[None]]] = []
         if any(isinstance(fault, WebhookOutOfOrder) for fault in faults):
-            told.held.append((index, send))
+            progress.waiting[index] = send
         else:
             due.append(send)
-        if is_last:
-            del self._told[task]
-            due += [held for _, held in sorted(told.held, key=lambda it: it[0], reverse=True)]
+        if progress.results == len(task.generations):
+            del self._progress[task]
+            due += [progress.waiting[it] for it in sorted(progress.waiting, reverse=True)]
         for webhook in due:
             await webhook()
 
@@ -107,7 +101,6 @@ class Webhooks:
 def _body(
     task: Task, generation: Generation, faults: Sequence[WebhookFault]
 ) -> dict[str, Any] | str:
-    """What a webhook says, as the faults that strike it will have it."""
     for fault in faults:
         match fault:
             case WebhookMalformed():
@@ -120,7 +113,7 @@ def _body(
                     "errors": {"taskUUID": task.task_uuid, "errors": [error]},
                 }
                 return forms[fault.form]
-    # The flat result, with nothing around it (documented). What a failure looks like is not
+    # The flat result, with nothing around it (documented). The form of a failure is not
     # documented; assumed to be the flat error.
     if generation.error is not None:
         return task.failure(generation.error)

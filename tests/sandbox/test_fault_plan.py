@@ -10,14 +10,14 @@ import pytest
 from pydantic import ValidationError
 
 from sora_dagster.sandbox.faults.active import ActiveFaults
-from sora_dagster.sandbox.faults.answer_faults import AnswerFault
-from sora_dagster.sandbox.faults.events import Event, EventKind, TaskFacts
 from sora_dagster.sandbox.faults.plan import (
     FaultPlan,
     FaultPlanError,
     load_fault_plan,
     read_fault_plan,
 )
+from sora_dagster.sandbox.faults.request_faults import AnswerFault
+from sora_dagster.sandbox.faults.rules import Event, EventKind, TaskFacts
 from sora_dagster.sandbox.settings import SandboxSettings
 from tests.sandbox.api import SandboxApi, video_task
 

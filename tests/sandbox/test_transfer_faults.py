@@ -12,7 +12,7 @@ import httpx
 import pytest
 from starlette.responses import Response
 
-from sora_dagster.sandbox.faults.downloads import Dripping
+from sora_dagster.sandbox.faults.downloads import SlowBody
 from tests.sandbox.api import SandboxApi, until, video_task
 from tests.sandbox.receiver import Receiver
 
@@ -151,8 +151,8 @@ def test_a_slow_download_waits_after_each_piece_for_as_long_as_it_takes() -> Non
         raise AssertionError("nothing is read")
 
     body = bytes(range(100))
-    dripping = Dripping(Response(body), bytes_per_second=50, sleep=sleep)
-    asyncio.run(dripping({"type": "http"}, receive, send))
+    slow_body = SlowBody(Response(body), bytes_per_second=50, sleep=sleep)
+    asyncio.run(slow_body({"type": "http"}, receive, send))
     assert b"".join(sent) == body
     assert waits == [0.1] * 20
 

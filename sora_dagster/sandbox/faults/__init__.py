@@ -1,7 +1,7 @@
-"""The fault plan: how the sandbox misbehaves, on which occasions, and how often.
+"""The fault plan: how the sandbox misbehaves, when, and how often.
 
-A plan is data (`plan.FaultPlan`): modes that hold for the whole sandbox, and an ordered list of
-rules. A rule is a fault together with the events that it strikes::
+A plan (`plan.FaultPlan`) is data: modes that apply to the whole sandbox, and an ordered list of
+rules. A rule is a fault and the events that it strikes::
 
     known_uuids: refused_while_running
     rules:
@@ -9,14 +9,14 @@ rules. A rule is a fault together with the events that it strikes::
     - {fault: status, status: 503, event: poll, times: 4}
     - {fault: fail, error: safety, prompt_contains: volcano}
 
-At each event (a POST, a look-up of a task, a generation, a webhook, a download, an upload) the
-rules are asked in their order. A rule whose filters fit counts the event; if the event is one of
-its occurrences it strikes, and what it does is added to what the rules before it did. A fault that
-decides the event for good (an answer that is lost, a generation that fails) is the last to strike;
-rules behind it count the event all the same.
+At each event (a POST, a query for a task, a generation, a webhook, a download, an upload) the rules
+are tried in order. A rule whose filters match counts the event. If the event is one of its
+occurrences, the rule strikes, and its effect is added to those of earlier rules. A fault that
+decides the event (a lost answer, a failed generation) is the last to strike; later rules still
+count the event.
 
-`active.ActiveFaults` keeps the count. The other modules play the faults where the sandbox has its
-seams: `answering` for POSTs, `downloads` for videos.
+Faults are declared in `request_faults` and `result_faults`, counted by `active.ActiveFaults`, and
+applied by `answers`, `downloads` and `outcomes`.
 """
 
 from sora_dagster.sandbox.faults.plan import FaultPlan, FaultPlanError

@@ -1,4 +1,4 @@
-"""The time as the sandbox tells it, right or wrong."""
+"""The clock that the sandbox shows over HTTP, shifted by the fault plan."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sora_dagster.sandbox.faults.active import ActiveFaults
 
 
 class ClockShiftMiddleware:
-    """Middleware that tells the time in `Date`, and shifts `Last-Modified` as the plan wants.
+    """Sets the header `Date` and shifts `Last-Modified` as the fault plan says.
 
     Arguments:
         app: the application.
-        clock: tells the Unix time in seconds.
-        faults: knows by how much the told time is wrong.
+        clock: returns the Unix time in seconds.
+        faults: has the shift of the clock.
     """
 
     def __init__(self, app: ASGIApp, *, clock: Callable[[], float], faults: ActiveFaults) -> None:
@@ -26,7 +26,7 @@ class ClockShiftMiddleware:
         self._faults = faults
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def dated(message: Message) -> None:
+        async def send_dated(message: Message) -> None:
             if message["type"] == "http.response.start":
                 shift_seconds = self._faults.plan.clock_shift_seconds
                 headers = MutableHeaders(scope=message)
@@ -36,4 +36,4 @@ class ClockShiftMiddleware:
                     headers["Last-Modified"] = formatdate(modified_at + shift_seconds, usegmt=True)
             await send(message)
 
-        await self._app(scope, receive, dated)
+        await self._app(scope, receive, send_dated)

@@ -1,4 +1,4 @@
-"""Plays the faults of downloads."""
+"""Applies the faults of downloads."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from sora_dagster.sandbox.faults.connections import hang_up, transport_of
-from sora_dagster.sandbox.faults.transfer_faults import (
+from sora_dagster.sandbox.faults.answers import hang_up, transport_of
+from sora_dagster.sandbox.faults.result_faults import (
     DownloadCorrupt,
     DownloadFault,
     DownloadGone,
@@ -30,12 +30,12 @@ _PIECES_PER_SECOND = 10
 
 
 class VideoFile(FileResponse):
-    """A file that is sent in larger pieces than usual, each of which costs a thread's time."""
+    """A file sent in larger pieces than usual, since each piece costs a thread switch."""
 
     chunk_size = 1 << 20
 
 
-async def spoiled_download(
+async def download_with_faults(
     faults: Sequence[DownloadFault], request: Request, path: Path, *, media_type: str
 ) -> Response:
     """The answer to a GET of a video that faults strike.
@@ -44,7 +44,7 @@ async def spoiled_download(
         faults: the faults that strike it.
         request: the request.
         path: the video.
-        media_type: what it is served as.
+        media_type: its content type.
     """
     for fault in faults:
         if isinstance(fault, DownloadCorrupt):
@@ -57,35 +57,19 @@ async def spoiled_download(
             case DownloadRedirected():
                 return RedirectResponse(fault.to or _other_name(request), status_code=302)
             case DownloadTruncated():
-                response = CutShort(response, share=fault.share)
+                response = _Truncated(response, fault.share)
             case DownloadWrongLength():
-                response = WronglyMeasured(response, off_by_bytes=fault.off_by_bytes)
+                response = _WrongLength(response, fault.off_by_bytes)
             case DownloadSlow():
-                response = Dripping(response, bytes_per_second=fault.bytes_per_second)
+                response = SlowBody(response, bytes_per_second=fault.bytes_per_second)
     return response
 
 
-class _Spoiled(Response):
-    """An answer whose body is meddled with on its way.
+class _Truncated(Response):
+    """An answer whose connection is closed after a share of its body."""
 
-    Arguments:
-        right: the answer as it should be.
-    """
-
-    def __init__(self, right: Response) -> None:
-        self._right = right
-
-
-class CutShort(_Spoiled):
-    """An answer whose connection is closed before its announced end.
-
-    Arguments:
-        right: the answer as it should be.
-        share: how much of its body is sent.
-    """
-
-    def __init__(self, right: Response, *, share: float) -> None:
-        super().__init__(right)
+    def __init__(self, correct: Response, share: float) -> None:
+        self._correct = correct
         self._share = share
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,32 +84,27 @@ class CutShort(_Spoiled):
                 left -= len(piece)
                 await send({**message, "body": piece, "more_body": True})
 
-        await self._right(scope, receive, cut)
+        await self._correct(scope, receive, cut)
         await hang_up(scope, receive)
 
 
-class WronglyMeasured(_Spoiled):
-    """An answer with a wrong `Content-Length`, after which the connection is closed.
+class _WrongLength(Response):
+    """An answer with a wrong `Content-Length`, after which the connection is closed."""
 
-    Arguments:
-        right: the answer as it should be.
-        off_by_bytes: announced length less the right one.
-    """
-
-    def __init__(self, right: Response, *, off_by_bytes: int) -> None:
-        super().__init__(right)
+    def __init__(self, correct: Response, off_by_bytes: int) -> None:
+        self._correct = correct
         self._off_by_bytes = off_by_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         left = 0
 
-        async def measured_wrongly(message: Message) -> None:
+        async def send_with_wrong_length(message: Message) -> None:
             nonlocal left
             if message["type"] == "http.response.start":
                 left = max(0, _length_of(message) + self._off_by_bytes)
                 headers = MutableHeaders(scope=message)
                 headers["Content-Length"] = str(left)
-                # Or a client that has all that was announced would send its next request here.
+                # Or a client that got all that was announced would send its next request here.
                 headers["Connection"] = "close"
                 await send(message)
                 return
@@ -137,27 +116,27 @@ class WronglyMeasured(_Spoiled):
                 transport.write(beyond)
             left = max(0, left - len(body))
 
-        await self._right(scope, receive, measured_wrongly)
+        await self._correct(scope, receive, send_with_wrong_length)
         await hang_up(scope, receive)
 
 
-class Dripping(_Spoiled):
-    """An answer whose body comes slowly.
+class SlowBody(Response):
+    """An answer whose body is sent slowly.
 
     Arguments:
-        right: the answer as it should be.
+        correct: the correct answer.
         bytes_per_second: how slowly.
         sleep: waits for a number of seconds.
     """
 
     def __init__(
         self,
-        right: Response,
+        correct: Response,
         *,
         bytes_per_second: float,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        super().__init__(right)
+        self._correct = correct
         self._bytes_per_second = bytes_per_second
         self._sleep = sleep
 
@@ -173,7 +152,7 @@ class Dripping(_Spoiled):
             if message["type"] == "http.response.start" or not message.get("more_body", False):
                 await send({**message, **({"body": b""} if body else {})})
 
-        await self._right(scope, receive, drip)
+        await self._correct(scope, receive, drip)
 
 
 def _length_of(start: Message) -> int:
@@ -181,15 +160,15 @@ def _length_of(start: Message) -> int:
 
 
 def _other_name(request: Request) -> str:
-    """The same URL at another host that is this sandbox too."""
+    """The same URL at another host that is also this sandbox."""
     url = request.url.include_query_params(**{REDIRECTED: 1})
     return str(url.replace(hostname="localhost" if url.hostname == "127.0.0.1" else "127.0.0.1"))
 
 
 def _corrupted(path: Path, fault: DownloadCorrupt) -> Path:
-    """A copy of a file, of the same length, with noise in it; the same at every call."""
-    spoiled = path.with_name(f"corrupt-{fault.part}-{path.name}")
-    if not spoiled.exists():
+    """A copy of a file with noise in it, of the same length and the same at every call."""
+    corrupt = path.with_name(f"corrupt-{fault.part}-{path.name}")
+    if not corrupt.exists():
         content = bytearray(path.read_bytes())
         third = len(content) // 3
         first, last = {
@@ -199,7 +178,7 @@ def _corrupted(path: Path, fault: DownloadCorrupt) -> Path:
             "all": (0, len(content)),
         }[fault.part]
         content[first:last] = random.Random(path.name).randbytes(last - first)
-        unfinished = path.with_name(f"unfinished-{spoiled.name}")
+        unfinished = path.with_name(f"unfinished-{corrupt.name}")
         unfinished.write_bytes(content)
-        unfinished.replace(spoiled)
-    return spoiled
+        unfinished.replace(corrupt)
+    return corrupt

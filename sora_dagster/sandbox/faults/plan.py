@@ -8,85 +8,12 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sora_dagster.sandbox.faults.answer_faults import (
-    EmptyData,
-    Garbage,
-    LoseAnswer,
-    NoAnswer,
-    RefuseBatch,
-    Reset,
-    Slow,
-    Status,
-)
-from sora_dagster.sandbox.faults.result_faults import Fail, LateResult, NeverEnds, Nsfw, WrongCost
-from sora_dagster.sandbox.faults.task_faults import (
-    ArchivedRefusal,
-    Forgotten,
-    NotYetKnown,
-    Refuse,
-    Unknown,
-)
-from sora_dagster.sandbox.faults.transfer_faults import (
-    DownloadCorrupt,
-    DownloadGone,
-    DownloadRedirected,
-    DownloadSlow,
-    DownloadTruncated,
-    DownloadWrongLength,
-    UploadAlone,
-    UploadLate,
-    UploadLost,
-    UploadTruncated,
-)
-from sora_dagster.sandbox.faults.webhook_faults import (
-    WebhookFailure,
-    WebhookLate,
-    WebhookLost,
-    WebhookMalformed,
-    WebhookOutOfOrder,
-    WebhookRepeated,
-)
+from sora_dagster.sandbox.faults.request_faults import RequestFault
+from sora_dagster.sandbox.faults.result_faults import ResultFault
 
 KnownUuids = Literal["refused_always", "refused_while_running", "charged_again"]
 UnknownPolls = Literal["error", "silent", "silent_running"]
-
-AnyFault = Annotated[
-    LoseAnswer
-    | Reset
-    | NoAnswer
-    | Garbage
-    | EmptyData
-    | Status
-    | Slow
-    | RefuseBatch
-    | Refuse
-    | Unknown
-    | NotYetKnown
-    | Forgotten
-    | ArchivedRefusal
-    | Fail
-    | NeverEnds
-    | LateResult
-    | Nsfw
-    | WrongCost
-    | WebhookLost
-    | WebhookLate
-    | WebhookRepeated
-    | WebhookOutOfOrder
-    | WebhookMalformed
-    | WebhookFailure
-    | DownloadGone
-    | DownloadTruncated
-    | DownloadWrongLength
-    | DownloadCorrupt
-    | DownloadSlow
-    | DownloadRedirected
-    | UploadLost
-    | UploadLate
-    | UploadAlone
-    | UploadTruncated,
-    Field(discriminator="fault"),
-]
+AnyFault = Annotated[RequestFault | ResultFault, Field(discriminator="fault")]
 
 FAULT_NAMES: tuple[str, ...] = tuple(
     get_args(fault.model_fields["fault"].annotation)[0] for fault in get_args(get_args(AnyFault)[0])
@@ -97,18 +24,17 @@ class FaultPlan(BaseModel):
     """How the sandbox misbehaves; an empty plan changes nothing.
 
     Arguments:
-        known_uuids: what becomes of a submission whose UUID was accepted before. `refused_always`;
-            `refused_while_running` accepts and charges it again once the former task is over;
+        known_uuids: what happens to a submission whose UUID was accepted before. `refused_always`;
+            `refused_while_running` accepts and charges it again after the earlier task has ended;
             `charged_again` always does. A task that is accepted again is a new run under the same
-            UUID, which polls tell of from then on instead of the former one.
+            UUID, which polls report from then on instead of the earlier one.
         unknown_polls: how a poll of an unknown task is answered: with an error, with no row
-            (`silent`), or with no row for unknown and running tasks alike (`silent_running`); none
-            for what the sandbox's settings say.
-        failed_are_charged: whether a failed generation is paid for all the same; if not, its share
-            is given back.
-        clock_shift_seconds: by how much the times that the sandbox tells over HTTP are wrong: the
-            headers `Date` and `Last-Modified`, and the times in its ledger.
-        rules: the faults, in the order in which they are asked.
+            (`silent`), or with no row for unknown and running tasks alike (`silent_running`).
+            Default: as the sandbox's settings say.
+        failed_are_charged: whether a failed generation is charged; if not, its share is refunded.
+        clock_shift_seconds: error of the times that the sandbox reports over HTTP: the headers
+            `Date` and `Last-Modified`, and the times in its ledger.
+        rules: the faults, in the order in which they are tried.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -121,22 +47,22 @@ class FaultPlan(BaseModel):
 
 
 class FaultPlanError(ValueError):
-    """A plan is wrong.
+    """A fault plan is invalid.
 
     Arguments:
         problems: what is wrong, one sentence for each place.
     """
 
     def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__("the fault plan is wrong:\n" + "\n".join(f"- {it}" for it in problems))
+        super().__init__("the fault plan is invalid:\n" + "\n".join(f"- {it}" for it in problems))
         self.problems = problems
 
 
 def read_fault_plan(value: object) -> FaultPlan:
-    """A plan from parsed JSON or YAML; nothing at all is an empty plan.
+    """A plan from parsed JSON or YAML; None is an empty plan.
 
     Raises:
-        FaultPlanError: which names each problem.
+        FaultPlanError: the plan is invalid; it names each problem.
     """
     if value is None:
         return FaultPlan()
@@ -152,7 +78,7 @@ def load_fault_plan(path: Path) -> FaultPlan:
     """A plan from a YAML or JSON file.
 
     Raises:
-        FaultPlanError: where the file cannot be read or is no right plan.
+        FaultPlanError: the file cannot be read, or the plan is invalid.
     """
     import yaml
 
@@ -168,14 +94,14 @@ def _problem(item: Mapping[str, Any]) -> str:
     place = ""
     location = list(item["loc"])
     if len(location) > 2 and location[0] == "rules":
-        # Behind the index comes the fault's name, which is no field.
+        # Behind the index comes the fault's name, which is not a field.
         del location[2]
     for part in location:
         place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
     if item["type"] in ("union_tag_invalid", "union_tag_not_found"):
         given = item.get("ctx", {}).get("tag")
         what = "fault is missing" if given is None else f"there is no fault {given!r}"
-        return f"{place}: {what}; there are {', '.join(FAULT_NAMES)}"
+        return f"{place}: {what}; allowed: {', '.join(FAULT_NAMES)}"
     text = item["msg"].removeprefix("Value error, ")
     text = text[:1].lower() + text[1:]
     given = item["input"]
