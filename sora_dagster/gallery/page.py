@@ -1,7 +1,7 @@
-"""The gallery: one HTML page that shows, plays and filters generated clips, with nothing around it.
+"""The gallery: one self-contained HTML page that shows, plays and filters generated clips.
 
-The page is a file like any other in the storage root. It holds its own style, script and data, and
-reaches posters and videos by relative links, so it works from a bucket, a synced folder or a disk.
+The page is a file in the storage root. It contains its style, script and data, and links to posters
+and videos by relative URLs, so it works from a bucket, a synced folder or a disk.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Literal
@@ -23,7 +23,7 @@ _SCRIPTS = ("entries", "filters", "layouts", "canvas", "player", "page")
 _LINK_SCHEMES = ("", "https", "file")
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-# What could end the script element or a line of it; JSON reads the escapes as the same text.
+# Characters that could end the script element or a line of it; JSON reads the escapes as the same.
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
@@ -32,12 +32,12 @@ class GalleryVideo:
     """One video of a clip.
 
     Arguments:
-        href: link to the file from the page, URL-quoted: relative (`relative_href`), https or file.
-        content_type: such as ``video/mp4``.
-        seed: the seed it was made from, None where it is not known.
-        cost_usd: what it cost by itself, None where that is not known.
-        width, height: in pixels.
-        duration_seconds: its length.
+        href: URL-quoted link from the page to the file: relative (`relative_href`), https or file.
+        content_type: media type, such as ``video/mp4``.
+        seed: seed of the generation; None if unknown.
+        cost_usd: cost of this video alone; None if unknown.
+        width, height: size in pixels.
+        duration_seconds: duration in seconds.
     """
 
     href: str
@@ -54,33 +54,33 @@ class GalleryVideo:
 
 @dataclass(frozen=True)
 class GalleryEntry:
-    """One take of a clip, as the gallery shows it.
+    """One take of a clip in the gallery.
 
     Arguments:
         asset: its asset key.
         clip: its partition key, or the shot's name.
-        partition: how people call the partition; None for a clip of an unpartitioned asset.
+        partition: the partition's display name; None for a clip of an unpartitioned asset.
         title: the heading of its card.
-        prompt: all of it.
+        prompt: the full prompt.
         model: the model's id.
-        tags: words of the dataset's author.
-        take: number of the deliberate generation.
-        created_at: when it was stored, or failed, with a time zone.
+        tags: the dataset's tags of the clip.
+        take: number of the take.
+        created_at: when it was stored or failed, with a time zone.
         state: stored, partial (some of its videos are missing) or failed (it has none).
-        cost_usd: what it cost; that of a failed one counts as wasted.
-        estimate_usd: what it was expected to cost, None where nobody said.
-        duration_seconds, width, height: of its first video; of a failed one, as asked for.
-        generation_seconds: how long the generation took, None where that is not known.
+        cost_usd: its cost; the cost of a failed one counts as wasted.
+        estimate_usd: its estimated cost; None if there was no estimate.
+        duration_seconds, width, height: those of its first video; of a failed one, as requested.
+        generation_seconds: duration of the generation; None if unknown.
         videos: its videos; none for a failed one.
-        poster_href: link to a JPEG of it, in the form of `GalleryVideo.href`.
-        cost_is_estimate: whether the API did not tell the cost.
+        poster_href: link to its poster, in the form of `GalleryVideo.href`.
+        cost_is_estimate: whether `cost_usd` is an estimate, since the API did not report the cost.
         failure: why it failed, or what is missing.
-        parent: `id` of the entry it is a remix of; one that is not in the gallery is only named.
+        parent: `id` of the entry it is a remix of; if not in the gallery, only its id is shown.
         checks_failed: names of its failed checks.
 
     Raises:
-        ValueError: for a link that is not relative, https or file, a time without time zone, a cost
-            that is no amount, or videos that do not fit the state.
+        ValueError: if a link is not relative, https or file, the time has no time zone, the cost
+            is negative or not finite, or the videos do not match the state.
     """
 
     asset: str
@@ -112,17 +112,17 @@ class GalleryEntry:
         _check_time(f"created_at of {self.id}", self.created_at)
         if not (math.isfinite(self.cost_usd) and self.cost_usd >= 0):
             raise ValueError(
-                f"cost_usd of {self.id} is {self.cost_usd}; USD from 0 on are expected"
+                f"cost_usd of {self.id} is {self.cost_usd}; it must be a finite number, 0 or more"
             )
         if (self.state == "failed") == bool(self.videos):
             raise ValueError(
                 f"{self.id} is {self.state} and has {len(self.videos)} videos; a stored or partial "
-                "clip has at least one, a failed one none"
+                "clip must have at least one, a failed one none"
             )
 
     @property
     def id(self) -> str:
-        """What other entries name it by; also in links to it."""
+        """Id of this entry, in `parent` of others and in links to it."""
         return entry_id(self.asset, self.clip, self.take)
 
 
@@ -136,7 +136,7 @@ def entry_id(asset: str, clip: str, take: int) -> str:
 
 
 def relative_href(key: str) -> str:
-    """Link from a gallery, two folders below the root, to an object of the same storage root.
+    """Link from a gallery (two folders below the storage root) to an object of the same root.
 
     >>> relative_href("clips/remixes/boat #1/poster.jpg")
     '../../clips/remixes/boat%20%231/poster.jpg'
@@ -151,30 +151,31 @@ def render_gallery(
     generated_at: datetime,
     wasted_usd: float = 0.0,
 ) -> str:
-    """The page as HTML, to be stored in UTF-8.
+    """Render the page as HTML, to be stored in UTF-8.
 
     Arguments:
         entries: the clips, in any order.
         title: heading of the page.
-        generated_at: what the page says it is as of, with a time zone.
-        wasted_usd: what was paid for tasks that no entry stands for (lost ones, earlier attempts);
-            the cost of failed entries is added to it.
+        generated_at: date of the page's data, with a time zone.
+        wasted_usd: cost of tasks without an entry (lost ones, earlier attempts); the cost of failed
+            entries is added to it.
 
     Raises:
-        ValueError: where two entries have the same id, or `generated_at` has no time zone.
+        ValueError: if two entries have the same id, or `generated_at` has no time zone.
     """
     _check_time("generated_at", generated_at)
     shown = list(entries)
     style = _template("style.css")
-    script = '"use strict";\n(() => {\n' + "\n".join(map(_script, _SCRIPTS)) + "})();\n"
+    modules = "\n".join(_template(f"{name}.js") for name in _SCRIPTS)
+    script = f'"use strict";\n(() => {{\n{modules}}})();\n'
     data = {
         "title": title,
-        "generated": _timestamp(generated_at),
+        "generatedAt": _timestamp(generated_at),
         "totals": _totals(shown, wasted_usd),
         "entries": _entries_data(shown),
     }
     parts = {
-        "title": html.escape(_encodable(title)),
+        "title": html.escape(title.encode("utf-8", "replace").decode()),
         "policy": _content_security_policy(style, script),
         "style": style,
         "data": _json(data),
@@ -188,90 +189,58 @@ def _totals(entries: Sequence[GalleryEntry], wasted_usd: float) -> dict[str, flo
     failed = (entry.cost_usd for entry in entries if entry.state == "failed")
     return {
         "clips": len(entries),
-        "cost": round(kept, 6),
-        "wasted": round(math.fsum([wasted_usd, *failed]), 6),
+        "costUsd": round(kept, 6),
+        "wastedUsd": round(math.fsum([wasted_usd, *failed]), 6),
     }
 
 
 def _entries_data(entries: Sequence[GalleryEntry]) -> list[dict[str, Any]]:
-    places: dict[str, int] = {}
-    for place, entry in enumerate(entries):
-        if entry.id in places:
-            raise ValueError(f"two entries have the id {entry.id!r}; give each take of a clip once")
-        places[entry.id] = place
-    parents = _parents(entries, places)
-    return [_entry_data(entry, parent) for entry, parent in zip(entries, parents, strict=True)]
+    indexes: dict[str, int] = {}
+    for index, entry in enumerate(entries):
+        if entry.id in indexes:
+            raise ValueError(f"two entries have the id {entry.id!r}; include each take only once")
+        indexes[entry.id] = index
+    parents = _parents(entries, indexes)
+    return [
+        _data(
+            entry,
+            id=entry.id,
+            created_at=_timestamp(entry.created_at),
+            parent=parent,
+            missing_parent=entry.parent if parent is None else None,
+            videos=[_data(video) for video in entry.videos],
+        )
+        for entry, parent in zip(entries, parents, strict=True)
+    ]
 
 
-def _parents(entries: Sequence[GalleryEntry], places: Mapping[str, int]) -> list[int | None]:
-    """Place of each entry's parent; a ring of parents is opened, so that every family is a tree."""
-    parents = [places.get(entry.parent) if entry.parent else None for entry in entries]
-    walked_by: list[int | None] = [None] * len(entries)
+def _parents(entries: Sequence[GalleryEntry], indexes: Mapping[str, int]) -> list[int | None]:
+    """Index of each entry's parent; a circle of parents is broken, so that families are trees."""
+    parents = [indexes.get(entry.parent) if entry.parent else None for entry in entries]
+    visited_from: list[int | None] = [None] * len(entries)
     for start in range(len(entries)):
-        place: int | None = start
-        while place is not None and walked_by[place] is None:
-            walked_by[place] = start
-            parent = parents[place]
-            if parent is not None and walked_by[parent] == start:
-                parents[place] = None
-            place = parents[place]
+        index: int | None = start
+        while index is not None and visited_from[index] is None:
+            visited_from[index] = start
+            parent = parents[index]
+            if parent is not None and visited_from[parent] == start:
+                parents[index] = None
+            index = parents[index]
     return parents
 
 
-def _entry_data(entry: GalleryEntry, parent: int | None) -> dict[str, Any]:
-    data = {
-        "id": entry.id,
-        "asset": entry.asset,
-        "clip": entry.clip,
-        "partition": entry.partition,
-        "title": entry.title,
-        "prompt": entry.prompt,
-        "model": entry.model,
-        "tags": entry.tags,
-        "take": entry.take,
-        "created": _timestamp(entry.created_at),
-        "state": entry.state,
-        "failure": entry.failure,
-        "cost": entry.cost_usd,
-        "estimate": entry.estimate_usd,
-        "costIsEstimate": entry.cost_is_estimate,
-        "seconds": entry.duration_seconds,
-        "width": entry.width,
-        "height": entry.height,
-        "generationSeconds": entry.generation_seconds,
-        "parent": parent,
-        "parentElsewhere": entry.parent if parent is None else None,
-        "poster": entry.poster_href,
-        "videos": [_video_data(video) for video in entry.videos],
-        "checks": entry.checks_failed,
-    }
-    return _without_blanks(data)
-
-
-def _video_data(video: GalleryVideo) -> dict[str, Any]:
-    data: dict[str, Any] = {
-        "href": video.href,
-        "type": video.content_type,
-        "seed": video.seed,
-        "cost": video.cost_usd,
-        "width": video.width,
-        "height": video.height,
-        "seconds": video.duration_seconds,
-    }
-    return _without_blanks(data)
-
-
-def _without_blanks(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Thousands of entries: what is not there is left out. A nought is there."""
+def _data(record: GalleryEntry | GalleryVideo, **values: object) -> dict[str, Any]:
+    """Fields of a record in JavaScript's spelling. Empty ones are left out: there are thousands."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)} | values
     return {
-        name: value
-        for name, value in data.items()
+        name[0] + name.title().replace("_", "")[1:]: value
+        for name, value in values.items()
         if not (value is None or value is False or value in ((), []))
     }
 
 
 def _timestamp(moment: datetime) -> str:
-    """Whole seconds in UTC: days compare as text, whatever the reader's time zone."""
+    """Whole seconds in UTC, so that days can be compared as text in any time zone."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -281,29 +250,25 @@ def _json(data: object) -> str:
     return text.translate(_ESCAPES)
 
 
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
-
-
 def _check_link(href: str) -> None:
     is_quoted = re.fullmatch(r"[!-~]+", href) is not None and not set(href) & set("\\\"'<>`")
     is_local = not href.startswith(("//", "#")) and urlsplit(href).scheme in _LINK_SCHEMES
     if not (is_quoted and is_local):
         raise ValueError(
-            f"{href!r} is no link for the gallery; give a URL-quoted relative path (relative_href "
-            "makes one of a key), or an https or file URL"
+            f"{href!r} is not a valid link for the gallery; use a URL-quoted relative path "
+            "(relative_href makes one from a key), or an https or file URL"
         )
 
 
 def _check_time(name: str, moment: datetime) -> None:
     if moment.tzinfo is None:
-        raise ValueError(f"{name} is {moment}, without a time zone; give it one, such as UTC")
+        raise ValueError(f"{name} is {moment}, without a time zone; set one, such as UTC")
 
 
 def _content_security_policy(style: str, script: str) -> str:
-    """Only this style and this script run, and only pictures and videos are loaded.
+    """Allows this style and this script only, and loading of pictures and videos only.
 
-    ``file:`` is named beside ``'self'``: a page from a disk has no origin that would match.
+    ``file:`` is needed beside ``'self'``: a page on a disk has no origin that would match.
     """
     return "; ".join(
         (
@@ -321,10 +286,6 @@ def _content_security_policy(style: str, script: str) -> str:
 def _source_hash(source: str) -> str:
     digest = hashlib.sha256(source.encode()).digest()
     return "sha256-" + base64.b64encode(digest).decode()
-
-
-def _script(name: str) -> str:
-    return _template(f"{name}.js")
 
 
 def _template(name: str) -> str:

@@ -1,9 +1,9 @@
-// Draws a layout. Only the cards near the window are in the document, however many there are.
+// Draws a layout. Only cards near the window are in the document.
 
 const canvas = {
   layout: { height: 0, items: [], edges: [], panels: [] },
   kind: "grid",
-  current: null, // the entry that Tab reaches; arrow keys move it
+  current: null, // entry that has the focus, or gets it by Tab
   cards: new Map(), // element of each item that is in the document
   lines: new Map(),
   frames: new Map(),
@@ -15,7 +15,7 @@ const canvas = {
     this.itemOf = new Map(layout.items.map((item, index) => [item.entry, index]));
     if (!this.itemOf.has(this.current)) this.current = layout.items[0]?.entry ?? null;
     for (const drawn of [this.cards, this.lines, this.frames]) {
-      for (const made of drawn.values()) made.remove();
+      for (const node of drawn.values()) node.remove();
       drawn.clear();
     }
     const list = byId("cards");
@@ -26,37 +26,37 @@ const canvas = {
     if (hadFocus) this.cards.get(layout.items[this.itemOf.get(this.current)])?.firstChild.focus({ preventScroll: true });
   },
 
-  // The stretch of the layout that is drawn: the window, and as much again above and below.
-  stretch() {
+  // The range of the layout that is drawn: the window, and its height above and below.
+  drawnRange() {
     const top = -byId("canvas").getBoundingClientRect().top;
     return { from: top - innerHeight, to: top + 2 * innerHeight };
   },
 
   draw() {
-    const { from, to } = this.stretch();
+    const { from, to } = this.drawnRange();
     const isNear = (box) => box.y < to && box.y + box.height > from;
     const focused = document.activeElement?.closest("#cards > li");
-    keepOnly(this.frames, this.layout.panels.filter(isNear), (panel) => placed(element("div", "panel"), panel));
+    syncNodes(this.frames, this.layout.panels.filter(isNear), (panel) => placed(element("div", "panel"), panel));
     for (const frame of this.frames.values()) if (!frame.isConnected) byId("canvas").prepend(frame);
     const near = this.layout.items.filter((item) => isNear(item) || this.cards.get(item) === focused);
-    if (near.length) keepOnly(this.cards, near, (item) => this.card(item));
+    if (near.length) syncNodes(this.cards, near, (item) => this.card(item));
     this.drawEdges(isNear, from, to);
     this.attachInOrder(near);
     const reached = near.find((item) => item.entry === this.current) ?? near.find((item) => item.y >= from + innerHeight) ?? near[0];
-    for (const [item, made] of this.cards) made.firstChild.tabIndex = item === reached ? 0 : -1;
+    for (const [item, node] of this.cards) node.firstChild.tabIndex = item === reached ? 0 : -1;
   },
 
   attachInOrder(near) {
     const list = byId("cards");
     let before = list.firstChild;
     for (const item of near) {
-      const made = this.cards.get(item);
-      if (made === before) before = before.nextSibling;
-      else list.insertBefore(made, before);
+      const node = this.cards.get(item);
+      if (node === before) before = before.nextSibling;
+      else list.insertBefore(node, before);
     }
   },
 
-  // All edges of the cards that are drawn; of those to a child beyond, one on each side suffices.
+  // All edges of the drawn cards; of those to children beyond the range, one on each side.
   drawEdges(isNear, from, to) {
     const passing = new Set();
     const near = this.layout.edges.filter((edge) => {
@@ -68,7 +68,7 @@ const canvas = {
       passing.add(key);
       return true;
     });
-    keepOnly(this.lines, near, (edge) => {
+    syncNodes(this.lines, near, (edge) => {
       const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
       line.setAttribute("class", "edge");
       line.setAttribute("d", edgePath(edge));
@@ -81,7 +81,7 @@ const canvas = {
     const { entry } = item;
     const index = this.itemOf.get(entry);
     const place = placed(element("li", `place ${item.shape}`), item);
-    const button = element("button", item.isAside ? "clip aside" : "clip");
+    const button = element("button", item.isDimmed ? "clip dimmed" : "clip");
     button.type = "button";
     button.dataset.id = entry.id;
     button.append(poster(entry, item), caption(entry, item));
@@ -115,8 +115,8 @@ const canvas = {
     this.cards.get(item).firstChild.focus({ preventScroll: true });
   },
 
-  // The entry that an arrow key leads to, or undefined where there is none.
-  beyond(entry, key) {
+  // The entry that an arrow key moves to, or undefined.
+  neighbourOf(entry, key) {
     const { items } = this.layout;
     const index = this.itemOf.get(entry);
     if (key === "Home") return items[0].entry;
@@ -137,38 +137,38 @@ const canvas = {
   },
 };
 
-function keepOnly(drawn, wanted, make) {
+function syncNodes(drawn, wanted, make) {
   const stays = new Set(wanted);
-  for (const [key, made] of drawn) {
+  for (const [key, node] of drawn) {
     if (stays.has(key)) continue;
-    made.remove();
+    node.remove();
     drawn.delete(key);
   }
   for (const key of wanted) if (!drawn.has(key)) drawn.set(key, make(key));
 }
 
-function placed(made, { x, y, width, height }) {
-  Object.assign(made.style, { left: `${x}px`, top: `${y}px`, width: `${width}px`, height: `${height}px` });
-  return made;
+function placed(node, { x, y, width, height }) {
+  Object.assign(node.style, { left: `${x}px`, top: `${y}px`, width: `${width}px`, height: `${height}px` });
+  return node;
 }
 
 function poster(entry, size) {
   const frame = element("span", "poster");
   Object.assign(frame.style, { width: `${size.posterWidth}px`, height: `${size.posterHeight}px` });
   const blank = () => {
-    const made = element("span", "blank");
+    const node = element("span", "blank");
     const isRoomy = size.shape === "card" && size.posterHeight > wideTree.poster;
     const reason = entry.state === "failed" ? "No video" : "No poster";
-    made.append(element("span", "", (isRoomy && entry.failure) || reason));
-    return made;
+    node.append(element("span", "", (isRoomy && entry.failure) || reason));
+    return node;
   };
-  if (entry.poster) {
+  if (entry.posterHref) {
     const picture = element("img");
     picture.alt = "";
     picture.loading = "lazy";
     picture.decoding = "async";
     picture.addEventListener("error", () => picture.replaceWith(blank()), { once: true });
-    picture.src = entry.poster;
+    picture.src = entry.posterHref;
     frame.append(picture);
   } else {
     frame.append(blank());
@@ -179,15 +179,15 @@ function poster(entry, size) {
 function caption(entry, item) {
   const text = element("span", "caption");
   text.append(element("span", "title", entry.title));
-  const facts = [costOf(entry)];
-  if (entry.seconds && entry.state !== "failed") facts.push(lengthOf(entry.seconds));
-  if (entry.videos.length > 1) facts.push(countOf(entry.videos.length, "video"));
+  const facts = [formatCost(entry)];
+  if (entry.durationSeconds && entry.state !== "failed") facts.push(formatDuration(entry.durationSeconds));
+  if (entry.videos.length > 1) facts.push(formatCount(entry.videos.length, "video"));
   if (entry.take > 1) facts.push(`take ${entry.take}`);
   const line = element("span", "line");
-  for (const trouble of troublesOf(entry)) line.append(element("span", "badge", trouble), " ");
+  for (const problem of problemsOf(entry)) line.append(element("span", "badge", problem), " ");
   line.append(element("span", "", facts.join(" · ")));
   text.append(line);
-  if (item.isAside) text.append(element("span", "unseen", "(does not match the filters)"));
+  if (item.isDimmed) text.append(element("span", "visually-hidden", "(does not match the filters)"));
   return text;
 }
 

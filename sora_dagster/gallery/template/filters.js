@@ -1,14 +1,14 @@
-// What is shown: the filters, their place in the address, and the totals.
+// Filters, their form in the URL, and the totals.
 
-const unfiltered = { view: "grid", text: "", tag: "", model: "", from: "", to: "", failed: "", sort: "newest" };
-const narrowing = ["text", "tag", "model", "from", "to", "failed"];
+const defaultFilters = { view: "grid", text: "", tag: "", model: "", from: "", to: "", failed: "", sort: "newest" };
+const filterNames = ["text", "tag", "model", "from", "to", "failed"];
 
-const isNarrowed = (filters) => narrowing.some((name) => filters[name] !== "");
+const isFiltered = (filters) => filterNames.some((name) => filters[name] !== "");
 
-function filtersOf(hash) {
-  const asked = new URLSearchParams(hash.replace(/^#/, ""));
-  const filters = { ...unfiltered };
-  for (const name of Object.keys(filters)) if (asked.get(name)) filters[name] = asked.get(name);
+function parseFilters(hash) {
+  const parameters = new URLSearchParams(hash.replace(/^#/, ""));
+  const filters = { ...defaultFilters };
+  for (const name of Object.keys(filters)) if (parameters.get(name)) filters[name] = parameters.get(name);
   for (const day of ["from", "to"]) if (!/^\d{4}-\d\d-\d\d$/.test(filters[day])) filters[day] = "";
   if (filters.view !== "families") filters.view = "grid";
   if (filters.failed) filters.failed = "yes";
@@ -16,15 +16,15 @@ function filtersOf(hash) {
   return filters;
 }
 
-const clipOf = (hash) => new URLSearchParams(hash.replace(/^#/, "")).get("clip");
+const parseClip = (hash) => new URLSearchParams(hash.replace(/^#/, "")).get("clip");
 
-function hashOf(filters, clipId) {
-  const said = new URLSearchParams();
+function formatHash(filters, clipId) {
+  const parameters = new URLSearchParams();
   for (const [name, value] of Object.entries(filters)) {
-    if (value !== unfiltered[name]) said.set(name, value);
+    if (value !== defaultFilters[name]) parameters.set(name, value);
   }
-  if (clipId) said.set("clip", clipId);
-  return `#${said}`;
+  if (clipId) parameters.set("clip", clipId);
+  return `#${parameters}`;
 }
 
 function searchedText(entry) {
@@ -32,10 +32,10 @@ function searchedText(entry) {
   return entry.searched;
 }
 
-function filtered(filters) {
+function matchingEntries(filters) {
   const words = filters.text.toLowerCase().split(/\s+/).filter(Boolean);
   const found = entries.filter((entry) => {
-    const day = entry.created.slice(0, 10);
+    const day = entry.createdAt.slice(0, 10);
     return (
       (!filters.tag || entry.tags.includes(filters.tag)) &&
       (!filters.model || entry.model === filters.model) &&
@@ -45,35 +45,35 @@ function filtered(filters) {
       words.every((word) => searchedText(entry).includes(word))
     );
   });
-  const newest = (a, b) => (a.created < b.created ? 1 : a.created > b.created ? -1 : a.index - b.index);
-  return found.sort(filters.sort === "cost" ? (a, b) => b.cost - a.cost || newest(a, b) : newest);
+  const newest = (a, b) => (a.createdAt < b.createdAt ? 1 : a.createdAt > b.createdAt ? -1 : a.index - b.index);
+  return found.sort(filters.sort === "cost" ? (a, b) => b.costUsd - a.costUsd || newest(a, b) : newest);
 }
 
 function showTotals(shown) {
   let cost = 0;
   let wasted = 0;
   for (const entry of shown) {
-    if (entry.state === "failed") wasted += entry.cost;
-    else cost += entry.cost;
+    if (entry.state === "failed") wasted += entry.costUsd;
+    else cost += entry.costUsd;
   }
   const isAll = shown.length === entries.length;
   const part = (figure, all) => (isAll ? all : `${figure} of ${all}`);
   const { totals } = page;
-  byId("total-clips").textContent = part(counted.format(shown.length), counted.format(totals.clips));
-  byId("total-cost").textContent = part(inCents(cost, shown), inCents(totals.cost, entries));
-  byId("total-wasted").textContent = part(inCents(wasted, []), inCents(totals.wasted, []));
-  byId("wasted").hidden = totals.wasted === 0;
+  byId("total-clips").textContent = part(integers.format(shown.length), integers.format(totals.clips));
+  byId("total-cost").textContent = part(formatTotal(cost, shown), formatTotal(totals.costUsd, entries));
+  byId("total-wasted").textContent = part(formatTotal(wasted, []), formatTotal(totals.wastedUsd, []));
+  byId("wasted").hidden = totals.wastedUsd === 0;
   byId("result").textContent = isAll
-    ? countOf(totals.clips, "clip")
-    : `${counted.format(shown.length)} of ${countOf(totals.clips, "clip")}`;
+    ? formatCount(totals.clips, "clip")
+    : `${integers.format(shown.length)} of ${formatCount(totals.clips, "clip")}`;
 }
 
 const cents = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD" });
 
-const inCents = (usd, summed) =>
+const formatTotal = (usd, summed) =>
   (summed.some((entry) => entry.costIsEstimate) ? "≈ " : "") + cents.format(usd);
 
-function optionsOf(name, values, all) {
+function fillOptions(name, values, all) {
   const select = byId("filters").elements[name];
   const sorted = [...new Set(values)].sort((a, b) => a.localeCompare(b));
   select.replaceChildren(

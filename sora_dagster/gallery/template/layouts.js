@@ -1,11 +1,11 @@
-// Where each card lies. A layout is {height, items, edges, panels}; an item is
+// Position of each card. A layout is {height, items, edges, panels}; an item is
 // {entry, x, y, width, height, posterWidth, posterHeight, shape, level}.
 
 const captionHeight = 50;
 
-const between = (value, least, most) => Math.min(Math.max(value, least), most);
+const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
 
-// Rows in which every poster keeps its shape and all have the same height.
+// Rows of posters of equal height, each in its own aspect ratio.
 function gridLayout(shown, width) {
   const wanted = width < 560 ? 176 : 226;
   const gap = width < 560 ? 12 : 18;
@@ -28,7 +28,7 @@ function gridLayout(shown, width) {
   let aspects = 0;
   let number = 0;
   for (const entry of shown) {
-    const aspect = between(aspectOf(entry), 0.5625, entry.state === "failed" ? 1 : 2.4);
+    const aspect = clamp(aspectOf(entry), 0.5625, entry.state === "failed" ? 1 : 2.4);
     const wider = heightOf([...row, entry], aspects + aspect);
     const narrower = row.length ? heightOf(row, aspects) : Infinity;
     if (row.length && narrower / wanted < wanted / wider) {
@@ -46,8 +46,8 @@ function gridLayout(shown, width) {
 const wideTree = { column: 200, gap: 60, poster: 112, row: 112 + captionHeight + 22 };
 const narrowTree = { poster: 72, row: 72 + 16 };
 
-// Each family a tree: from left to right where that fits, indented where it does not. A family is
-// shown whole as soon as one of its members is; small ones lie side by side and below each other.
+// Each family is a tree: from left to right if that fits, indented otherwise. A family is shown
+// completely if one of its members is; small ones are placed side by side and below each other.
 function familiesLayout(shown, width) {
   const padding = width < 560 ? 12 : 24;
   const gap = width < 560 ? 12 : 20;
@@ -86,7 +86,7 @@ function familiesLayout(shown, width) {
     for (const item of placed.items) {
       item.x += x + padding;
       item.y += y + padding;
-      item.isAside = !matching.has(item.entry);
+      item.isDimmed = !matching.has(item.entry);
       itemOf.set(item.entry, item);
       layout.items.push(item);
       if (item.level > 0) layout.edges.push({ from: itemOf.get(item.entry.parent), to: item, isWide });
@@ -114,7 +114,7 @@ function familyRoots(shown) {
   return roots;
 }
 
-// Parents before their children, in the order in which the tree is read.
+// Parents before their children, in reading order of the tree.
 function membersOf(root) {
   const members = [];
   const waiting = [{ entry: root, level: 0 }];
@@ -136,7 +136,7 @@ function placeWide(members) {
     if (!entry.children.length) continue;
     const first = rowOf.get(entry.children[0]);
     const last = rowOf.get(entry.children[entry.children.length - 1]);
-    // In the middle of its children, but near the first: a parent of hundreds must be found.
+    // In the middle of its children, but near the first, to be found above hundreds of them.
     rowOf.set(entry, Math.min((first + last) / 2, first + 1.5));
   }
   const items = members.map(({ entry, level }) => ({
@@ -159,7 +159,7 @@ function placeIndented(members, depth, width) {
     y: index * narrowTree.row,
     width: width - level * step,
     height: narrowTree.poster,
-    posterWidth: between(aspectOf(entry) * narrowTree.poster, 40, 112),
+    posterWidth: clamp(aspectOf(entry) * narrowTree.poster, 40, 112),
     posterHeight: narrowTree.poster,
   }));
   return { items, height: members.length * narrowTree.row - 16 };

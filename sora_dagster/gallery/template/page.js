@@ -1,26 +1,26 @@
-// Ties it together: what people do, the address, and what is drawn.
+// Events of the page, the URL and the drawing of the clips.
 
-let filters = filtersOf(location.hash);
+let filters = parseFilters(location.hash);
 let shown = [];
 
 const form = byId("filters");
 
-let drawnSize = "";
+let layoutSize = "";
 
 const windowSize = () => `${byId("canvas").clientWidth} ${innerHeight}`;
 
 function relayout() {
-  drawnSize = windowSize();
+  layoutSize = windowSize();
   const width = byId("canvas").clientWidth;
   const layout = filters.view === "families" ? familiesLayout(shown, width) : gridLayout(shown, width);
   canvas.show(layout, filters.view);
-  showEmptiness(layout);
+  showEmptyMessage(layout);
 }
 
 function apply() {
-  shown = filtered(filters);
+  shown = matchingEntries(filters);
   showTotals(shown);
-  for (const name of [...narrowing, "sort"]) {
+  for (const name of [...filterNames, "sort"]) {
     const field = form.elements[name];
     if (name === "failed") field.checked = filters.failed !== "";
     else if (field.value !== filters[name]) show(field, filters[name]);
@@ -28,13 +28,13 @@ function apply() {
   for (const button of document.querySelectorAll("[data-view]")) {
     button.setAttribute("aria-pressed", button.dataset.view === filters.view);
   }
-  byId("clear").hidden = !isNarrowed(filters);
-  const hidden = narrowing.filter((name) => name !== "text" && filters[name] !== "").length;
+  byId("clear").hidden = !isFiltered(filters);
+  const hidden = filterNames.filter((name) => name !== "text" && filters[name] !== "").length;
   byId("more").textContent = hidden ? `Filters (${hidden})` : "Filters";
   relayout();
 }
 
-// A link may ask for a tag or model that no clip has any more: then the choice says so.
+// The URL may contain a tag or model that no clip has any more: then it becomes an option.
 function show(field, value) {
   field.value = value;
   if (field.value === value || field.tagName !== "SELECT") return;
@@ -42,36 +42,36 @@ function show(field, value) {
   field.value = value;
 }
 
-function showEmptiness(layout) {
+function showEmptyMessage(layout) {
   byId("empty").hidden = layout.items.length > 0;
-  byId("empty-clear").hidden = !isNarrowed(filters);
+  byId("empty-clear").hidden = !isFiltered(filters);
   const [title, text] = !entries.length
-    ? ["No clips yet", "The first one appears here when it is stored and the gallery is made again."]
+    ? ["No clips yet", "Clips appear here after they are stored and the gallery is refreshed."]
     : !shown.length
-      ? ["No clip matches", "Try fewer words, another tag, or other dates."]
-      : ["No remixes here", "A clip that was made from another is drawn here, with its parent."];
+      ? ["No matching clips", "Try fewer words, another tag or other dates."]
+      : ["No remixes", "Remixes are shown here, each with its parent."];
   byId("empty-title").textContent = title;
   byId("empty-text").textContent = text;
 }
 
-function sayInAddress(clipId, { adds = false, state = null } = {}) {
+function updateAddress(clipId, { adds = false, state = null } = {}) {
   const method = adds ? "pushState" : "replaceState";
-  history[method](state, "", hashOf(filters, clipId));
+  history[method](state, "", formatHash(filters, clipId));
 }
 
 function change(changes) {
   filters = { ...filters, ...changes };
-  sayInAddress(player.entry?.id, { state: history.state });
+  updateAddress(player.entry?.id, { state: history.state });
   apply();
 }
 
-const clear = () => change(Object.fromEntries(narrowing.map((name) => [name, ""])));
+const clear = () => change(Object.fromEntries(filterNames.map((name) => [name, ""])));
 
-// The first clip that is opened adds an entry to the history, so that Back closes the dialog.
+// Opening the dialog adds an entry to the history, so that Back closes it.
 function open(entry, { plays = true } = {}) {
   const wasOpen = player.entry !== null;
-  if (wasOpen) sayInAddress(entry.id, { state: history.state });
-  else sayInAddress(entry.id, { adds: true, state: { opened: true } });
+  if (wasOpen) updateAddress(entry.id, { state: history.state });
+  else updateAddress(entry.id, { adds: true, state: { opened: true } });
   player.open(entry, { plays });
 }
 
@@ -80,17 +80,17 @@ function close() {
   player.close();
   if (entry === null) return;
   if (history.state?.opened) history.back();
-  else sayInAddress(null);
+  else updateAddress(null);
   canvas.focus(canvas.itemOf.has(entry) ? entry : canvas.current);
 }
 
-function followAddress() {
-  const asked = filtersOf(location.hash);
-  if (hashOf(asked) !== hashOf(filters)) {
-    filters = asked;
+function applyAddress() {
+  const wanted = parseFilters(location.hash);
+  if (formatHash(wanted) !== formatHash(filters)) {
+    filters = wanted;
     apply();
   }
-  const entry = entryById.get(clipOf(location.hash) ?? "");
+  const entry = entryById.get(parseClip(location.hash) ?? "");
   if (entry && player.entry !== entry) player.open(entry, { plays: false });
   else if (!entry && player.entry) close();
 }
@@ -101,33 +101,33 @@ function neighbour(step) {
   return place === undefined ? members[0]?.entry : members[place + step]?.entry;
 }
 
-function turnTo(step) {
+function openNeighbour(step) {
   const entry = neighbour(step);
   if (entry) open(entry);
 }
 
 async function copyLink() {
-  const link = location.href.replace(/#.*$/, "") + hashOf(unfiltered, player.entry.id);
+  const link = location.href.replace(/#.*$/, "") + formatHash(defaultFilters, player.entry.id);
   try {
     await navigator.clipboard.writeText(link);
     byId("copied").textContent = "Copied";
   } catch {
-    // No clipboard on a page that came over plain HTTP: then the link can be copied by hand.
+    // No clipboard on a page served over plain HTTP: the link can be copied by hand.
     byId("link-field").hidden = false;
     byId("link").value = link;
     byId("link").select();
   }
 }
 
-function chosen() {
-  const values = [...narrowing, "sort"].map((name) => [name, form.elements[name].value]);
+function formFilters() {
+  const values = [...filterNames, "sort"].map((name) => [name, form.elements[name].value]);
   return { ...Object.fromEntries(values), failed: form.elements.failed.checked ? "yes" : "" };
 }
 
 let typing = 0;
 form.addEventListener("input", (event) => {
   clearTimeout(typing);
-  typing = setTimeout(() => change(chosen()), event.target.name === "text" ? 120 : 0);
+  typing = setTimeout(() => change(formFilters()), event.target.name === "text" ? 120 : 0);
 });
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("click", (event) => {
@@ -161,7 +161,7 @@ byId("cards").addEventListener("keydown", (event) => {
   const isMove = event.key.startsWith("Arrow") || event.key === "Home" || event.key === "End";
   if (id === undefined || !isMove || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
-  const entry = canvas.beyond(entryById.get(id), event.key);
+  const entry = canvas.neighbourOf(entryById.get(id), event.key);
   if (entry) canvas.focus(entry);
 });
 byId("cards").addEventListener("focusin", (event) => {
@@ -175,7 +175,7 @@ player.dialog.addEventListener("click", (event) => {
   const id = event.target.closest(".relative")?.dataset.id;
   if (event.target === player.dialog) close();
   else if (tag !== undefined) {
-    // Not `close`: its step back in the history would undo the filter.
+    // Not `close`, which goes back in the history and would undo the filter.
     player.close();
     history.replaceState(null, "", location.href);
     change({ tag });
@@ -186,7 +186,7 @@ player.dialog.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("video, input, a")) return;
   if (event.key === "ArrowRight" || event.key === "ArrowLeft") {
     event.preventDefault();
-    turnTo(event.key === "ArrowRight" ? 1 : -1);
+    openNeighbour(event.key === "ArrowRight" ? 1 : -1);
   } else if (event.key === " " && !event.target.closest("button") && player.entry.videos.length) {
     event.preventDefault();
     if (player.video.paused) player.video.play().catch(() => {});
@@ -194,10 +194,10 @@ player.dialog.addEventListener("keydown", (event) => {
   }
 });
 player.video.addEventListener("error", () => {
-  if (player.video.hasAttribute("src")) player.note("This video could not be loaded here.");
+  if (player.video.hasAttribute("src")) player.setNote("This video could not be loaded.");
 });
-byId("previous").addEventListener("click", () => turnTo(-1));
-byId("next").addEventListener("click", () => turnTo(1));
+byId("previous").addEventListener("click", () => openNeighbour(-1));
+byId("next").addEventListener("click", () => openNeighbour(1));
 byId("close").addEventListener("click", close);
 byId("copy").addEventListener("click", copyLink);
 
@@ -212,13 +212,13 @@ addEventListener("scroll", () => {
 }, { passive: true });
 
 new ResizeObserver(() => {
-  if (windowSize() !== drawnSize) relayout();
+  if (windowSize() !== layoutSize) relayout();
 }).observe(byId("clips"));
 
-addEventListener("popstate", followAddress);
+addEventListener("popstate", applyAddress);
 
-optionsOf("tag", entries.flatMap((entry) => entry.tags), "Any tag");
-optionsOf("model", entries.map((entry) => entry.model), "Any model");
-byId("as-of").textContent = `As of ${timeOf(page.generated)}`;
+fillOptions("tag", entries.flatMap((entry) => entry.tags), "Any tag");
+fillOptions("model", entries.map((entry) => entry.model), "Any model");
+byId("as-of").textContent = `As of ${formatTime(page.generatedAt)}`;
 apply();
-followAddress();
+applyAddress();

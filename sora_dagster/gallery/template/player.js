@@ -1,4 +1,4 @@
-// The dialog that plays one video and tells all about its clip.
+// The dialog that plays one video and shows the details of its clip.
 
 const player = {
   entry: null,
@@ -7,7 +7,7 @@ const player = {
 
   open(entry, { plays }) {
     this.entry = entry;
-    this.tell(entry);
+    this.describe(entry);
     if (!this.dialog.open) this.dialog.showModal();
     byId("player-title").focus({ preventScroll: true });
     this.dialog.scrollTop = 0;
@@ -32,29 +32,29 @@ const player = {
     const video = this.entry.videos[number];
     this.video.hidden = !video;
     byId("open").hidden = !video;
-    this.note(video ? "" : "There is no video: the generation failed.");
+    this.setNote(video ? "" : "No video: the generation failed.");
     byId("stage").style.setProperty("--aspect", (video ? video.width / video.height : aspectOf(this.entry)) || 16 / 9);
     for (const [place, button] of [...byId("variants").children].entries()) {
       button.setAttribute("aria-pressed", place === number);
     }
     if (!video) return;
-    if (this.entry.poster && number === 0) this.video.poster = this.entry.poster;
+    if (this.entry.posterHref && number === 0) this.video.poster = this.entry.posterHref;
     this.video.setAttribute("aria-label", `Video of ${this.entry.title}`);
     this.video.src = video.href;
     byId("open").href = video.href;
     this.facts(this.entry, video);
-    // Refused where nobody has clicked yet, as on a page that was opened by a link to a clip.
+    // Rejected before the first click, as on a page opened by a link to a clip.
     if (plays) this.video.play().catch(() => {});
   },
 
-  note(text) {
+  setNote(text) {
     byId("stage-note").textContent = text;
     byId("stage-note").hidden = !text;
   },
 
-  tell(entry) {
+  describe(entry) {
     byId("player-title").textContent = entry.title;
-    byId("player-line").textContent = [...troublesOf(entry), timeOf(entry.created)].join(" · ");
+    byId("player-line").textContent = [...problemsOf(entry), formatTime(entry.createdAt)].join(" · ");
     byId("player-failure").textContent = entry.failure ?? "";
     byId("player-failure").hidden = !entry.failure;
     byId("player-prompt").textContent = entry.prompt;
@@ -66,8 +66,8 @@ const player = {
         return button;
       }),
     );
-    byId("player-checks").hidden = !entry.checks.length;
-    byId("player-checks").lastElementChild.replaceChildren(...entry.checks.map((name) => element("li", "", name)));
+    byId("player-checks").hidden = !entry.checksFailed.length;
+    byId("player-checks").lastElementChild.replaceChildren(...entry.checksFailed.map((name) => element("li", "", name)));
     byId("variants").hidden = entry.videos.length < 2;
     byId("variants").replaceChildren(
       ...(entry.videos.length < 2 ? [] : entry.videos).map((video, number) => {
@@ -86,21 +86,21 @@ const player = {
   facts(entry, video) {
     const width = video?.width ?? entry.width;
     const height = video?.height ?? entry.height;
-    const seconds = video?.seconds ?? entry.seconds;
-    const isOneOfMany = entry.videos.length > 1 && video?.cost !== undefined;
+    const seconds = video?.durationSeconds ?? entry.durationSeconds;
+    const isOneOfMany = entry.videos.length > 1 && video?.costUsd !== undefined;
     const facts = {
-      Cost: costOf(entry) + (isOneOfMany ? ` in all, ${dollars.format(video.cost)} this video` : ""),
-      Estimate: entry.estimate === undefined ? undefined : dollars.format(entry.estimate),
+      Cost: formatCost(entry) + (isOneOfMany ? ` in total, ${dollars.format(video.costUsd)} for this video` : ""),
+      Estimate: entry.estimateUsd === undefined ? undefined : dollars.format(entry.estimateUsd),
       Model: entry.model,
       Seed: video?.seed,
       Size: width && height ? `${width} × ${height}` : undefined,
-      Length: seconds ? lengthOf(seconds) : undefined,
-      "Generated in": entry.generationSeconds === undefined ? undefined : spanOf(entry.generationSeconds),
+      Duration: seconds ? formatDuration(seconds) : undefined,
+      "Generated in": entry.generationSeconds === undefined ? undefined : formatGenerationTime(entry.generationSeconds),
       Take: entry.take,
       Asset: entry.asset,
       Partition: entry.partition,
       Clip: entry.partition === entry.clip ? undefined : entry.clip,
-      Format: video?.type,
+      Format: video?.contentType,
     };
     byId("player-facts").replaceChildren(
       ...Object.entries(facts)
@@ -117,12 +117,12 @@ const player = {
 function familyOf(entry) {
   const blocks = [];
   if (entry.parent) blocks.push(relatives("Remix of", [entry.parent]));
-  if (entry.parentElsewhere) {
+  if (entry.missingParent) {
     const block = element("div");
-    block.append(element("h3", "", "Remix of"), element("p", "quiet", `${entry.parentElsewhere} (not linked here)`));
+    block.append(element("h3", "", "Remix of"), element("p", "muted", `${entry.missingParent} (not in this gallery)`));
     blocks.push(block);
   }
-  if (entry.children.length) blocks.push(relatives(countOf(entry.children.length, "remix").replace(/xs$/, "xes"), entry.children));
+  if (entry.children.length) blocks.push(relatives(formatCount(entry.children.length, "remix").replace(/xs$/, "xes"), entry.children));
   return blocks;
 }
 
@@ -134,7 +134,7 @@ function relatives(heading, members) {
     const button = element("button", "relative");
     button.type = "button";
     button.dataset.id = member.id;
-    const width = between(aspectOf(member) * 48, 30, 85);
+    const width = clamp(aspectOf(member) * 48, 30, 85);
     button.append(poster(member, { posterWidth: width, posterHeight: 48 }), element("span", "title", member.title));
     const place = element("li");
     place.append(button);
