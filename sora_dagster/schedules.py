@@ -4,7 +4,7 @@ import dagster as dg
 
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.selection import Pick, never_asked_for, pick_clips
+from sora_dagster.generation.selection import Selection, never_requested, select_clips
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.resources import ClipStorageResource
 
@@ -75,13 +75,15 @@ def build_generation_schedule(
         except DatasetError as error:
             raise dg.Failure(description=str(error)) from error
         waiting = list(
-            never_asked_for(
+            never_requested(
                 Ledger(clip_storage.root()),
                 dataset.clips.to_user_string(),
                 _oldest_first(context.instance, dataset, prompts),
             )
         )
-        pick = pick_clips(prompts, dataset.catalogue, waiting, max_clips=max_clips, max_usd=max_usd)
+        pick = select_clips(
+            prompts, dataset.catalogue, waiting, max_clips=max_clips, max_usd=max_usd
+        )
         for line in _account(pick, max_usd):
             context.log.info(line)
         if not pick.clip_ids:
@@ -107,7 +109,7 @@ def _oldest_first(
     return sorted(prompts.clip_ids, key=lambda clip_id: place.get(clip_id, len(place)))
 
 
-def _account(pick: Pick, max_usd: float | None) -> list[str]:
+def _account(pick: Selection, max_usd: float | None) -> list[str]:
     """What a tick took and what it left, in sentences."""
     lines = []
     if pick.clip_ids:

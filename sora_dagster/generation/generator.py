@@ -26,7 +26,7 @@ from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, DirectDelivery
 from sora_dagster.generation.requesting.estimates import Estimate, estimate
-from sora_dagster.generation.requesting.first_frame_store import with_first_frame
+from sora_dagster.generation.requesting.payloads import with_first_frame
 from sora_dagster.generation.requesting.requester import Requester, RequestOptions, options_after
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.generation.requesting.sender import Sender, SendSettings

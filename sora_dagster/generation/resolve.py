@@ -17,7 +17,7 @@ from sora_dagster.generation.protocol.records import (
     Record,
     StuckRecord,
 )
-from sora_dagster.generation.requesting.first_frame_store import with_first_frame
+from sora_dagster.generation.requesting.payloads import with_first_frame
 from sora_dagster.generation.requesting.requester import RequestOptions
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.prompts.clips import ClipRequest

@@ -1,4 +1,4 @@
-"""Which clips of a dataset a scheduled run asks for: the oldest that were never asked for."""
+"""Which clips of a dataset a scheduled run requests: the oldest that were never requested."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Pick:
-    """What one scheduled run asks for.
+class Selection:
+    """The clips that one scheduled run requests.
 
     Arguments:
         clip_ids: the clips, oldest first.
-        usd: what they and their remixes are expected to cost.
+        usd: expected cost of them and their remixes, in USD.
         left: how many clips are left for later runs.
         over_budget: clips that cost more by themselves than a run may spend.
     """
@@ -33,11 +33,10 @@ class Pick:
     over_budget: tuple[str, ...]
 
 
-def never_asked_for(ledger: Ledger, asset: str, clip_ids: Iterable[str]) -> Iterator[str]:
-    """Those of some clips that no task was ever sent for, in their order.
+def never_requested(ledger: Ledger, asset: str, clip_ids: Iterable[str]) -> Iterator[str]:
+    """The clips that no task was ever sent for, in their order.
 
-    Costs two listings of folder names, and a look at each clip that was asked for and is not
-    stored.
+    Costs two listings of folder names, and a read of each requested clip that is not stored.
 
     Arguments:
         ledger: the ledger.
@@ -45,11 +44,11 @@ def never_asked_for(ledger: Ledger, asset: str, clip_ids: Iterable[str]) -> Iter
         clip_ids: their partition keys.
     """
     place = layout.segment(asset)
-    asked = set(ledger.root.folders(f"{layout.SLOTS_FOLDER}/{place}"))
+    requested = set(ledger.root.folders(f"{layout.SLOTS_FOLDER}/{place}"))
     stored = set(ledger.root.folders(f"{layout.CLIPS_FOLDER}/{place}"))
     for clip_id in clip_ids:
         name = layout.segment(clip_id)
-        if name not in asked or (name not in stored and _was_given_up(ledger, asset, clip_id)):
+        if name not in requested or (name not in stored and _was_given_up(ledger, asset, clip_id)):
             yield clip_id
 
 
@@ -61,29 +60,28 @@ def _was_given_up(ledger: Ledger, asset: str, clip_id: str) -> bool:
             return True
         outcome = ledger.outcome(takes[-1].latest.task_uuid)
     except (UnreadableRecordError, AccessDeniedError) as error:
-        # It may have been paid for, so it is left to people.
-        _log.warning("clip %s is not picked: %s", clip_id, error)
+        # It may have been paid for, so it is not requested automatically.
+        _log.warning("clip %s is not selected: %s", clip_id, error)
         return False
     return outcome is not None and outcome.state == "void"
 
 
-def pick_clips(
+def select_clips(
     dataset: PromptDataset,
     catalogue: Catalogue,
     waiting: Collection[str],
     *,
     max_clips: int | None,
     max_usd: float | None,
-) -> Pick:
-    """The first of the waiting clips, as many as fit.
+) -> Selection:
+    """Select the first of the waiting clips, as many as fit.
 
     Arguments:
         dataset: the dataset.
         catalogue: prices.
-        waiting: clips that may be asked for, oldest first.
+        waiting: clips that may be requested, oldest first.
         max_clips: most clips; None for no limit.
-        max_usd: most that they and their remixes may be expected to cost, in USD; None for no
-            limit.
+        max_usd: highest expected cost of them and their remixes, in USD; None for no limit.
     """
     chosen: list[str] = []
     over_budget: list[str] = []
@@ -100,11 +98,11 @@ def pick_clips(
         chosen.append(clip_id)
         spent += usd
     left = len(waiting) - len(chosen) - len(over_budget)
-    return Pick(tuple(chosen), round(spent, 6), left, tuple(over_budget))
+    return Selection(tuple(chosen), round(spent, 6), left, tuple(over_budget))
 
 
 def clip_and_remixes_usd(dataset: PromptDataset, catalogue: Catalogue, clip_id: str) -> float:
-    """What a clip and the remixes of it are expected to cost by the catalogue, in USD."""
+    """Expected cost of a clip and its remixes by the catalogue, in USD."""
     spec = dataset.clip(clip_id)
     model = catalogue.get(spec.model)
     clip_usd = model.price_usd(

@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sora_dagster.generation.requesting.first_frame_store import (
+from sora_dagster.generation.requesting.payloads import (
     keep_first_frame,
     redacted_spec,
     with_first_frame,

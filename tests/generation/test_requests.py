@@ -346,7 +346,7 @@ def test_an_estimate_lists_what_changed_and_writes_nothing(process: Process) -> 
     request = store(process.ledger)
     before = keys(process.ledger)
     kept, new = estimate(process.client, process.requester.planner, [changed(request), clip("owl")])
-    assert (kept.usd, kept.priced_by) == (0.0, "nobody")
+    assert (kept.usd, kept.priced_by) == (0.0, "unpriced")
     assert kept.new_take_usd > 0
     assert (new.usd, new.new_take_usd) == (pytest.approx(PRICE_USD), 0.0)
     assert keys(process.ledger) == before

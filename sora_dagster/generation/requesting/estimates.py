@@ -1,4 +1,4 @@
-"""What asking for clips would cost, without asking for them."""
+"""What requesting clips would cost."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Estimate:
 
     Arguments:
         request: the clip.
-        usd: what asking would cost; 0 if nothing would be sent.
-        priced_by: the API's dry run, the catalogue, or nobody if nothing would be sent.
+        usd: expected cost of requesting it, in USD; 0 if nothing would be sent.
+        priced_by: `api` for the API's dry run, `catalogue`, or `unpriced` if nothing would be sent.
         detail: why nothing would be sent.
-        new_take_usd: what a new take would cost, if its row changed and the take there is is kept.
+        new_take_usd: expected cost of a new take, if its row changed and the stored take is kept.
     """
 
     request: ClipRequest
     usd: float
-    priced_by: Literal["api", "catalogue", "nobody"]
+    priced_by: Literal["api", "catalogue", "unpriced"]
     detail: str = ""
     new_take_usd: float = 0.0
 
@@ -41,19 +41,19 @@ class Estimate:
 def estimate(
     client: RunwareClient,
     planner: AttemptPlanner | None,
-    asked: Sequence[ClipRequest],
+    requests: Sequence[ClipRequest],
     *,
     regenerate_changed: bool = False,
     retry_failed: bool = False,
 ) -> list[Estimate]:
-    """What clips would cost, by the API's dry run if it gives a price, else by the catalogue.
+    """Estimate the cost of clips by the API's dry run or, without a price, by the catalogue.
 
-    Sends nothing and writes nothing.
+    Generates nothing and writes nothing.
 
     Arguments:
         client: the API client.
-        planner: knows what is stored or outstanding; None to price everything.
-        asked: the clips.
+        planner: finds what is stored or outstanding; None to price everything.
+        requests: the clips.
         regenerate_changed: whether a clip whose row changed would get a new take.
         retry_failed: whether a clip that failed for good would be tried again.
 
@@ -63,7 +63,7 @@ def estimate(
     """
     estimates: dict[int, Estimate] = {}
     to_price: dict[int, VideoInference] = {}
-    for index, request in enumerate(asked):
+    for index, request in enumerate(requests):
         plan = planner and planner.plan(
             request,
             regenerate_changed=regenerate_changed,
@@ -71,7 +71,7 @@ def estimate(
             is_dry_run=True,
         )
         if isinstance(plan, RequestResult):
-            estimates[index] = Estimate(request, 0.0, "nobody", plan.detail, plan.new_take_usd)
+            estimates[index] = Estimate(request, 0.0, "unpriced", plan.detail, plan.new_take_usd)
             continue
         to_price[index] = build_inference(
             request,
@@ -82,13 +82,13 @@ def estimate(
         )
     prices = _prices(client, list(to_price.values()))
     for index, inference in to_price.items():
-        price = prices.get(inference.task_uuid)
+        request, price = requests[index], prices.get(inference.task_uuid)
         estimates[index] = (
-            Estimate(asked[index], estimate_usd(asked[index], client.catalogue), "catalogue")
+            Estimate(request, estimate_usd(request, client.catalogue), "catalogue")
             if price is None
-            else Estimate(asked[index], price, "api")
+            else Estimate(request, price, "api")
         )
-    return [estimates[index] for index in range(len(asked))]
+    return [estimates[index] for index in range(len(requests))]
 
 
 def _prices(client: RunwareClient, inferences: Sequence[VideoInference]) -> dict[str, float | None]:
@@ -98,6 +98,6 @@ def _prices(client: RunwareClient, inferences: Sequence[VideoInference]) -> dict
         for start in range(0, len(inferences), size):
             prices |= client.price(inferences[start : start + size])
     except RunwareError as error:
-        # The catalogue's prices stand in: an estimate is wanted, and nothing is sent by it.
-        _log.warning("the API's dry run told no price: %s", error)
+        # The catalogue's prices are used instead: an estimate sends nothing.
+        _log.warning("the API's dry run failed: %s", error)
     return prices

@@ -1,18 +1,26 @@
-"""From a clip that is asked for to the request that Runware gets, and what is kept of it."""
+"""The API request of a clip, and the form in which records keep it.
+
+Records hold no signature and no image data: a first frame's bytes are stored once, below a hash.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from pydantic import JsonValue
 
 from sora_dagster.generation.fetching.download import shown_url
 from sora_dagster.generation.protocol.markers import WebhookAddress
-from sora_dagster.generation.requesting.first_frame_store import hash_text
-from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.prompts.clips import ClipRequest, ClipSpec
+from sora_dagster.runware.images import is_address
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.runware.requests import VideoInference
 from sora_dagster.runware.rules import check_request
+from sora_dagster.storage import StorageRoot
+
+_FRAMES_FOLDER = "frames"
+_HASH_PREFIX = "sha256:"
 
 
 def build_inference(
@@ -27,7 +35,7 @@ def build_inference(
     """The API request for a clip, checked against the model's catalogue entry.
 
     Arguments:
-        request: the clip asked for.
+        request: the requested clip.
         task_uuid: the task's UUID.
         catalogue: the models that may be used.
         webhook: where Runware calls back; None if results are polled for.
@@ -35,8 +43,8 @@ def build_inference(
         upload_url: presigned address that Runware puts the video to; None if it is downloaded.
 
     Raises:
-        InvalidRequestError: where the API would refuse it; nothing was sent.
-        UnknownModelError: where the model has no catalogue entry.
+        InvalidRequestError: if the API would refuse it; nothing was sent.
+        UnknownModelError: if the model has no catalogue entry.
     """
     spec = request.spec
     fields: dict[str, Any] = {
@@ -61,7 +69,7 @@ def build_inference(
 def estimate_usd(request: ClipRequest, catalogue: Catalogue) -> float:
     """What a clip is expected to cost by the catalogue, in USD; never below the bill.
 
-    A remix has the size and length of its parent, where it is known.
+    A remix has the size and length of its parent, if they are known.
     """
     spec, parent = request.spec, request.parent
     size, duration = spec.size, spec.duration_seconds
@@ -74,17 +82,60 @@ def estimate_usd(request: ClipRequest, catalogue: Catalogue) -> float:
 
 
 def redacted_payload(inference: VideoInference) -> dict[str, JsonValue]:
-    """A request as records keep it: no signature, and image bytes as their hash."""
+    """A request as records keep it: without signatures, and with hashes instead of image data."""
     wire = {key: value for key, value in inference.to_wire().items() if key != "webhookURL"}
     if (upload_url := wire.get("uploadEndpoint")) is not None:
         wire["uploadEndpoint"] = shown_url(upload_url)
     if isinstance(inputs := wire.get("inputs"), dict) and "frameImages" in inputs:
-        wire["inputs"] = {**inputs, "frameImages": [_kept_image(i) for i in inputs["frameImages"]]}
+        images = [_redacted_image(image) for image in inputs["frameImages"]]
+        wire["inputs"] = {**inputs, "frameImages": images}
     return wire
 
 
-def _kept_image(image: Any) -> Any:
+def _redacted_image(image: Any) -> Any:
     if isinstance(image, dict):
-        return {**image, "image": _kept_image(image["image"])}
-    is_address = len(image) <= 2048 and not image.startswith("data:")
-    return image if is_address else hash_text(image)
+        return {**image, "image": _redacted_image(image["image"])}
+    is_short_address = len(image) <= 2048 and not image.startswith("data:")
+    return image if is_short_address else _hash_text(image)
+
+
+def redacted_spec(spec: ClipSpec) -> ClipSpec:
+    """A spec as records keep it: with the hash of a first frame instead of its bytes."""
+    if spec.first_frame is None or not _is_bytes(spec.first_frame):
+        return spec
+    return spec.model_copy(update={"first_frame": _hash_text(spec.first_frame)})
+
+
+def keep_first_frame(root: StorageRoot, spec: ClipSpec) -> None:
+    """Store the bytes of a first frame, if the spec holds any and they are not stored yet."""
+    if spec.first_frame is not None and _is_bytes(spec.first_frame):
+        root.create(_key(_hash_text(spec.first_frame)), spec.first_frame.encode())
+
+
+def with_first_frame(root: StorageRoot, request: ClipRequest) -> ClipRequest:
+    """A request from a record, with its first frame's bytes.
+
+    Raises:
+        ObjectMissingError: if the bytes are not in the root.
+    """
+    first_frame = request.spec.first_frame
+    if first_frame is None or not first_frame.startswith(_HASH_PREFIX):
+        return request
+    image = root.read(_key(first_frame)).decode()
+    return request.model_copy(
+        update={"spec": request.spec.model_copy(update={"first_frame": image})}
+    )
+
+
+def _hash_text(text: str) -> str:
+    """The hash that replaces a long text in records."""
+    return f"{_HASH_PREFIX}{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _is_bytes(image: str) -> bool:
+    """Whether an image is a data URI or base64: not an address, not a hash from a record."""
+    return not is_address(image) and not image.startswith(_HASH_PREFIX)
+
+
+def _key(hashed: str) -> str:
+    return f"{_FRAMES_FOLDER}/{hashed.removeprefix(_HASH_PREFIX)}"

@@ -21,15 +21,13 @@ from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.generation.protocol.spending_log import BudgetLogError
 from sora_dagster.generation.requesting.direct_delivery import DirectDelivery, DirectDeliveryError
-from sora_dagster.generation.requesting.first_frame_store import (
-    keep_first_frame,
-    redacted_spec,
-    with_first_frame,
-)
 from sora_dagster.generation.requesting.payloads import (
     build_inference,
     estimate_usd,
+    keep_first_frame,
     redacted_payload,
+    redacted_spec,
+    with_first_frame,
 )
 from sora_dagster.generation.requesting.planner import UNSENT_SECONDS, AttemptPlanner, NextAttempt
 from sora_dagster.generation.requesting.results import RequestResult, RequestState

@@ -46,10 +46,10 @@ def estimate_board(
                 yield Estimate(request, usd, "catalogue", f"after {shot.parent}")
             else:
                 yield Estimate(
-                    request, 0.0, "nobody", f"nothing would be sent: {shot.parent} is not stored"
+                    request, 0.0, "unpriced", f"nothing would be sent: {shot.parent} is not stored"
                 )
         for item in generator.estimate(at_once, asking):
-            if item.priced_by != "nobody":
+            if item.priced_by != "unpriced":
                 changing.add(item.request.clip)
             yield item
 
