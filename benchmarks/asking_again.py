@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from benchmarks.counting_s3 import CountingBucket, serving
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.requesting.stored_index import stored_answers
+from sora_dagster.generation.requesting.stored_index import stored_results
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.storage import StorageRoot
 from tests.generation.large_roots import clip_name, stored_clips
@@ -122,7 +122,7 @@ def main() -> None:
         ledger.root.write(layout.ROOT_KEY, root_record)
 
         def ask(requests: Sequence[ClipRequest]) -> int:
-            return len(stored_answers(ledger, requests))
+            return len(stored_results(ledger, requests))
 
         print("| asked for | clips | LIST | GET | HEAD | PUT | s | CPU s | peak MB |")
         print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")

@@ -23,6 +23,7 @@ from sora_dagster.event_log import data_version_of as data_version_of
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
+from sora_dagster.generation.requesting.options import retry_advice
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.metadata import error_metadata, request_metadata
 from sora_dagster.prompts.clips import ClipRequest
@@ -217,15 +218,15 @@ def _what_to_do(finished: FinishedTask) -> str:
             "The videos that arrived are stored. Raise the clip's take to generate all of them "
             "again, which costs again."
         )
+    clip, asset = finished.attempt.clip, finished.attempt.asset
     if state in ("unsure", "lost"):
-        clip, asset = finished.attempt.clip, finished.attempt.asset
         return (
             f"It may have been charged, so you have to decide. Run: sora-dagster resolve "
             f"{clip!r} --asset {asset} --resend, or with --give-up."
         )
     if state == "void":
         return "Nothing was sent and nothing was paid; request it again."
-    return "Change its prompt or settings, or ask for it with retry_failed."
+    return f"Change its prompt or settings. To try it again unchanged, {retry_advice(asset, clip)}."
 
 
 def manifest_row_version(manifest: ClipManifest) -> str:

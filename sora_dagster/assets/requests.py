@@ -12,7 +12,7 @@ from sora_dagster.event_log import InputEvents
 from sora_dagster.events import request_events
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.requesting.estimates import Estimate
-from sora_dagster.generation.requesting.requester import RequestOptions
+from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.dataset import PromptDataset

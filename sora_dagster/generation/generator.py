@@ -26,11 +26,12 @@ from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, DirectDelivery
 from sora_dagster.generation.requesting.estimates import Estimate, estimate
+from sora_dagster.generation.requesting.options import RequestOptions, options_after
 from sora_dagster.generation.requesting.payloads import with_first_frame
-from sora_dagster.generation.requesting.requester import Requester, RequestOptions, options_after
+from sora_dagster.generation.requesting.requester import Requester
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.generation.requesting.sender import Sender, SendSettings
-from sora_dagster.generation.requesting.stored_index import stored_answers
+from sora_dagster.generation.requesting.stored_index import stored_results
 from sora_dagster.prompts.clips import ClipRequest, ParentVideo
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord
@@ -43,15 +44,15 @@ class GenerationSettings:
 
     Arguments:
         webhook: where Runware calls back; None if results are polled for.
-        polls: when to poll; None for often, or seldom where there is a webhook.
-        sending: how unclear answers to a submission are cleared up.
+        polls: when to poll; default: often, or seldom with a webhook.
+        sending: how unclear answers to a submission are resolved.
         deadlines: how long things may take.
         hosted_seconds: how long Runware hosts a result; None for its default.
-        max_attempts: most attempts of one take without the user's asking for another.
+        max_attempts: most attempts of one take, without `retry_failed`.
         retry_wait_seconds: wait before a second attempt; it doubles with each further one.
-        day_limit_usd: spending limit of a day (UTC) over all runs, in USD; None for none.
+        day_limit_usd: spending limit of a day (UTC) over all runs, in USD; None for no limit.
         delivery: whether Runware puts videos into the store (`direct`), or they are downloaded;
-            `auto` for direct where it is possible.
+            `auto` for direct delivery if possible.
         result_hosts: domains that videos are downloaded from, besides runware.ai.
         result_networks: networks (CIDR) whose addresses are accepted although they are not public.
         claims: what makes a collecting process count as dead.
@@ -137,14 +138,14 @@ class Generator:
         self.client.close()
 
     def bind(self) -> None:
-        """Try the key, and bind the storage root to the API and account.
+        """Check the key, and bind the storage root to the API and account.
 
-        A wrong key, an unreachable API or a root that cannot be written costs nothing, and leaves
-        nothing behind.
+        With a wrong key, an unreachable API or a root that cannot be written, nothing is paid or
+        written.
 
         Raises:
-            RunwareError: where the API refuses the key or cannot be reached.
-            StorageError: where the storage root is another account's or cannot be written.
+            RunwareError: if the API refuses the key or cannot be reached.
+            StorageError: if the storage root is another account's or cannot be written.
         """
         if self._is_bound:
             return
@@ -155,81 +156,74 @@ class Generator:
 
     def request(
         self,
-        asked: Sequence[ClipRequest],
-        asking: RequestOptions,
+        requests: Sequence[ClipRequest],
+        options: RequestOptions,
         *,
         on_progress: Callable[[Sequence[RequestResult]], None] = lambda _: None,
     ) -> list[RequestResult]:
-        """Ask for clips; see `Requester.request`.
+        """Request clips; see `Requester.request`.
 
         The root is bound first; see :meth:`bind`.
 
         Raises:
-            RunwareError: where the API refuses the key or cannot be reached.
-            StorageError: where the storage root is another account's or cannot be written.
+            RunwareError: if the API refuses the key or cannot be reached.
+            StorageError: if the storage root is another account's or cannot be written.
         """
-        if not asked:
+        if not requests:
             return []
         self.bind()
-        answers = stored_answers(self.ledger, asked)
-        others = [index for index in range(len(asked)) if index not in answers]
+        results = stored_results(self.ledger, requests)
+        others = [index for index in range(len(requests)) if index not in results]
         requested = self._requester.request(
-            [asked[index] for index in others], asking, on_progress=on_progress
+            [requests[index] for index in others], options, on_progress=on_progress
         )
-        for index, answer in zip(others, requested, strict=True):
-            answers[index] = self._verified(answer)
-        return [answers[index] for index in range(len(asked))]
+        for index, result in zip(others, requested, strict=True):
+            results[index] = self._verified(result)
+        return [results[index] for index in range(len(requests))]
 
-    def estimate(self, asked: Sequence[ClipRequest], asking: RequestOptions) -> list[Estimate]:
-        """What asking would cost now; sends nothing, pays nothing.
+    def estimate(self, requests: Sequence[ClipRequest], options: RequestOptions) -> list[Estimate]:
+        """What requesting clips would cost now. Generates nothing, pays nothing.
 
         Raises:
-            InvalidRequestError: where the API would refuse a clip.
-            UnknownModelError: where a model has no catalogue entry.
-            StorageError: where the storage root cannot be read.
+            InvalidRequestError: if the API would refuse a clip.
+            UnknownModelError: if a model has no catalogue entry.
+            StorageError: if the storage root cannot be read.
         """
         return estimate(
             self.client,
             self._requester.planner,
-            asked,
-            regenerate_changed=asking.regenerate_changed,
-            retry_failed=asking.retry_failed,
+            requests,
+            regenerate_changed=options.regenerate_changed,
+            retry_failed=options.retry_failed,
         )
 
-    def _verified(self, requested: RequestResult) -> RequestResult:
-        """Have a clip that is stored checked, and what is damaged fetched again."""
-        request = requested.request
-        if requested.state is not RequestState.STORED:
-            return requested
-        manifest = self.ledger.manifest(request.asset, request.clip, requested.take)
-        if manifest is None:
-            return requested
+    def _verified(self, result: RequestResult) -> RequestResult:
+        """Verify a stored clip, and fetch what is damaged again."""
+        if result.state is not RequestState.STORED or result.manifest is None:
+            return result
         try:
-            restored = self._restorer.restore(manifest)
+            restored = self._restorer.restore(result.manifest)
         except StoredClipError as error:
             record = ErrorRecord(kind="gone", message=str(error))
-            return replace(
-                requested, state=RequestState.FAILED, error=record, detail=record.message
-            )
+            return replace(result, state=RequestState.FAILED, error=record, detail=record.message)
         if not restored:
-            return requested
+            return result
         return replace(
-            requested,
+            result,
             restored_videos=len(restored),
-            detail=f"{requested.detail}; {len(restored)} of its videos were missing or damaged and "
+            detail=f"{result.detail}; {len(restored)} of its videos were missing or damaged and "
             f"were fetched again",
         )
 
     def request_again(self, failed: FinishedTask) -> RequestResult:
-        """Ask for the next attempt of a clip whose last one failed in a way that may pass.
+        """Request the next attempt of a clip whose last one failed in a way that may pass.
 
         Raises:
             RunwareError: if the API refuses the key or cannot be reached.
             StorageError: if the storage root fails.
         """
         request = with_first_frame(self.ledger.root, failed.attempt.request)
-        [requested] = self.request([request], options_after(self.ledger, failed.attempt))
-        return requested
+        return self.request([request], options_after(self.ledger, failed.attempt))[0]
 
     def collection(
         self,
@@ -240,15 +234,15 @@ class Generator:
         on_warning: Callable[[str], None] = lambda _: None,
         on_retry: Callable[[RequestResult], None] = lambda _: None,
     ) -> Collection:
-        """What waits for outstanding clips; see :class:`Collection`.
+        """A collection of outstanding clips; see :class:`Collection`.
 
         Arguments:
             limits: how long it lasts, and how it works.
             holder: what people know this process by, such as a run id.
             datasets: names of the datasets of which all is collected that no other process has
-                claimed; none where only chosen tasks are waited for.
+                claimed; empty to wait for chosen tasks only.
             on_warning: called with a sentence about each task that is slow or failing.
-            on_retry: called with what became of asking for a failed clip again.
+            on_retry: called with the result of requesting a failed clip again.
         """
         settings = self._settings
         polls = settings.polls or (PollSettings() if settings.webhook is None else WEBHOOK_POLLS)
@@ -281,7 +275,7 @@ class Generator:
             elapsed=self._elapsed,
         )
         if self.ledger.is_empty:
-            # There is nothing to collect, and a claim in it would make it no empty folder.
+            # There is nothing to collect, and a claim would be an object in an empty folder.
             datasets = ()
         return Collection(
             context, limits, datasets=datasets, on_warning=on_warning, on_retry=on_retry
@@ -292,7 +286,7 @@ def parent_video(manifest: ClipManifest) -> ParentVideo:
     """The video of a stored clip that its remixes are made from: the first.
 
     Raises:
-        ValueError: where Runware gave it no video id, so that it cannot be remixed.
+        ValueError: if Runware gave it no video id, so that it cannot be remixed.
     """
     video = manifest.videos[0]
     if video.video_id is None:

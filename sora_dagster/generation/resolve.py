@@ -17,8 +17,8 @@ from sora_dagster.generation.protocol.records import (
     Record,
     StuckRecord,
 )
+from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.payloads import with_first_frame
-from sora_dagster.generation.requesting.requester import RequestOptions
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.client import RunwareClient

@@ -14,7 +14,7 @@ from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.collecting.settings import CollectionLimits
 from sora_dagster.generation.library.clip_checks import CustomCheck, build_clip_checks
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.requesting.requester import RequestOptions
+from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.storyboards.shot_requests import shot_request
 from sora_dagster.jobs.collect import build_collect_job
 from sora_dagster.jobs.request import build_request_job

@@ -174,7 +174,7 @@ def test_a_changed_clip_is_kept_as_it_is_by_default(generate: Callable[..., Gene
     ask(generator, clip())
     collect(generator)
     [kept] = ask(generator, clip(prompt="a fox in rain"))
-    assert (kept.state, kept.standing) == (RequestState.CHANGED, RequestState.STORED)
+    assert (kept.state, kept.clip_state) == (RequestState.CHANGED, RequestState.STORED)
     assert list(generator.ledger.root.list("pending")) == []
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.budget import Budget, Reservation, SpendingLimits
+from sora_dagster.generation.protocol.budget import Budget, BudgetDecision, SpendingLimits
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import (
     AttemptRecord,
@@ -21,7 +21,8 @@ from sora_dagster.generation.protocol.records import (
 )
 from sora_dagster.generation.requesting.direct_delivery import DirectDelivery
 from sora_dagster.generation.requesting.estimates import estimate
-from sora_dagster.generation.requesting.requester import Requester, RequestOptions, options_after
+from sora_dagster.generation.requesting.options import RequestOptions, options_after
+from sora_dagster.generation.requesting.requester import Requester
 from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
 from sora_dagster.generation.requesting.sender import Sender, SendSettings
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec, ParentVideo
@@ -241,7 +242,7 @@ def test_a_changed_row_counts_as_its_kept_take_stands(
     process: Process, state: str, is_ok: bool
 ) -> None:
     answer = process.ask(changed(in_state(state, process)))
-    assert answer.standing.value == ("failed" if state == "lost" else state)
+    assert answer.clip_state.value == ("failed" if state == "lost" else state)
     assert answer.ok is is_ok
     assert failure_reasons([answer]) == ({} if is_ok else {"fox": answer.detail})
 
@@ -289,7 +290,7 @@ def test_a_new_take_that_failed_leaves_the_earlier_one_kept(process: Process) ->
     before = process.submissions
     answer = process.ask(request)
     assert (answer.state, answer.take) == (RequestState.CHANGED, 1)
-    assert answer.standing is RequestState.STORED
+    assert answer.clip_state is RequestState.STORED
     assert process.submissions == before
 
 
@@ -527,7 +528,7 @@ class RacedBudget(Budget):
 
     def check(
         self, estimates_usd: Mapping[str, float], *, root_run: str, limits: SpendingLimits
-    ) -> Reservation:
+    ) -> BudgetDecision:
         read = super().check(estimates_usd, root_run=root_run, limits=limits)
         Budget(self._ledger, store_time=self._ledger.root.store_time).reserve(
             {"another task": 1.0}, root_run=root_run, limits=SpendingLimits()
@@ -591,7 +592,7 @@ def test_a_claim_that_another_run_voids_in_between_is_followed_by_the_next_attem
     attempt = claim(ledger, clip())
 
     class VoidingBudget(Budget):
-        def reserve(self, *arguments: Any, **options: Any) -> Reservation:
+        def reserve(self, *arguments: Any, **options: Any) -> BudgetDecision:
             ledger.take_right_to_void(attempt.task_uuid)
             return super().reserve(*arguments, **options)
 
@@ -604,7 +605,7 @@ def test_a_claim_that_another_run_sends_in_between_is_joined(
     api: FaultySandbox, ledger: Ledger
 ) -> None:
     class SendingBudget(Budget):
-        def reserve(self, *arguments: Any, **options: Any) -> Reservation:
+        def reserve(self, *arguments: Any, **options: Any) -> BudgetDecision:
             ledger.take_right_to_send(attempt_of(ledger).task_uuid, root_run="another run")
             return super().reserve(*arguments, **options)
 

@@ -13,7 +13,7 @@ from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.generation.requesting.stored_index import (
     FEW_CLIPS,
     stored_already,
-    stored_answers,
+    stored_results,
 )
 from sora_dagster.prompts.clips import ClipRequest
 from tests.generation.large_roots import CountingRoot
@@ -86,7 +86,7 @@ def test_a_part_of_a_much_larger_asset_is_looked_up(
 
 def test_the_answer_names_the_take_and_its_task(ledger: Ledger) -> None:
     manifests = store_many(ledger)
-    answers = stored_answers(ledger, requests(manifests))
+    answers = stored_results(ledger, requests(manifests))
     assert answers[3].state is RequestState.STORED
     assert answers[3].task_uuid == manifests[3].task_uuid
     assert answers[3].detail == "take 1 is already generated, 0.00 USD"
@@ -218,7 +218,7 @@ def test_the_same_clip_may_be_asked_for_twice(ledger: Ledger) -> None:
 
 def test_an_empty_root_or_question_has_no_answers(root: CountingRoot) -> None:
     ledger = Ledger(root)
-    assert stored_answers(ledger, []) == {}
+    assert stored_results(ledger, []) == {}
     other = Ledger(CountingRoot("memory://"))
     other.bind(api_base_url=API, account=None)
-    assert stored_answers(ledger, requests(store_many(other))) == {}
+    assert stored_results(ledger, requests(store_many(other))) == {}

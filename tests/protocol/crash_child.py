@@ -25,7 +25,7 @@ from sora_dagster.generation.collecting.settings import CollectionLimits, Deadli
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.protocol.markers import WebhookAddress, drop_marker
-from sora_dagster.generation.requesting.requester import RequestOptions
+from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.local.processes import wait_until
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec

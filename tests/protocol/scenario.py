@@ -24,7 +24,7 @@ from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord
-from sora_dagster.generation.requesting.requester import RequestOptions
+from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec

@@ -18,6 +18,7 @@ from sora_dagster.generation.protocol.records import (
     OutcomeRecord,
     OutcomeState,
 )
+from sora_dagster.generation.requesting.options import retry_advice
 from sora_dagster.runware.errors import ErrorRecord, RunwareError
 from sora_dagster.runware.results import TaskStatus
 from sora_dagster.storage import ObjectAttributes
@@ -273,7 +274,7 @@ def _error_record(attempt: AttemptRecord, error: RunwareError) -> ErrorRecord:
         return record
     advice = (
         f"{record.message.rstrip().rstrip('.')}. Runware could not upload the video into the "
-        f"store. It may have been charged, so it is not retried automatically: set the delivery "
-        f"(SORA_DELIVERY) to 'download', and request the clip again with retry_failed"
+        f"store. It may have been charged, so it is not retried automatically. Set the delivery "
+        f"(SORA_DELIVERY) to 'download', then {retry_advice(attempt.asset, attempt.clip)}"
     )
     return record.model_copy(update={"message": advice, "retryable": False})

@@ -20,6 +20,7 @@ from sora_dagster.generation.collecting.tracked import EmptyPolls, ReadyTask, Tr
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, SeenRecord
+from sora_dagster.generation.requesting.options import retry_advice
 from sora_dagster.runware.answers import parse_answer
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord, RunwareError
@@ -177,7 +178,7 @@ class MissingTasks:
             )
             status = TaskStatus(task_uuid=task.task_uuid, results=(uploaded,))
             return self._ready(task, status, self._store_time(), "upload")
-        error = self._unsure(attempt) if state == "unsure" else self._lost(reason)
+        error = self._unsure(attempt) if state == "unsure" else self._lost(attempt, reason)
         return GiveUp(state, error)
 
     def _reported_by_markers(self, task: TrackedTask) -> TaskStatus | None:
@@ -212,11 +213,11 @@ class MissingTasks:
     def _is_older(self, since: datetime, seconds: float) -> bool:
         return self._store_time() - since >= timedelta(seconds=seconds)
 
-    def _lost(self, reason: str) -> ErrorRecord:
+    def _lost(self, attempt: AttemptRecord, reason: str) -> ErrorRecord:
         return ErrorRecord(
             kind="lost",
             message=f"no video arrived: {reason}. It counts at its estimate. Check your Runware "
-            f"account, then request the clip again with retry_failed",
+            f"account. To generate the clip again, {retry_advice(attempt.asset, attempt.clip)}",
         )
 
     def _unsure(self, attempt: AttemptRecord) -> ErrorRecord:

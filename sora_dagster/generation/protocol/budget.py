@@ -1,4 +1,4 @@
-"""The spending limits: what tasks may cost is reserved in two logs before they are sent.
+"""The spending limits: the expected cost of tasks is reserved in two logs before they are sent.
 
 Each root run has a log, and so has each day of the store's clock. The run's entry is written first,
 then the day's. If the day refuses a task, its reservation in the run's log is released.
@@ -29,7 +29,7 @@ _ROUNDING_USD = 1e-6
 
 @dataclass(frozen=True)
 class SpendingLimits:
-    """What may be spent, in USD; None for no limit.
+    """Spending limits in USD; None for no limit.
 
     Arguments:
         run_usd: by one root run: a run with its retries, a backfill, and the remixes of either.
@@ -40,12 +40,12 @@ class SpendingLimits:
     day_usd: float | None = None
 
 
-class Reservation(NamedTuple):
+class BudgetDecision(NamedTuple):
     """Which tasks fit in the limits.
 
     Arguments:
         granted: UUIDs of the tasks that may be sent, in the order requested.
-        refused: those that would exceed a limit, with a sentence that says which.
+        refused: those that would exceed a limit, with a sentence that names the limit.
     """
 
     granted: tuple[str, ...]
@@ -58,7 +58,7 @@ class Budget:
     Arguments:
         ledger: the ledger in whose root the logs are kept.
         store_time: the store's clock. It decides which day a task counts towards, and is read with
-            each reservation, so pass one that does not ask the store each time.
+            each reservation, so pass one that does not read the store each time.
     """
 
     def __init__(self, ledger: Ledger, *, store_time: Callable[[], datetime]) -> None:
@@ -70,8 +70,8 @@ class Budget:
 
     def check(
         self, estimates_usd: Mapping[str, float], *, root_run: str, limits: SpendingLimits
-    ) -> Reservation:
-        """Say which tasks would fit in the limits now. Writes nothing, reserves nothing.
+    ) -> BudgetDecision:
+        """Decide which tasks would fit in the limits now. Writes nothing, reserves nothing.
 
         Arguments:
             estimates_usd: expected cost of each task in USD, by task UUID.
@@ -81,21 +81,15 @@ class Budget:
         Raises:
             BudgetLogError: if a log is damaged.
         """
-        require_amounts(estimates_usd)
-        refused: dict[str, str] = {}
-        with self._lock:
-            run_room = self._run_room(root_run, limits)
-            for day, tasks in self._by_day(estimates_usd, root_run).items():
-                refused |= _fit(tasks, [run_room, self._day_room(day, limits)])[1]
-        return _reservation(estimates_usd, refused)
+        return self._decide(estimates_usd, root_run, limits, is_reserving=False)
 
     def reserve(
         self, estimates_usd: Mapping[str, float], *, root_run: str, limits: SpendingLimits
-    ) -> Reservation:
+    ) -> BudgetDecision:
         """Reserve for as many tasks as fit in the limits, in their order.
 
-        A task that is reserved already counts once, also if that was before midnight or a process
-        was killed in between.
+        A task that is reserved already counts once, even if it was reserved before midnight, or a
+        process was killed in between.
 
         Arguments:
             estimates_usd: expected cost of each task in USD, by task UUID.
@@ -105,17 +99,35 @@ class Budget:
         Raises:
             BudgetLogError: if a log is damaged.
         """
+        return self._decide(estimates_usd, root_run, limits, is_reserving=True)
+
+    def _decide(
+        self,
+        estimates_usd: Mapping[str, float],
+        root_run: str,
+        limits: SpendingLimits,
+        *,
+        is_reserving: bool,
+    ) -> BudgetDecision:
         require_amounts(estimates_usd)
         refused: dict[str, str] = {}
         with self._lock:
-            for day, tasks in self._by_day(estimates_usd, root_run).items():
-                refused |= self._reserve(tasks, limits, root_run=root_run, day=day)
-        return _reservation(estimates_usd, refused)
+            by_day = self._by_day(estimates_usd, root_run)
+            run_use = self._run_use(root_run, limits)
+            for day, tasks in by_day.items():
+                if is_reserving:
+                    refused |= self._reserve(tasks, limits, root_run=root_run, day=day)
+                else:
+                    refused |= _fit(tasks, [run_use, self._day_use(day, limits)])[1]
+        return BudgetDecision(
+            tuple(task for task in estimates_usd if task not in refused),
+            {task: refused[task] for task in estimates_usd if task in refused},
+        )
 
     def settle(
         self, costs_usd: Mapping[str, float], *, root_run: str, reserved_on: date | None = None
     ) -> None:
-        """Replace what was reserved for tasks by what they cost. May be repeated.
+        """Replace the reservations of tasks by their costs. May be repeated.
 
         Arguments:
             costs_usd: cost of each task in USD, by task UUID; 0 for one that was never accepted. A
@@ -124,7 +136,7 @@ class Budget:
             reserved_on: day of the reservation (UTC). Default: the day that the run's log names.
 
         Raises:
-            BudgetLogError: if a log is damaged; the other logs have the costs then.
+            BudgetLogError: if a log is damaged; the costs are then in the other logs.
         """
         self.settle_many([(root_run, costs_usd)], reserved_on=reserved_on)
 
@@ -154,12 +166,12 @@ class Budget:
                 with _collected(damaged):
                     run = self._run(root_run).read()
                 for task in tasks:
-                    for day in self._places(run.days_of(task), reserved_on):
+                    for day in self._days_to_settle(run.days_of(task), reserved_on):
                         by_day.setdefault(day, set()).add(task)
             for day, tasks in by_day.items():
                 with _collected(damaged):
                     spending = self._settle_in(self._day(day), _only(costs_usd, tasks))
-                    # Another run that reserved the same task waits for its cost, too.
+                    # Other runs that reserved the same task need its cost, too.
                     for task in tasks:
                         for root_run in spending.runs_of(task):
                             by_run.setdefault(root_run, set()).add(task)
@@ -170,7 +182,7 @@ class Budget:
             raise BudgetLogError(" ".join(dict.fromkeys(map(str, damaged))))
 
     def spent_usd(self, day: date | None = None) -> float:
-        """What is reserved or spent for the tasks of a day, in USD.
+        """The amount reserved or spent for the tasks of a day, in USD.
 
         Arguments:
             day: the day (UTC). Default: today, by the store's clock.
@@ -182,7 +194,7 @@ class Budget:
             return self._day(day or self._today()).read().total_usd
 
     def run_spent_usd(self, root_run: str) -> float:
-        """What is reserved or spent for the tasks of a root run, on whatever day, in USD.
+        """The amount reserved or spent for the tasks of a root run, on any day, in USD.
 
         Raises:
             BudgetLogError: if the run's log is damaged.
@@ -204,29 +216,29 @@ class Budget:
             self._logs[name] = SpendingLog(self._ledger, name)
         return self._logs[name]
 
-    def _run_room(self, root_run: str, limits: SpendingLimits) -> _Room:
-        spending = self._run(root_run).read()
-        return _Room("the run's", limits.run_usd, "--max-usd, SORA_MAX_USD", spending)
+    def _run_use(self, root_run: str, limits: SpendingLimits) -> _LimitUse:
+        spending = self._run(root_run).known()
+        return _LimitUse("the run's", limits.run_usd, "--max-usd, SORA_MAX_USD", spending)
 
-    def _day_room(self, day: date, limits: SpendingLimits) -> _Room:
-        spending = self._day(day).read()
-        return _Room("the day's", limits.day_usd, "SORA_MAX_USD_PER_DAY", spending)
+    def _day_use(self, day: date, limits: SpendingLimits) -> _LimitUse:
+        spending = self._day(day).known()
+        return _LimitUse("the day's", limits.day_usd, "SORA_MAX_USD_PER_DAY", spending)
 
     def _by_day(
         self, estimates_usd: Mapping[str, float], root_run: str
     ) -> dict[date, dict[str, float]]:
-        """Tasks by the day that they count towards: where they stand already, otherwise today.
+        """Tasks by the day that they count towards: where they are reserved, otherwise today.
 
-        Earlier days come first: what stands there is reserved, and the rest has to fit around it.
+        Earlier days come first: what is reserved there stays, and the rest has to fit around it.
         """
         run = self._run(root_run).read()
         today = self._today()
         usual = {today, today - timedelta(days=1)}
         days = sorted(usual.union(*(run.days_of(task) for task in estimates_usd)))
-        standing = {day: self._day(day).read() for day in days}
+        logged = {day: self._day(day).read() for day in days}
         grouped: dict[date, dict[str, float]] = {day: {} for day in days}
         for task, estimate in estimates_usd.items():
-            day = next((day for day in days if standing[day].holds(task)), today)
+            day = next((day for day in days if logged[day].holds(task)), today)
             grouped[day][task] = estimate
         return {day: tasks for day, tasks in grouped.items() if tasks}
 
@@ -238,18 +250,19 @@ class Budget:
         root_run: str,
         day: date,
     ) -> dict[str, str]:
-        """Reserve in the run's log and then in a day's; returns why some tasks are refused."""
+        """Reserve in the run's log, then in a day's; gives the refused tasks with the reasons."""
         run_log, day_log = self._run(root_run), self._day(day)
         number = None
         while number is None:
-            rooms = [self._run_room(root_run, limits), self._day_room(day, limits)]
-            in_run, refused = _fit(estimates_usd, rooms)
+            uses = [self._run_use(root_run, limits), self._day_use(day, limits)]
+            in_run, refused = _fit(estimates_usd, uses)
             if not in_run:
                 return refused
             number = run_log.append(self._reservation_entry(in_run, root_run, day))
         while True:
             # Others may have spent on this day meanwhile.
-            in_day, refused_late = _fit(in_run, [self._day_room(day, limits)])
+            day_log.read()
+            in_day, refused_late = _fit(in_run, [self._day_use(day, limits)])
             entry = self._reservation_entry(in_day, root_run, day)
             if not in_day or day_log.append(entry) is not None:
                 break
@@ -266,7 +279,7 @@ class Budget:
         return refused | refused_late
 
     def _settle_in(self, log: SpendingLog, costs_usd: Mapping[str, float]) -> Spending:
-        """Enter costs in a log, of the tasks that are reserved there; returns what it says then."""
+        """Add the costs of the tasks that are reserved in a log; gives the sums of the log."""
         while True:
             spending = log.read()
             new = {
@@ -278,8 +291,8 @@ class Budget:
             if not new or log.append(entry) is not None:
                 return spending
 
-    def _places(self, days: set[date], reserved_on: date | None) -> set[date]:
-        """The days in whose logs a task may be reserved, given those that its run's log names."""
+    def _days_to_settle(self, days: set[date], reserved_on: date | None) -> set[date]:
+        """The days in whose logs a task may be reserved, given the days in its run's log."""
         if reserved_on is not None:
             return days | {reserved_on}
         today = self._today()
@@ -296,14 +309,14 @@ class Budget:
         )
 
 
-class _Room:
-    """What a limit leaves for further tasks.
+class _LimitUse:
+    """How much of a limit is used, while tasks are added one by one.
 
     Arguments:
         whose: whose limit it is, for messages.
-        limit_usd: the limit; None for none.
-        setting: how a user raises it.
-        spending: what its log says.
+        limit_usd: the limit in USD; None for no limit.
+        setting: the settings that raise it, for messages.
+        spending: the sums of its log.
     """
 
     def __init__(
@@ -327,35 +340,27 @@ class _Room:
             f"({self._setting}), or request fewer clips."
         )
 
-    def take(self, task_uuid: str, estimate_usd: float) -> None:
+    def add(self, task_uuid: str, estimate_usd: float) -> None:
         """Count a task."""
         self._total_usd += self._spending.added_usd(task_uuid, estimate_usd)
 
 
 def _fit(
-    estimates_usd: Mapping[str, float], rooms: Sequence[_Room]
+    estimates_usd: Mapping[str, float], uses: Sequence[_LimitUse]
 ) -> tuple[dict[str, float], dict[str, str]]:
     """The tasks that fit in all limits, in their order; and why the others do not."""
     granted: dict[str, float] = {}
     refused: dict[str, str] = {}
     for task_uuid, estimate in estimates_usd.items():
-        refusals = (room.refusal(task_uuid, estimate) for room in rooms)
+        refusals = (use.refusal(task_uuid, estimate) for use in uses)
         reason = next((refusal for refusal in refusals if refusal is not None), None)
         if reason is not None:
             refused[task_uuid] = reason
             continue
         granted[task_uuid] = estimate
-        for room in rooms:
-            room.take(task_uuid, estimate)
+        for use in uses:
+            use.add(task_uuid, estimate)
     return granted, refused
-
-
-def _reservation(task_uuids: Iterable[str], refused: Mapping[str, str]) -> Reservation:
-    tasks = list(task_uuids)
-    return Reservation(
-        tuple(task for task in tasks if task not in refused),
-        {task: refused[task] for task in tasks if task in refused},
-    )
 
 
 def _only(amounts_usd: Mapping[str, float], task_uuids: Iterable[str]) -> dict[str, float]:
@@ -364,7 +369,7 @@ def _only(amounts_usd: Mapping[str, float], task_uuids: Iterable[str]) -> dict[s
 
 @contextmanager
 def _collected(damaged: list[BudgetLogError]) -> Iterator[None]:
-    """Go on after a damaged log, and remember the error: the other logs still get the costs."""
+    """Collect the error of a damaged log, so that the other logs still get the costs."""
     try:
         yield
     except BudgetLogError as error:

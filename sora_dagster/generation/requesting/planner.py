@@ -1,4 +1,4 @@
-"""Deciding whether a clip that is asked for needs a task: by its chain of takes and attempts."""
+"""Deciding whether a requested clip needs a new task, by its chain of takes and attempts."""
 
 from __future__ import annotations
 
@@ -41,14 +41,13 @@ class NextAttempt:
 
 
 class AttemptPlanner:
-    """Reads a clip's chain, and says what asking for the clip means now.
+    """Reads a clip's chain of attempts, and decides what a request of the clip does now.
 
     Arguments:
         client: the API client, to poll an ended attempt once more before another is made.
         ledger: the ledger.
         store_time: the store's clock.
-        max_attempts: most attempts of one take that Runware accepted, unless the user asks for
-            another.
+        max_attempts: most attempts of one take that Runware accepted, without `retry_failed`.
         unsent_seconds: age after which a claim that was never sent may be voided.
     """
 
@@ -75,13 +74,13 @@ class AttemptPlanner:
         retry_failed: bool = False,
         is_dry_run: bool = False,
     ) -> RequestResult | NextAttempt:
-        """What to do about a clip. A problem with one clip is an answer, never raised.
+        """What to do about a clip. A problem with one clip is a result, never raised.
 
         Arguments:
             request: the clip.
             regenerate_changed: whether a clip whose row changed gets a new take.
-            retry_failed: whether a clip that failed for good, too often, or without anyone knowing
-                is tried again.
+            retry_failed: whether a clip that failed for good, too often, or without a clear end is
+                tried again.
             is_dry_run: whether nothing may be written, for estimates.
         """
         reader = TakeStatusReader(
@@ -93,7 +92,7 @@ class AttemptPlanner:
         )
         try:
             takes = self._ledger.takes(request.asset, request.clip)
-            # A raised take is asking for it.
+            # A raised take is a request to generate it again.
             if not takes or request.spec.take > takes[-1].number:
                 return NextAttempt(take=request.spec.take, attempt=1)
             if changes := what_changed(request, takes[-1]):
@@ -102,49 +101,49 @@ class AttemptPlanner:
                 return self._changed(request, takes, changes, reader)
             return self._unchanged(request, takes[-1], reader, retry_failed=retry_failed)
         except (UnreadableRecordError, AccessDeniedError, ObjectMissingError) as error:
-            return _without_chain(
+            return _unknown_result(
                 request,
                 "unreadable",
                 f"one of its records cannot be read, and until that is fixed it is not paid for "
                 f"again: {error}",
             )
         except UncheckedError as error:
-            answer = _without_chain(
+            result = _unknown_result(
                 request,
                 error.error.kind,
                 f"it could not be checked at Runware whether its last attempt brought a video "
                 f"after all. Request it again: {error}",
             )
-            return replace(answer, error=error.error.to_record())
+            return replace(result, error=error.error.to_record())
 
     def _unchanged(
         self, request: ClipRequest, take: Take, reader: TakeStatusReader, *, retry_failed: bool
     ) -> RequestResult | NextAttempt:
         current = take.latest
         following = NextAttempt(take=take.number, attempt=current.attempt + 1)
-        standing = reader.standing(take)
-        match standing.kind:
+        status = reader.status(take)
+        match status.kind:
             case "stored":
-                return _answer(request, take, RequestState.STORED, standing)
+                return _result(request, take, RequestState.STORED, status)
             case "outstanding":
-                return _answer(request, take, RequestState.OUTSTANDING, standing)
+                return _result(request, take, RequestState.OUTSTANDING, status)
             case "stuck":
-                return _answer(request, take, RequestState.FAILED, standing)
+                return _result(request, take, RequestState.FAILED, status)
             case "unsent":
                 return replace(following, attempt=current.attempt, claimed=current)
             case "void":
                 return following
             case "record_missing":
-                if found := reader.reopened(take, standing):
-                    return _answer(request, take, RequestState.OUTSTANDING, found)
-                return _answer(request, take, RequestState.FAILED, standing)
+                if found := reader.reopened(take, status):
+                    return _result(request, take, RequestState.OUTSTANDING, found)
+                return _result(request, take, RequestState.FAILED, status)
             case "failed" | "doubtful":
-                outcome = standing.outcome
+                outcome = status.outcome
                 assert outcome is not None
                 if not (retry_failed or self._may_retry(current, outcome)):
-                    return _answer(request, take, RequestState.FAILED, standing)
-                if found := reader.reopened(take, standing):
-                    return _answer(request, take, RequestState.OUTSTANDING, found)
+                    return _result(request, take, RequestState.FAILED, status)
+                if found := reader.reopened(take, status):
+                    return _result(request, take, RequestState.OUTSTANDING, found)
                 return following
 
     def _may_retry(self, attempt: AttemptRecord, outcome: OutcomeRecord) -> bool:
@@ -153,20 +152,20 @@ class AttemptPlanner:
     def _changed(
         self, request: ClipRequest, takes: tuple[Take, ...], changes: str, reader: TakeStatusReader
     ) -> RequestResult | NextAttempt:
-        """A clip whose row changed: what there is of it is kept, and nothing is bought."""
+        """A clip whose row changed: its latest take is kept, and nothing is bought."""
         take = takes[-1]
-        standing = reader.standing(take)
-        if standing.kind == "unsent" and reader.voids_old_claim(take.latest):
-            standing = TakeStatus("void", "it was never sent")
+        status = reader.status(take)
+        if status.kind == "unsent" and reader.voids_old_claim(take.latest):
+            status = TakeStatus("void", "it was never sent")
         found = None
-        if standing.kind in ("record_missing", "failed"):
-            found = reader.reopened(take, standing)
+        if status.kind in ("record_missing", "failed"):
+            found = reader.reopened(take, status)
         if found is not None:
             return self._kept(request, take, changes, RequestState.OUTSTANDING, found.detail)
-        if standing.kind in ("void", "failed"):
-            # The take brought nothing and cost what it cost: there is nothing to keep of it.
+        if status.kind in ("void", "failed"):
+            # The take has no video, so that there is nothing of it to keep.
             for earlier in reversed(takes[:-1]):
-                if reader.is_stored(earlier):
+                if reader.stored(earlier):
                     detail = f"take {earlier.number} is stored"
                     return self._kept(request, earlier, changes, RequestState.STORED, detail)
             return _new_take(request, takes)
@@ -174,9 +173,9 @@ class AttemptPlanner:
             "stored": RequestState.STORED,
             "outstanding": RequestState.OUTSTANDING,
             "unsent": RequestState.OUTSTANDING,
-        }.get(standing.kind, RequestState.FAILED)
-        answer = self._kept(request, take, changes, kept, standing.detail)
-        return replace(answer, error=standing.error)
+        }.get(status.kind, RequestState.FAILED)
+        result = self._kept(request, take, changes, kept, status.detail)
+        return replace(result, error=status.error)
 
     def _kept(
         self, request: ClipRequest, take: Take, changes: str, kept: RequestState, detail: str
@@ -202,7 +201,7 @@ class AttemptPlanner:
 def may_retry(
     ledger: Ledger, attempt: AttemptRecord, outcome: OutcomeRecord, *, max_attempts: int
 ) -> bool:
-    """Whether a failed attempt is followed by another without the user's asking.
+    """Whether a failed attempt is followed by another automatically.
 
     Only if every failure is of a class that may pass: never after a refusal for safety, shape,
     money or rights, and never if it is not known whether the attempt may still succeed. Attempts
@@ -216,17 +215,17 @@ def may_retry(
         ledger.outcome(ledger.task_uuid(attempt.asset, attempt.clip, attempt.take, number))
         for number in range(1, attempt.attempt)
     )
-    accepted = sum(was_accepted(one) for one in (*earlier, outcome))
+    accepted = sum(_was_accepted(one) for one in (*earlier, outcome))
     return accepted < max_attempts
 
 
-def was_accepted(outcome: OutcomeRecord | None) -> bool:
-    """Whether Runware had, or may have had, the task that ended so."""
+def _was_accepted(outcome: OutcomeRecord | None) -> bool:
+    """Whether Runware had, or may have had, a task with this outcome."""
     return outcome is None or (outcome.was_accepted and outcome.state != "void")
 
 
 def what_changed(request: ClipRequest, take: Take) -> str:
-    """What of a clip differs from a take of it, for people; empty if nothing does."""
+    """How a clip differs from a take of it, in words; empty if it does not."""
     current = take.latest
     if (
         request.parent is not None
@@ -243,8 +242,8 @@ def _new_take(request: ClipRequest, takes: tuple[Take, ...]) -> NextAttempt:
     return NextAttempt(take=max(takes[-1].number + 1, request.spec.take), attempt=1)
 
 
-def _answer(
-    request: ClipRequest, take: Take, state: RequestState, standing: TakeStatus
+def _result(
+    request: ClipRequest, take: Take, state: RequestState, status: TakeStatus
 ) -> RequestResult:
     return RequestResult(
         request=request,
@@ -252,12 +251,13 @@ def _answer(
         take=take.number,
         attempt=take.latest.attempt,
         task_uuid=take.latest.task_uuid,
-        detail=standing.detail,
-        error=standing.error,
+        detail=status.detail,
+        error=status.error,
+        manifest=status.manifest,
     )
 
 
-def _without_chain(request: ClipRequest, kind: str, reason: str) -> RequestResult:
+def _unknown_result(request: ClipRequest, kind: str, reason: str) -> RequestResult:
     return RequestResult(
         request=request,
         state=RequestState.FAILED,

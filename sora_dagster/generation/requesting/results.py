@@ -1,4 +1,4 @@
-"""What became of asking for a clip."""
+"""The result of requesting a clip."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.errors import ErrorRecord
 
 
 class RequestState(Enum):
-    """What became of asking for a clip.
+    """The state of a requested clip.
 
-    STORED: it was generated before. OUTSTANDING: it was submitted before. SUBMITTED: submitted
-    now. UNCONFIRMED: sent, without a clear answer. CHANGED: its row changed, and the take there is
-    is kept. OVER_LIMIT: a spending limit does not allow it. NOT_SENT: this run stopped submitting
-    before it came to it. REFUSED: not accepted now. FAILED: failed before, and is not tried again.
+    STORED: generated before. OUTSTANDING: submitted before. SUBMITTED: submitted now. UNCONFIRMED:
+    sent, without a clear answer. CHANGED: its row changed, and its latest take is kept. OVER_LIMIT:
+    a spending limit does not allow it. NOT_SENT: this run stopped submitting first. REFUSED: not
+    accepted now. FAILED: failed before, and is not tried again.
     """
 
     STORED = "stored"
@@ -40,21 +41,22 @@ _NOT_OK = (
 
 @dataclass(frozen=True)
 class RequestResult:
-    """What became of asking for one clip.
+    """The result of requesting one clip.
 
     Arguments:
-        request: the clip asked for.
-        state: what became of it.
-        take: number of the take meant; of a changed clip, of the take that is kept.
-        attempt: number of the attempt meant.
+        request: the requested clip.
+        state: its state.
+        take: number of the take; of a changed clip, of the take that is kept.
+        attempt: number of the attempt.
         task_uuid: the task; None if there is none.
-        estimate_usd: what this call committed to spend, 0 if nothing was sent.
-        new_take_usd: what a new take of a changed clip would cost; nothing was spent.
-        kept: of a changed clip, how the take that is kept stands: STORED, OUTSTANDING or FAILED.
+        estimate_usd: expected cost of what was sent, in USD; 0 if nothing was.
+        new_take_usd: expected cost of a new take of a changed clip, in USD; nothing was spent.
+        kept: of a changed clip, the state of the take that is kept: STORED, OUTSTANDING or FAILED.
         restored_videos: how many videos of a stored clip were missing or damaged and were fetched
             again.
         error: why it was refused or failed.
-        detail: the same as a sentence for people.
+        detail: human-readable summary.
+        manifest: record of the stored clip; None if it is not stored, or only listings were read.
     """
 
     request: ClipRequest
@@ -68,25 +70,26 @@ class RequestResult:
     restored_videos: int = 0
     error: ErrorRecord | None = None
     detail: str = ""
+    manifest: ClipManifest | None = None
 
     @property
-    def standing(self) -> RequestState:
-        """How the clip stands: its state, and of a changed clip that of the take that is kept."""
+    def clip_state(self) -> RequestState:
+        """The state of the clip; of a changed clip, that of the take that is kept."""
         return self.kept or self.state
 
     @property
     def ok(self) -> bool:
-        """Whether the clip is stored or on its way, as far as is known."""
-        return self.standing not in _NOT_OK
+        """Whether the clip is stored or being generated, as far as is known."""
+        return self.clip_state not in _NOT_OK
 
     @property
     def is_clear(self) -> bool:
-        """Whether it is known what became of it; if not, the run that asked must fail."""
+        """Whether its state is known for sure; if not, the run that requested it must fail."""
         return self.state is not RequestState.UNCONFIRMED
 
 
 def failure_reasons(results: Iterable[RequestResult]) -> dict[str, str]:
-    """Why clips are neither stored nor surely on their way, by the clip's name.
+    """Why clips are neither stored nor surely being generated, by the clip's name.
 
     A run with any of these must fail and report them.
     """

@@ -1,4 +1,4 @@
-"""Sending: the one place that POSTs a paid request, and what it does when the answer is not clear.
+"""Sending: the one place that POSTs a paid request, and how it resolves unclear answers.
 
 Every POST of a task needs a token, an object that one process alone can create. The first is taken
 before the first POST. A further one is taken only to replay the same UUID: soon after the first
@@ -19,6 +19,7 @@ from sora_dagster.generation.protocol.clocks import running_seconds
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import OutcomeRecord, SeenRecord
+from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.submission_gate import SubmissionGate
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord, RunwareError, SubmissionTooLateError
@@ -28,8 +29,8 @@ from sora_dagster.runware.submissions import Submission
 _log = logging.getLogger(__name__)
 
 # Refusals of the whole request, not of the clip: nothing was accepted, and the same clip may be
-# asked for again as soon as the cause is gone.
-_NOT_THE_CLIPS_FAULT = frozenset({"authentication", "quota", "rate_limit", "connection", "server"})
+# requested again as soon as the cause is gone.
+_NOT_CLIP_ERRORS = frozenset({"authentication", "quota", "rate_limit", "connection", "server"})
 
 # A task is sent at most this long after its token was taken. A process that was stopped or
 # suspended in between must not act on a decision that others may have revised since.
@@ -38,12 +39,12 @@ LATEST_SEND_SECONDS = 20.0
 # must not overrule what became of the task since. No other process replays a task so soon.
 _LATEST_REFUSAL_SECONDS = 240.0
 
-SentState = Literal["seen", "taken", "unconfirmed", "void", "failed", "not_sent"]
+SendState = Literal["seen", "taken", "unconfirmed", "void", "failed", "not_sent"]
 
 
 @dataclass(frozen=True)
 class SendSettings:
-    """How an unclear answer is cleared up.
+    """How unclear answers are resolved.
 
     Arguments:
         confirm_seconds: wait before a task whose answer is unclear is polled for.
@@ -60,38 +61,25 @@ class SendSettings:
 
 
 @dataclass(frozen=True)
-class Payer:
-    """Who pays for a task that is sent for the first time.
-
-    Arguments:
-        root_run: the run that pays; retries and remixes go by it.
-        run_limit_usd: that run's spending limit in USD; None for no limit.
-    """
-
-    root_run: str
-    run_limit_usd: float | None
-
-
-@dataclass(frozen=True)
-class Sent:
-    """What became of sending one task.
+class SendResult:
+    """The result of sending one task.
 
     Arguments:
         task_uuid: the task.
-        state: Runware has it (seen), another process has the token (taken), no proof yet
-            (unconfirmed), not accepted for a cause outside the clip (void), refused (failed), or
-            not sent because the run makes no further submission (not_sent; no token was taken).
-        error: what was answered, if it was not accepted.
+        state: `seen`, Runware has it; `taken`, another process has the token; `unconfirmed`, no
+            proof yet; `void`, not accepted for a cause outside the clip; `failed`, refused; or
+            `not_sent`, the run makes no further submission, and no token was taken.
+        error: why it was not accepted, or why there is no proof.
     """
 
     task_uuid: str
-    state: SentState
+    state: SendState
     error: ErrorRecord | None = None
 
 
 @dataclass(frozen=True)
 class _Moment:
-    """A moment on two clocks, since either may stand still or jump while a machine is suspended."""
+    """A moment on two clocks, since either may stop or jump while a machine is suspended."""
 
     wall: float
     elapsed: float
@@ -103,7 +91,7 @@ class Sender:
     Arguments:
         client: the API client.
         ledger: the ledger that keeps the tokens.
-        settings: how unclear answers are cleared up.
+        settings: how unclear answers are resolved.
         wall_clock: the time of day, in seconds.
         elapsed: a clock that runs through a suspended machine, in seconds.
         sleep: waits so many seconds.
@@ -134,32 +122,32 @@ class Sender:
     def send(
         self,
         inferences: Sequence[VideoInference],
-        payer: Payer,
+        options: RequestOptions,
         gate: SubmissionGate,
         *,
         slots: Mapping[str, str],
-    ) -> dict[str, Sent]:
-        """Send tasks for the first time, in one POST, and clear up what stays unclear.
+    ) -> dict[str, SendResult]:
+        """Send tasks for the first time, in one POST, and resolve unclear answers.
 
         Arguments:
             inferences: the requests, at most the client's batch size.
-            payer: who pays for them.
+            options: whose run pays for them.
             gate: whether this run may still submit.
-            slots: key of each task's attempt, by UUID; a webhook finds what was asked by it.
+            slots: key of each task's attempt, by UUID; the webhook receiver finds it by this.
 
         Returns:
-            What became of each, by task UUID. Refused and voided tasks have their outcome.
+            The results by task UUID. Refused and voided tasks have their outcome.
         """
         if gate.closed_because is not None:
             return _not_sent(inferences)
         taken_at = self._now()
         won, answers = self._take_tokens(
-            inferences, {inference.task_uuid: 1 for inference in inferences}, payer, slots
+            inferences, {inference.task_uuid: 1 for inference in inferences}, options, slots
         )
         if won:
             answers |= self._post(won, taken_at, gate, is_replay=False)
             by_uuid = {inference.task_uuid: inference for inference in won}
-            self._clear_up(by_uuid, answers, taken_at, gate)
+            self._resolve(by_uuid, answers, taken_at, gate)
         return answers
 
     def replay(
@@ -167,8 +155,8 @@ class Sender:
         inferences: Sequence[VideoInference],
         tokens: Mapping[str, int],
         gate: SubmissionGate | None = None,
-    ) -> dict[str, Sent]:
-        """Send tasks once more, in batches, that Runware has long said it does not know.
+    ) -> dict[str, SendResult]:
+        """Send tasks again, in batches, that Runware has not known for long.
 
         Arguments:
             inferences: the requests, with the same task UUIDs.
@@ -176,11 +164,11 @@ class Sender:
             gate: whether this run may still submit; default: a new one for this call.
 
         Returns:
-            What became of each, by task UUID. A refused replay is `unconfirmed`: it says nothing
+            The results by task UUID. A refused replay is `unconfirmed`: it says nothing
             about the earlier POST.
         """
         gate = gate or SubmissionGate()
-        answers: dict[str, Sent] = {}
+        answers: dict[str, SendResult] = {}
         size = self._client.submit_batch_size
         for start in range(0, len(inferences), size):
             batch = inferences[start : start + size]
@@ -198,30 +186,30 @@ class Sender:
         self,
         inferences: Sequence[VideoInference],
         tokens: Mapping[str, int],
-        payer: Payer | None,
+        options: RequestOptions | None,
         slots: Mapping[str, str] | None = None,
-    ) -> tuple[list[VideoInference], dict[str, Sent]]:
+    ) -> tuple[list[VideoInference], dict[str, SendResult]]:
         """Take a token for each task; gives those that were won, and answers for the others."""
         won: list[VideoInference] = []
-        taken: dict[str, Sent] = {}
+        taken: dict[str, SendResult] = {}
         for inference in inferences:
             task_uuid = inference.task_uuid
             try:
                 has_it = self._ledger.take_right_to_send(
                     task_uuid,
                     tokens[task_uuid],
-                    root_run=None if payer is None else payer.root_run,
-                    run_limit_usd=None if payer is None else payer.run_limit_usd,
+                    root_run=None if options is None else options.root_run,
+                    run_limit_usd=None if options is None else options.run_limit_usd,
                     slot=None if slots is None else slots[task_uuid],
                 )
             except UnreadableRecordError as error:
-                # A token that cannot be read was taken by someone: the task is not sent here.
+                # A token that cannot be read was taken by another process, so it is not sent here.
                 _log.warning("task %s is not sent: %s", task_uuid, error)
                 has_it = False
             if has_it:
                 won.append(inference)
             else:
-                taken[task_uuid] = Sent(task_uuid, "taken")
+                taken[task_uuid] = SendResult(task_uuid, "taken")
         return won, taken
 
     def _post(
@@ -231,7 +219,7 @@ class Sender:
         gate: SubmissionGate,
         *,
         is_replay: bool,
-    ) -> dict[str, Sent]:
+    ) -> dict[str, SendResult]:
         submissions = self._client.submit(
             inferences, before_post=lambda: self._check_is_in_time(taken_at)
         )
@@ -250,7 +238,7 @@ class Sender:
                 f"or delayed since; after {LATEST_SEND_SECONDS:.0f} seconds it does not send"
             )
 
-    def _record(self, submission: Submission, *, may_refuse: bool) -> Sent:
+    def _record(self, submission: Submission, *, may_refuse: bool) -> SendResult:
         task_uuid = submission.task_uuid
         if submission.state in ("accepted", "conflict"):
             # A conflict proves that Runware has the task.
@@ -258,23 +246,23 @@ class Sender:
                 "acknowledged" if submission.state == "accepted" else "conflict"
             )
             self._ledger.mark_seen(task_uuid, SeenRecord(how=how, at=self._ledger.clock()))
-            return Sent(task_uuid, "seen")
+            return SendResult(task_uuid, "seen")
         error = submission.error.to_record() if submission.error is not None else None
         if submission.state == "uncertain" or not may_refuse:
             # A refused replay says nothing about the first POST, which may have been accepted.
             _log.warning("no clear answer for task %s: %s", task_uuid, submission.error)
-            return Sent(task_uuid, "unconfirmed", error)
+            return SendResult(task_uuid, "unconfirmed", error)
         error = error or ErrorRecord(
             kind="connection", message="the request was never sent", retryable=True
         )
-        is_void = submission.state == "unsent" or error.kind in _NOT_THE_CLIPS_FAULT
+        is_void = submission.state == "unsent" or error.kind in _NOT_CLIP_ERRORS
         self.end_unaccepted(task_uuid, error, is_void=is_void)
-        return Sent(task_uuid, "void" if is_void else "failed", error)
+        return SendResult(task_uuid, "void" if is_void else "failed", error)
 
-    def _clear_up(
+    def _resolve(
         self,
         inferences: Mapping[str, VideoInference],
-        answers: dict[str, Sent],
+        answers: dict[str, SendResult],
         first_taken_at: _Moment,
         gate: SubmissionGate,
     ) -> None:
@@ -284,7 +272,7 @@ class Sender:
             self._sleep(self._settings.confirm_seconds)
             for task_uuid in self._known(unclear):
                 self._ledger.mark_seen(task_uuid, SeenRecord(how="polled", at=self._ledger.clock()))
-                answers[task_uuid] = Sent(task_uuid, "seen")
+                answers[task_uuid] = SendResult(task_uuid, "seen")
                 unclear.remove(task_uuid)
             may_replay = self._settings.replays and gate.closed_because is None
             window = self._settings.replay_window_seconds
@@ -309,12 +297,12 @@ class Sender:
         return 1 in sent and token in sent and sent[token] - sent[1] < window
 
     def _known(self, task_uuids: Sequence[str]) -> list[str]:
-        """Which tasks polls show. That they show none proves nothing."""
+        """The tasks that polls show. An empty answer does not prove that a task is unknown."""
         try:
             statuses = self._client.poll(task_uuids)
         except RunwareError as error:
             # Whether they may be sent again depends on the window alone.
-            _log.warning("unclear answers could not be cleared up yet: %s", error)
+            _log.warning("unclear answers could not be resolved yet: %s", error)
             return []
         return [task_uuid for task_uuid in task_uuids if statuses[task_uuid].is_known]
 
@@ -339,5 +327,7 @@ class Sender:
         return max(self._wall_clock() - moment.wall, self._elapsed() - moment.elapsed)
 
 
-def _not_sent(inferences: Sequence[VideoInference]) -> dict[str, Sent]:
-    return {inference.task_uuid: Sent(inference.task_uuid, "not_sent") for inference in inferences}
+def _not_sent(inferences: Sequence[VideoInference]) -> dict[str, SendResult]:
+    return {
+        inference.task_uuid: SendResult(inference.task_uuid, "not_sent") for inference in inferences
+    }

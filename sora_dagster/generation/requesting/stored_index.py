@@ -50,7 +50,7 @@ class StoredEntry:
     manifest_key: str
 
 
-def stored_answers(ledger: Ledger, asked: Sequence[ClipRequest]) -> dict[int, RequestResult]:
+def stored_results(ledger: Ledger, asked: Sequence[ClipRequest]) -> dict[int, RequestResult]:
     """The answers to those of the requests whose clips are stored, by their index in `asked`.
 
     The sizes of their videos were just seen, so these clips need no verification.

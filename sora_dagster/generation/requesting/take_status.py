@@ -1,4 +1,4 @@
-"""How a take stands by its records, and what Runware says about one that ended without a video."""
+"""The status of a take by its records, and by Runware if it ended without a video."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from typing import Literal
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger, Take
-from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord
+from sora_dagster.generation.protocol.records import (
+    AttemptRecord,
+    ClipManifest,
+    OutcomeRecord,
+)
+from sora_dagster.generation.requesting.options import retry_advice
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord, RunwareError
 from sora_dagster.runware.results import TaskStatus
 
 _log = logging.getLogger(__name__)
 
-StandingKind = Literal[
+StatusKind = Literal[
     "stored", "record_missing", "outstanding", "stuck", "unsent", "void", "failed", "doubtful"
 ]
 
@@ -32,19 +37,22 @@ class UncheckedError(Exception):
 
 @dataclass(frozen=True)
 class TakeStatus:
-    """How a take stands by its records.
+    """The status of a take by its records.
 
     Arguments:
-        kind: stored; ended with videos but without a manifest; sent and not ended; set aside
-            because of an unreadable record; claimed and never sent; never accepted; ended without a
-            video; or ended without anyone knowing whether there is one.
-        detail: the same for people.
-        outcome: how its latest attempt ended, if it did.
+        kind: `stored`; `record_missing`, ended with videos but without a manifest; `outstanding`,
+            sent and not ended; `stuck`, set aside because of an unreadable record; `unsent`,
+            claimed and not sent yet; `void`, never accepted; `failed`, ended without a video; or
+            `doubtful`, ended, and it is not known whether there is a video.
+        detail: human-readable summary.
+        outcome: outcome of its latest attempt; None if it has not ended.
+        manifest: record of the stored take; None if it is not stored, or pruned.
     """
 
-    kind: StandingKind
+    kind: StatusKind
     detail: str
     outcome: OutcomeRecord | None = None
+    manifest: ClipManifest | None = None
 
     @property
     def error(self) -> ErrorRecord | None:
@@ -53,7 +61,7 @@ class TakeStatus:
 
 
 class TakeStatusReader:
-    """Reads how one take stands, and corrects what is on record if it is wrong.
+    """Reads the status of takes, and corrects what is on record if it is wrong.
 
     Arguments:
         client: the API client.
@@ -78,30 +86,27 @@ class TakeStatusReader:
         self._unsent_seconds = unsent_seconds
         self._is_dry_run = is_dry_run
 
-    def standing(self, take: Take) -> TakeStatus:
-        """How a take stands by its records. A manifest outranks any outcome."""
+    def status(self, take: Take) -> TakeStatus:
+        """The status of a take by its records. A manifest outranks any outcome."""
         current = take.latest
-        stored = TakeStatus("stored", f"take {take.number} is already generated, 0.00 USD")
-        if self._manifest_stands(current):
+        if stored := self.stored(take):
             return stored
         outcome = self._ledger.outcome(current.task_uuid)
         if outcome is None:
             return self._open(take)
+        again = retry_advice(current.asset, current.clip)
         match outcome.state:
             case "void":
                 return TakeStatus("void", f"take {take.number} was never accepted", outcome)
             case "failed":
-                advice = "Change the clip's row, or request it with retry_failed."
+                advice = f"Change the clip's row, or {again}."
                 return _without_video("failed", take, outcome, advice)
             case "lost" | "unsure":
-                advice = (
-                    f"It may have been paid for. Run: sora-dagster resolve {current.clip!r} "
-                    f"--asset {current.asset} --resend, or request it with retry_failed."
-                )
+                advice = f"It may have been paid for. To generate it again, {again}."
                 return _without_video("doubtful", take, outcome, advice)
             case "done" | "partial":
                 # The manifest is written before the outcome, so it may have come in between.
-                if self._manifest_stands(current):
+                if stored := self.stored(take):
                     return stored
                 place = (current.asset, current.clip, take.number)
                 if self._ledger.pruned(*place) is not None:
@@ -114,42 +119,44 @@ class TakeStatusReader:
                     return self._open(take)
                 return TakeStatus("record_missing", _missing_record(current))
 
-    def is_stored(self, take: Take) -> bool:
-        """Whether a take is stored whole."""
-        return self._manifest_stands(take.latest)
+    def stored(self, take: Take) -> TakeStatus | None:
+        """The status of a take that is stored whole; None if it is not."""
+        manifest = self._ledger.manifest(take.latest.asset, take.latest.clip, take.number)
+        if manifest is None:
+            return None
+        detail = f"take {take.number} is already generated, 0.00 USD"
+        return TakeStatus("stored", detail, manifest=manifest)
 
-    def reopened(self, take: Take, standing: TakeStatus) -> TakeStatus | None:
+    def reopened(self, take: Take, status: TakeStatus) -> TakeStatus | None:
         """Have an ended attempt collected again if Runware shows a video of it, or makes one.
 
         Raises:
             UncheckedError: if Runware cannot be asked.
         """
-        if standing.outcome is not None and not standing.outcome.was_accepted:
+        if status.outcome is not None and not status.outcome.was_accepted:
             return None
-        status = self._poll(take.latest)
-        if not (status.results or status.processing):
+        answer = self._poll(take.latest)
+        if not (answer.results or answer.processing):
             return None
         if not self._is_dry_run:
             self._ledger.reopen(take.latest)
         what = (
             "its record is missing"
-            if standing.kind == "record_missing"
-            else f"its last attempt was recorded as {standing.outcome.state}"
-            if standing.outcome is not None
+            if status.kind == "record_missing"
+            else f"its last attempt was recorded as {status.outcome.state}"
+            if status.outcome is not None
             else "it ended"
         )
         detail = (
             f"{what}; Runware still hosts the video, and it is collected again, free"
-            if status.results
+            if answer.results
             else f"{what}; Runware is still generating it, and it is collected when it is finished"
         )
         return TakeStatus("outstanding", detail)
 
     def voids_old_claim(self, attempt: AttemptRecord) -> bool:
-        """Void a claim that was not sent for so long that no process can be about to send it."""
-        claim = self._ledger.root.info(
-            layout.attempt_key(attempt.asset, attempt.clip, attempt.take, attempt.attempt)
-        )
+        """Void a claim that is so old that no process can be about to send it."""
+        claim = self._ledger.root.info(attempt.key)
         age = timedelta() if claim is None else self._store_time() - claim.last_modified
         if age <= timedelta(seconds=self._unsent_seconds):
             return False
@@ -171,7 +178,7 @@ class TakeStatusReader:
             return TakeStatus("unsent", f"take {take.number} is about to be sent by another run")
         if {0, files.reopening} <= files.outcomes:
             # It ended since its outcome was read.
-            return self.standing(take)
+            return self.status(take)
         key = layout.pending_key(current.dataset, current.task_uuid, files.reopening)
         if not self._ledger.root.exists(key):
             stuck_key = layout.stuck_key(current.dataset, current.task_uuid)
@@ -187,9 +194,6 @@ class TakeStatusReader:
                 self._ledger.pending.add(current, files.reopening)
         return TakeStatus("outstanding", f"take {take.number} is being generated already")
 
-    def _manifest_stands(self, attempt: AttemptRecord) -> bool:
-        return self._ledger.manifest(attempt.asset, attempt.clip, attempt.take) is not None
-
     def _poll(self, attempt: AttemptRecord) -> TaskStatus:
         try:
             status = self._client.poll([attempt.task_uuid])[attempt.task_uuid]
@@ -201,9 +205,7 @@ class TakeStatusReader:
         return status
 
 
-def _without_video(
-    kind: StandingKind, take: Take, outcome: OutcomeRecord, advice: str
-) -> TakeStatus:
+def _without_video(kind: StatusKind, take: Take, outcome: OutcomeRecord, advice: str) -> TakeStatus:
     reasons = " ".join(error.sentence for error in outcome.errors) or "No reason is known."
     detail = f"take {take.number} {outcome.state} and is not tried again. {reasons} {advice}"
     return TakeStatus(kind, detail, outcome)

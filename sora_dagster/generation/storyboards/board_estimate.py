@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from sora_dagster.generation.generator import Generator, parent_video
 from sora_dagster.generation.requesting.estimates import Estimate
+from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.payloads import estimate_usd
-from sora_dagster.generation.requesting.requester import RequestOptions
 from sora_dagster.generation.storyboards.shot_requests import asset_of, shot_request
 from sora_dagster.prompts.boards import Board, Shot
 

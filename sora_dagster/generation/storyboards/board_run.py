@@ -12,7 +12,7 @@ from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.generator import Generator, parent_video
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.protocol.root_binding import bind_dataset
-from sora_dagster.generation.requesting.requester import RequestOptions
+from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.generation.storyboards.shot_requests import (
     is_of_an_earlier_version,
