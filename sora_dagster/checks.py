@@ -131,7 +131,7 @@ class RunChecks:
         """
         newest = _newest_of(self._context.instance, manifests)
         for manifest in manifests:
-            verdicts = self._checks.judge(manifest, self._catalogue, self._root)
+            verdicts = self._checks.evaluate(manifest, self._catalogue, self._root)
             target = newest.get((manifest.asset, manifest.request.partition))
             named = self._logged_by_name(manifest, verdicts) if only is None else set(only)
             if only is None or CLIP_CHECKS in only:
@@ -181,7 +181,7 @@ class RunChecks:
             # What failed for an earlier take is logged for this one too: otherwise that failure
             # would remain the newest result of the check. The user's own checks are not made
             # again on the earlier take.
-            before = self._checks.judge(earlier, self._catalogue)
+            before = self._checks.evaluate(earlier, self._catalogue)
             names |= {verdict.name for verdict in before if verdict.failed}
             names |= self._checks.custom.keys()
         return names

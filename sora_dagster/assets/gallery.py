@@ -15,7 +15,7 @@ from sora_dagster.gallery.page import (
     relative_href,
     render_gallery,
 )
-from sora_dagster.generation.library.clip_index import FailedTake, library_of
+from sora_dagster.generation.library.clip_index import FailedTake, build_clip_index
 from sora_dagster.generation.library.library_scan import scan_library
 from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.generation.protocol.records import ClipManifest
@@ -66,7 +66,7 @@ def build_gallery_asset(
     )
     def gallery(clip_storage: ClipStorageResource) -> dg.MaterializeResult[Any]:
         root = clip_storage.root()
-        library = library_of(scan_library(root, dataset.name, boards=boards))
+        library = build_clip_index(scan_library(root, dataset.name, boards=boards))
         entries = [
             *(
                 _stored_entry(manifest, _failed_checks(dataset, manifest))
@@ -132,7 +132,7 @@ def _stored_entry(manifest: ClipManifest, failed_checks: tuple[str, ...]) -> Gal
 
 
 def _failed_checks(dataset: VideoDataset, manifest: ClipManifest) -> tuple[str, ...]:
-    verdicts = dataset.checks.judge(manifest, dataset.catalogue)
+    verdicts = dataset.checks.evaluate(manifest, dataset.catalogue)
     return tuple(verdict.name for verdict in verdicts if verdict.failed)
 
 

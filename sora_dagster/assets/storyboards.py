@@ -16,7 +16,7 @@ from sora_dagster.clip_reporter import ClipReporter
 from sora_dagster.events import failure_event, row_data_version
 from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.storyboards.board_estimate import estimate_board
-from sora_dagster.generation.storyboards.board_run import BoardLimits, BoardRun, ShotEnd
+from sora_dagster.generation.storyboards.board_run import BoardLimits, BoardRun, ShotResult
 from sora_dagster.prompts.boards import Board, Shot, load_board
 from sora_dagster.prompts.problems import DatasetError
 from sora_dagster.resources import ClipStorageResource, RunwareResource
@@ -163,7 +163,7 @@ def build_storyboard_assets(
                 reports_elsewhere=is_used_later(context) or is_of_a_backfill(context.run),
             )
             try:
-                yield from _results(context, board, run.ends(), reporter)
+                yield from _results(context, board, run.results(), reporter)
             finally:
                 add_post_counts(context, generator.client.posts)
 
@@ -204,20 +204,20 @@ def build_board_or_problem(
 def _results(
     context: dg.AssetExecutionContext,
     board: Board,
-    ends: Iterator[ShotEnd],
+    ends: Iterator[ShotResult],
     reporter: ClipReporter,
 ) -> Iterator[dg.MaterializeResult[Any]]:
     """Report each shot to Dagster as it ends, and at the end all that failed."""
     failures: dict[str, str] = {}
     for end in ends:
-        if end.ended is not None:
-            for event in reporter.events([end.ended]):
+        if end.finished is not None:
+            for event in reporter.events([end.finished]):
                 yield exact_result(event)
         elif end.failure is not None:
             key = dg.AssetKey([board.name, end.shot.id])
             failures[key.to_user_string()] = end.failure
             context.log.error(f"{key.to_user_string()}: {end.failure}")
-            context.log_event(failure_event(key, None, end.failure, end.last, end.error))
+            context.log_event(failure_event(key, None, end.failure, end.last_failure, end.error))
     failures |= reporter.failures | reporter.blocked
     if failures:
         # Dagster takes a chosen asset without an event for a success.

@@ -72,10 +72,10 @@ def prune_command(
             keep_takes=keep_takes,
             keep_parents=keep_parents,
             upload_days=upload_days,
-            dry=not is_applied,
+            dry_run=not is_applied,
             on_removed=lambda removed: click.echo(plain(f"{removed.kind}: {removed.key}")),
         )
     for sentence in report.sentences:
         click.echo(sentence)
-    if report.is_dry and report.objects:
+    if report.is_dry_run and report.objects:
         click.echo("Nothing was removed. Run this again with --apply to remove these objects.")

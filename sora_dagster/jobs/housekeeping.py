@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from sora_dagster.dataset import VideoDataset
-from sora_dagster.generation.housekeeping.prune import PruneReport, Removed, prune
+from sora_dagster.generation.housekeeping.prune import PruneReport, RemovedObject, prune
 from sora_dagster.generation.housekeeping.verify import Finding, VerifyReport, verify
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.resources import ClipStorageResource
@@ -70,7 +70,7 @@ def build_prune_job(dataset: VideoDataset) -> dg.JobDefinition:
         rows: list[dg.TableRecord] = []
         verb = "would be removed" if config.dry_run else "removed"
 
-        def note(removed: Removed) -> None:
+        def note(removed: RemovedObject) -> None:
             context.log.info(f"{verb}: {removed.key} ({removed.kind}, {removed.size_bytes} bytes)")
             if len(rows) < _MOST_TABLE_ROWS:
                 rows.append(dg.TableRecord(removed._asdict()))
@@ -80,7 +80,7 @@ def build_prune_job(dataset: VideoDataset) -> dg.JobDefinition:
             keep_takes=config.keep_takes,
             keep_parents=config.keep_parents,
             upload_days=config.upload_days,
-            dry=config.dry_run,
+            dry_run=config.dry_run,
             on_removed=note,
         )
         for sentence in report.sentences:
@@ -152,7 +152,7 @@ def _prune_metadata(
     report: PruneReport, rows: Sequence[dg.TableRecord]
 ) -> dict[str, dg.MetadataValue]:
     return {
-        "dry_run": dg.MetadataValue.bool(report.is_dry),
+        "dry_run": dg.MetadataValue.bool(report.is_dry_run),
         "objects": dg.MetadataValue.int(sum(report.objects.values())),
         "bytes": dg.MetadataValue.int(sum(report.size_bytes.values())),
         "summary": dg.MetadataValue.md("\n".join(f"- {line}" for line in report.sentences)),

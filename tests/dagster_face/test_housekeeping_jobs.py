@@ -109,7 +109,7 @@ def test_damage_fails_the_run_and_shows_at_the_clip(stack: Stack, ledger: Ledger
     assert not result.success
     text = failure_text(result)
     assert manifest.videos[0].key in text
-    assert "Ask for the clip again" in text
+    assert "Request the clip again" in text
     [failure] = [
         event.step_failure_data.user_failure_data
         for event in result.all_events

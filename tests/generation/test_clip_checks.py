@@ -20,39 +20,39 @@ def undecodable(ledger: Ledger) -> ClipManifest:
     return manifest.model_copy(update={"videos": (video,)})
 
 
-def verdicts_of(manifest: ClipManifest) -> dict[str, ClipCheckResult]:
-    verdicts = build_clip_checks().judge(manifest, Catalogue.builtin())
-    return {verdict.name: verdict for verdict in verdicts}
+def results_of(manifest: ClipManifest) -> dict[str, ClipCheckResult]:
+    results = build_clip_checks().evaluate(manifest, Catalogue.builtin())
+    return {result.name: result for result in results}
 
 
 def test_a_stored_video_that_cannot_be_decoded_fails_decodes_with_the_reason(
     ledger: Ledger,
 ) -> None:
-    decodes = verdicts_of(undecodable(ledger))["decodes"]
+    decodes = results_of(undecodable(ledger))["decodes"]
     assert (decodes.failed, decodes.severity) == (True, "error")
     assert "its part 'mdat' ends at byte 900" in decodes.description
 
 
 def test_what_can_only_be_seen_by_decoding_is_then_not_evaluated(ledger: Ledger) -> None:
-    verdicts = verdicts_of(undecodable(ledger))
-    unevaluated = {name for name, verdict in verdicts.items() if not verdict.evaluated}
+    results = results_of(undecodable(ledger))
+    unevaluated = {name for name, result in results.items() if not result.evaluated}
     assert unevaluated == CHECKS.keys() - FROM_THE_API - {"decodes"}
     for name in unevaluated:
-        assert not verdicts[name].passed
-        assert not verdicts[name].failed
-        assert verdicts[name].description == "Not evaluated: the video cannot be decoded."
-    assert all(verdicts[name].passed for name in FROM_THE_API)
+        assert not results[name].passed
+        assert not results[name].failed
+        assert results[name].description == "Not evaluated: the video cannot be decoded."
+    assert all(results[name].passed for name in FROM_THE_API)
 
 
 def test_only_a_check_that_was_evaluated_blocks(ledger: Ledger) -> None:
     manifest, catalogue = undecodable(ledger), Catalogue.builtin()
     for blocking, blocked in (["not_black"], ()), (["not_black", "decodes"], ("decodes",)):
         checks = build_clip_checks(blocking=blocking)
-        assert checks.blocks(checks.judge(manifest, catalogue)) == blocked
+        assert checks.blocks(checks.evaluate(manifest, catalogue)) == blocked
 
 
 def test_a_clip_stored_without_measures_is_not_evaluated_by_them(ledger: Ledger) -> None:
-    verdicts = verdicts_of(stored_take(ledger))
-    assert verdicts["decodes"].passed
-    assert not verdicts["not_black"].evaluated
-    assert not any(verdict.failed for verdict in verdicts.values())
+    results = results_of(stored_take(ledger))
+    assert results["decodes"].passed
+    assert not results["not_black"].evaluated
+    assert not any(result.failed for result in results.values())

@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 from sora_dagster.generation.generator import Generator
-from sora_dagster.generation.housekeeping.prune import Removed, prune
+from sora_dagster.generation.housekeeping.prune import RemovedObject, prune
 from sora_dagster.generation.housekeeping.verify import verify
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
@@ -52,7 +52,7 @@ def test_older_takes_go_and_leave_their_record(ledger: Ledger) -> None:
     manifests = [stored_take(ledger, "fox", take) for take in (1, 2, 10)]
     stored_take(ledger, "owl", 1)
     before = records(ledger)
-    report = prune(ledger, keep_takes=2, dry=False)
+    report = prune(ledger, keep_takes=2, dry_run=False)
     assert [info.key for info in ledger.root.list("clips/clips/fox/take-1")] == [
         "clips/clips/fox/take-1/pruned.json"
     ]
@@ -72,7 +72,7 @@ def test_all_takes_stay_where_no_number_is_given(ledger: Ledger) -> None:
     for take in (1, 2):
         stored_take(ledger, "fox", take)
     before = keys(ledger)
-    assert prune(ledger, dry=False).objects == {}
+    assert prune(ledger, dry_run=False).objects == {}
     assert keys(ledger) == before
 
 
@@ -81,11 +81,11 @@ def test_a_dry_run_says_what_would_go_and_removes_nothing(ledger: Ledger) -> Non
     for take in (1, 2, 3):
         stored_take(ledger, "fox", take)
     before = keys(ledger)
-    told: list[Removed] = []
+    told: list[RemovedObject] = []
     dry = prune(ledger, keep_takes=1, on_removed=told.append)
     assert keys(ledger) == before
-    real: list[Removed] = []
-    report = prune(ledger, keep_takes=1, dry=False, on_removed=real.append)
+    real: list[RemovedObject] = []
+    report = prune(ledger, keep_takes=1, dry_run=False, on_removed=real.append)
     assert {removed.key for removed in told} == before - keys(ledger)
     assert sorted(told) == sorted(real)
     assert (dry.objects, dry.size_bytes) == (report.objects, report.size_bytes)
@@ -94,14 +94,14 @@ def test_a_dry_run_says_what_would_go_and_removes_nothing(ledger: Ledger) -> Non
 def test_the_newest_whole_take_stays_while_a_newer_one_is_outstanding(ledger: Ledger) -> None:
     stored_take(ledger, "fox", 1)
     claim(ledger, "fox", 2)
-    assert prune(ledger, keep_takes=1, dry=False).objects == {}
+    assert prune(ledger, keep_takes=1, dry_run=False).objects == {}
     assert ledger.manifest("clips", "fox", 1) is not None
 
 
 def test_a_take_whose_end_is_not_logged_yet_stays(ledger: Ledger) -> None:
     store(ledger, claim(ledger, "fox", 1))
     stored_take(ledger, "fox", 2)
-    report = prune(ledger, keep_takes=1, dry=False)
+    report = prune(ledger, keep_takes=1, dry_run=False)
     assert ledger.manifest("clips", "fox", 1) is not None
     assert report.kept["older takes that are being stored"] == 1
 
@@ -115,7 +115,7 @@ def test_a_take_that_remixes_were_made_of_stays_and_so_do_its_own_parents(ledger
     stored_take(ledger, "fox", 3)
     stored_take(ledger, "fox", 4)
     stored_take(ledger, "deep", 1, asset="remixes", parent=of_first)
-    report = prune(ledger, keep_takes=1, dry=False)
+    report = prune(ledger, keep_takes=1, dry_run=False)
     left = {(manifest.clip, manifest.take) for manifest in stored_manifests(ledger.root)}
     assert left == {
         ("fox", 1),
@@ -126,7 +126,7 @@ def test_a_take_that_remixes_were_made_of_stays_and_so_do_its_own_parents(ledger
         ("deep", 1),
     }
     assert report.kept["older takes that remixes were made of"] == 3
-    prune(ledger, keep_takes=1, keep_parents=False, dry=False)
+    prune(ledger, keep_takes=1, keep_parents=False, dry_run=False)
     left = {(manifest.clip, manifest.take) for manifest in stored_manifests(ledger.root)}
     assert left == {("fox", 4), ("fox|snow", 2), ("deep", 1)}
 
@@ -136,7 +136,7 @@ def test_a_take_whose_record_cannot_be_read_stays_and_older_ones_with_it(ledger:
         stored_take(ledger, "fox", take)
     ledger.root.write(layout.manifest_key("clips", "fox", 2), b"{}")
     before = keys(ledger)
-    prune(ledger, keep_takes=1, dry=False)
+    prune(ledger, keep_takes=1, dry_run=False)
     assert keys(ledger) == before
 
 
@@ -165,14 +165,14 @@ def test_a_run_that_is_killed_leaves_no_record_of_what_is_gone(
         patch.setattr(root, "delete", dying(root.delete))
         patch.setattr(root, "create", dying(root.create))
         try:
-            prune(ledger, keep_takes=1, dry=False)
+            prune(ledger, keep_takes=1, dry_run=False)
         except KeyboardInterrupt:
             assert crash_at < 6
         else:
             assert crash_at >= 6
     assert verify(ledger).is_whole
     pass_days(ledger, 2, monkeypatch)
-    prune(ledger, keep_takes=1, dry=False)
+    prune(ledger, keep_takes=1, dry_run=False)
     assert keys(ledger, "clips/clips/fox/take-1") == {"clips/clips/fox/take-1/pruned.json"}
     assert ledger.manifest("clips", "fox", 2) is not None
 
@@ -185,12 +185,12 @@ def test_files_of_a_writer_that_came_second_go_after_a_day(
     whole = keys(ledger)
     second = layout.video_key("clips", "fox", 1, manifest.task_uuid, "mp4", "other")
     ledger.root.write(second, b"the same video")
-    assert prune(ledger, dry=False).kept == {
+    assert prune(ledger, dry_run=False).kept == {
         "takes with other files that are younger than a day": 1,
         "whole takes": 1,
     }
     pass_days(ledger, 2, monkeypatch)
-    assert prune(ledger, dry=False).objects == {"leftover": 1}
+    assert prune(ledger, dry_run=False).objects == {"leftover": 1}
     assert keys(ledger) == whole
 
 
@@ -217,10 +217,10 @@ def test_files_stay_where_no_manifest_stands(
     leave("yak")
     before = keys(ledger, "clips")
     pass_days(ledger, 2, monkeypatch)
-    report = prune(ledger, keep_takes=1, dry=False)
+    report = prune(ledger, keep_takes=1, dry_run=False)
     assert keys(ledger, "clips") == before
     assert report.kept == {
-        "folders that no request names; look at them": 1,
+        "folders that no request names; check them": 1,
         "takes that are outstanding": 2,
         "takes whose manifest is missing; verify them": 1,
         "takes whose records cannot be read; verify them": 1,
@@ -244,7 +244,7 @@ def test_no_take_goes_while_it_cannot_be_read_what_is_outstanding(
         stuck = ledger.pending.mark_stuck(entry, "its index entry cannot be read")
         assert stuck.pending is None
         assert ledger.pending.stuck("default", attempt.task_uuid) == stuck
-    report = prune(ledger, keep_takes=1, dry=False)
+    report = prune(ledger, keep_takes=1, dry_run=False)
     assert report.objects == {}
     assert report.kept["older takes, since a record of an outstanding task cannot be read"] == 1
 
@@ -254,7 +254,7 @@ def test_a_stuck_take_stays(ledger: Ledger) -> None:
     [entry] = ledger.pending.tasks("default").values()
     ledger.pending.mark_stuck(entry, "its outcome cannot be read")
     stored_take(ledger, "fox", 2)
-    assert prune(ledger, keep_takes=1, dry=False).objects == {}
+    assert prune(ledger, keep_takes=1, dry_run=False).objects == {}
     assert ledger.manifest("clips", "fox", 1) is not None
 
 
@@ -264,7 +264,7 @@ def test_a_removed_take_leaves_the_index_of_what_is_stored(ledger: Ledger) -> No
         stored_take(ledger, "fox", take)
     stored_take(ledger, "owl", 1)
     before = keys(ledger, "stored")
-    prune(ledger, keep_takes=2, dry=False)
+    prune(ledger, keep_takes=2, dry_run=False)
     [gone] = before - keys(ledger, "stored")
     assert gone.startswith("stored/default/fox/1.")
 
@@ -275,11 +275,11 @@ def test_what_an_interrupted_restore_left_goes_after_a_day(
 ) -> None:
     left = layout.restore_key("5a1e")
     ledger.root.write(left, b"fetched again")
-    assert prune(ledger, dry=False).objects == {}
+    assert prune(ledger, dry_run=False).objects == {}
     pass_days(ledger, 1.1, monkeypatch)
     assert prune(ledger).objects == {"incoming": 1}
     assert ledger.root.exists(left)
-    assert prune(ledger, dry=False).objects == {"incoming": 1}
+    assert prune(ledger, dry_run=False).objects == {"incoming": 1}
     assert not ledger.root.exists(left)
 
 
@@ -290,7 +290,7 @@ def test_an_upload_stays_while_the_end_of_its_task_cannot_be_read(
     ledger.root.write(layout.task_key(manifest.task_uuid, "outcome-0"), b"{")
     ledger.root.write(layout.incoming_key(manifest.task_uuid), b"came twice")
     pass_days(ledger, 8, monkeypatch)
-    report = prune(ledger, dry=False)
+    report = prune(ledger, dry_run=False)
     assert report.objects == {}
     assert any("cannot be read" in reason for reason in report.kept)
 
@@ -304,7 +304,7 @@ def test_uploads_that_never_ended_are_given_up(s3_url: str, s3_endpoint: str) ->
     client.create_multipart_upload(Bucket=bucket, Key=f"{prefix}/clips/clips/fox/take-1/a.mp4")
     assert prune(ledger).objects == {"unfinished upload": 1}
     assert len(client.list_multipart_uploads(Bucket=bucket)["Uploads"]) == 1
-    assert prune(ledger, dry=False).objects == {"unfinished upload": 1}
+    assert prune(ledger, dry_run=False).objects == {"unfinished upload": 1}
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
 
 
@@ -317,9 +317,9 @@ def test_files_of_broken_writes_are_given_up_by_age(
     half = root.local_path("clips/clips/fox/take-1/a.mp4#1")
     assert half is not None
     half.write_bytes(b"half of it")
-    assert prune(ledger, dry=False).objects == {}
+    assert prune(ledger, dry_run=False).objects == {}
     pass_days(ledger, 3, monkeypatch)
-    assert prune(ledger, dry=False).objects == {"unfinished upload": 1}
+    assert prune(ledger, dry_run=False).objects == {"unfinished upload": 1}
     assert not half.exists()
     assert verify(ledger).is_whole
 
@@ -334,7 +334,7 @@ def test_uploads_that_nobody_waited_for_are_swept(
     pass_days(ledger, 8, monkeypatch)
     assert prune(ledger).objects == {"incoming": 1}
     assert ledger.root.exists(late)
-    assert prune(ledger, dry=False).objects == {"incoming": 1}
+    assert prune(ledger, dry_run=False).objects == {"incoming": 1}
     assert not ledger.root.exists(late)
 
 
@@ -342,7 +342,7 @@ def test_a_folder_of_somebody_elses_is_left_alone(root: StorageRoot) -> None:
     root.write("clips/holiday/2019/take-1/clip.json", b"{}")
     root.write("clips/holiday/2019/take-2/clip.json", b"{}")
     with pytest.raises(RootMismatchError, match=r"root\.json"):
-        prune(Ledger(root), keep_takes=1, dry=False)
+        prune(Ledger(root), keep_takes=1, dry_run=False)
     assert len(list(root.list("clips"))) == 2
 
 
@@ -350,14 +350,14 @@ def test_a_folder_of_somebody_elses_is_left_alone(root: StorageRoot) -> None:
     ("settings", "message"),
     [
         ({"keep_takes": 0}, "newest take"),
-        ({"upload_days": 0.5}, "under way"),
+        ({"upload_days": 0.5}, "still be running"),
     ],
 )
 def test_numbers_that_would_lose_something_are_refused(
     root: StorageRoot, settings: dict[str, float], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        prune(Ledger(root), dry=False, **settings)  # type: ignore[arg-type]
+        prune(Ledger(root), dry_run=False, **settings)  # type: ignore[arg-type]
 
 
 def test_a_store_that_fails_is_said_and_the_next_run_carries_on(
@@ -374,9 +374,9 @@ def test_a_store_that_fails_is_said_and_the_next_run_carries_on(
     with monkeypatch.context() as patch:
         patch.setattr(root, "delete", refuse)
         with pytest.raises(StorageError, match="cannot delete"):
-            prune(ledger, keep_takes=1, dry=False)
+            prune(ledger, keep_takes=1, dry_run=False)
     assert verify(ledger).is_whole
-    prune(ledger, keep_takes=1, dry=False)
+    prune(ledger, keep_takes=1, dry_run=False)
     assert [manifest.take for manifest in stored_manifests(root)] == [3]
 
 
@@ -388,7 +388,7 @@ def test_asking_for_a_clip_whose_older_takes_are_gone_costs_nothing(
     collect(generator)
     ask(generator, clip(prompt="a fox in rain"), regenerate_changed=True)
     collect(generator)
-    prune(generator.ledger, keep_takes=1, dry=False)
+    prune(generator.ledger, keep_takes=1, dry_run=False)
     before = sandbox.charged()
     [again] = ask(generator, clip(prompt="a fox in rain"))
     [as_it_was] = ask(generator, clip())

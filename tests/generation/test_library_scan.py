@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sora_dagster.generation.library.clip_index import library_of
+from sora_dagster.generation.library.clip_index import build_clip_index
 from sora_dagster.generation.library.costs import cost_rows
 from sora_dagster.generation.library.library_scan import LibraryScan, scan_library
 from sora_dagster.generation.protocol import layout
@@ -83,7 +83,7 @@ def test_what_is_new_is_read_and_nothing_else(root: CountingRoot, ledger: Ledger
     assert root.counts["read"] == 1 + 3 + 1
     assert found == scanned_in_full(root)
     assert "new" in clips_of(found)
-    assert [take.attempt.clip for take in library_of(found).failed] == ["owl"]
+    assert [take.attempt.clip for take in build_clip_index(found).failed] == ["owl"]
 
 
 def test_a_record_that_was_written_again_is_read_again(root: CountingRoot, ledger: Ledger) -> None:
@@ -194,7 +194,7 @@ def test_a_stored_take_is_not_shown_as_failed_whatever_its_outcome_says(
     attempt = claim(ledger)
     store(ledger, attempt)
     settle(ledger, attempt, "lost")
-    library = library_of(scanned(root))
+    library = build_clip_index(scanned(root))
     assert [clip.clip for clip in library.clips] == ["fox"]
     assert library.failed == ()
 

@@ -61,7 +61,7 @@ def test_a_video_that_is_gone_is_found(ledger: Ledger, manifest: ClipManifest) -
     found = only_finding(ledger)
     assert (found.kind, found.key) == ("missing", manifest.videos[0].key)
     assert (found.asset, found.partition) == ("clips", "fox")
-    assert "Ask for the clip again" in found.detail
+    assert "Request the clip again" in found.detail
 
 
 def test_a_video_that_is_cut_short_is_found(ledger: Ledger, manifest: ClipManifest) -> None:

@@ -1,21 +1,17 @@
-"""Whether everything that was stored is there: records against objects, and against each other."""
+"""Verifying a storage root: records against objects, and records against each other."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from sora_dagster.generation.fetching.video_store import object_sha256
 from sora_dagster.generation.library.take_folders import MANIFEST_NAME, PRUNED_NAME, named_objects
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_format import (
-    NewerFormatError,
-    UnreadableRecordError,
-    parse_record,
-)
+from sora_dagster.generation.protocol.record_format import NewerFormatError, UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest, StoredVideo
 from sora_dagster.generation.protocol.scan import in_parallel, list_tasks, read_manifests
 
@@ -30,11 +26,10 @@ FindingKind = Literal[
     "missing outcome",
 ]
 
-_CHUNK_BYTES = 1 << 20
 _ATTEMPT_KEY = re.compile(r"slots/([^/]+/[^/]+/take-\d+)/attempt-\d+\.json")
 
 _FETCH_AGAIN = (
-    "Ask for the clip again: it is fetched again, free, while Runware hosts it. After that, "
+    "Request the clip again: it is fetched again, free, while Runware hosts it. After that, "
     "restore the object from a backup."
 )
 _RESTORE = "Restore the object from a backup."
@@ -47,9 +42,10 @@ class Finding:
     Arguments:
         kind: what is wrong.
         key: the object's key.
-        asset: asset key of the clip; None where it cannot be told.
-        partition: its partition key; None also for a storyboard's shot, which has none.
-        detail: what was found, and what to do, for people.
+        asset: asset key of the clip; None if unknown.
+        partition: its partition key; None if unknown, and for shots of storyboards, which have
+            none.
+        detail: what was found, and what to do.
     """
 
     kind: FindingKind
@@ -60,18 +56,18 @@ class Finding:
 
     @property
     def sentence(self) -> str:
-        """The finding as a sentence for people."""
+        """Human-readable summary."""
         return f"{self.key}: {self.kind}: {self.detail}"
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What a check of the whole storage root brought.
+    """The result of verifying a storage root.
 
     Arguments:
-        takes: how many whole takes were checked.
-        objects: how many of their objects.
-        size_bytes: length of their videos.
+        takes: number of complete takes that were checked.
+        objects: number of their objects.
+        size_bytes: total length of their videos.
         is_deep: whether every video was read and its hash compared.
         findings: what is not as it was stored.
     """
@@ -89,8 +85,8 @@ class VerifyReport:
 
     @property
     def sentence(self) -> str:
-        """The report as a sentence for people."""
-        how = "their videos read, their hashes compared" if self.is_deep else "lengths compared"
+        """Human-readable summary."""
+        how = "videos read and hashes compared" if self.is_deep else "lengths compared"
         return (
             f"{self.takes} takes with {self.objects} objects checked ({how}, "
             f"{self.size_bytes / 1e6:.1f} MB of video), {len(self.findings)} findings"
@@ -105,53 +101,61 @@ def verify(
 ) -> VerifyReport:
     """Check that everything that was stored is there; changes nothing.
 
-    Arguments:
-        ledger: the ledger of the storage root.
-        deep: whether every video is read and its hash compared; else lengths are.
-        on_finding: called with each finding as it is made.
-
     Costs one listing each of clips, tasks and slots, and a read of each manifest.
 
+    Arguments:
+        ledger: the ledger of the storage root.
+        deep: whether to read every video and compare its hash; default: only compare lengths.
+        on_finding: called with each finding immediately.
+
     Raises:
-        StorageError: where the storage root is none of ours, or fails.
+        StorageError: if it is not a storage root of this program, or fails.
     """
     _ = ledger.namespace
-    check = _Check(ledger, deep=deep)
+    verifier = _Verifier(ledger, deep=deep)
     findings: list[Finding] = []
-    for finding in check.findings():
+    for finding in verifier.findings():
         findings.append(finding)
         on_finding(finding)
-    return VerifyReport(check.takes, check.objects, check.size_bytes, deep, tuple(findings))
+    return VerifyReport(
+        verifier.takes, verifier.objects, verifier.size_bytes, deep, tuple(findings)
+    )
 
 
-class _Check:
+class _Verifier:
     def __init__(self, ledger: Ledger, *, deep: bool) -> None:
         self._ledger = ledger
+        self._root = ledger.root
         self._deep = deep
         self.takes = 0
         self.objects = 0
         self.size_bytes = 0
-        self._unreadable: list[tuple[str, UnreadableRecordError]] = []
 
     def findings(self) -> Iterator[Finding]:
-        # What is claimed after this is none of ours to judge; what is pending may be half-done.
+        # What is claimed after this is not checked; what is pending may be incomplete.
         pending = self._ledger.pending.task_uuids()
-        tasks = list_tasks(self._ledger.root)
-        sizes = _sizes(self._ledger)
+        tasks = list_tasks(self._root)
+        sizes = self._sizes()
+        unreadable: list[Finding] = []
         manifests = read_manifests(
-            self._ledger.root,
+            self._root,
             [f"{at}/{MANIFEST_NAME}" for at, names in sizes.items() if MANIFEST_NAME in names],
-            on_unreadable=lambda key, error: self._unreadable.append((key, error)),
+            on_unreadable=lambda key, error: unreadable.append(_unreadable(key, error)),
         )
 
         def check(keyed: tuple[str, ClipManifest]) -> tuple[ClipManifest, list[Finding]]:
             key, manifest = keyed
-            if key != layout.manifest_key(manifest.asset, manifest.clip, manifest.take):
-                return manifest, [_misplaced(key, manifest)]
-            found = list(self._objects(manifest, sizes))
+            place = layout.manifest_key(manifest.asset, manifest.clip, manifest.take)
+            if key != place:
+                detail = (
+                    f"it is the record of {manifest.clip}, take {manifest.take}, which belongs at "
+                    f"{place}. Remove the copy, or restore the original object from a backup."
+                )
+                return manifest, [_finding("misplaced record", key, manifest, detail)]
+            found = list(self._check_objects(manifest, sizes))
             facts = tasks.get(manifest.task_uuid)
             if (facts is None or not facts.has_outcome) and manifest.task_uuid not in pending:
-                found.extend(self._outcome(manifest))
+                found.extend(self._check_outcome(manifest))
             return manifest, found
 
         for manifest, found in in_parallel(manifests, check):
@@ -159,66 +163,48 @@ class _Check:
             self.objects += len(named_objects(manifest))
             self.size_bytes += sum(video.size_bytes for video in manifest.videos)
             yield from found
-        for key, error in self._unreadable:
-            yield _unreadable(key, error)
+        yield from unreadable
         yield from self._missing_manifests(sizes)
 
-    def _objects(
+    def _check_objects(
         self, manifest: ClipManifest, sizes: dict[str, dict[str, int]]
     ) -> Iterator[Finding]:
-        lengths = {video.key: video for video in manifest.videos}
-        for wanted in named_objects(manifest):
-            yield from self._object(manifest, wanted, lengths.get(wanted), sizes)
+        videos = {video.key: video for video in manifest.videos}
+        for key in named_objects(manifest):
+            video = videos.get(key)
+            folder, _, name = key.rpartition("/")
+            size = sizes.get(folder, {}).get(name)
+            if size is None or (video is not None and size != video.size_bytes):
+                # The listing may be older than a store, or a removal, that is running.
+                info = self._root.info(key)
+                size = None if info is None else info.size_bytes
+                if size is None and self._is_removed(manifest):
+                    continue
+            if size is None:
+                advice = _RESTORE if video is None else _FETCH_AGAIN
+                yield _finding("missing", key, manifest, f"it does not exist. {advice}")
+            elif video is not None:
+                yield from self._check_video(manifest, video, size)
 
-    def _object(
-        self,
-        manifest: ClipManifest,
-        key: str,
-        video: StoredVideo | None,
-        sizes: dict[str, dict[str, int]],
+    def _check_video(
+        self, manifest: ClipManifest, video: StoredVideo, size_bytes: int
     ) -> Iterator[Finding]:
-        folder, _, name = key.rpartition("/")
-        size = sizes.get(folder, {}).get(name)
-        if size is None or (video is not None and size != video.size_bytes):
-            # A listing may be older than a store, or a removal, under way.
-            info = self._ledger.root.info(key)
-            size = None if info is None else info.size_bytes
-            if size is None and self._is_gone(manifest):
-                return
-        what_to_do = _FETCH_AGAIN if video is not None else _RESTORE
-        if size is None:
-            yield _finding("missing", key, manifest, f"it is not there. {what_to_do}")
-        elif video is not None and size != video.size_bytes:
-            yield _finding(
-                "wrong size",
-                key,
-                manifest,
-                f"it is {size} bytes long, and was {video.size_bytes}. {what_to_do}",
+        if size_bytes != video.size_bytes:
+            detail = f"it has {size_bytes} bytes instead of {video.size_bytes}. {_FETCH_AGAIN}"
+            yield _finding("wrong size", video.key, manifest, detail)
+        elif self._deep and (sha256 := object_sha256(self._root, video.key)) != video.sha256:
+            detail = (
+                f"its SHA-256 is {sha256} instead of {video.sha256}: its bytes were changed. "
+                f"Remove it, and request the clip again: it is fetched again, free, while Runware "
+                f"hosts it. Or restore it from a backup."
             )
-        elif video is not None and self._deep:
-            sha256 = self._sha256(key)
-            if sha256 != video.sha256:
-                yield _finding(
-                    "wrong hash",
-                    key,
-                    manifest,
-                    f"its SHA-256 is {sha256}, and was {video.sha256}: its bytes were changed. "
-                    f"Remove it, and ask for the clip again: it is fetched again, free, while "
-                    f"Runware hosts it. Or restore it from a backup.",
-                )
+            yield _finding("wrong hash", video.key, manifest, detail)
 
-    def _is_gone(self, manifest: ClipManifest) -> bool:
+    def _is_removed(self, manifest: ClipManifest) -> bool:
         """Whether a take was removed on purpose while it was checked."""
         return self._ledger.manifest(manifest.asset, manifest.clip, manifest.take) is None
 
-    def _sha256(self, key: str) -> str:
-        digest = hashlib.sha256()
-        with self._ledger.root.open(key) as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
-        return digest.hexdigest()
-
-    def _outcome(self, manifest: ClipManifest) -> Iterator[Finding]:
+    def _check_outcome(self, manifest: ClipManifest) -> Iterator[Finding]:
         task_uuid = manifest.task_uuid
         reopening = self._ledger.task_files(task_uuid).reopening
         key = layout.task_key(task_uuid, f"outcome-{reopening}")
@@ -228,20 +214,20 @@ class _Check:
             yield _unreadable(key, error)
             return
         pending_key = layout.pending_key(manifest.request.dataset, task_uuid, reopening)
-        if outcome is None and not self._ledger.root.exists(pending_key):
+        if outcome is None and not self._root.exists(pending_key):
             yield _finding(
                 "missing outcome",
                 key,
                 manifest,
-                "the clip is stored, and nothing says how its task ended. Restore the folder of "
-                "the task from a backup, or ask for the clip again.",
+                "the clip is stored, and no record says how its task ended. Restore the folder of "
+                "the task from a backup, or request the clip again.",
             )
 
     def _missing_manifests(self, sizes: dict[str, dict[str, int]]) -> Iterator[Finding]:
-        """Tasks that brought videos, and whose clip is neither whole nor removed on purpose."""
+        """Tasks that ended with videos, but whose take is neither complete nor pruned."""
         keys = (
             info.key
-            for info in self._ledger.root.list(layout.SLOTS_FOLDER)
+            for info in self._root.list(layout.SLOTS_FOLDER)
             if (match := _ATTEMPT_KEY.fullmatch(info.key))
             and not {MANIFEST_NAME, PRUNED_NAME}
             & sizes.get(f"{layout.CLIPS_FOLDER}/{match[1]}", {}).keys()
@@ -252,9 +238,7 @@ class _Check:
 
     def _missing_manifest(self, key: str) -> Finding | None:
         try:
-            attempt = parse_record(
-                self._ledger.root.read(key), AttemptRecord, uri=self._ledger.root.uri(key)
-            )
+            attempt = self._ledger.require(key, AttemptRecord)
             outcome = self._ledger.outcome(attempt.task_uuid)
         except UnreadableRecordError as error:
             return _unreadable(key, error)
@@ -267,19 +251,18 @@ class _Check:
             "missing record",
             layout.manifest_key(*place),
             attempt,
-            f"its task {attempt.task_uuid} ended with videos, and the clip's record is not there. "
-            f"Restore the take's folder from a backup, or raise the clip's take to have it "
-            f"generated again, which costs again.",
+            f"its task {attempt.task_uuid} ended with videos, but the clip's record does not "
+            f"exist. Restore the take's folder from a backup, or raise the clip's take to generate "
+            f"it again, which costs again.",
         )
 
-
-def _sizes(ledger: Ledger) -> dict[str, dict[str, int]]:
-    """Length of each object below `clips/`, by folder and name; costs one listing."""
-    sizes: dict[str, dict[str, int]] = {}
-    for info in ledger.root.list(layout.CLIPS_FOLDER):
-        folder, _, name = info.key.rpartition("/")
-        sizes.setdefault(folder, {})[name] = info.size_bytes
-    return sizes
+    def _sizes(self) -> dict[str, dict[str, int]]:
+        """Length of each object below `clips/`, by folder and name. Costs one listing."""
+        sizes: dict[str, dict[str, int]] = {}
+        for info in self._root.list(layout.CLIPS_FOLDER):
+            folder, _, name = info.key.rpartition("/")
+            sizes.setdefault(folder, {})[name] = info.size_bytes
+        return sizes
 
 
 def _finding(
@@ -293,14 +276,3 @@ def _unreadable(key: str, error: UnreadableRecordError) -> Finding:
         "newer record" if isinstance(error, NewerFormatError) else "unreadable record"
     )
     return Finding(kind, key, None, None, str(error))
-
-
-def _misplaced(key: str, manifest: ClipManifest) -> Finding:
-    place = layout.manifest_key(manifest.asset, manifest.clip, manifest.take)
-    return _finding(
-        "misplaced record",
-        key,
-        manifest,
-        f"it is the record of {manifest.clip}, take {manifest.take}, whose place is {place}. "
-        f"Remove the copy, or restore what was here from a backup.",
-    )

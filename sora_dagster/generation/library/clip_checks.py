@@ -1,4 +1,4 @@
-"""The checks that every stored clip is held to: ours, and the user's own."""
+"""The checks of stored clips: the built-in ones, and the user's own."""
 
 from __future__ import annotations
 
@@ -22,19 +22,37 @@ from sora_dagster.storage import StorageRoot
 _log = logging.getLogger(__name__)
 
 
+# The check that lists all checks of a clip, and the one that summarizes a run.
+CLIP_CHECKS = "clip_checks"
+QUALITY = "quality"
+
+_DESCRIPTIONS = {
+    "decodes": "All frames and all sound can be decoded.",
+    "format_matches": "The container is the requested one.",
+    "size_matches": "Width and height are the requested ones.",
+    "duration_matches": "The duration is the requested one.",
+    "not_black": "The picture is not black for long.",
+    "not_frozen": "The picture does not freeze for long.",
+    "has_sound": "There is sound, if the model generates sound.",
+    "not_silent": "The sound is not silent.",
+    "not_flagged": "Runware's content check, if requested, flagged nothing.",
+    "cost_within_estimate": "It cost no more than estimated.",
+}
+
+
 @dataclass(frozen=True)
 class ClipCheckResult:
-    """What one check says of a clip.
+    """Result of one check of a clip.
 
     Arguments:
         name: name of the check.
-        passed: whether it was evaluated, and nothing is wrong.
-        severity: how bad it is where it failed: ``error`` for a clip that should not be used,
-            ``warn`` for one that a person should look at.
-        description: what was found, and what was expected.
-        figures: the numbers that it was judged by.
-        evaluated: False where the check could not be evaluated: it neither passed nor failed, and
-            the description says why.
+        passed: whether it was evaluated and found nothing wrong.
+        severity: severity of a failure: ``error`` for a clip that should not be used, ``warn`` for
+            one that a person should look at.
+        description: what was found and what was expected.
+        figures: the numbers behind the result.
+        evaluated: False if the check could not be evaluated; it then neither passed nor failed,
+            and the description says why.
     """
 
     name: str
@@ -46,35 +64,35 @@ class ClipCheckResult:
 
     @property
     def failed(self) -> bool:
-        """Whether it was evaluated, and something is wrong."""
+        """Whether it was evaluated and found something wrong."""
         return self.evaluated and not self.passed
 
 
 @dataclass(frozen=True)
 class CustomCheck:
-    """A check of the user's own.
+    """A check of your own.
 
     Arguments:
-        judge: given a stored clip, says whether it passes, what was found, and the numbers it was
-            judged by.
-        severity: how bad it is where it fails.
-        description: what it looks at.
+        evaluate: takes a stored clip; returns whether it passes, what was found, and the numbers
+            behind the result.
+        severity: severity of a failure: ``error`` or ``warn``; default: ``error``.
+        description: what it checks; default: empty.
     """
 
-    judge: Callable[[StoredClip], tuple[bool, str, Mapping[str, Figure]]]
+    evaluate: Callable[[StoredClip], tuple[bool, str, Mapping[str, Figure]]]
     severity: Severity = "error"
     description: str = ""
 
 
 @dataclass(frozen=True)
 class ClipChecks:
-    """Which checks clips are held to; made by :func:`build_clip_checks`.
+    """The checks of a dataset's clips; created by :func:`build_clip_checks`.
 
     Arguments:
-        thresholds: what is still accepted.
-        names: our checks that are made, in their order.
-        blocking: those, of all checks, whose failure keeps what is downstream from being made.
-        custom: the user's own checks, by name.
+        thresholds: limits of the built-in checks.
+        names: names of the built-in checks that are evaluated, in their order.
+        blocking: names of the checks whose failure blocks downstream assets.
+        custom: the user's checks, by name.
     """
 
     thresholds: CheckThresholds = field(default_factory=CheckThresholds)
@@ -84,65 +102,65 @@ class ClipChecks:
 
     @property
     def all_names(self) -> tuple[str, ...]:
-        """Names of all checks, ours first."""
+        """Names of all checks, the built-in ones first."""
         return (*self.names, *self.custom)
 
     def description(self, name: str) -> str:
-        """What a check looks at."""
+        """What a check checks."""
         return _DESCRIPTIONS.get(name) or self.custom[name].description
 
-    def judge(
+    def evaluate(
         self, manifest: ClipManifest, catalogue: Catalogue, root: StorageRoot | None = None
     ) -> list[ClipCheckResult]:
-        """What the checks say of a stored clip.
+        """Evaluate the checks on a stored clip.
 
-        Ours look at what was measured when it was stored, and read nothing. A check of the user's
-        that breaks says so in its verdict: what was paid for is stored all the same.
+        The built-in ones use what was measured when the clip was stored, and read nothing. A
+        custom check that raises fails; the clip is stored anyway, since it was paid for.
 
         Arguments:
-            manifest: the clip's record.
-            catalogue: says which models make sound.
-            root: the storage root, for the user's own checks; they are left out where there is
-                none.
+            manifest: the clip's manifest.
+            catalogue: says which models generate sound.
+            root: the storage root; None to leave out custom checks.
         """
         found = [_found(video) for video in manifest.videos]
-        verdicts = [
+        results = [
             ClipCheckResult(
-                verdict.name,
-                verdict.passed,
-                verdict.severity,
-                verdict.description,
-                verdict.figures,
-                verdict.evaluated,
+                result.name,
+                result.passed,
+                result.severity,
+                result.description,
+                result.figures,
+                result.evaluated,
             )
-            for verdict in evaluate_all(_expected(manifest, catalogue), found, self.thresholds)
-            if verdict.name in self.names
+            for result in evaluate_all(_expected(manifest, catalogue), found, self.thresholds)
+            if result.name in self.names
         ]
         if root is not None:
             clip = StoredClip(manifest, root)
-            verdicts += [_custom_result(name, check, clip) for name, check in self.custom.items()]
-        return verdicts
+            results += [_custom_result(name, check, clip) for name, check in self.custom.items()]
+        return results
 
-    def blocks(self, verdicts: Iterable[ClipCheckResult]) -> tuple[str, ...]:
+    def blocks(self, results: Iterable[ClipCheckResult]) -> tuple[str, ...]:
         """Names of the blocking checks that failed as an error.
 
-        A check that was not evaluated does not block; what cannot be decoded fails ``decodes``.
+        A check that was not evaluated does not block; a video that cannot be decoded fails
+        ``decodes``.
         """
         return tuple(
-            verdict.name
-            for verdict in verdicts
-            if verdict.failed and verdict.severity == "error" and verdict.name in self.blocking
+            result.name
+            for result in results
+            if result.failed and result.severity == "error" and result.name in self.blocking
         )
 
     def reason_to_block(
         self, manifest: ClipManifest, catalogue: Catalogue, root: StorageRoot
     ) -> str | None:
-        """Why nothing may be made from a stored clip: the blocking checks that it failed."""
+        """Why a stored clip blocks what is downstream; None if it does not."""
         if not self.blocking:
             return None
-        verdicts = self.judge(manifest, catalogue, root)
-        blocking = self.blocks(verdicts)
-        return blocked_sentence(blocking, verdicts) if blocking else None
+        results = self.evaluate(manifest, catalogue, root)
+        blocking = self.blocks(results)
+        return blocked_sentence(blocking, results) if blocking else None
 
 
 def build_clip_checks(
@@ -152,18 +170,18 @@ def build_clip_checks(
     blocking: Iterable[str] = (),
     custom: Mapping[str, CustomCheck] | None = None,
 ) -> ClipChecks:
-    """The checks that clips are held to when they are stored, by hand and by `collect_clips`.
+    """The checks that are evaluated when clips are stored, by assets and by `collect_clips`.
 
     Arguments:
-        thresholds: what is still accepted; the defaults let fades, held shots and quiet scenes
-            pass.
-        exclude: names of our checks that are not made.
-        blocking: names of checks whose failure keeps what is downstream from being made: remixes
-            are not asked for, and automation conditions that look at blocking checks hold back.
-        custom: checks of your own, by name.
+        thresholds: limits of the built-in checks; the defaults allow fades, held shots and quiet
+            scenes.
+        exclude: names of built-in checks that are not evaluated; default: none.
+        blocking: names of checks whose failure blocks what is downstream: remixes are not
+            requested, and automation conditions that look at blocking checks wait; default: none.
+        custom: checks of your own, by name; default: none.
 
     Raises:
-        ValueError: where a name is no check's, or one of your own has a name of ours.
+        ValueError: if a name is unknown, or a custom check has the name of a built-in one.
 
     Example:
         >>> def is_long(clip):
@@ -176,32 +194,34 @@ def build_clip_checks(
         'is_long'
     """
     custom, exclude, blocking = custom or {}, frozenset(exclude), frozenset(blocking)
-    taken = sorted(custom.keys() & {*CHECKS, CLIP_CHECKS, QUALITY})
-    if taken:
-        raise ValueError(f"{', '.join(taken)}: checks of ours have these names; choose others")
+    if taken := sorted(custom.keys() & {*CHECKS, CLIP_CHECKS, QUALITY}):
+        raise ValueError(
+            f"custom checks cannot be called {', '.join(taken)}: built-in checks have these names; "
+            f"choose others"
+        )
     names = tuple(name for name in CHECKS if name not in exclude)
-    for what, given, allowed in (
+    for argument, given, allowed in (
         ("exclude", exclude, tuple(CHECKS)),
         ("blocking", blocking, (*names, *custom)),
     ):
         if unknown := sorted(given - set(allowed)):
             raise ValueError(
-                f"{what} names {', '.join(unknown)}, which is no check; allowed are "
+                f"{argument} names unknown checks: {', '.join(unknown)}; allowed are "
                 f"{', '.join(allowed)}"
             )
     return ClipChecks(thresholds or CheckThresholds(), names, blocking, dict(custom))
 
 
-def blocked_sentence(blocking: Iterable[str], verdicts: Iterable[ClipCheckResult]) -> str:
+def blocked_sentence(blocking: Iterable[str], results: Iterable[ClipCheckResult]) -> str:
     """Why a clip is not used, and what can be done about it.
 
     Arguments:
         blocking: names of the blocking checks that failed.
-        verdicts: what all checks say of the clip.
+        results: the results of all checks of the clip.
     """
     blocking = set(blocking)
     found = " ".join(
-        f"{verdict.name}: {verdict.description}" for verdict in verdicts if verdict.name in blocking
+        f"{result.name}: {result.description}" for result in results if result.name in blocking
     )
     return (
         f"it is stored, and failed a blocking check. {found} Raise its take to generate it again, "
@@ -209,32 +229,13 @@ def blocked_sentence(blocking: Iterable[str], verdicts: Iterable[ClipCheckResult
     )
 
 
-# The check that lists all checks of a clip, and the one that sums up a run.
-CLIP_CHECKS = "clip_checks"
-QUALITY = "quality"
-
-_DESCRIPTIONS = {
-    "decodes": "Every frame and every sample of sound can be decoded.",
-    "format_matches": "The container is the one that was asked for.",
-    "size_matches": "Width and height are those that were asked for.",
-    "duration_matches": "The length is the one that was asked for.",
-    "not_black": "The picture is not black for long.",
-    "not_frozen": "The picture does not stand still for long.",
-    "has_sound": "There is sound, where the model makes some.",
-    "not_silent": "The sound is not silent.",
-    "not_flagged": "Runware's content check, where it was asked for, flagged nothing.",
-    "cost_within_estimate": "It cost no more than was expected.",
-}
-
-
 def _custom_result(name: str, check: CustomCheck, clip: StoredClip) -> ClipCheckResult:
     try:
-        passed, description, figures = check.judge(clip)
+        passed, description, figures = check.evaluate(clip)
     except Exception as error:  # noqa: BLE001 - whatever users' code raises
-        _log.warning("check %s of %s broke", name, clip.manifest.request.name, exc_info=True)
-        return ClipCheckResult(
-            name, False, check.severity, f"The check itself broke: {type(error).__name__}: {error}"
-        )
+        _log.warning("check %s of %s failed", name, clip.manifest.request.name, exc_info=True)
+        description = f"The check itself failed: {type(error).__name__}: {error}"
+        return ClipCheckResult(name, False, check.severity, description)
     return ClipCheckResult(name, bool(passed), check.severity, description, figures)
 
 

@@ -1,4 +1,4 @@
-"""What the gallery shows: the newest take of each clip, and each clip that failed since."""
+"""What the gallery shows: the newest take of each clip, and the clips whose last take failed."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 
 @dataclass(frozen=True)
 class FailedTake:
-    """A take that brought no video, and that no later one took the place of."""
+    """A take without a video that no later take has replaced."""
 
     attempt: AttemptRecord
     outcome: OutcomeRecord
 
 
 @dataclass(frozen=True)
-class Library:
+class ClipIndex:
     """The clips of a dataset.
 
     Arguments:
         clips: the newest stored take of each clip, the newest clip first.
-        failed: clips whose last take failed; an earlier one may be stored.
-        wasted_usd: what was paid for tasks that are neither: superseded, or failed before another
-            try.
+        failed: clips whose last take failed; an earlier take may be stored.
+        wasted_usd: cost of all other tasks: superseded, or failed before another attempt.
     """
 
     clips: tuple[ClipManifest, ...]
@@ -33,8 +32,8 @@ class Library:
     wasted_usd: float
 
 
-def library_of(scan: LibraryScan) -> Library:
-    """What there is to show of what was scanned."""
+def build_clip_index(scan: LibraryScan) -> ClipIndex:
+    """The clips of a scan."""
     newest: dict[tuple[str, str], ClipManifest] = {}
     for manifest in scan.manifests:
         clip = (manifest.asset, manifest.clip)
@@ -61,7 +60,7 @@ def library_of(scan: LibraryScan) -> Library:
     ]
     shown = {manifest.task_uuid for manifest in newest.values()}
     shown |= {take.attempt.task_uuid for take in failed}
-    return Library(
+    return ClipIndex(
         clips=tuple(sorted(newest.values(), key=lambda clip: clip.stored_at, reverse=True)),
         failed=tuple(sorted(failed, key=lambda take: take.outcome.at, reverse=True)),
         wasted_usd=round(math.fsum(usd for uuid, usd in paid.items() if uuid not in shown), 6),

@@ -1,8 +1,8 @@
-"""One scan of everything that datasets have stored and paid for, which reads only what changed.
+"""Scanning everything that datasets have stored and paid for; reads only what changed.
 
-What a scan has read is kept in the storage root, with what the listing said of each object. The
-next scan lists the same folders, and reads only objects that are new or were written again. The
-gallery and the costs are made from the same scan.
+A scan keeps the records that it read in the storage root, with size and ETag of each object. The
+next scan lists the same folders, and reads only new or changed objects. The gallery and the costs
+use the same scan.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ OfDataset = TypeVar("OfDataset", AttemptRecord, ClipManifest)
 
 @dataclass(frozen=True)
 class ScannedTask:
-    """What was asked in one attempt, and what became of it.
+    """One attempt and its outcome.
 
     Arguments:
-        attempt: what was asked; its `wire` is empty.
+        attempt: the attempt; its `wire` is empty.
         outcome: how it ended; None if it is outstanding.
         sent_times: when each right to send it was taken, by the store's clock; empty if it was
             never sent.
@@ -58,7 +58,7 @@ class ScannedTask:
 
 @dataclass(frozen=True)
 class LibraryScan:
-    """Everything that some datasets of a storage root have asked for and stored, in no order.
+    """Everything that some datasets of a storage root have requested and stored, in no order.
 
     Arguments:
         manifests: all stored takes, older ones included; their `wire` is empty.
@@ -76,24 +76,24 @@ def scan_library(
     boards: Collection[str] = (),
     on_unreadable: OnUnreadable = log_unreadable,
 ) -> LibraryScan:
-    """Scan what a dataset, and storyboards that are counted with it, have asked for and stored.
+    """Scan what a dataset, and the storyboards included with it, have requested and stored.
+
+    Costs a listing of the clips, the attempts and the tasks, and a read for each record that has
+    changed since the last scan. Without a readable last scan, everything is read.
 
     Arguments:
         root: the storage root.
         dataset: name of the dataset.
-        boards: names of the storyboards.
+        boards: names of the storyboards that are included; default: none.
         on_unreadable: called with the key of a record that cannot be read, and why; the record is
             left out.
-
-    Costs a listing of the clips, the attempts and the tasks, and a read for each record that has
-    changed since the last scan. Without a last scan that can be read, everything is read.
     """
     cache_key = layout.scan_key(dataset)
-    counted = frozenset([dataset, *boards])
-    known = _read_cache(root, cache_key, counted)
-    reader = _Reader(root, known, counted, on_unreadable)
-    # In this order, a clip that is stored meanwhile may appear without its outcome, but never an
-    # outcome without its clip.
+    included = frozenset([dataset, *boards])
+    cached = _read_cache(root, cache_key, included)
+    reader = _Reader(root, cached, included, on_unreadable)
+    # In this order, a clip that is stored during the scan may appear without its outcome, but never
+    # an outcome without its clip.
     files = _list_tasks(root)
     attempts = list(
         reader.of_datasets(_listed(root, layout.SLOTS_FOLDER, _ATTEMPT_KEY), AttemptRecord)
@@ -102,8 +102,8 @@ def scan_library(
     manifests = list(
         reader.of_datasets(_listed(root, layout.CLIPS_FOLDER, _MANIFEST_KEY), ClipManifest)
     )
-    if reader.seen != known:
-        root.write(cache_key, _cache_bytes(reader.seen, counted))
+    if reader.seen != cached:
+        root.write(cache_key, _cache_bytes(reader.seen, included))
     return LibraryScan(tuple(manifests), tuple(tasks))
 
 
@@ -121,11 +121,11 @@ class _TaskFiles:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A record as it was read.
+    """A cached record.
 
     Arguments:
-        stamp: what the listing said of the object.
-        text: the record as JSON; None if it belongs to a dataset that is not counted.
+        stamp: size and ETag, or modification time, of the object.
+        text: the record as JSON; None if it belongs to a dataset that is not included.
     """
 
     stamp: str
@@ -133,34 +133,34 @@ class _Entry:
 
 
 class _Reader:
-    """Reads records, or takes them from the last scan if their objects have not changed.
+    """Reads records, or takes them from the cache if their objects have not changed.
 
     Arguments:
         root: the storage root.
-        known: what the last scan read, by key.
-        counted: names of the datasets that are counted.
+        cached: the records of the last scan, by key.
+        included: names of the datasets that are included.
         on_unreadable: called with the key of a record that cannot be read, and why.
     """
 
     def __init__(
         self,
         root: StorageRoot,
-        known: dict[str, _Entry],
-        counted: frozenset[str],
+        cached: dict[str, _Entry],
+        included: frozenset[str],
         on_unreadable: OnUnreadable,
     ) -> None:
         self._root = root
-        self._known = known
-        self._counted = counted
+        self._cached = cached
+        self._included = included
         self._on_unreadable = on_unreadable
         self.seen: dict[str, _Entry] = {}
 
     def of_datasets(
         self, listed: Iterable[ObjectInfo], model: type[OfDataset]
     ) -> Iterator[OfDataset]:
-        """The records of the datasets that are counted."""
+        """The records of the datasets that are included."""
         for info, record in self._records(listed, model):
-            if record.request.dataset in self._counted:
+            if record.request.dataset in self._included:
                 yield record
             else:
                 self.seen[info.key] = _Entry(_stamp(info), None)
@@ -168,11 +168,11 @@ class _Reader:
     def tasks(
         self, attempts: Sequence[AttemptRecord], files: Mapping[str, _TaskFiles]
     ) -> Iterator[ScannedTask]:
-        """What became of some attempts; one whose outcome cannot be read is left out."""
-        asked = {attempt.task_uuid for attempt in attempts}
-        found = {uuid: task for uuid, task in files.items() if uuid in asked}
+        """The attempts with their outcomes; one whose outcome cannot be read is left out."""
+        requested = {attempt.task_uuid for attempt in attempts}
+        found = {uuid: task for uuid, task in files.items() if uuid in requested}
         outcomes = self._outcomes(task.outcomes.get(0) for task in found.values())
-        # Only a task that brought nothing, though it was accepted, can have been reopened.
+        # Only a task that was accepted and ended without a video can have been reopened.
         reopened = {
             uuid: task
             for uuid, task in found.items()
@@ -190,16 +190,16 @@ class _Reader:
                 yield ScannedTask(attempt, None if key is None else outcomes[key], times)
 
     def _outcomes(self, listed: Iterable[ObjectInfo | None]) -> dict[str | None, OutcomeRecord]:
-        there = (info for info in listed if info is not None)
-        return {info.key: outcome for info, outcome in self._records(there, OutcomeRecord)}
+        present = (info for info in listed if info is not None)
+        return {info.key: outcome for info, outcome in self._records(present, OutcomeRecord)}
 
     def _records(
         self, listed: Iterable[ObjectInfo], model: type[AnyRecord]
     ) -> Iterator[tuple[ObjectInfo, AnyRecord]]:
-        """Records, those of datasets that are known not to be counted left out."""
+        """The records of objects, except those that are known to belong to other datasets."""
         changed = []
         for info in listed:
-            entry = self._known.get(info.key)
+            entry = self._cached.get(info.key)
             if entry is None or entry.stamp != _stamp(info):
                 changed.append(info)
             elif entry.text is None:
@@ -208,19 +208,18 @@ class _Reader:
                 try:
                     record = parse_record(entry.text.encode(), model, uri=self._root.uri(info.key))
                 except UnreadableRecordError:
-                    # Damaged is what the last scan left; the object itself is read now.
+                    # The cache is damaged, so the object itself is read.
                     changed.append(info)
                     continue
                 self.seen[info.key] = entry
                 yield info, record
         for info, body in in_parallel(changed, self._body):
-            # An object that has just been removed has no body.
-            if body is None:
+            if body is None:  # it has just been removed
                 continue
             uri = self._root.uri(info.key)
             try:
                 parse_record(body, model, uri=uri)
-                text = _kept_text(body)
+                text = _cached_text(body)
                 record = parse_record(text.encode(), model, uri=uri)
             except UnreadableRecordError as error:
                 self._on_unreadable(info.key, error)
@@ -232,9 +231,8 @@ class _Reader:
         return info, self._root.read_if_present(info.key)
 
 
-def _kept_text(body: bytes) -> str:
-    """A record as it is kept: with fields of newer versions, without the request as it was sent,
-    which is half of it and in no report."""
+def _cached_text(body: bytes) -> str:
+    """A record as it is cached: without the wire form of its request, which no report needs."""
     content = json.loads(body)
     if "wire" in content:
         content["wire"] = {}
@@ -250,7 +248,7 @@ def _listed(root: StorageRoot, folder: str, wanted: re.Pattern[str]) -> Iterator
 
 
 def _list_tasks(root: StorageRoot) -> dict[str, _TaskFiles]:
-    """What a listing says of all tasks, by UUID."""
+    """The files of all tasks, by UUID, from one listing."""
     found: dict[str, _TaskFiles] = {}
     for info in root.list(layout.TASKS_FOLDER):
         if not (match := _TASK_KEY.fullmatch(info.key)):
@@ -265,27 +263,27 @@ def _list_tasks(root: StorageRoot) -> dict[str, _TaskFiles]:
     return found
 
 
-def _read_cache(root: StorageRoot, key: str, counted: frozenset[str]) -> dict[str, _Entry]:
-    """What the last scan read; nothing if it was of other datasets, or cannot be read."""
+def _read_cache(root: StorageRoot, key: str, included: frozenset[str]) -> dict[str, _Entry]:
+    """The records of the last scan; empty if it was of other datasets, or cannot be read."""
     body = root.read_if_present(key)
     if body is None:
         return {}
     try:
         header, *lines = gzip.decompress(body).decode().splitlines()
-        if json.loads(header) != _header(counted):
+        if json.loads(header) != _header(included):
             return {}
         return {key: _Entry(stamp, text) for key, stamp, text in map(json.loads, lines)}
     except (OSError, EOFError, zlib.error, ValueError, TypeError) as error:
-        # It holds nothing that is not elsewhere in the root, and this scan writes it again.
+        # It contains only copies, and this scan writes it again.
         _log.warning("%s cannot be read, so everything is read again: %s", root.uri(key), error)
         return {}
 
 
-def _cache_bytes(entries: dict[str, _Entry], counted: frozenset[str]) -> bytes:
-    lines = [json.dumps(_header(counted))]
+def _cache_bytes(entries: dict[str, _Entry], included: frozenset[str]) -> bytes:
+    lines = [json.dumps(_header(included))]
     lines += [json.dumps([key, entry.stamp, entry.text]) for key, entry in entries.items()]
     return gzip.compress("\n".join(lines).encode(), compresslevel=3)
 
 
-def _header(counted: frozenset[str]) -> dict[str, object]:
-    return {"version": _CACHE_VERSION, "datasets": sorted(counted)}
+def _header(included: frozenset[str]) -> dict[str, object]:
+    return {"version": _CACHE_VERSION, "datasets": sorted(included)}

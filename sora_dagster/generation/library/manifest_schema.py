@@ -1,4 +1,4 @@
-"""The JSON schema of a manifest, for whoever reads `clip.json` without this package.
+"""The JSON schema of a manifest, for programs that read `clip.json` without this package.
 
 ``python -m sora_dagster.generation.library.manifest_schema docs/schemas`` writes it.
 """
@@ -35,7 +35,7 @@ _ARGUMENT = re.compile(r" {4}(\w+): (.*)")
 
 
 def manifest_schema() -> dict[str, Any]:
-    """The schema of a manifest as this version writes it, with what the docstrings say."""
+    """The schema of manifests written by this version, with descriptions from the docstrings."""
     schema = ClipManifest.model_json_schema(mode="serialization")
     schema["properties"]["format_version"]["const"] = MANIFEST_VERSION
     definitions = schema.get("$defs", {})
@@ -49,7 +49,7 @@ def manifest_schema() -> dict[str, Any]:
 
 
 def manifest_schema_text() -> str:
-    """The schema as the file has it."""
+    """The schema as JSON."""
     return json.dumps(manifest_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -61,12 +61,12 @@ def _describe(schema: dict[str, Any], model: type[Any]) -> None:
         if name in properties:
             properties[name]["description"] = description.replace("`", "")
     if issubclass(model, BaseModel):
-        # What a newer version adds is no error for whoever reads with this schema.
+        # Fields that a newer version adds are no error.
         schema.pop("additionalProperties", None)
 
 
 def _arguments(documentation: str) -> Iterator[tuple[str, str]]:
-    """Names and descriptions of a docstring's arguments."""
+    """Names and descriptions of the arguments in a docstring."""
     lines = iter(documentation.partition("Arguments:\n")[2].splitlines())
     name, description = "", ""
     for line in lines:
@@ -90,5 +90,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("name the folder that the schema is written into, such as docs/schemas")
+        sys.exit("give the folder to write the schema into, for example docs/schemas")
     main(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Reading stored clips: what downstream code is given."""
+"""Reading stored clips: the value of a clip asset in downstream code."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _CHUNK_BYTES = 1 << 20
 class StoredClip:
     """A clip in the storage root: its videos, and where they came from.
 
-    A clip has one video, unless several results were asked for: then `index` chooses among them,
-    in the order of :attr:`videos`.
+    A clip has one video, unless several results were requested. Then `index` selects one, in the
+    order of :attr:`videos`; default: the first.
 
     Arguments:
         manifest: the full record.
@@ -57,12 +57,12 @@ class StoredClip:
 
     @property
     def path(self) -> Path | None:
-        """File of the first video, where the storage root is a local folder; not to be changed."""
+        """File of the first video in a local storage root, read-only; None in a bucket."""
         return self.root.local_path(self.video.key)
 
     @property
     def cost_usd(self) -> float:
-        """What the clip cost, in USD."""
+        """Cost of the clip in USD."""
         return self.manifest.cost_usd
 
     @property
@@ -72,17 +72,17 @@ class StoredClip:
 
     @property
     def request(self) -> ClipRequest:
-        """What was asked for."""
+        """The request that the clip was generated from."""
         return self.manifest.request
 
     @property
     def prompt(self) -> str:
-        """What the video was asked to show; of a remix, what was to be changed."""
+        """The prompt; for a remix, the requested change."""
         return self.request.spec.prompt
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The team's own words for the clip, as they were when it was asked for."""
+        """The tags of the clip's row at the time of the request."""
         return self.request.spec.tags
 
     @property
@@ -91,10 +91,10 @@ class StoredClip:
         return self.request.parent
 
     def load_parent(self) -> StoredClip | None:
-        """The take that a remix was made from, though there may be newer ones; None for a clip.
+        """The take that a remix was made from, even if there are newer ones; None for a clip.
 
         Raises:
-            ObjectMissingError: where that take is no more in the storage root.
+            ObjectMissingError: if that take is no longer in the storage root.
         """
         parent = self.parent
         if parent is None:
@@ -103,12 +103,12 @@ class StoredClip:
         if manifest is None:
             raise ObjectMissingError(
                 f"take {parent.take} of {parent.asset}/{parent.clip}, which {self.manifest.clip} "
-                f"was made from, is not in {self.root.url} any more"
+                f"was made from, is no longer in {self.root.url}"
             )
         return StoredClip(manifest, self.root)
 
     def open(self, index: int = 0) -> BinaryIO:
-        """A seekable file over one of the videos; on a bucket it fetches only what is read."""
+        """A seekable file of one of the videos; in a bucket, it fetches only what is read."""
         return self.root.open(self._video(index).key)
 
     def read(self, index: int = 0) -> bytes:
@@ -118,19 +118,18 @@ class StoredClip:
     def download(self, path: str | os.PathLike[str], index: int = 0) -> Path:
         """Copy one of the videos into a file, in bounded memory.
 
-        Arguments:
-            path: the file; or a folder that exists, for a file in it that is named for the clip.
-            index: which of the videos.
+        The file appears, or is replaced, only when it is complete and has the recorded SHA-256.
 
-        The file appears, or is replaced, only when it is whole and its SHA-256 is that of the
-        manifest.
+        Arguments:
+            path: the file, or an existing folder for a file named after the clip.
+            index: which of the videos; default: the first.
 
         Returns:
             The file.
 
         Raises:
-            StorageError: where the video cannot be read, or is not what was stored.
-            OSError: where the file cannot be written.
+            StorageError: if the video cannot be read, or is not what was stored.
+            OSError: if the file cannot be written.
         """
         video = self._video(index)
         target = Path(path)
@@ -148,7 +147,7 @@ class StoredClip:
                 raise StorageError(
                     f"{self.root.uri(video.key)} is damaged: its SHA-256 is {digest.hexdigest()}, "
                     f"and {video.sha256} was stored. Restore it from a backup or an older version, "
-                    f"or raise the clip's take to have it generated anew."
+                    f"or raise the clip's take to generate it again."
                 )
             unfinished.replace(target)
         finally:
@@ -156,18 +155,17 @@ class StoredClip:
         return target
 
     def url(self, expires_seconds: float = 3600, index: int = 0) -> str:
-        """An address by which anybody who has it can read one of the videos.
+        """A URL that lets anyone who has it read one of the videos.
+
+        In a bucket it is presigned. In a local folder it is a ``file://`` URL that does not expire.
 
         Arguments:
-            expires_seconds: how long it holds. Temporary credentials may end sooner, and it with
-                them.
-            index: which of the videos.
-
-        On a bucket it is presigned; a local folder gives a ``file://`` address, which does not
-        expire.
+            expires_seconds: how long it is valid; default: 1 hour. Temporary credentials may
+                expire earlier, and the URL with them.
+            index: which of the videos; default: the first.
 
         Raises:
-            StorageError: where the store has no such addresses, or the credentials cannot sign.
+            StorageError: if the store or its credentials cannot sign URLs.
         """
         key = self._video(index).key
         if (path := self.root.local_path(key)) is not None:
@@ -179,7 +177,7 @@ class StoredClip:
         return self.root.read(self.manifest.poster_key)
 
     def sheet(self) -> bytes | None:
-        """Its first, middle and last frame side by side, as JPEG; None where none was made."""
+        """Its first, middle and last frame side by side, as JPEG; None if there is no sheet."""
         key = self.manifest.sheet_key
         return None if key is None else self.root.read(key)
 
@@ -188,12 +186,12 @@ class StoredClip:
             return self.videos[index]
         except IndexError:
             raise IndexError(
-                f"{self.manifest.clip} has {len(self.videos)} video(s), so there is none of index "
-                f"{index}; the first is 0"
+                f"{self.manifest.clip} has {len(self.videos)} video(s), so index {index} is out of "
+                f"range; the first is 0"
             ) from None
 
     def _file_name(self, index: int) -> str:
-        """A name that no other clip's video has: ids of clips hold none of the signs added."""
+        """A name that no other clip's video has: clip ids contain none of the characters added."""
         name = self.manifest.clip.replace("|", "+")
         number = range(len(self.videos))[index]
         suffix = Path(self._video(index).key).suffix
@@ -204,7 +202,7 @@ def load_clip(ledger: Ledger, asset: str, clip: str) -> StoredClip:
     """The newest stored take of a clip.
 
     Raises:
-        ObjectMissingError: where no take is stored whole.
+        ObjectMissingError: if no take is stored.
     """
     manifest = ledger.latest_manifest(asset, clip)
     if manifest is None:

@@ -1,4 +1,4 @@
-"""The folders of stored takes, as one listing shows them."""
+"""The folders of stored takes, from one listing."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class TakeFolder:
     Arguments:
         path: the folder's key, such as ``clips/clips/fox/take-1``.
         newest: when its newest object was written, by the store's clock.
-        has_manifest: whether the take is whole.
+        has_manifest: whether the take is complete.
         is_pruned: whether its videos were removed on purpose.
-        objects: how many objects it holds, its manifest and its record of removal apart.
+        objects: number of objects, without the manifest and the record of its removal.
         has_several_writers: whether the names of these objects end in different nonces, so that
-            not all of them are the manifest's.
+            the manifest does not name all of them.
     """
 
     path: str
@@ -40,7 +40,7 @@ class TakeFolder:
 
     @property
     def slot_path(self) -> str:
-        """The folder of what was asked for this take."""
+        """The folder of the take's attempts."""
         return layout.SLOTS_FOLDER + self.path.removeprefix(layout.CLIPS_FOLDER)
 
     @property
@@ -49,7 +49,7 @@ class TakeFolder:
         return f"{self.path}/{MANIFEST_NAME}"
 
     def add(self, info: ObjectInfo, name: str) -> None:
-        """Take an object of the folder into account."""
+        """Count an object of the folder."""
         self.newest = max(self.newest, info.last_modified)
         if name == MANIFEST_NAME:
             self.has_manifest = True
@@ -69,7 +69,7 @@ def named_objects(manifest: ClipManifest) -> tuple[str, ...]:
 
 
 def list_take_folders(root: StorageRoot) -> dict[str, dict[int, TakeFolder]]:
-    """All folders of takes, by their clip's folder and the take's number; costs one listing."""
+    """All folders of takes, by their clip's folder and the take's number. Costs one listing."""
     clips: dict[str, dict[int, TakeFolder]] = {}
     for info in root.list(layout.CLIPS_FOLDER):
         if not (match := _TAKE_OBJECT.fullmatch(info.key)):

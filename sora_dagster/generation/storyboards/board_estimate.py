@@ -1,4 +1,4 @@
-"""What a storyboard's shots would cost, remixes of shots that are not stored yet included."""
+"""The cost of a storyboard's shots, including remixes of shots that are not stored yet."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ from sora_dagster.prompts.boards import Board, Shot
 
 
 def estimate_board(
-    generator: Generator, board: Board, chosen: Collection[str], asking: RequestOptions
+    generator: Generator, board: Board, shot_ids: Collection[str], options: RequestOptions
 ) -> Iterator[Estimate]:
-    """What asking for chosen shots would cost now; sends nothing, pays nothing.
+    """Estimate what requesting shots would cost now; sends nothing, pays nothing.
 
-    The remixes of a shot that would be generated now, or again, are priced by the catalogue: the
-    API prices only what it could do at once.
+    Remixes of a shot that would be generated (again) are priced by the catalogue, since the API
+    prices only what it could generate now.
+
+    Arguments:
+        generator: the generator.
+        board: the storyboard.
+        shot_ids: ids of the shots.
+        options: how the shots would be requested.
 
     Raises:
         InvalidRequestError: if the API would refuse a shot.
@@ -30,7 +36,7 @@ def estimate_board(
     for level in range(max((shot.level for shot in board.shots), default=-1) + 1):
         at_once = []
         for shot in board.shots:
-            if shot.level != level or shot.id not in chosen:
+            if shot.level != level or shot.id not in shot_ids:
                 continue
             stored = shot.parent and generator.ledger.latest_manifest(
                 asset_of(board, shot.parent), shot.parent
@@ -40,7 +46,7 @@ def estimate_board(
                 at_once.append(shot_request(board, shot, parent))
                 continue
             request = shot_request(board, shot, None)
-            if shot.parent in chosen:
+            if shot.parent in shot_ids:
                 changing.add(shot.id)
                 usd = _catalogue_usd(generator, board, shot)
                 yield Estimate(request, usd, "catalogue", f"after {shot.parent}")
@@ -48,14 +54,14 @@ def estimate_board(
                 yield Estimate(
                     request, 0.0, "unpriced", f"nothing would be sent: {shot.parent} is not stored"
                 )
-        for item in generator.estimate(at_once, asking):
+        for item in generator.estimate(at_once, options):
             if item.priced_by != "unpriced":
                 changing.add(item.request.clip)
             yield item
 
 
 def _catalogue_usd(generator: Generator, board: Board, shot: Shot) -> float:
-    """The price of a remix, which is as large and long as the shot that its family starts with."""
+    """The price of a remix, whose size and duration are those of the first shot of its family."""
     start = shot
     while start.parent is not None:
         start = board.shot(start.parent)

@@ -1,10 +1,10 @@
-"""Generating a storyboard's shots: each is asked for when its parent is stored."""
+"""Generating a storyboard's shots: each is requested when its parent is stored."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.settings import CollectionLimits
@@ -26,13 +26,13 @@ from sora_dagster.runware.errors import ErrorRecord
 
 @dataclass(frozen=True)
 class BoardLimits:
-    """How long a board's run waits, and how it works.
+    """How long a board's run waits, and how much it does in parallel.
 
     Arguments:
-        max_wait_seconds: longest wait for all shots.
-        linger_seconds: longest wait for more parents before the remixes of those stored are asked
-            for, so that one POST carries the remixes of a level.
-        parallel_clips: how many shots are fetched and stored at once.
+        max_wait_seconds: maximum wait for all shots.
+        linger_seconds: maximum wait for more parents before the remixes of stored ones are
+            requested, so that one POST carries all remixes of a level; default: 10 s.
+        parallel_clips: number of shots that are fetched and stored at the same time; default: 4.
     """
 
     max_wait_seconds: float
@@ -41,54 +41,37 @@ class BoardLimits:
 
 
 @dataclass(frozen=True)
-class ShotEnd:
-    """How a shot ended: by its task, or without one.
+class ShotResult:
+    """How a shot ended: with its task, or without one.
 
     Arguments:
         shot: the shot.
-        ended: the task that ended while the run waited, or before; None if the run awaited none.
-        failure: why no task was awaited, or waiting for it ended; None if a task ended.
-        last: the task that failed before, and is not tried again.
+        finished: the task that ended; None if the run waited for none, or not long enough.
+        failure: why there is no finished task; None if there is one.
+        last_failure: the task that failed earlier and is not retried.
         error: why the shot was refused, if it was never sent.
     """
 
     shot: Shot
-    ended: FinishedTask | None = None
+    finished: FinishedTask | None = None
     failure: str | None = None
-    last: FinishedTask | None = None
+    last_failure: FinishedTask | None = None
     error: ErrorRecord | None = None
 
 
-@dataclass
-class _State:
-    """What is known of the chosen shots.
-
-    Arguments:
-        waiting: those that are not asked for yet, parents first.
-        awaited: take numbers of those that are generated, by id.
-        stored: those that are stored, by id.
-        failed: ids of those that are not, and will not be.
-    """
-
-    waiting: list[Shot]
-    awaited: dict[str, int] = field(default_factory=dict)
-    stored: dict[str, ClipManifest] = field(default_factory=dict)
-    failed: set[str] = field(default_factory=set)
-
-
 class BoardRun:
-    """Asks for chosen shots of a board, parents first, and waits for each to be stored.
+    """Requests shots of a board, parents first, and waits for each to be stored.
 
     Arguments:
         generator: the generator.
         board: the storyboard.
-        chosen: ids of the shots that are wanted; the parents of others come from storage.
-        asking: on whose behalf, and how, shots are asked for.
+        shot_ids: ids of the shots; parents that are not among them are taken from storage.
+        options: for which run, and how, shots are requested.
         limits: how long it waits.
-        holder: what people know this process by, such as a run id.
-        on_progress: called with a sentence about each shot that is asked for.
+        holder: name of this process in claims, such as a run id.
+        on_progress: called with a sentence about each shot that is requested.
         on_warning: called with what went wrong and is tried again.
-        blocked: why no remix may be made of a stored shot; None if it may.
+        blocked: why a stored shot may not be remixed; None if it may.
         monotonic: a clock for waits, in seconds.
     """
 
@@ -96,8 +79,8 @@ class BoardRun:
         self,
         generator: Generator,
         board: Board,
-        chosen: Sequence[str],
-        asking: RequestOptions,
+        shot_ids: Sequence[str],
+        options: RequestOptions,
         limits: BoardLimits,
         *,
         holder: str,
@@ -107,31 +90,35 @@ class BoardRun:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._generator = generator
-        self._blocked = blocked
         self._ledger = generator.ledger
         self._board = board
-        self._asking = asking
+        self._shot_ids = frozenset(shot_ids)
+        self._options = options
         self._limits = limits
         self._holder = holder
         self._on_progress = on_progress
         self._on_warning = on_warning
+        self._blocked = blocked
         self._monotonic = monotonic
-        self._state = _State([shot for shot in board.shots if shot.id in chosen])
-        self._chosen = frozenset(chosen)
+        # Shots that are not requested yet, parents first.
+        self._waiting = [shot for shot in board.shots if shot.id in self._shot_ids]
+        # Take numbers of outstanding shots, by id.
+        self._outstanding: dict[str, int] = {}
+        self._stored: dict[str, ClipManifest] = {}
+        self._failed: set[str] = set()
         self._lingering_since: float | None = None
 
-    def ends(self) -> Iterator[ShotEnd]:
-        """How each chosen shot ended, as it does; once for each.
+    def results(self) -> Iterator[ShotResult]:
+        """The result of each shot, as soon as it ends.
 
-        Taking the next confirms that the one before is recorded: only then is it taken out of the
-        index, so that a run that is killed leaves it to be collected.
+        Taking the next result confirms that the previous one is recorded: only then is its task
+        removed from the index, so that a run that is killed leaves it to be collected.
 
         Raises:
             DatasetNameError: if the board's name belongs to another dataset of the root.
             RunwareError: if the API refuses the key or cannot be reached.
             StorageError: if the storage root fails.
         """
-        state = self._state
         self._generator.bind()
         bind_dataset(self._ledger, self._board.name, [self._board.name])
         limits = CollectionLimits(
@@ -139,64 +126,62 @@ class BoardRun:
             parallel_clips=self._limits.parallel_clips,
         )
         with self._generator.collection(
-            limits, holder=self._holder, on_warning=self._on_warning, on_retry=self._on_asked
+            limits, holder=self._holder, on_warning=self._on_warning, on_retry=self._report_request
         ) as collection:
             while True:
-                yield from self._ask(collection)
-                if not (state.waiting or state.awaited):
+                yield from self._request_ready(collection)
+                if not (self._waiting or self._outstanding):
                     return
                 if collection.is_done:
-                    yield from self._give_up_waiting(collection)
+                    yield from self._time_out(collection)
                     return
                 for finished in collection.wait():
                     yield self._end(finished)
                     collection.close(finished)
-                yield from self._stuck(collection)
+                yield from self._end_stuck(collection)
 
-    def _ask(self, collection: Collection) -> Iterator[ShotEnd]:
-        """Ask for the shots whose parents are there, and end those whose parents will never be."""
-        state = self._state
-        while ready := [shot for shot in state.waiting if self._is_decided(shot.parent)]:
-            if self._lingers():
+    def _request_ready(self, collection: Collection) -> Iterator[ShotResult]:
+        """Request the shots whose parents are stored, and end those whose parents failed."""
+        while ready := [shot for shot in self._waiting if self._is_decided(shot.parent)]:
+            if self._should_linger():
                 return
             self._lingering_since = None
-            state.waiting = [shot for shot in state.waiting if shot not in ready]
-            asked: list[ClipRequest] = []
+            self._waiting = [shot for shot in self._waiting if shot not in ready]
+            requests: list[ClipRequest] = []
             for shot in ready:
                 request = self._request_of(shot)
                 if isinstance(request, str):
-                    yield self._failed(shot, request)
+                    yield self._fail(shot, request)
                 else:
-                    asked.append(request)
-            for requested in self._generator.request(asked, self._asking):
-                self._on_asked(requested)
-                if (end := self._requested(requested, collection)) is not None:
+                    requests.append(request)
+            for result in self._generator.request(requests, self._options):
+                self._report_request(result)
+                if (end := self._await(result, collection)) is not None:
                     yield end
 
-    def _on_asked(self, requested: RequestResult) -> None:
-        self._on_progress(f"{requested.request.name}: {requested.detail}")
+    def _report_request(self, result: RequestResult) -> None:
+        self._on_progress(f"{result.request.name}: {result.detail}")
 
     def _is_decided(self, parent: str | None) -> bool:
-        """Whether a parent is stored, or will not be by this run; one that is not chosen is."""
-        return parent not in self._chosen or parent in {*self._state.stored, *self._state.failed}
+        """Whether a parent is stored or failed, or is not generated by this run."""
+        return parent not in self._shot_ids or parent in self._stored or parent in self._failed
 
-    def _lingers(self) -> bool:
-        """Whether it is worth waiting for the parents of more shots, to ask for all at once."""
-        state = self._state
-        if not any(shot.parent in state.awaited for shot in state.waiting):
+    def _should_linger(self) -> bool:
+        """Whether to wait for the parents of more shots, to request all shots at once."""
+        if not any(shot.parent in self._outstanding for shot in self._waiting):
             return False
         if self._lingering_since is None:
             self._lingering_since = self._monotonic()
         return self._monotonic() - self._lingering_since < self._limits.linger_seconds
 
     def _request_of(self, shot: Shot) -> ClipRequest | str:
-        """What is asked for; or why it cannot be."""
+        """The request of a shot, or why it cannot be requested."""
         if shot.parent is None:
             return shot_request(self._board, shot, None)
-        if shot.parent in self._state.failed:
+        if shot.parent in self._failed:
             return f"it is a remix of {shot.parent!r}, which failed; nothing was sent"
         try:
-            stored = self._state.stored.get(shot.parent) or stored_parent(
+            stored = self._stored.get(shot.parent) or stored_parent(
                 self._ledger, self._board, shot.parent
             )
             request = shot_request(self._board, shot, parent_video(stored))
@@ -207,85 +192,87 @@ class BoardRun:
         if is_of_an_earlier_version(self._board.shot(shot.parent), stored):
             self._on_warning(
                 f"{request.name} is made from take {stored.take} of {stored.request.name}, whose "
-                f"prompt or settings have changed since; to use a new take, materialize "
+                f"prompt or settings have changed since. To use a new take, materialize "
                 f"{stored.request.name} first"
             )
         return request
 
-    def _requested(self, requested: RequestResult, collection: Collection) -> ShotEnd | None:
-        """Await a shot that was asked for; or how it ended, if there is nothing to await."""
-        request = requested.request
-        shot = self._board.shot(request.clip)
-        if not requested.ok:
-            return self._failed(
-                shot, requested.detail, last=self._last(requested), error=requested.error
+    def _await(self, result: RequestResult, collection: Collection) -> ShotResult | None:
+        """Wait for a shot that was requested; or its result, if there is nothing to wait for."""
+        request = result.request
+        if not result.ok:
+            return self._fail(
+                self._board.shot(request.clip),
+                result.detail,
+                last_failure=self._last_failure(result),
+                error=result.error,
             )
-        if requested.state is RequestState.CHANGED:
-            self._on_warning(f"{request.name}: {requested.detail}")
-        # Of a shot that changed and is kept, the take that is kept stands in.
+        if result.state is RequestState.CHANGED:
+            self._on_warning(f"{request.name}: {result.detail}")
+        # If a shot has changed and its take is kept, this take counts.
         for take in self._ledger.takes(request.asset, request.clip):
-            if take.number == requested.take:
-                self._state.awaited[shot.id] = take.number
+            if take.number == result.take:
+                self._outstanding[request.clip] = take.number
                 collection.add(take.latest)
         return None
 
-    def _last(self, requested: RequestResult) -> FinishedTask | None:
-        """The attempt that failed, and is not tried again."""
-        if requested.task_uuid is None:
+    def _last_failure(self, result: RequestResult) -> FinishedTask | None:
+        """The attempt that failed and is not retried."""
+        if result.task_uuid is None:
             return None
-        outcome = self._ledger.outcome(requested.task_uuid)
+        outcome = self._ledger.outcome(result.task_uuid)
         if outcome is None or outcome.has_videos:
             return None
-        for take in self._ledger.takes(requested.request.asset, requested.request.clip):
+        for take in self._ledger.takes(result.request.asset, result.request.clip):
             for attempt in take.attempts:
-                if attempt.task_uuid == requested.task_uuid:
+                if attempt.task_uuid == result.task_uuid:
                     return FinishedTask(attempt, outcome, None, how="earlier")
         return None
 
-    def _end(self, finished: FinishedTask) -> ShotEnd:
+    def _end(self, finished: FinishedTask) -> ShotResult:
         clip, manifest = finished.attempt.clip, finished.manifest
-        self._state.awaited.pop(clip, None)
+        self._outstanding.pop(clip, None)
         if manifest is None:
-            self._state.failed.add(clip)
+            self._failed.add(clip)
         else:
-            self._state.stored[clip] = manifest
-        return ShotEnd(self._board.shot(clip), ended=finished)
+            self._stored[clip] = manifest
+        return ShotResult(self._board.shot(clip), finished=finished)
 
-    def _failed(
+    def _fail(
         self,
         shot: Shot,
         failure: str,
         *,
-        last: FinishedTask | None = None,
+        last_failure: FinishedTask | None = None,
         error: ErrorRecord | None = None,
-    ) -> ShotEnd:
-        self._state.failed.add(shot.id)
-        return ShotEnd(shot, failure=failure, last=last, error=error)
+    ) -> ShotResult:
+        self._failed.add(shot.id)
+        return ShotResult(shot, failure=failure, last_failure=last_failure, error=error)
 
-    def _stuck(self, collection: Collection) -> Iterator[ShotEnd]:
-        """End the shots that were set aside, since a record of them cannot be read."""
-        for clip in list(self._state.awaited):
+    def _end_stuck(self, collection: Collection) -> Iterator[ShotResult]:
+        """End the shots that are stuck, since one of their records cannot be read."""
+        for clip in list(self._outstanding):
             shot = self._board.shot(clip)
             reason = collection.report.stuck.get(shot_request(self._board, shot, None).name)
             if reason is not None:
-                del self._state.awaited[clip]
-                yield self._failed(shot, reason)
+                del self._outstanding[clip]
+                yield self._fail(shot, reason)
 
-    def _give_up_waiting(self, collection: Collection) -> Iterator[ShotEnd]:
-        state, seconds = self._state, self._limits.max_wait_seconds
-        takes = state.awaited | {
+    def _time_out(self, collection: Collection) -> Iterator[ShotResult]:
+        seconds = self._limits.max_wait_seconds
+        takes = self._outstanding | {
             attempt.clip: attempt.take for attempt in collection.outstanding.values()
         }
         for clip, take in takes.items():
-            yield self._failed(
+            yield self._fail(
                 self._board.shot(clip),
                 f"take {take} was not finished within {seconds:.0f} s; it is not lost: the "
                 f"completion sensor, or materializing this again, collects it, and nothing is "
                 f"paid twice",
             )
-        for shot in state.waiting:
-            yield self._failed(
+        for shot in self._waiting:
+            yield self._fail(
                 shot,
                 f"it is a remix of {shot.parent!r}, which was not finished within {seconds:.0f} s; "
-                f"nothing was sent. Materialize it again once that is stored",
+                f"nothing was sent. Materialize it again after that is stored",
             )

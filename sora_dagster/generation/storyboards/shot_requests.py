@@ -1,4 +1,4 @@
-"""What is asked for under a storyboard's shot, and the stored video that a remix is made from."""
+"""The request of a storyboard's shot, and the stored video that a remix is made from."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from sora_dagster.prompts.clips import ClipRequest, ParentVideo
 
 
 def asset_of(board: Board, shot_id: str) -> str:
-    """A shot's asset, as the storage root names it."""
+    """The asset key of a shot in the storage root."""
     return f"{board.name}/{shot_id}"
 
 
 def shot_request(board: Board, shot: Shot, parent: ParentVideo | None) -> ClipRequest:
-    """What the board asks for under a shot.
+    """The request of a shot.
 
     Arguments:
         board: the storyboard.
@@ -32,10 +32,10 @@ def shot_request(board: Board, shot: Shot, parent: ParentVideo | None) -> ClipRe
 
 
 def stored_parent(ledger: Ledger, board: Board, parent: str) -> ClipManifest:
-    """The newest stored take of a shot that others are remixes of.
+    """The newest stored take of a shot that has remixes.
 
     Raises:
-        LookupError: where none is stored; the message says what to do.
+        LookupError: if none is stored; the message says what to do.
     """
     asset = asset_of(board, parent)
     stored = ledger.latest_manifest(asset, parent)
@@ -54,5 +54,5 @@ def stored_parent(ledger: Ledger, board: Board, parent: str) -> ClipManifest:
 
 
 def is_of_an_earlier_version(shot: Shot, stored: ClipManifest) -> bool:
-    """Whether what is stored of a shot is not what the board asks for now."""
+    """Whether a stored shot differs from what the board says now."""
     return stored.fingerprint != shot.spec.fingerprint or stored.take < shot.spec.take
