@@ -1,138 +1,223 @@
-"""Settings from environment variables, and the definitions that they make."""
+"""Settings from environment variables, and what they make: dataset, resources, defaults."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from sora_dagster.dataset import VideoDataset
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
 from sora_dagster.generation.fetching.address_guard import parse_result_hosts, parse_result_networks
 from sora_dagster.generation.protocol.budget import parse_limit
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, parse_delivery
-from sora_dagster.resources import NO_STORAGE_ROOT, ClipStorageResource, RunwareResource
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.runware.transport import DEFAULT_BASE_URL, is_local_api
 from sora_dagster.storage import normalized_url
 
+# Dagster is imported by the methods that need it: the webhook receiver runs without it.
+if TYPE_CHECKING:
+    from sora_dagster.dataset import VideoDataset
+    from sora_dagster.resources import ClipStorageResource, RunwareResource
+
 _LOCAL_FOLDER = ".sora"
-REPORTS_JOB = "make_reports"
-_POLL_AFTER_SECONDS = 5.0
 
 
 class SettingsError(ValueError):
-    """A setting is missing that has no default here."""
+    """A setting is missing or has a value that is not allowed."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the environment says; the same names everywhere.
-
-    Relative paths are made absolute when settings are made, so that they mean the same in the
-    processes that are started with them. Nothing else depends on the working directory.
+class Variable(NamedTuple):
+    """The environment variable of a setting.
 
     Arguments:
-        base_url: address of the API (RUNWARE_BASE_URL).
-        storage_url: storage root (SORA_STORAGE). None: the default of `storage_root_url`.
-        prompts_path: the prompt dataset (SORA_PROMPTS). None: the default of `dataset_path`.
-        webhook_url: public address of the webhook receiver (SORA_WEBHOOK_URL); None to poll.
-        webhook_wait_seconds: how long a webhook is waited for before Runware is polled
-            (SORA_WEBHOOK_WAIT).
-        viewer_url: address of the viewer in browsers (SORA_VIEWER_URL); None where there is none.
-        models_path: YAML file of further catalogue entries (SORA_MODELS).
-        max_usd: spending limit of a run in USD, or ``unlimited`` (SORA_MAX_USD); 25 where not set.
-        max_usd_per_day: spending limit of a day (UTC) in USD (SORA_MAX_USD_PER_DAY).
-        boards: the storyboards (SORA_BOARDS, with commas between). None: the default of
-            `board_paths`.
-        delivery: how videos come into the storage root (SORA_DELIVERY).
-        result_hosts: domains that videos are downloaded from, besides runware.ai
-            (SORA_RESULT_HOSTS, comma-separated).
-        result_networks: networks (CIDR) whose addresses are accepted although they are not public
-            (SORA_RESULT_NETWORKS, comma-separated).
-        dagster_home: folder of the Dagster instance (DAGSTER_HOME).
+        name: the variable.
+        default: the default, as documented.
+        description: what it sets, with the unit.
     """
 
-    base_url: str = DEFAULT_BASE_URL
-    storage_url: str | None = None
-    prompts_path: str | None = None
-    webhook_url: str | None = None
-    webhook_wait_seconds: float = 30.0
-    viewer_url: str | None = None
-    models_path: str | None = None
-    max_usd: str | None = None
-    max_usd_per_day: str | None = None
-    boards: tuple[str, ...] | None = None
-    delivery: DeliverySetting = "auto"
-    result_hosts: tuple[str, ...] = ()
-    result_networks: tuple[str, ...] = ()
-    dagster_home: str | None = None
+    name: str
+    default: str
+    description: str = ""
 
-    def __post_init__(self) -> None:
-        boards = self.boards
-        absolute = {
-            "storage_url": _absolute_root(self.storage_url) if self.storage_url else None,
-            "prompts_path": _absolute(self.prompts_path) if self.prompts_path else None,
-            "models_path": _absolute(self.models_path) if self.models_path else None,
-            "boards": None if boards is None else tuple(map(_absolute, boards)),
-        }
-        for name, value in absolute.items():
-            object.__setattr__(self, name, value)
+
+# Read where they are needed, by the names that the resources give, so that they show nowhere.
+_SECRETS = (
+    Variable("RUNWARE_API_KEY", "required", "the API key; shown nowhere, stored nowhere"),
+    Variable(
+        "SORA_WEBHOOK_SECRET",
+        "required with `SORA_WEBHOOK_URL`",
+        "the secret that webhook calls are signed with",
+    ),
+)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def _absolute_root(url: str) -> str:
+    # What is wrong with a URL is reported when it is opened, so that definitions load.
+    return url if "://" in url else normalized_url(url)
+
+
+def _split(value: object) -> object:
+    """The entries of a comma-separated text."""
+    if not isinstance(value, str):
+        return value
+    return tuple(entry for part in value.split(",") if (entry := part.strip()))
+
+
+def _checked_limit(text: str) -> str:
+    parse_limit(text)
+    return text
+
+
+_Limit = Annotated[str, AfterValidator(_checked_limit)]
+_AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+_CommaSeparated = BeforeValidator(_split)
+
+
+class Settings(BaseModel):
+    """The settings of a dataset, each with its environment variable.
+
+    Relative paths are made absolute, so that they mean the same in the processes that are started
+    with these settings. Nothing else depends on the working directory. None means: not set.
+
+    Raises:
+        ValueError: if a value is not allowed.
+
+    Example:
+        >>> Settings(prompts_path="/data/prompts.yaml").max_usd is None
+        True
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: Annotated[str, Variable("RUNWARE_BASE_URL", "Runware's")] = Field(
+        DEFAULT_BASE_URL, description="address of another API, such as a sandbox"
+    )
+    prompts_path: Annotated[
+        _AbsolutePath | None,
+        Variable("SORA_PROMPTS", "required; with a local sandbox, the example dataset"),
+    ] = Field(None, description="the prompt dataset")
+    boards: Annotated[
+        tuple[_AbsolutePath, ...] | None,
+        _CommaSeparated,
+        Variable("SORA_BOARDS", "the example's, with the example dataset"),
+    ] = Field(None, description="files of storyboards, comma-separated")
+    storage_url: Annotated[
+        Annotated[str, AfterValidator(_absolute_root)] | None,
+        Variable(
+            "SORA_STORAGE",
+            "required; with a local sandbox, `.sora/storage` beside the dataset, or else in "
+            "`DAGSTER_HOME`",
+        ),
+    ] = Field(None, description="storage root: a folder, `s3://`, `gs://` or `az://`")
+    delivery: Annotated[
+        DeliverySetting,
+        BeforeValidator(parse_delivery),
+        Variable("SORA_DELIVERY", "`auto`: direct if possible"),
+    ] = Field(
+        "auto",
+        description="`direct`: Runware puts each video into the bucket; `download`: videos are "
+        "downloaded from Runware",
+    )
+    result_hosts: Annotated[
+        tuple[str, ...],
+        AfterValidator(parse_result_hosts),
+        _CommaSeparated,
+        Variable("SORA_RESULT_HOSTS", "only runware.ai and the API's host"),
+    ] = Field((), description="further domains that videos may be downloaded from, comma-separated")
+    result_networks: Annotated[
+        tuple[str, ...],
+        AfterValidator(parse_result_networks),
+        _CommaSeparated,
+        Variable("SORA_RESULT_NETWORKS", "only public addresses"),
+    ] = Field(
+        (),
+        description="networks (CIDR) that are accepted although their addresses are not public, "
+        "comma-separated; not needed behind a proxy",
+    )
+    max_usd: Annotated[_Limit | None, Variable("SORA_MAX_USD", "25")] = Field(
+        None, description="spending limit of a run in USD, or `unlimited`"
+    )
+    max_usd_per_day: Annotated[_Limit | None, Variable("SORA_MAX_USD_PER_DAY", "none")] = Field(
+        None, description="spending limit of a day (UTC) in USD, over all runs"
+    )
+    webhook_url: Annotated[str | None, Variable("SORA_WEBHOOK_URL", "polling")] = Field(
+        None, description="public address of the webhook receiver"
+    )
+    webhook_wait_seconds: Annotated[float, Variable("SORA_WEBHOOK_WAIT", "30")] = Field(
+        30.0,
+        ge=1,
+        allow_inf_nan=False,
+        description="seconds to wait for a webhook before polling Runware",
+    )
+    viewer_url: Annotated[str | None, Variable("SORA_VIEWER_URL", "no links")] = Field(
+        None, description="address of the viewer in browsers"
+    )
+    models_path: Annotated[_AbsolutePath | None, Variable("SORA_MODELS", "Sora 2 Pro, Sora 2")] = (
+        Field(None, description="YAML file with entries of further models")
+    )
+    dagster_home: Annotated[str | None, Variable("DAGSTER_HOME", "Dagster's")] = Field(
+        None, description="folder of the Dagster instance"
+    )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Read the environment; what is empty counts as not set.
+        """Read the environment. An empty variable counts as not set.
 
         Raises:
-            ValueError: if SORA_DELIVERY, SORA_WEBHOOK_WAIT, SORA_RESULT_HOSTS or
-                SORA_RESULT_NETWORKS has a value that is not allowed.
+            SettingsError: naming a variable whose value is not allowed.
         """
+        values = {
+            field: value
+            for field, variable in _variables().items()
+            if (value := environ.get(variable.name, "").strip())
+        }
+        return cls._validated(values)
 
-        def get(name: str) -> str | None:
-            return environ.get(name, "").strip() or None
+    def updated(self, **changes: Any) -> Settings:
+        """The same settings with some changed; None leaves a setting as it is.
 
-        return cls(
-            base_url=get("RUNWARE_BASE_URL") or DEFAULT_BASE_URL,
-            storage_url=get("SORA_STORAGE"),
-            prompts_path=get("SORA_PROMPTS"),
-            boards=_boards(get("SORA_BOARDS")),
-            webhook_url=get("SORA_WEBHOOK_URL"),
-            webhook_wait_seconds=_seconds(get("SORA_WEBHOOK_WAIT"), "SORA_WEBHOOK_WAIT", 30.0),
-            viewer_url=get("SORA_VIEWER_URL"),
-            models_path=get("SORA_MODELS"),
-            max_usd=get("SORA_MAX_USD"),
-            max_usd_per_day=get("SORA_MAX_USD_PER_DAY"),
-            delivery=parse_delivery(get("SORA_DELIVERY")),
-            result_hosts=parse_result_hosts(_listed(get("SORA_RESULT_HOSTS"))),
-            result_networks=parse_result_networks(_listed(get("SORA_RESULT_NETWORKS"))),
-            dagster_home=get("DAGSTER_HOME"),
-        )
+        Raises:
+            SettingsError: if a value is not allowed.
+        """
+        given = {field: value for field, value in changes.items() if value is not None}
+        return self._validated({**dict(self), **given})
+
+    @classmethod
+    def _validated(cls, values: Mapping[str, Any]) -> Settings:
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            [problem, *_] = error.errors()
+            field = str(problem["loc"][0])
+            variable = _variables()[field]
+            if (cause := problem.get("ctx", {}).get("error")) is not None:
+                # From our own parsers, whose messages have the value and what is allowed.
+                raise SettingsError(f"{variable.name}: {cause}") from error
+            raise SettingsError(
+                f"{variable.name} is {values[field]!r}. {problem['msg']}: {variable.description}"
+            ) from error
 
     def to_environment(self) -> dict[str, str]:
         """The same settings as environment variables, for processes that are started."""
-        values = {
-            "RUNWARE_BASE_URL": self.base_url,
-            "SORA_STORAGE": self.storage_url,
-            "SORA_PROMPTS": self.prompts_path,
-            "SORA_BOARDS": None if self.boards is None else ",".join(self.boards),
-            "SORA_WEBHOOK_URL": self.webhook_url,
-            "SORA_WEBHOOK_WAIT": str(self.webhook_wait_seconds),
-            "SORA_VIEWER_URL": self.viewer_url,
-            "SORA_MODELS": self.models_path,
-            "SORA_MAX_USD": self.max_usd,
-            "SORA_MAX_USD_PER_DAY": self.max_usd_per_day,
-            "SORA_DELIVERY": self.delivery,
-            "SORA_RESULT_HOSTS": ",".join(self.result_hosts) or None,
-            "SORA_RESULT_NETWORKS": ",".join(self.result_networks) or None,
-        }
-        return {name: value for name, value in values.items() if value is not None}
+        texts = {}
+        for field, variable in _variables().items():
+            value = getattr(self, field)
+            if value is not None and value != ():
+                texts[variable.name] = ",".join(value) if isinstance(value, tuple) else str(value)
+        return texts
 
     def catalogue(self) -> Catalogue:
         """The models that may be used.
 
         Raises:
-            ValueError: where the file of entries is wrong.
+            ValueError: if the file of entries is wrong.
         """
         return Catalogue.from_yaml(self.models_path) if self.models_path else Catalogue.builtin()
 
@@ -152,7 +237,7 @@ class Settings:
         return self.boards or ()
 
     def local_folder(self) -> Path | None:
-        """The folder for what belongs to the dataset and has no other place.
+        """The default folder for the storage root and the local Dagster instance.
 
         `.sora` beside the dataset, or else in the Dagster instance's folder, so that it is the same
         for every process and in every working directory. None if neither is set.
@@ -174,15 +259,21 @@ class Settings:
             return self.storage_url
         folder = self.local_folder()
         if folder is None or not is_local_api(self.base_url):
+            from sora_dagster.resources import NO_STORAGE_ROOT
+
             raise SettingsError(NO_STORAGE_ROOT)
         return (folder / "storage").as_uri()
 
     def dataset(self) -> VideoDataset:
         """The video dataset."""
+        from sora_dagster.dataset import VideoDataset
+
         return VideoDataset(self.dataset_path(), catalogue=self.catalogue())
 
     def runware(self) -> RunwareResource:
         """The API resource."""
+        from sora_dagster.resources import RunwareResource
+
         max_usd_per_run = parse_limit(self.max_usd)
         return RunwareResource(
             base_url=self.base_url,
@@ -199,6 +290,8 @@ class Settings:
 
     def storage(self) -> ClipStorageResource:
         """The storage resource; without a URL if there is none, so that definitions load."""
+        from sora_dagster.resources import ClipStorageResource
+
         try:
             url = self.storage_root_url()
         except SettingsError:
@@ -229,31 +322,17 @@ def example_boards() -> tuple[str, ...]:
     return (str(example_prompts().parent / "boards" / "mangrove.yaml"),)
 
 
-def _seconds(value: str | None, name: str, default: float) -> float:
-    try:
-        seconds = default if value is None else float(value)
-    except ValueError:
-        seconds = -1.0
-    if not 1 <= seconds < math.inf:
-        raise ValueError(f"{name} is {value!r}; a number of seconds from 1 on is expected")
-    return seconds
+def settings_table() -> list[Variable]:
+    """Every setting: its environment variable, its default and what it sets."""
+    return [_SECRETS[0], *_variables().values(), _SECRETS[1]]
 
 
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
-
-
-def _absolute_root(url: str) -> str:
-    # What is wrong with a URL is reported when it is opened, so that definitions load.
-    return url if "://" in url else normalized_url(url)
-
-
-def _boards(value: str | None) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    return _listed(value)
-
-
-def _listed(value: str | None) -> tuple[str, ...]:
-    """The entries of a comma-separated value."""
-    return tuple(entry for part in (value or "").split(",") if (entry := part.strip()))
+@cache
+def _variables() -> dict[str, Variable]:
+    """The environment variable of each setting, by the name of its field."""
+    return {
+        name: variable._replace(description=field.description or "")
+        for name, field in Settings.model_fields.items()
+        for variable in field.metadata
+        if isinstance(variable, Variable)
+    }

@@ -149,7 +149,8 @@ def test_a_limit_that_is_none_is_said(folder: Path, limit: str) -> None:
         RUNWARE_API_KEY=KEY,
     )
     assert result.returncode == 1
-    assert "unlimited" in result.stderr
+    assert f"SORA_MAX_USD: '{limit}' is not a spending limit" in result.stderr
+    assert "'unlimited'" in result.stderr
 
 
 @pytest.fixture
@@ -291,5 +292,5 @@ def test_a_home_that_cannot_be_made_is_said(folder: Path, sandbox: Sandbox) -> N
     (folder / ".sora").write_text("in the way")
     result = run(folder, "generate", "prompts.yaml", "--storage=clips", **local_api(sandbox))
     assert result.returncode == 1
-    assert "choose another with --home" in result.stderr
+    assert "Choose another with --home" in result.stderr
     assert "Traceback" not in result.stderr

@@ -17,11 +17,11 @@ from sora_dagster.cli.console import (
     print_result,
     purchases_line,
 )
-from sora_dagster.cli.plain_text import one_line
+from sora_dagster.cli.options import one_line
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
-from sora_dagster.local.patience import Patience
 from sora_dagster.local.progress import ClipProgress, ClipState, Purchase
+from sora_dagster.local.waiting import Patience
 from tests.generation.stored_takes import stored_take
 
 REASON = "its video is [/video/mp4], not [bold]video[/bold] :fox:\nat \x1b[2Jhttps://a.example"
@@ -136,23 +136,33 @@ def test_what_would_be_bought_is_said_by_its_reason() -> None:
         FOLLOWING,
     ]
     assert purchases_line(progress, regenerate_changed=False) == (
-        "To generate: 2 new clips (2.40 USD), 1 raised take (2.00 USD); about 4.40 USD in all"
+        "To generate: 2 new clips (2.40 USD), 1 raised take (2.00 USD); about 4.40 USD in total"
     )
     assert purchases_line(progress, regenerate_changed=True) == (
         "To generate: 2 new clips (2.40 USD), 1 raised take (2.00 USD), 1 changed row (1.20 USD), "
-        "1 remix of a new video (1.20 USD); about 6.80 USD in all"
+        "1 remix of a new video (1.20 USD); about 6.80 USD in total"
     )
     assert purchases_line([changed("fox")], regenerate_changed=False) == ""
 
 
+def test_failed_clips_are_bought_only_with_retry_failed() -> None:
+    failed = clip("fox", ClipState.FAILED, purchase=Purchase.RETRY, price_usd=1.2)
+    assert purchases_line([failed], regenerate_changed=True) == ""
+    assert purchases_line([failed], regenerate_changed=False, retry_failed=True) == (
+        "To generate: 1 failed clip (1.20 USD); about 1.20 USD in total"
+    )
+
+
 def test_changed_rows_are_counted_with_the_price_of_new_takes() -> None:
     assert changes_line([changed("fox"), changed("owl")]) == (
-        "2 rows changed, 2.40 USD for new takes"
+        "2 rows changed; new takes would cost about 2.40 USD"
     )
     assert changes_line([changed("fox"), FOLLOWING]) == (
-        "1 row changed and 1 remix follows from new takes, 2.40 USD for new takes"
+        "1 row changed and 1 remix depends on new takes; new takes would cost about 2.40 USD"
     )
-    assert changes_line([FOLLOWING]) == "1 remix follows from new takes, 1.20 USD for new takes"
+    assert changes_line([FOLLOWING]) == (
+        "1 remix depends on new takes; new takes would cost about 1.20 USD"
+    )
 
 
 def test_many_changed_rows_are_listed_in_part() -> None:
@@ -160,7 +170,7 @@ def test_many_changed_rows_are_listed_in_part() -> None:
     print_changes(screen, [changed(f"clip{number}") for number in range(23)])
     lines = body.getvalue().decode().splitlines()
     assert len(lines) == 21
-    assert lines[0] == ("  clip0: its row changed; take 1 is kept; a new take: about 1.20 USD")
+    assert lines[0] == "  clip0: its row changed; take 1 is kept; a new take costs about 1.20 USD"
     assert lines[-1] == "  and 3 more"
 
 
@@ -174,9 +184,9 @@ def test_the_result_names_what_changed_what_it_costs_and_how_to_ask_for_it(
         takes_before={("clips", "fox"): 1},
     )
     text = printed(result)
-    assert "1 row changed, 1.20 USD for new takes." in text
+    assert "1 row changed; new takes would cost about 1.20 USD." in text
     assert "--regenerate-changed" in text
-    assert "fox: its row changed; take 1 is kept; a new take: about 1.20 USD" in text
+    assert "fox: its row changed; take 1 is kept; a new take costs about 1.20 USD" in text
     assert "nothing was generated, nothing was paid" in text
     assert "--regenerate-changed" not in printed(result, regenerate_changed=True)
 
@@ -186,7 +196,12 @@ def test_the_result_shows_the_reason_of_each_clip_that_is_not_stored() -> None:
         Result(
             [
                 clip("fox", ClipState.GENERATING, reason="Runware is still generating it"),
-                clip("owl", ClipState.FAILED, reason="[/video/mp4] was refused"),
+                clip(
+                    "owl",
+                    ClipState.FAILED,
+                    reason="[/video/mp4] was refused",
+                    purchase=Purchase.RETRY,
+                ),
                 clip("elk", ClipState.WAITING),
             ],
             is_complete=False,
@@ -196,7 +211,11 @@ def test_the_result_shows_the_reason_of_each_clip_that_is_not_stored() -> None:
     lines = text.splitlines()
     assert "fox: generating: Runware is still generating it" in lines
     assert "owl: failed: [/video/mp4] was refused" in lines
-    assert "elk: waiting: not finished; run the same command again to carry on" in lines
+    assert "elk: waiting: not finished; run the same command again to continue" in lines
+    assert (
+        "To request 1 failed clip again, which may cost again, run the same command with "
+        "--retry-failed."
+    ) in lines
     assert "request_clips: [/over] the limit" in lines
     assert "second line" in lines
 
@@ -230,27 +249,27 @@ def test_a_slow_task_is_not_given_up_as_quiet_while_it_is_outstanding() -> None:
     waiting = patience(clock)
     for _ in range(40):
         clock.now += 60
-        assert waiting.after_look(["generating"], is_busy=True) == "wait"
+        assert waiting.after_reading(["generating"], is_busy=True) == "wait"
 
 
 def test_waiting_ends_when_nothing_is_outstanding_for_a_while() -> None:
     clock = Clock()
     waiting = patience(clock)
     clock.now = 50
-    assert waiting.after_look(["waiting"], is_busy=True) == "wait"
+    assert waiting.after_reading(["waiting"], is_busy=True) == "wait"
     clock.now = 105
-    assert waiting.after_look(["waiting"], is_busy=False) == "wait"
+    assert waiting.after_reading(["waiting"], is_busy=False) == "wait"
     clock.now = 111
-    assert waiting.after_look(["waiting"], is_busy=False) == "quiet"
+    assert waiting.after_reading(["waiting"], is_busy=False) == "quiet"
 
 
 def test_waiting_ends_when_nothing_changes_for_long_and_a_new_reason_is_a_change() -> None:
     clock = Clock()
     waiting = patience(clock)
-    waiting.after_look(["generating", ""], is_busy=True)
+    waiting.after_reading(["generating", ""], is_busy=True)
     clock.now = 2600
-    assert waiting.after_look(["generating", "it is slow"], is_busy=True) == "wait"
+    assert waiting.after_reading(["generating", "it is slow"], is_busy=True) == "wait"
     clock.now = 5200
-    assert waiting.after_look(["generating", "it is slow"], is_busy=True) == "wait"
+    assert waiting.after_reading(["generating", "it is slow"], is_busy=True) == "wait"
     clock.now = 5301
-    assert waiting.after_look(["generating", "it is slow"], is_busy=True) == "stalled"
+    assert waiting.after_reading(["generating", "it is slow"], is_busy=True) == "stalled"

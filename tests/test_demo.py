@@ -119,10 +119,10 @@ def test_the_example_dataset_goes_from_rows_to_stored_remixes_by_webhook_and_sen
     # Only what the dataset asks for was bought, in one POST for the clips and one for the remixes.
     assert len(charges(tmp_path)) == len(dataset.clips) + len(dataset.remix_cells)
     assert "2 submissions" in output
-    assert f"{sum(charge['cost'] for charge in charges(tmp_path)):.2f} USD in all" in output
+    assert f"{sum(charge['cost'] for charge in charges(tmp_path)):.2f} USD in total" in output
 
     # The page that the output names shows every clip.
-    [page] = re.findall(r"Look at them: file://(\S+)", output)
+    [page] = re.findall(r"Gallery: file://(\S+)", output)
     for manifest in stored.values():
         assert manifest is not None
         assert manifest.videos[0].key in Path(page).read_text()

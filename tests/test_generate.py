@@ -22,7 +22,7 @@ recipes: {{night: {night}}}
 clips: [{{id: fox, prompt: {prompt}, take: {take}, recipes: [night]}}]
 """
 ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-CHANGED = "1 row changed and 1 remix follows from new takes, 2.40 USD for new takes"
+CHANGED = "1 row changed and 1 remix depends on new takes; new takes would cost about 2.40 USD"
 
 
 def write(folder: Path, *, prompt: str = "a fox", night: str = "at night", take: int = 1) -> None:
@@ -89,16 +89,16 @@ def test_a_changed_row_is_bought_when_someone_says_so_and_its_remix_with_it(
     write(tmp_path)
     before = len(sandbox.charged())
     first = generate(tmp_path, sandbox)
-    assert "To generate: 2 new clips (2.40 USD); about 2.40 USD in all" in first
+    assert "To generate: 2 new clips (2.40 USD); about 2.40 USD in total" in first
     assert len(sandbox.charged()) == before + 2
 
     write(tmp_path, prompt="a red fox")
     kept = generate(tmp_path, sandbox)
     assert CHANGED in kept
-    assert "fox: its row changed; take 1 is kept; a new take: about 1.20 USD" in kept
+    assert "fox: its row changed; take 1 is kept; a new take costs about 1.20 USD" in kept
     assert "run the same command with --regenerate-changed" in kept
 
-    question = f"{CHANGED}: regenerate? [y/N]"
+    question = f"{CHANGED}. Generate them? [y/N]"
     assert question in generate_on_a_terminal(tmp_path, sandbox, "n")
     assert len(sandbox.charged()) == before + 2
 
@@ -123,7 +123,7 @@ def test_a_raised_take_is_bought_without_a_question_and_its_remix_is_kept(
 
     write(tmp_path, take=2, night="in moonlight")
     kept = generate(tmp_path, sandbox)
-    assert "1 row changed, 1.20 USD for new takes" in kept
+    assert "1 row changed; new takes would cost about 1.20 USD" in kept
     assert len(sandbox.charged()) == before + 3
     bought = generate(tmp_path, sandbox, "--regenerate-changed")
     assert "To generate: 1 changed row (1.20 USD)" in bought
@@ -138,9 +138,25 @@ def test_a_video_that_is_fetched_again_is_not_counted_as_paid_now(
     assert "paid now: 1.20 USD" in generate(tmp_path, sandbox)
     [manifest] = tmp_path.glob(".sora/storage/clips/clips/*/take-1/clip.json")
     manifest.unlink()
-    assert "1.20 USD in all; paid now: 0.00 USD" in generate(tmp_path, sandbox)
+    assert "1.20 USD in total; paid now: 0.00 USD" in generate(tmp_path, sandbox)
     assert manifest.exists()
     assert len(sandbox.charged()) == before + 1
+
+
+def test_a_failed_clip_is_requested_again_with_retry_failed(tmp_path: Path) -> None:
+    (tmp_path / "prompts.yaml").write_text("clips: [{id: fox, prompt: a fox}]")
+    plan = tmp_path / "faults.yaml"
+    plan.write_text("rules: [{fault: fail, error: safety, nth: [1]}]")
+    options = ["--latency=0.3", "--reuse-rendered", f"--faults={plan}"]
+    with sandbox_process(tmp_path, options) as sandbox:
+        for _ in range(2):
+            result = run(tmp_path, "generate", "prompts.yaml", **local(sandbox))
+            assert result.returncode == 1
+            assert "fox: failed: " in result.stdout
+            assert "run the same command with --retry-failed" in result.stdout
+        retried = generate(tmp_path, sandbox, "--retry-failed")
+    assert "To generate: 1 failed clip (1.20 USD)" in retried
+    assert "1 clip, 1 video, 1.20 USD in total" in retried
 
 
 def test_a_clip_that_cannot_be_stored_has_its_reason_shown_and_nothing_is_lost(

@@ -99,19 +99,19 @@ def by_name(progress: list[ClipProgress]) -> dict[str, ClipProgress]:
 
 def test_a_clip_waits_is_generated_and_is_stored(dataset: Dataset) -> None:
     watch = dataset.write(FOX)
-    [fox] = watch.look()
+    [fox] = watch.read()
     assert (fox.state, fox.purchase) == (ClipState.WAITING, Purchase.NEW)
     assert fox.price_usd == pytest.approx(1.2)
 
     attempt = dataset.ask("fox")
-    [fox] = watch.look(thorough=False)
+    [fox] = watch.read(thorough=False)
     assert (fox.state, fox.purchase) == (ClipState.GENERATING, None)
 
     manifest = store(dataset.ledger, attempt)
-    [fox] = watch.look(thorough=False)
+    [fox] = watch.read(thorough=False)
     assert fox.state is ClipState.GENERATING, "it counts as stored once it is reported"
     end(dataset.ledger, attempt)
-    [fox] = watch.look(thorough=False)
+    [fox] = watch.read(thorough=False)
     assert (fox.state, fox.take) == (ClipState.STORED, 1)
     assert watch.manifests([fox]) == {("clips", "fox"): manifest}
 
@@ -119,7 +119,7 @@ def test_a_clip_waits_is_generated_and_is_stored(dataset: Dataset) -> None:
 def test_a_changed_row_is_stored_in_an_earlier_version(dataset: Dataset) -> None:
     dataset.write(FOX)
     dataset.store("fox")
-    [fox] = dataset.write("{id: fox, prompt: a red fox}").look()
+    [fox] = dataset.write("{id: fox, prompt: a red fox}").read()
     assert (fox.state, fox.take, fox.purchase) == (ClipState.CHANGED, 1, Purchase.CHANGED)
     assert fox.changes == "its row"
     assert fox.price_usd == pytest.approx(1.2)
@@ -131,21 +131,21 @@ def test_a_changed_row_that_is_to_be_generated_again_waits_for_its_new_take(
     dataset.write(FOX)
     dataset.store("fox")
     watch = dataset.write("{id: fox, prompt: a red fox}")
-    watch.look()
+    watch.read()
     watch.regenerates_changed = True
-    assert [fox.state for fox in watch.look()] == [ClipState.WAITING]
+    assert [fox.state for fox in watch.read()] == [ClipState.WAITING]
     attempt = dataset.ask("fox", take=2)
-    assert [fox.state for fox in watch.look(thorough=False)] == [ClipState.GENERATING]
+    assert [fox.state for fox in watch.read(thorough=False)] == [ClipState.GENERATING]
     store(dataset.ledger, attempt)
     end(dataset.ledger, attempt)
-    [fox] = watch.look(thorough=False)
+    [fox] = watch.read(thorough=False)
     assert (fox.state, fox.take, fox.purchase) == (ClipState.STORED, 2, None)
 
 
 def test_a_raised_take_waits_for_its_new_take_without_a_question(dataset: Dataset) -> None:
     dataset.write(FOX)
     dataset.store("fox")
-    [fox] = dataset.write("{id: fox, prompt: a fox, take: 2}").look()
+    [fox] = dataset.write("{id: fox, prompt: a fox, take: 2}").read()
     assert (fox.state, fox.purchase) == (ClipState.WAITING, Purchase.RAISED_TAKE)
     assert not fox.is_kept
     assert fox.price_usd == pytest.approx(1.2)
@@ -155,8 +155,8 @@ def test_a_changed_recipe_is_a_changed_row_of_its_remixes(dataset: Dataset) -> N
     dataset.write(REMIXED, NIGHT)
     dataset.store("fox")
     dataset.store("fox|night")
-    assert [clip.state for clip in dataset.progress().look()] == [ClipState.STORED] * 2
-    fox, remix = dataset.write(REMIXED, "{night: the same in moonlight}").look()
+    assert [clip.state for clip in dataset.progress().read()] == [ClipState.STORED] * 2
+    fox, remix = dataset.write(REMIXED, "{night: the same in moonlight}").read()
     assert fox.state is ClipState.STORED
     assert (remix.state, remix.purchase) == (ClipState.CHANGED, Purchase.CHANGED)
     assert "recipe" in remix.changes
@@ -167,13 +167,13 @@ def test_a_remix_of_an_earlier_video_of_its_clip_has_changed(dataset: Dataset) -
     dataset.store("fox")
     dataset.store("fox|night")
     watch = dataset.write("{id: fox, prompt: a fox, take: 2, recipes: [night]}", NIGHT)
-    fox, remix = watch.look()
+    fox, remix = watch.read()
     assert fox.purchase is Purchase.RAISED_TAKE
     assert (remix.state, remix.purchase) == (ClipState.STORED, Purchase.FOLLOWS)
     assert remix.price_usd == pytest.approx(1.2)
 
     dataset.store("fox", take=2)
-    fox, remix = watch.look()
+    fox, remix = watch.read()
     assert (fox.state, fox.take) == (ClipState.STORED, 2)
     assert (remix.state, remix.purchase) == (ClipState.CHANGED, Purchase.CHANGED)
     assert remix.changes == "the video of its parent fox"
@@ -183,17 +183,17 @@ def test_a_new_remix_of_a_clip_that_is_kept_is_made_with_its_new_take(dataset: D
     dataset.write(FOX)
     dataset.store("fox")
     watch = dataset.write("{id: fox, prompt: a red fox, recipes: [night]}", NIGHT)
-    _, remix = watch.look()
+    _, remix = watch.read()
     assert (remix.state, remix.purchase) == (ClipState.CHANGED, Purchase.FOLLOWS)
     assert "new take of fox" in remix.reason
     watch.regenerates_changed = True
-    assert [clip.state for clip in watch.look()] == [ClipState.WAITING] * 2
+    assert [clip.state for clip in watch.read()] == [ClipState.WAITING] * 2
 
 
 def test_a_failed_clip_says_why_and_so_does_its_remix(dataset: Dataset) -> None:
     watch = dataset.write(REMIXED, NIGHT)
     dataset.fail(dataset.ask("fox"), "the prompt was moderated")
-    fox, remix = watch.look()
+    fox, remix = watch.read()
     assert fox.state is remix.state is ClipState.FAILED
     assert "the prompt was moderated" in fox.reason
     assert remix.reason == "its clip fox failed"
@@ -202,10 +202,10 @@ def test_a_failed_clip_says_why_and_so_does_its_remix(dataset: Dataset) -> None:
 def test_a_retried_clip_is_generated_again(dataset: Dataset) -> None:
     watch = dataset.write(FOX)
     first = dataset.ask("fox")
-    watch.look()
+    watch.read()
     dataset.ask("fox", attempt=2)
     dataset.fail(first, "the provider was busy")
-    [fox] = watch.look(thorough=False)
+    [fox] = watch.read(thorough=False)
     assert (fox.state, fox.reason) == (ClipState.GENERATING, "")
 
 
@@ -216,16 +216,16 @@ def test_a_changed_clip_whose_new_take_failed_counts_by_the_take_that_is_kept(
     dataset.store("fox")
     dataset.write("{id: fox, prompt: a red fox}")
     dataset.fail(dataset.ask("fox", take=2), "the prompt was moderated")
-    [fox] = dataset.write("{id: fox, prompt: a blue fox}").look()
+    [fox] = dataset.write("{id: fox, prompt: a blue fox}").read()
     assert (fox.state, fox.take) == (ClipState.CHANGED, 1)
 
 
 def test_a_slow_clip_has_the_reason_that_the_collecting_run_noted(dataset: Dataset) -> None:
     watch = dataset.write(f"{FOX}, {{id: owl, prompt: an owl}}")
     fox, owl = dataset.ask("fox"), dataset.ask("owl")
-    watch.look()
+    watch.read()
     dataset.ledger.pending.note(fox, "its result host is refused by the address guard [/video/mp4]")
-    found = by_name(watch.look(thorough=False))
+    found = by_name(watch.read(thorough=False))
     assert found["fox"].reason == "its result host is refused by the address guard [/video/mp4]"
     assert found["owl"].reason == ""
     assert watch.outstanding == {fox.task_uuid, owl.task_uuid}
@@ -234,17 +234,17 @@ def test_a_slow_clip_has_the_reason_that_the_collecting_run_noted(dataset: Datas
 def test_a_stuck_clip_failed_with_the_reason_and_the_command_to_go_on(dataset: Dataset) -> None:
     watch = dataset.write(FOX)
     attempt = dataset.ask("fox")
-    watch.look()
+    watch.read()
     entry = dataset.ledger.pending.tasks("default")[attempt.task_uuid]
     slot = dataset.ledger.root.uri(layout.attempt_key("clips", "fox", 1, 1))
     dataset.ledger.pending.mark_stuck(entry, f"{slot} cannot be read.")
-    [fox] = watch.look(thorough=False)
+    [fox] = watch.read(thorough=False)
     assert fox.state is ClipState.FAILED
     assert f"{slot} cannot be read." in fox.reason
     assert "sora-dagster resolve fox --retry" in fox.reason
 
     dataset.ledger.root.write(layout.attempt_key("clips", "fox", 1, 1), b"{")
-    [fox] = watch.look()
+    [fox] = watch.read()
     assert "sora-dagster resolve fox --retry" in fox.reason
 
 
@@ -253,7 +253,7 @@ def test_one_unreadable_record_takes_no_other_clip_with_it(dataset: Dataset) -> 
     dataset.ask("fox")
     dataset.store("owl")
     dataset.ledger.root.write(layout.attempt_key("clips", "fox", 1, 1), b"{")
-    found = by_name(dataset.progress().look())
+    found = by_name(dataset.progress().read())
     assert found["owl"].state is ClipState.STORED
     assert found["fox"].state is ClipState.FAILED
     assert "attempt-1.json cannot be read" in found["fox"].reason
@@ -262,9 +262,10 @@ def test_one_unreadable_record_takes_no_other_clip_with_it(dataset: Dataset) -> 
 def test_a_clip_that_was_lost_names_both_ways_out(dataset: Dataset) -> None:
     dataset.write(FOX)
     end(dataset.ledger, dataset.ask("fox"), "unsure")
-    [fox] = dataset.progress().look()
+    [fox] = dataset.progress().read()
     assert fox.state is ClipState.FAILED
     assert "sora-dagster resolve fox --resend, or with --give-up" in fox.reason
+    assert fox.purchase is Purchase.RETRY
 
 
 def test_a_deleted_record_and_a_deleted_video_fail_with_what_to_do(dataset: Dataset) -> None:
@@ -272,7 +273,7 @@ def test_a_deleted_record_and_a_deleted_video_fail_with_what_to_do(dataset: Data
     fox, owl = dataset.store("fox"), dataset.store("owl")
     dataset.ledger.root.delete(layout.manifest_key("clips", "fox", 1))
     dataset.ledger.root.delete(owl.videos[0].key)
-    found = by_name(dataset.progress().look())
+    found = by_name(dataset.progress().read())
     assert found["fox"].state is found["owl"].state is ClipState.FAILED
     assert f"task {fox.task_uuid} ended with videos" in found["fox"].reason
     assert "Restore the take's folder from a backup" in found["fox"].reason
@@ -286,7 +287,7 @@ def test_a_pruned_take_counts_as_stored(dataset: Dataset) -> None:
     dataset.ledger.mark_pruned(manifest, pruned_at=datetime.now(UTC))
     dataset.ledger.root.delete(layout.manifest_key("clips", "fox", 1))
     dataset.ledger.root.delete(manifest.videos[0].key)
-    assert [fox.state for fox in dataset.progress().look()] == [ClipState.STORED]
+    assert [fox.state for fox in dataset.progress().read()] == [ClipState.STORED]
 
 
 def test_looking_again_at_what_is_generated_reads_no_clip(
@@ -299,7 +300,7 @@ def test_looking_again_at_what_is_generated_reads_no_clip(
     watch = dataset.write(", ".join(f"{{id: {clip}, prompt: a fox}}" for clip in clips))
     for clip in clips:
         dataset.ask(clip)
-    assert count(watch.look(), ClipState.GENERATING) == len(clips)
+    assert count(watch.read(), ClipState.GENERATING) == len(clips)
     watched.seen.clear()
-    assert count(watch.look(thorough=False), ClipState.GENERATING) == len(clips)
+    assert count(watch.read(thorough=False), ClipState.GENERATING) == len(clips)
     assert len(watched.seen) == 3

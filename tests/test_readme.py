@@ -12,6 +12,7 @@ import yaml
 from sora_dagster.prompts.boards import load_board
 from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.models import Catalogue
+from sora_dagster.settings import settings_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -61,3 +62,8 @@ def test_the_catalogue_entry_is_one(tmp_path: Path) -> None:
 def test_the_pictures_are_there() -> None:
     for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
         assert (ROOT / path).exists()
+
+
+def test_the_table_of_settings_lists_every_variable() -> None:
+    rows = [f"| `{v.name}` | {v.description} | {v.default} |" for v in settings_table()]
+    assert "\n".join(rows) in README

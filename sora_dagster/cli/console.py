@@ -1,4 +1,4 @@
-"""What the command line prints: what would be bought, progress with reasons, and the result."""
+"""What the commands print: what would be bought, progress with reasons, and the result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from sora_dagster.cli.plain_text import one_line
+from sora_dagster.cli.options import one_line
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.local.progress import ClipProgress, ClipState, Purchase, count
 
@@ -21,7 +21,7 @@ _MOST_LISTED = 20
 
 
 def print_line(console: Console, text: str, style: str = "", *, indent: str = "") -> None:
-    """Print one line of any text: it is not folded, and nothing in it is markup."""
+    """Print a text as one line, without wrapping; nothing in it is markup."""
     console.print(Text(indent + one_line(text), style=style), soft_wrap=True)
 
 
@@ -29,7 +29,7 @@ class ProgressBar:
     """Shows how many clips are requested, generating and stored, and why some are not.
 
     Arguments:
-        console: where it is drawn; if that is no terminal, each change is a line.
+        console: where it is shown. Without a terminal, each change is printed as a line.
     """
 
     def __init__(self, console: Console) -> None:
@@ -60,28 +60,28 @@ class ProgressBar:
         if self._task is None:
             self._task = self._bar.add_task("clips", total=len(progress), counts=counts)
         self._bar.update(self._task, completed=stored, counts=counts)
-        self._say_new_reasons(progress)
+        self._print_new_reasons(progress)
         if not self._console.is_terminal and counts != self._counts:
             print_line(self._console, counts)
         self._counts = counts
 
-    def say(self, sentence: str) -> None:
-        """Print a sentence above the progress."""
+    def print(self, sentence: str) -> None:
+        """Print a sentence above the progress bar."""
         print_line(self._console, sentence, "yellow")
 
-    def _say_new_reasons(self, progress: Sequence[ClipProgress]) -> None:
+    def _print_new_reasons(self, progress: Sequence[ClipProgress]) -> None:
         reasons = {
             (clip.asset, clip.clip, clip.reason): clip
             for clip in progress
             if clip.reason and clip.state is not ClipState.CHANGED
         }
-        # What failed before is tried again first; if that fails too, the result says so.
+        # Earlier failures may be retried now. If they fail again, the result says so.
         if self._reasons is None:
             self._reasons = {key for key, clip in reasons.items() if clip.state is ClipState.FAILED}
         for key, clip in reasons.items():
             if key not in self._reasons:
                 self._reasons.add(key)
-                self.say(f"{clip.clip}: {clip.reason}")
+                self.print(f"{clip.clip}: {clip.reason}")
 
 
 def _counts(progress: Sequence[ClipProgress]) -> str:
@@ -100,30 +100,34 @@ def _counts(progress: Sequence[ClipProgress]) -> str:
 # What would be bought
 
 
-def purchases_line(progress: Sequence[ClipProgress], *, regenerate_changed: bool) -> str:
-    """What is about to be bought, and what it costs by the catalogue; empty if nothing is."""
+def purchases_line(
+    progress: Sequence[ClipProgress], *, regenerate_changed: bool, retry_failed: bool = False
+) -> str:
+    """What is about to be bought, and its price by the catalogue; empty if nothing is."""
     names = {
         Purchase.NEW: ("new clip", "new clips"),
         Purchase.RAISED_TAKE: ("raised take", "raised takes"),
         Purchase.CHANGED: ("changed row", "changed rows"),
         Purchase.FOLLOWS: ("remix of a new video", "remixes of new videos"),
+        Purchase.RETRY: ("failed clip", "failed clips"),
     }
     parts, total_usd = [], 0.0
     for purchase, words in names.items():
         bought = [
             clip
             for clip in progress
-            if clip.purchase is purchase and (regenerate_changed or not clip.is_kept)
+            if clip.purchase is purchase
+            and clip.is_bought(regenerate_changed=regenerate_changed, retry_failed=retry_failed)
         ]
         if bought:
             usd = sum(clip.price_usd for clip in bought)
             total_usd += usd
             parts.append(f"{_number(len(bought), *words)} ({usd:.2f} USD)")
-    return f"To generate: {', '.join(parts)}; about {total_usd:.2f} USD in all" if parts else ""
+    return f"To generate: {', '.join(parts)}; about {total_usd:.2f} USD in total" if parts else ""
 
 
 def changes_line(progress: Sequence[ClipProgress]) -> str:
-    """How many rows changed, and what new takes would cost; empty if none did.
+    """How many rows changed, and what new takes would cost; empty if no row changed.
 
     >>> changes_line([])
     ''
@@ -137,9 +141,9 @@ def changes_line(progress: Sequence[ClipProgress]) -> str:
     if rows:
         parts.append(f"{_number(rows, 'row', 'rows')} changed")
     if follow:
-        parts.append(f"{_number(follow, 'remix follows', 'remixes follow')} from new takes")
+        parts.append(f"{_number(follow, 'remix depends', 'remixes depend')} on new takes")
     usd = sum(clip.price_usd for clip in changed)
-    return f"{' and '.join(parts)}, {usd:.2f} USD for new takes"
+    return f"{' and '.join(parts)}; new takes would cost about {usd:.2f} USD"
 
 
 def print_changes(console: Console, progress: Sequence[ClipProgress]) -> None:
@@ -147,13 +151,13 @@ def print_changes(console: Console, progress: Sequence[ClipProgress]) -> None:
     changed = [clip for clip in progress if clip.is_kept]
     for clip in changed[:_MOST_LISTED]:
         if clip.purchase is Purchase.FOLLOWS:
-            what = clip.reason or "it follows from the new take of its clip"
+            what = clip.reason or "it depends on the new take of its clip"
         else:
             what = f"{clip.changes.rstrip(',')} changed"
         kept = f"take {clip.take} is kept" if clip.take else "no take is stored"
         print_line(
             console,
-            f"{clip.clip}: {what}; {kept}; a new take: about {clip.price_usd:.2f} USD",
+            f"{clip.clip}: {what}; {kept}; a new take costs about {clip.price_usd:.2f} USD",
             indent="  ",
         )
     if len(changed) > _MOST_LISTED:
@@ -168,7 +172,7 @@ def _number(number: int, one: str, several: str) -> str:
 
 
 def clips_table(manifests: Sequence[ClipManifest]) -> Table:
-    """The stored clips: take, videos, size, length, seed, cost and place."""
+    """The stored clips: take, videos, size, duration, seed, cost and folder."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("clip", "take", "videos", "size", "seconds", "seed", "USD", "stored"):
         is_number = name in ("take", "videos", "seconds", "USD")
@@ -197,7 +201,7 @@ def clips_table(manifests: Sequence[ClipManifest]) -> Table:
 def print_result(
     console: Console, result: PipelineResult, *, storage_url: str, regenerate_changed: bool
 ) -> None:
-    """Print what is stored, what it cost, what changed or failed, and how many POSTs it took."""
+    """Print what is stored, its cost, what changed or failed, and how many POSTs were made."""
     manifests = list(result.manifests.values())
     if manifests:
         console.print()
@@ -205,13 +209,14 @@ def print_result(
     console.print()
     videos = sum(len(manifest.videos) for manifest in manifests)
     console.print(
-        f"[bold]{len(manifests)} clips, {videos} videos, {result.total_cost_usd:.2f} USD in all; "
+        f"[bold]{_number(len(manifests), 'clip', 'clips')}, {_number(videos, 'video', 'videos')}, "
+        f"{result.total_cost_usd:.2f} USD in total; "
         f"paid now: {result.paid_now_usd:.2f} USD[/bold]"
     )
     if result.is_complete and result.takes_before == {
         clip: manifest.take for clip, manifest in result.manifests.items()
     }:
-        console.print("Everything was stored already: nothing was generated, nothing was paid.")
+        console.print("Everything was already stored: nothing was generated, nothing was paid.")
     posts = result.posts
     console.print(
         f"POSTs to the API: {posts['submissions']} submissions, {posts['polls']} polls, "
@@ -219,12 +224,12 @@ def print_result(
     )
     print_line(console, f"Stored in: {storage_url}")
     if result.gallery_uri is not None:
-        print_line(console, f"Look at them: {result.gallery_uri}")
+        print_line(console, f"Gallery: {result.gallery_uri}")
     if not regenerate_changed and (line := changes_line(result.progress)):
         print_line(
             console,
-            f"{line}. The existing clips are kept. To generate new takes of these, run the same "
-            f"command with --regenerate-changed:",
+            f"{line}. The existing clips are kept. To generate new takes, run the same command "
+            f"with --regenerate-changed:",
             "yellow",
         )
         print_changes(console, result.progress)
@@ -232,8 +237,15 @@ def print_result(
         print_line(console, _stalled_line(result), "red")
     for clip in result.progress:
         if clip.state not in (ClipState.STORED, ClipState.CHANGED):
-            reason = clip.reason or "not finished; run the same command again to carry on"
+            reason = clip.reason or "not finished; run the same command again to continue"
             print_line(console, f"{clip.clip}: {clip.state.value}: {reason}", "red")
+    if failed := sum(clip.purchase is Purchase.RETRY for clip in result.progress):
+        print_line(
+            console,
+            f"To request {_number(failed, 'failed clip', 'failed clips')} again, which may cost "
+            f"again, run the same command with --retry-failed.",
+            "yellow",
+        )
     for problem in result.problems:
         for line in problem.splitlines():
             print_line(console, line, "red")
@@ -244,6 +256,6 @@ def _stalled_line(result: PipelineResult) -> str:
     return (
         f"Nothing changed for {result.stalled_minutes:g} minutes, so this command stopped waiting "
         f"for {_number(outstanding, 'clip', 'clips')}, listed below. Nothing is lost, and nothing "
-        f"is paid for twice: run the same command again to go on, or wait longer with "
+        f"is paid for twice. Run the same command again to continue, or set a longer "
         f"--stall-timeout-minutes."
     )

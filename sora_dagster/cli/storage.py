@@ -1,4 +1,4 @@
-"""Commands that look after a storage root: `sora-dagster verify` and `sora-dagster prune`."""
+"""Commands for what is stored: `sora-dagster verify`, `prune`, `link` and `resolve`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import sys
 
 import click
 
-from sora_dagster.cli.options import opened_root, storage_option
-from sora_dagster.cli.plain_text import plain
+from sora_dagster.cli.options import (
+    max_usd_option,
+    one_line,
+    opened_root,
+    plain,
+    readable_errors,
+    settings_from_environment,
+    storage_option,
+    with_storage,
+)
 
 
 @click.command("verify")
@@ -16,7 +24,7 @@ from sora_dagster.cli.plain_text import plain
 def verify_command(storage_url: str | None, deep: bool) -> None:
     """Check that every stored clip is there and intact. Changes nothing.
 
-    Exits with 1 if something is missing or damaged, and says what to do.
+    If something is missing or damaged, prints what to do and exits with status 1.
     """
     from sora_dagster.generation.housekeeping.verify import verify
     from sora_dagster.generation.protocol.ledger import Ledger
@@ -48,7 +56,7 @@ def verify_command(storage_url: str | None, deep: bool) -> None:
     default=2.0,
     show_default=True,
     type=click.FloatRange(min=1),
-    help="Remove unfinished uploads that are older than this many days.",
+    help="Remove unfinished uploads older than this many days.",
 )
 @click.option("--apply", "is_applied", is_flag=True, help="Remove the objects. Default: dry run.")
 def prune_command(
@@ -58,10 +66,10 @@ def prune_command(
     upload_days: float,
     is_applied: bool,
 ) -> None:
-    """Remove older takes, files that no clip names, and unfinished uploads.
+    """Remove older takes, unused files and unfinished uploads.
 
-    Without --apply it only lists what it would remove. The newest take of a clip always stays, and
-    so does every record of what was asked and paid: nothing is paid for again.
+    Without --apply, only lists what it would remove. Keeps the newest take of each clip, and every
+    record of what was requested and paid: nothing is paid for again.
     """
     from sora_dagster.generation.housekeeping.prune import prune
     from sora_dagster.generation.protocol.ledger import Ledger
@@ -79,3 +87,97 @@ def prune_command(
         click.echo(sentence)
     if report.is_dry_run and report.objects:
         click.echo("Nothing was removed. Run this again with --apply to remove these objects.")
+
+
+@click.command("link")
+@click.argument("clip")
+@click.option("--asset", default="clips", show_default=True, help="Asset key of the clip.")
+@click.option(
+    "--hours",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(min=0.01, max=168),
+    help="How many hours a signed link is valid.",
+)
+@storage_option
+def link_command(clip: str, asset: str, hours: float, storage_url: str | None) -> None:
+    """Print a link that plays the newest take of CLIP.
+
+    For a remix, CLIP is "clip|recipe" and the asset is "remixes". For a shot of a storyboard, CLIP
+    is the shot and the asset is "board/shot".
+    """
+    from sora_dagster.generation.library.stored_clip import load_clip
+    from sora_dagster.generation.protocol.ledger import Ledger
+
+    with opened_root(storage_url) as root:
+        stored = load_clip(Ledger(root), asset, clip)
+        for index in range(len(stored.videos)):
+            click.echo(stored.url(expires_seconds=hours * 3600, index=index))
+
+
+@click.command("resolve")
+@click.argument("clip")
+@storage_option
+@click.option("--asset", help="Asset key of the clip. Default: clips, or remixes for CLIP|RECIPE.")
+@click.option(
+    "--resend",
+    "decision",
+    flag_value="resend",
+    help="Poll once more; if there is no video, make a new attempt, which costs again.",
+)
+@click.option(
+    "--retry", "decision", flag_value="retry", help="Collect a clip again that was set aside."
+)
+@click.option("--give-up", "decision", flag_value="give-up", help="Leave the clip without a video.")
+@max_usd_option("SORA_MAX_USD, or 25")
+def resolve_command(
+    clip: str,
+    storage_url: str | None,
+    asset: str | None,
+    decision: str | None,
+    max_usd: str | None,
+) -> None:
+    """Decide about CLIP, which has no video or was set aside.
+
+    A clip needs a decision if it may have been paid for and has no video, or if one of its records
+    could not be read.
+
+    --resend polls the last attempt once more. If Runware has its video, or is still generating it,
+    that video is collected and nothing is sent. Otherwise a new attempt is made, which costs again.
+    --give-up sends nothing and leaves CLIP without a video.
+
+    --retry collects CLIP again, free of charge, if it was set aside because one of its records
+    could not be read. Restore that record first.
+    """
+    from sora_dagster.generation.protocol.ledger import Ledger
+    from sora_dagster.generation.resolve import ResolutionError, give_up, resend, retry_stuck
+
+    if decision is None:
+        raise click.UsageError("choose one of --resend, --retry or --give-up")
+    asset = asset or ("remixes" if "|" in clip else "clips")
+    with readable_errors():
+        settings = with_storage(settings_from_environment(max_usd=max_usd), storage_url)
+        ledger = Ledger(settings.storage().root())
+        try:
+            if decision == "give-up":
+                outcome = give_up(ledger, asset, clip)
+                click.echo(
+                    f"{clip}: left without a video ({outcome.state}). {outcome.cost_usd:.2f} USD "
+                    f"remain counted for it."
+                )
+                return
+            if decision == "retry":
+                tasks = retry_stuck(ledger, asset, clip)
+                click.echo(
+                    f"{clip}: task {', '.join(tasks)} is outstanding again. The next collecting "
+                    f"run stores it. Nothing was sent."
+                )
+                return
+            runware = settings.runware()
+            with runware.generator(settings.storage()) as generator:
+                requested = resend(generator, asset, clip, run_limit_usd=runware.run_limit_usd())
+        except ResolutionError as error:
+            raise click.ClickException(one_line(str(error))) from error
+    click.echo(one_line(f"{clip}: {requested.detail}"))
+    if not requested.ok:
+        sys.exit(1)

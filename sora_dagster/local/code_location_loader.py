@@ -12,8 +12,8 @@ def load_code_location() -> dg.Definitions:
     """The definitions of the project in this folder, or the package's own.
 
     Raises:
-        ImportError: where `definitions.py` cannot be loaded.
-        TypeError: where it has no `defs`.
+        ImportError: if `definitions.py` cannot be loaded.
+        TypeError: if it has no `defs`.
     """
     path = Path("definitions.py")
     if not (path.exists() and Path("workspace.yaml").exists()):

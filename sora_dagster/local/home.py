@@ -1,4 +1,4 @@
-"""A Dagster instance in a folder, for the commands that bring their own."""
+"""The folder of a local Dagster instance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# No newsletter dialog, no telemetry. Runs start at once, and runs whose process died are noticed.
+# No newsletter dialog, no telemetry. Runs start at once, and dead runs are detected.
 _DAGSTER_YAML = """\
 telemetry:
   enabled: false
@@ -27,7 +27,7 @@ run_monitoring:
 
 
 class HomeInUseError(Exception):
-    """Another command works in the same folder."""
+    """Another command uses the same folder."""
 
 
 class LocalHome:
@@ -42,7 +42,7 @@ class LocalHome:
 
     @property
     def dagster_home(self) -> Path:
-        """What DAGSTER_HOME is set to."""
+        """Value of DAGSTER_HOME."""
         return self.folder / "dagster"
 
     @property
@@ -51,11 +51,11 @@ class LocalHome:
         return self.folder / "storage"
 
     def log_path(self, name: str) -> Path:
-        """Where a process's output goes."""
+        """File for a process's output."""
         return self.folder / "logs" / f"{name}.log"
 
     def viewer_port(self, host: str) -> int:
-        """The port of the viewer, the same each time if it is free: events link to it."""
+        """Port of the viewer; the same each time if it is free, since events link to it."""
         kept = self.folder / "viewer-port"
         before = int(kept.read_text()) if kept.exists() else 0
         for wanted in (before, 0):
@@ -80,8 +80,8 @@ class LocalHome:
                 config.write_text(_DAGSTER_YAML)
         except OSError as error:
             raise OSError(
-                f"the folder {self.folder} cannot be written: {error.strerror}; choose another "
-                f"with --home"
+                f"the folder {self.folder} cannot be written: {error.strerror}. Choose another "
+                f"with --home."
             ) from error
 
     @contextmanager
@@ -98,8 +98,8 @@ class LocalHome:
             except OSError as error:
                 lock.seek(0)
                 raise HomeInUseError(
-                    f"{self.folder} is in use by process {lock.read().strip() or 'unknown'}; end "
-                    f"it, or choose another folder with --home"
+                    f"{self.folder} is in use by process {lock.read().strip() or 'unknown'}. Stop "
+                    f"that process, or choose another folder with --home."
                 ) from error
             lock.truncate(0)
             lock.write(str(os.getpid()))

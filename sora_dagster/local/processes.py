@@ -1,4 +1,4 @@
-"""Starting other processes, waiting until they are ready, and ending all of them."""
+"""Starting other processes, waiting until they are ready, and stopping them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from pathlib import Path
 import httpx
 
 _READY_SECONDS = 60.0
-_LOOK_SECONDS = 0.1
+_INTERVAL_SECONDS = 0.1
 _PR_SET_PDEATHSIG = 1
 
 
 class ProcessError(Exception):
-    """A process did not start, or ended before it should."""
+    """A process did not start, or ended early."""
 
 
 class ManagedProcess:
-    """A process with a process group of its own, so that all it starts ends with it.
+    """A process in its own process group, so that everything it starts ends with it.
 
     Arguments:
-        name: what people call it.
+        name: its name in messages.
         command: program and arguments.
         environment: environment variables on top of those of this process.
-        log_path: where its output goes.
+        log_path: file for its output.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class ManagedProcess:
         return self._process.poll() is not None
 
     def check(self) -> None:
-        """Say so where it has ended.
+        """Check that it is running.
 
         Raises:
-            ProcessError: with the end of its output.
+            ProcessError: if it has ended, with the end of its output.
         """
         if self.has_ended:
             raise ProcessError(
@@ -84,10 +84,10 @@ class ManagedProcess:
         return "\n".join(text.splitlines()[-lines:])
 
     def wait_for_line(self, prefix: str, *, timeout_seconds: float = _READY_SECONDS) -> str:
-        """Wait until it prints a line that starts so; the rest of that line.
+        """Wait for a line of its output with a prefix; gives the rest of that line.
 
         Raises:
-            ProcessError: where it ends first, or takes too long.
+            ProcessError: if it ends first, or takes too long.
         """
         found: list[str] = []
 
@@ -106,11 +106,11 @@ class ManagedProcess:
         return found[0]
 
     def wait(self) -> int:
-        """Wait until it ends; its exit status."""
+        """Wait until it ends; gives its exit status."""
         return self._process.wait()
 
     def end(self, *, grace_seconds: float = 5.0) -> None:
-        """End it and all it started: ask first, insist after a grace."""
+        """Stop it and everything it started: SIGTERM first, SIGKILL after a grace period."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
@@ -125,7 +125,7 @@ class ManagedProcess:
         except ProcessLookupError:
             return True
         except PermissionError:
-            # macOS answers so for a group whose members are all zombies.
+            # macOS reports this for a group of zombies only.
             return True
         return False
 
@@ -134,7 +134,7 @@ class ManagedProcess:
 def running(
     name: str, command: Sequence[str], *, environment: Mapping[str, str], log_path: Path
 ) -> Iterator[ManagedProcess]:
-    """A process that ends with the block."""
+    """A process that runs while the block does."""
     process = ManagedProcess(name, command, environment=environment, log_path=log_path)
     try:
         yield process
@@ -148,51 +148,34 @@ def wait_until(
     timeout_seconds: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """Wait until a condition holds; False where it did not in time."""
+    """Wait until a condition holds; False if it does not in time."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() >= deadline:
             return False
-        sleep(_LOOK_SECONDS)
+        sleep(_INTERVAL_SECONDS)
     return True
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now."""
+    """A TCP port that is free now."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
-def check_port_is_free(host: str, port: int) -> None:
-    """Say so where a port is in use.
-
-    Raises:
-        ProcessError: naming the port and what to do.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ProcessError(
-                f"port {port} of {host} cannot be used: {error.strerror}. End what listens there, "
-                f"or choose another with --port."
-            ) from error
-
-
 def _end_with_parent() -> None:
-    """Have Linux end this process when its parent is killed, so that nothing is left behind."""
+    """Have Linux stop this process when its parent is killed, so that none is left behind."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def wait_for_http(
     url: str, process: ManagedProcess, *, timeout_seconds: float = _READY_SECONDS
 ) -> None:
-    """Wait until a process answers HTTP 200 at a URL.
+    """Wait until a process answers a URL with HTTP 200.
 
     Raises:
-        ProcessError: where it ends first, or takes too long.
+        ProcessError: if it ends first, or takes too long.
     """
 
     def answers() -> bool:

@@ -1,4 +1,4 @@
-"""How far clips are, and what would be bought."""
+"""How far clips are, and what would be bought: the words for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class ClipState(Enum):
     """How far one clip is.
 
     WAITING: not requested yet. GENERATING: requested, and not stored yet. STORED: stored as its row
-    asks for it. CHANGED: stored, and its row changed since. FAILED: there is no video.
+    says. CHANGED: stored, and its row changed since. FAILED: there is no video.
     """
 
     WAITING = "waiting"
@@ -24,15 +24,16 @@ class ClipState(Enum):
 class Purchase(Enum):
     """Why a clip would be bought.
 
-    NEW: there is none yet. RAISED_TAKE: its row asks for a further take. CHANGED: its row, recipe
-    or parent video changed. FOLLOWS: it is a remix, and its clip gets a new video. The last two are
-    bought only with `regenerate_changed`.
+    NEW: there is none yet. RAISED_TAKE: its row requests a further take. CHANGED: its row, recipe
+    or parent video changed. FOLLOWS: it is a remix, and its clip gets a new video; these two are
+    bought only with `regenerate_changed`. RETRY: it failed; bought only with `retry_failed`.
     """
 
     NEW = "new"
     RAISED_TAKE = "raised take"
     CHANGED = "changed"
     FOLLOWS = "follows"
+    RETRY = "retry"
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ class ClipProgress:
         asset: asset key of the clip.
         clip: its partition key.
         state: how far it is.
-        take: number of the take that is stored; 0 if none is.
+        take: number of the stored take; 0 for none.
         reason: why it failed, is slow, or waits.
         changes: what changed since its newest take; empty if nothing did.
-        purchase: why it would be bought now; None if it would not.
-        price_usd: what that would cost by the catalogue.
+        purchase: why it would be bought now. None: it would not.
+        price_usd: what that would cost by the catalogue, in USD.
     """
 
     asset: str
@@ -61,8 +62,14 @@ class ClipProgress:
 
     @property
     def is_kept(self) -> bool:
-        """Whether only `regenerate_changed` buys a new take of it."""
+        """Whether its take is kept unless `regenerate_changed` is set."""
         return self.purchase in (Purchase.CHANGED, Purchase.FOLLOWS)
+
+    def is_bought(self, *, regenerate_changed: bool, retry_failed: bool) -> bool:
+        """Whether it is bought with these options."""
+        if self.purchase is Purchase.RETRY:
+            return retry_failed
+        return self.purchase is not None and (regenerate_changed or not self.is_kept)
 
 
 def count(progress: Iterable[ClipProgress], *states: ClipState) -> int:

@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from sora_dagster.local.home import LocalHome
@@ -27,19 +26,19 @@ def local_runware(
     latency_seconds: float,
     storage_url: str | None = None,
 ) -> Iterator[tuple[Settings, Mapping[str, str]]]:
-    """A sandbox, a webhook receiver and a viewer, which end with the block.
+    """A sandbox, a webhook receiver and a viewer, which run while the block does.
 
     Arguments:
-        home: where logs, the sandbox's files and the clips go.
+        home: folder for logs, the sandbox's files and the clips.
         settings: dataset and limits; its API, storage root and webhook are replaced.
         latency_seconds: how long the sandbox takes for a video.
         storage_url: storage root of the clips. None: a folder of the home.
 
     Yields:
-        The settings that use them, and the secrets that belong to them as environment variables.
+        Settings that use these processes, and their secrets as environment variables.
 
     Raises:
-        ProcessError: if one does not start.
+        ProcessError: if a process does not start.
     """
     home.prepare()
     environment = {
@@ -64,8 +63,8 @@ def local_runware(
             )
         )
         base_url = sandbox.wait_for_line("listening on ")
-        settings = replace(
-            settings, base_url=base_url, storage_url=storage_url or home.storage.as_uri()
+        settings = settings.updated(
+            base_url=base_url, storage_url=storage_url or home.storage.as_uri()
         )
         receiver = stack.enter_context(
             running(
@@ -84,8 +83,7 @@ def local_runware(
             )
         )
         yield (
-            replace(
-                settings,
+            settings.updated(
                 webhook_url=receiver.wait_for_line("listening on "),
                 viewer_url=viewer.wait_for_line("listening on "),
             ),
@@ -95,7 +93,7 @@ def local_runware(
 
 @contextmanager
 def dagster_daemon(home: LocalHome, environment: Mapping[str, str]) -> Iterator[ManagedProcess]:
-    """The Dagster daemon on the code location, which ends with the block."""
+    """The Dagster daemon on the code location, which runs while the block does."""
     with running(
         "the Dagster daemon",
         [_script("dagster-daemon"), "run", *code_location_arguments()],
@@ -109,7 +107,7 @@ def dagster_daemon(home: LocalHome, environment: Mapping[str, str]) -> Iterator[
 def dagster_ui(
     home: LocalHome, environment: Mapping[str, str], *, host: str, port: int
 ) -> Iterator[ManagedProcess]:
-    """The Dagster UI and daemon on the code location, which end with the block."""
+    """The Dagster UI and daemon on the code location, which run while the block does."""
     with running(
         "the Dagster UI",
         [
@@ -126,7 +124,7 @@ def dagster_ui(
 
 
 def code_location_arguments() -> list[str]:
-    """Arguments that name the definitions: the project's workspace, or else the package's."""
+    """Arguments that name the definitions: the project's workspace, or the package's."""
     workspace = Path("workspace.yaml")
     if workspace.exists():
         return ["-w", str(workspace.resolve())]
@@ -134,7 +132,7 @@ def code_location_arguments() -> list[str]:
 
 
 def _script(name: str) -> str:
-    """A command that was installed next to this Python.
+    """Path of a command that is installed next to this Python.
 
     Raises:
         ProcessError: if it is not installed.
@@ -142,7 +140,5 @@ def _script(name: str) -> str:
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     found = shutil.which(name, path=search)
     if found is None:
-        raise ProcessError(
-            f'{name} is not installed; install it with: pip install "sora-dagster[ui]"'
-        )
+        raise ProcessError(f'{name} is not installed. Install with: pip install "sora-dagster[ui]"')
     return found

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from sora_dagster.extras import require_extras
 from sora_dagster.prompts.problems import ProblemList, did_you_mean
 from sora_dagster.runware.redaction import shown
 
@@ -237,6 +238,7 @@ def _csv_records(text: str, problems: ProblemList) -> list[tuple[int, list[str]]
 
 def read_parquet(file: BinaryIO, problems: ProblemList) -> DatasetTable:
     """The rows of a Parquet file, numbered from 1."""
+    require_extras("A dataset in a Parquet file", "parquet")
     import pyarrow
     import pyarrow.parquet
 

@@ -36,7 +36,7 @@ Purpose = Literal["submission", "poll", "other"]
 
 
 def is_local_api(base_url: str) -> bool:
-    """Whether an API is on this machine, as a sandbox is. Any other may cost money."""
+    """Whether a URL is on this machine, as a sandbox is. Any other API may cost money."""
     try:
         host = urlsplit(base_url).hostname or ""
     except ValueError:

@@ -14,10 +14,11 @@ from starlette.applications import Starlette
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from sora_dagster.sandbox.faults.answers import with_connections
+from sora_dagster.serving import Server
 
 
-class AsgiServer(uvicorn.Server):
-    """A uvicorn server that reports when it is ready, and stops at once with exit status 0."""
+class AsgiServer(Server):
+    """A server that stops at once, with exit status 0."""
 
     def __init__(self, app: Starlette, on_ready: Callable[[], None]) -> None:
         super().__init__(
@@ -30,14 +31,14 @@ class AsgiServer(uvicorn.Server):
                 proxy_headers=False,
                 log_config=None,
                 access_log=False,
-            )
+            ),
+            on_ready,
         )
         # Uvicorn updates the set in place, so it can be passed on before the start.
         connections = self.server_state.connections
         # Uvicorn's types of the ASGI messages are narrower than Starlette's.
         proxied: Any = ProxyHeadersMiddleware(cast(Any, app))
         self.config.app = with_connections(proxied, connections)
-        self._on_ready = on_ready
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
 
@@ -47,10 +48,6 @@ class AsgiServer(uvicorn.Server):
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended already
                 self._loop.call_soon_threadsafe(self._stopping.set)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_ready()
 
     async def main_loop(self) -> None:
         # Uvicorn checks every 100 ms whether to stop; tests with many short sandboxes would mostly

@@ -76,12 +76,13 @@ def _start(extra_keys: tuple[tuple[str, str], ...], **values: object) -> None:
     """
     # Imported late: the server imports the encoders, which --help does not need.
     from sora_dagster.sandbox.faults.plan import FaultPlanError
-    from sora_dagster.sandbox.server import AddressInUseError, serve
+    from sora_dagster.sandbox.server import serve
+    from sora_dagster.serving import ListenError
 
     settings = SandboxSettings.model_validate({**values, "extra_keys": dict(extra_keys)})
     try:
         serve(settings)
-    except (AddressInUseError, FaultPlanError) as error:
+    except (ListenError, FaultPlanError) as error:
         click.echo(f"sandbox: {error}", err=True)
         sys.exit(2)
 

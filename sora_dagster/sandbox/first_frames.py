@@ -8,16 +8,15 @@ import binascii
 import io
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import httpx
 from PIL import Image, UnidentifiedImageError
 
 from sora_dagster.runware.models import FrameSize, VideoModel
+from sora_dagster.runware.transport import is_local_api
 from sora_dagster.sandbox.refusals import RefusedTaskError, parameter_page
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_LOCAL_HOSTS = ("127.0.0.1", "localhost")
 _FETCH_TIMEOUT_SECONDS = 10.0
 
 
@@ -74,9 +73,9 @@ async def _bytes_of(image: str, entry: VideoModel, client: httpx.AsyncClient) ->
 
 
 async def _fetched(url: str, entry: VideoModel, client: httpx.AsyncClient) -> bytes:
-    if urlsplit(url).hostname not in _LOCAL_HOSTS:
+    if not is_local_api(url):
         raise _refused(
-            entry, "is a URL of another machine; the sandbox fetches from 127.0.0.1 only"
+            entry, "is a URL of another machine; the sandbox fetches from this machine only"
         )
     chunks = bytearray()
     try:

@@ -40,16 +40,13 @@ from sora_dagster.sandbox.task_handlers import TaskHandlers
 from sora_dagster.sandbox.task_queries import TaskQueries
 from sora_dagster.sandbox.task_registry import TaskRegistry
 from sora_dagster.sandbox.webhooks import Webhooks
+from sora_dagster.serving import listening
 
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
     """The certificates for outgoing calls, read once: this is the slowest part of a start."""
     return httpx.create_ssl_context(trust_env=False)
-
-
-class AddressInUseError(OSError):
-    """The sandbox cannot listen at its address; the message says why and what to do."""
 
 
 def announce(url: str) -> None:
@@ -161,7 +158,7 @@ def serve(settings: SandboxSettings, *, on_ready: Callable[[str], None] = announ
             print ``listening on URL``.
 
     Raises:
-        AddressInUseError: it cannot listen at the address.
+        ListenError: it cannot listen at the address.
     """
 
     async def run(server: AsgiServer, listener: socket.socket) -> None:
@@ -194,7 +191,7 @@ def running_sandbox(
         http://127.0.0.1
 
     Raises:
-        AddressInUseError: it cannot listen at the address.
+        ListenError: it cannot listen at the address.
     """
     urls: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
@@ -225,9 +222,10 @@ def _prepared(
     clock: Callable[[], float] = time.time,
 ) -> Iterator[tuple[AsgiServer, socket.socket]]:
     """A server that is ready to run, and the socket that it will listen on."""
-    with _listening(settings) as listener, _data_folder(settings.data_dir) as folder:
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        base_url = f"http://{host}:{listener.getsockname()[1]}"
+    with (
+        listening(settings.host, settings.port) as (listener, base_url),
+        _data_folder(settings.data_dir) as folder,
+    ):
         app = sandbox_app(settings, folder, base_url=base_url, catalogue=catalogue, clock=clock)
         yield AsgiServer(app, lambda: on_ready(f"{base_url}/v1")), listener
 
@@ -240,23 +238,3 @@ def _data_folder(wanted: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="runware-sandbox-") as folder:
         yield Path(folder)
-
-
-@contextlib.contextmanager
-def _listening(settings: SandboxSettings) -> Iterator[socket.socket]:
-    try:
-        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server(
-            (settings.host, settings.port), family=family, backlog=512, reuse_port=False
-        )
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise AddressInUseError(
-            f"cannot listen on {settings.host}:{settings.port}: {reason}; "
-            f"give another --port, or 0 for a free one"
-        ) from error
-    # Inherited by each connection. asyncio sets it only on sockets that report their protocol, and
-    # those of `create_server` do not. Without it every answer waits 40 ms for an acknowledgement.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-    with listener:
-        yield listener

@@ -10,13 +10,12 @@ from __future__ import annotations
 import html
 import mimetypes
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote
 
 from sora_dagster.generation.protocol.layout import CLIPS_FOLDER, GALLERY_FOLDER, REPORTS_FOLDER
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
-from sora_dagster.web.serving import serve_app
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -109,21 +108,6 @@ def create_app(root: StorageRoot) -> Starlette:
             Route("/{key:path}", show, methods=["GET"]),
         ]
     )
-
-
-def serve(root: StorageRoot, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
-    """Serve the viewer until SIGTERM or SIGINT.
-
-    Arguments:
-        root: the storage root.
-        host: address to listen at.
-        port: port to listen at; 0 for a free one.
-        on_ready: called with the viewer's own URL once it listens.
-
-    Raises:
-        OSError: where the port cannot be listened at.
-    """
-    serve_app(create_app(root), host=host, port=port, on_ready=on_ready)
 
 
 def requested_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:

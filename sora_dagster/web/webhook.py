@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sora_dagster.generation.protocol import layout
@@ -25,7 +24,6 @@ from sora_dagster.generation.protocol.markers import (
 )
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.storage import StorageError, StorageRoot
-from sora_dagster.web.serving import serve_app
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -130,27 +128,4 @@ def create_app(
             Route("/runware", receive, methods=["POST"]),
             Route("/health", health, methods=["GET"]),
         ]
-    )
-
-
-def serve(
-    root: StorageRoot, secret: str, *, host: str, port: int, on_ready: Callable[[str], None]
-) -> None:
-    """Serve the receiver until SIGTERM or SIGINT.
-
-    Arguments:
-        root: storage root in whose inbox the markers are written.
-        secret: the secret that webhook addresses are signed with.
-        host: address to listen at.
-        port: port to listen at; 0 for a free one.
-        on_ready: called with the receiver's own URL once it listens.
-
-    Raises:
-        OSError: where the port cannot be listened at.
-    """
-    serve_app(
-        create_app(root, secret),
-        host=host,
-        port=port,
-        on_ready=lambda address: on_ready(f"{address}/runware"),
     )

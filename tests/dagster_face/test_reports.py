@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 
 import dagster as dg
 import pyarrow.parquet
@@ -20,7 +21,7 @@ from sora_dagster.generation.storyboards.shot_requests import shot_request
 from sora_dagster.prompts.boards import load_board
 from sora_dagster.resources import ClipStorageResource
 from tests.dagster_face.conftest import FaultyStack
-from tests.dagster_face.stack import Stack
+from tests.dagster_face.stack import Stack, failure_text
 from tests.generation.stored_takes import claim, stored_take
 
 
@@ -227,3 +228,18 @@ def test_what_is_requested_carries_the_name_of_its_dataset(stack: Stack, ledger:
     remix = dataset.remix_request(prompts, "fox", "night", parent, ledger.root)
     assert remix.dataset == "trailers"
     assert shot_request(board, board.shots[0], None).dataset == "glade"
+
+
+def test_the_cost_assets_say_which_extra_they_need(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    stack.write({"id": "fox"})
+    result = stack.definitions.resolve_job_def("make_reports").execute_in_process(
+        instance=stack.instance, raise_on_error=False
+    )
+    assert not result.success
+    assert 'pip install "sora-dagster[reports]"' in failure_text(result)
+    assert result.filter_events(
+        lambda event: event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION
+    ), "the gallery is made all the same"

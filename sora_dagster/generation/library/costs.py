@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Literal
 
+from sora_dagster.extras import require_extras
 from sora_dagster.generation.library.library_scan import LibraryScan, ScannedTask
 from sora_dagster.generation.protocol.records import ClipManifest, OutcomeState
 from sora_dagster.storage import StorageRoot
@@ -200,6 +201,7 @@ def write_cost_table(root: StorageRoot, key: str, rows: Sequence[CostRow]) -> No
     Raises:
         StorageError: if it cannot be written.
     """
+    require_extras("The table of costs", "reports")
     import pyarrow as pa
     import pyarrow.parquet
 
@@ -215,6 +217,7 @@ def read_cost_table(root: StorageRoot, key: str) -> list[CostRow]:
     Raises:
         ObjectMissingError: if there is no table yet.
     """
+    require_extras("The cost report", "reports")
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(io.BytesIO(root.read(key)))

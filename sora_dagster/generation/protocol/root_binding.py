@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.record_format import RecordStore
 from sora_dagster.generation.protocol.records import FORMAT_VERSION, DatasetRecord, RootRecord
+from sora_dagster.runware.transport import is_local_api
 from sora_dagster.storage import StorageError
 
 
@@ -101,7 +101,6 @@ def _refuse_shared_assets(records: RecordStore, own: DatasetRecord) -> None:
 
 def _same_api(base_url: str) -> str:
     """An address by which an API is known: one on this machine may change its port."""
-    parts = urlsplit(base_url)
-    if parts.hostname in ("127.0.0.1", "localhost", "::1"):
+    if is_local_api(base_url):
         return "this machine"
     return base_url.rstrip("/").lower()

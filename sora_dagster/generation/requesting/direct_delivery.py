@@ -11,13 +11,13 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, cast, get_args
-from urllib.parse import urlsplit
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.runware.transport import is_local_api
 from sora_dagster.storage import StorageError, StorageRoot
 
 _log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class DirectDelivery:
     ) -> None:
         self._root = root
         self._setting = setting
-        self._api_is_here = urlsplit(api_base_url).hostname in ("127.0.0.1", "localhost", "::1")
+        self._api_is_here = is_local_api(api_base_url)
         self.url_seconds = max(URL_SECONDS, generation_seconds + URL_MARGIN_SECONDS)
 
     def begin(self, request: ClipRequest, task_uuid: str, *, attempt: int) -> str | None:

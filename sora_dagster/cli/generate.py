@@ -1,0 +1,284 @@
+"""Commands on a prompt dataset: `sora-dagster generate` and `sora-dagster estimate`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sora_dagster.cli.options import (
+    Interrupted,
+    max_usd_option,
+    one_line,
+    readable_errors,
+    settings_from_environment,
+    storage_option,
+    with_storage,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from sora_dagster.local.home import LocalHome
+    from sora_dagster.local.progress import ClipProgress
+    from sora_dagster.settings import Settings
+
+
+def generation_options(*, default_max_usd: str) -> Callable[..., Any]:
+    """The options of commands that generate a dataset.
+
+    Arguments:
+        default_max_usd: the default of --max-usd, in words.
+    """
+    options = (
+        click.option(
+            "--stall-timeout-minutes",
+            default=45.0,
+            show_default=True,
+            help="Stop waiting after this many minutes without any change. Nothing is lost.",
+        ),
+        click.option(
+            "--retry-failed",
+            is_flag=True,
+            help="Request clips again that failed and are not retried by default. May cost again.",
+        ),
+        click.option(
+            "--regenerate-changed",
+            is_flag=True,
+            help="Generate a new take of each clip whose row changed, which costs again. Default: "
+            "ask on a terminal; elsewhere, keep the clips.",
+        ),
+        click.option(
+            "--delivery",
+            type=click.Choice(["auto", "direct", "download"]),
+            help="direct: Runware puts videos into the bucket. download: videos are downloaded "
+            "from Runware. Default: SORA_DELIVERY, or auto.",
+        ),
+        max_usd_option(default_max_usd),
+    )
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in options:
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@click.command("generate")
+@click.argument("prompts", type=click.Path(path_type=Path))
+@storage_option
+@click.option(
+    "--home",
+    "home_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the Dagster instance. Default: one for each storage root, in .sora beside "
+    "PROMPTS.",
+)
+@generation_options(default_max_usd="SORA_MAX_USD, or 25")
+def generate_command(
+    prompts: Path,
+    storage_url: str | None,
+    home_folder: Path | None,
+    max_usd: str | None,
+    delivery: str | None,
+    regenerate_changed: bool,
+    retry_failed: bool,
+    stall_timeout_minutes: float,
+) -> None:
+    """Generate all clips and remixes of the dataset PROMPTS.
+
+    Waits until all are stored. Needs RUNWARE_API_KEY. Polls for results unless SORA_WEBHOOK_URL is
+    set. Can be interrupted and run again at any time: nothing is paid for twice.
+
+    A clip whose row, recipe or parent video changed keeps its take. To generate a new take, confirm
+    on the terminal or use --regenerate-changed. A raised take number in the dataset is generated
+    without confirmation.
+
+    SORA_STORAGE or --storage is required, except with a local sandbox: then the default is
+    .sora/storage beside PROMPTS.
+    """
+    from sora_dagster.generation.protocol.layout import segment
+    from sora_dagster.local.home import LocalHome
+    from sora_dagster.settings import folder_beside
+
+    with readable_errors():
+        settings = settings_from_environment(prompts, max_usd=max_usd, delivery=delivery)
+        if home_folder is None and not prompts.parent.is_dir():
+            raise click.ClickException(
+                f"the dataset {prompts.absolute()} does not exist: its folder is missing"
+            )
+        # First, since it is what new users are most likely to lack.
+        settings.runware().resolve_api_key()
+        settings = with_storage(settings, storage_url)
+        default_folder = folder_beside(prompts) / "generate" / segment(settings.storage_root_url())
+        home = LocalHome(home_folder or default_folder)
+        with home.in_use():
+            generate_dataset(
+                settings,
+                home,
+                {},
+                regenerate_changed=regenerate_changed,
+                retry_failed=retry_failed,
+                stall_timeout_minutes=stall_timeout_minutes,
+            )
+
+
+def generate_dataset(
+    settings: Settings,
+    home: LocalHome,
+    secrets: Mapping[str, str],
+    *,
+    regenerate_changed: bool,
+    retry_failed: bool,
+    stall_timeout_minutes: float,
+    after: str | None = None,
+) -> None:
+    """Generate a dataset and print progress and result. Exits with status 1 if it is incomplete.
+
+    Arguments:
+        settings: dataset, API and storage root.
+        home: folder of the Dagster instance.
+        secrets: environment variables that are not settings.
+        regenerate_changed: whether clips whose rows changed get a new take.
+        retry_failed: whether failed clips are requested again.
+        stall_timeout_minutes: maximum time without any change.
+        after: printed after the result.
+    """
+    from rich.console import Console
+
+    from sora_dagster.cli.console import ProgressBar, print_result
+    from sora_dagster.local.pipeline import Pipeline
+
+    # Raises if the limit is invalid, before anything is started.
+    settings.runware().run_limit_usd()
+    # Output to a file or a pipe is not wrapped.
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    pipeline = Pipeline(
+        settings, home, environment=secrets, stall_timeout_minutes=stall_timeout_minutes
+    )
+    progress = pipeline.read_progress()
+    regenerate_changed = regenerate_changed or _confirm_changes(console, progress)
+    _print_purchases(
+        console, progress, regenerate_changed=regenerate_changed, retry_failed=retry_failed
+    )
+    with ProgressBar(console) as bar:
+
+        def show(progress: Sequence[ClipProgress]) -> None:
+            Interrupted.check()
+            bar.show(progress)
+
+        result = pipeline.run(
+            show, bar.print, regenerate_changed=regenerate_changed, retry_failed=retry_failed
+        )
+    print_result(
+        console,
+        result,
+        storage_url=settings.storage_root_url(),
+        regenerate_changed=regenerate_changed,
+    )
+    if after is not None:
+        console.print(after)
+    if not result.is_complete:
+        sys.exit(1)
+
+
+def _confirm_changes(console: Console, progress: Sequence[ClipProgress]) -> bool:
+    """Whether changed clips get new takes. Asks on a terminal; elsewhere, no."""
+    from sora_dagster.cli.console import changes_line, print_changes
+
+    changes = changes_line(progress)
+    if not changes or not sys.stdin.isatty() or not sys.stdout.isatty():
+        return False
+    print_changes(console, progress)
+    return click.confirm(f"{changes}. Generate them?", default=False)
+
+
+def _print_purchases(
+    console: Console,
+    progress: Sequence[ClipProgress],
+    *,
+    regenerate_changed: bool,
+    retry_failed: bool,
+) -> None:
+    from sora_dagster.cli.console import print_line, purchases_line
+
+    line = purchases_line(
+        progress, regenerate_changed=regenerate_changed, retry_failed=retry_failed
+    )
+    if line:
+        print_line(console, line)
+
+
+@click.command("estimate")
+@click.argument("prompts", type=click.Path(path_type=Path))
+def estimate_command(prompts: Path) -> None:
+    """Print what every clip of the dataset PROMPTS would cost. Generates nothing, costs nothing.
+
+    If RUNWARE_API_KEY is set, prices are those of the API's dry run where it gives them.
+    """
+    from rich.console import Console
+
+    with readable_errors():
+        table, total_usd = estimate_table(settings_from_environment(prompts))
+    console = Console()
+    console.print(table)
+    console.print(f"[bold]{total_usd:.2f} USD in total[/bold]; nothing was generated")
+
+
+def estimate_table(settings: Settings) -> tuple[Table, float]:
+    """A row for each clip and remix of a dataset, and the total in USD.
+
+    Prices are the API's if there is a key and its dry run gives them, else the catalogue's. The API
+    cannot price a remix before its clip is stored.
+
+    Raises:
+        DatasetError: naming all problems of the dataset.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from sora_dagster.dataset import remix_partition
+    from sora_dagster.generation.requesting.estimates import estimate
+    from sora_dagster.resources import API_KEY_VARIABLE
+
+    dataset = settings.dataset()
+    prompts = dataset.load_prompts()
+    prices: dict[str, tuple[float, str]] = {}
+    if os.environ.get(API_KEY_VARIABLE):
+        with settings.runware().client() as client:
+            requests = [dataset.clip_request(prompts, clip_id) for clip_id in prompts.clip_ids]
+            prices = {
+                item.request.clip: (item.usd, item.priced_by)
+                for item in estimate(client, None, requests)
+            }
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("clip", "model", "size", "seconds", "videos", "USD", "by"):
+        table.add_column(name, justify="right" if name in ("seconds", "videos", "USD") else "left")
+    total_usd = 0.0
+    rows = [(spec.clip_id, spec, spec.number_results) for spec in prompts.clips]
+    rows += [
+        (remix_partition(clip_id, recipe), prompts.clip(clip_id), 1)
+        for clip_id, recipe in prompts.remix_cells
+    ]
+    for clip, spec, videos in rows:
+        by_catalogue = dataset.catalogue.get(spec.model).price_usd(
+            size=spec.size, duration_seconds=spec.duration_seconds, number_results=videos
+        )
+        price_usd, priced_by = prices.get(clip, (by_catalogue, "catalogue"))
+        total_usd += price_usd
+        table.add_row(
+            Text(one_line(clip)),
+            Text(one_line(spec.model)),
+            "first frame's" if spec.size is None else str(spec.size),
+            "" if spec.duration_seconds is None else f"{spec.duration_seconds:g}",
+            str(videos),
+            f"{price_usd:.2f}",
+            priced_by,
+        )
+    return table, total_usd

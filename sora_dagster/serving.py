@@ -1,0 +1,109 @@
+"""Serves ASGI apps on sockets that are bound first, so that their addresses are known."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+
+class ListenError(OSError):
+    """The server cannot listen at its address. The message says why and what to do."""
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that reports when it is ready.
+
+    Arguments:
+        config: the app, and how it is served.
+        on_ready: called once it listens.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
+    """A socket that listens, and its URL.
+
+    Arguments:
+        host: address to listen at.
+        port: port to listen at; 0 for a free one.
+
+    Raises:
+        ListenError: if the port cannot be used.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ListenError(
+            f"cannot listen at {host}:{port}: {reason}. Stop the process that "
+            f"listens there, or choose another --port (0 for a free one)."
+        ) from error
+    # Inherited by each connection. asyncio sets it only on sockets whose protocol is known, which
+    # those of `create_server` do not report; without it every answer waits 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+    with listener:
+        name = f"[{host}]" if ":" in host else host
+        yield listener, f"http://{name}:{listener.getsockname()[1]}"
+
+
+def serve(app: Any, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
+    """Serve an ASGI app until SIGTERM or SIGINT.
+
+    Arguments:
+        app: the app.
+        host: address to listen at.
+        port: port to listen at; 0 for a free one.
+        on_ready: called with the server's URL once it listens.
+
+    Raises:
+        ListenError: if the port cannot be used.
+    """
+    with listening(host, port) as (listener, url):
+        Server(_config(app), lambda: on_ready(url)).run(sockets=[listener])
+
+
+@contextmanager
+def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serve an ASGI app in a thread while the block runs; gives its URL.
+
+    Arguments:
+        app: the app.
+        host: address to listen at.
+        port: port to listen at; 0 for a free one.
+
+    Raises:
+        ListenError: if the port cannot be used.
+    """
+    ready = threading.Event()
+    with listening(host, port) as (listener, url):
+        server = Server(_config(app), ready.set)
+        thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [listener]}, name="server", daemon=True
+        )
+        thread.start()
+        if not ready.wait(timeout=20):
+            raise RuntimeError(f"the server at {url} did not start within 20 s")
+        try:
+            yield url
+        finally:
+            server.should_exit = True
+            thread.join(timeout=20)
+
+
+def _config(app: Any) -> uvicorn.Config:
+    # The access log would show signatures.
+    return uvicorn.Config(app, log_level="warning", access_log=False)
