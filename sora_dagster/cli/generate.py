@@ -258,7 +258,7 @@ def estimate_table(settings: Settings) -> tuple[Table, float]:
                 for item in estimate(client, None, requests)
             }
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("clip", "model", "size", "seconds", "videos", "USD", "by"):
+    for name in ("clip", "model", "size", "seconds", "videos", "USD", "priced by"):
         table.add_column(name, justify="right" if name in ("seconds", "videos", "USD") else "left")
     total_usd = 0.0
     rows = [(spec.clip_id, spec, spec.number_results) for spec in prompts.clips]

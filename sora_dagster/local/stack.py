@@ -7,7 +7,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from sora_dagster.local.home import LocalHome
@@ -16,6 +16,7 @@ from sora_dagster.settings import Settings
 
 _HOST = "127.0.0.1"
 _SANDBOX_KEY = "sandbox-key"
+_READY_PREFIX = "listening on "
 
 
 @contextmanager
@@ -45,82 +46,73 @@ def local_runware(
         "RUNWARE_API_KEY": _SANDBOX_KEY,
         "SORA_WEBHOOK_SECRET": secrets.token_urlsafe(32),
     }
-    command = [sys.executable, "-m", "sora_dagster"]
+    variables = dict(environment)
     with ExitStack() as stack:
-        sandbox = stack.enter_context(
-            running(
-                "the sandbox",
-                [
-                    *command,
-                    "sandbox",
-                    f"--host={_HOST}",
-                    "--port=0",
-                    f"--latency={latency_seconds}",
-                    f"--data-dir={home.folder / 'sandbox'}",
-                ],
-                environment=environment,
-                log_path=home.log_path("sandbox"),
+
+        def start(name: str, command: str, *arguments: str) -> ManagedProcess:
+            program = [sys.executable, "-m", "sora_dagster", command, f"--host={_HOST}"]
+            return stack.enter_context(
+                running(
+                    name,
+                    [*program, *arguments],
+                    environment=variables,
+                    log_path=home.log_path(command),
+                )
             )
+
+        sandbox = start(
+            "the sandbox",
+            "sandbox",
+            "--port=0",
+            f"--latency={latency_seconds}",
+            f"--data-dir={home.folder / 'sandbox'}",
         )
-        base_url = sandbox.wait_for_line("listening on ")
         settings = settings.updated(
-            base_url=base_url, storage_url=storage_url or home.storage.as_uri()
+            base_url=sandbox.wait_for_line(_READY_PREFIX),
+            storage_url=storage_url or home.storage.as_uri(),
         )
-        receiver = stack.enter_context(
-            running(
-                "the webhook receiver",
-                [*command, "webhook", f"--host={_HOST}", "--port=0"],
-                environment={**environment, **settings.to_environment()},
-                log_path=home.log_path("webhook"),
-            )
-        )
-        viewer = stack.enter_context(
-            running(
-                "the viewer",
-                [*command, "viewer", f"--host={_HOST}", f"--port={home.viewer_port(_HOST)}"],
-                environment={**environment, **settings.to_environment()},
-                log_path=home.log_path("viewer"),
-            )
-        )
+        variables |= settings.to_environment()
+        receiver = start("the webhook receiver", "webhook", "--port=0")
+        viewer = start("the viewer", "viewer", f"--port={home.viewer_port(_HOST)}")
         yield (
             settings.updated(
-                webhook_url=receiver.wait_for_line("listening on "),
-                viewer_url=viewer.wait_for_line("listening on "),
+                webhook_url=receiver.wait_for_line(_READY_PREFIX),
+                viewer_url=viewer.wait_for_line(_READY_PREFIX),
             ),
             environment,
         )
 
 
-@contextmanager
-def dagster_daemon(home: LocalHome, environment: Mapping[str, str]) -> Iterator[ManagedProcess]:
+def dagster_daemon(
+    home: LocalHome, environment: Mapping[str, str]
+) -> AbstractContextManager[ManagedProcess]:
     """The Dagster daemon on the code location, which runs while the block does."""
-    with running(
-        "the Dagster daemon",
-        [_script("dagster-daemon"), "run", *code_location_arguments()],
-        environment={**environment, "DAGSTER_HOME": str(home.dagster_home)},
-        log_path=home.log_path("daemon"),
-    ) as daemon:
-        yield daemon
+    return _dagster(home, environment, "the Dagster daemon", "daemon", "dagster-daemon", "run")
 
 
-@contextmanager
 def dagster_ui(
     home: LocalHome, environment: Mapping[str, str], *, host: str, port: int
-) -> Iterator[ManagedProcess]:
+) -> AbstractContextManager[ManagedProcess]:
     """The Dagster UI and daemon on the code location, which run while the block does."""
-    with running(
-        "the Dagster UI",
-        [
-            _script("dagster"),
-            "dev",
-            *code_location_arguments(),
-            f"--host={host}",
-            f"--port={port}",
-        ],
+    options = (f"--host={host}", f"--port={port}")
+    return _dagster(home, environment, "the Dagster UI", "ui", "dagster", "dev", *options)
+
+
+def _dagster(
+    home: LocalHome,
+    environment: Mapping[str, str],
+    name: str,
+    log_name: str,
+    script: str,
+    command: str,
+    *options: str,
+) -> AbstractContextManager[ManagedProcess]:
+    return running(
+        name,
+        [_script(script), command, *code_location_arguments(), *options],
         environment={**environment, "DAGSTER_HOME": str(home.dagster_home)},
-        log_path=home.log_path("ui"),
-    ) as ui:
-        yield ui
+        log_path=home.log_path(log_name),
+    )
 
 
 def code_location_arguments() -> list[str]:

@@ -1,8 +1,8 @@
-"""The viewer: shows people the stored clips, the galleries and the reports in their browsers.
+"""The viewer: shows stored clips, galleries and reports in browsers.
 
-It serves the few folders of the storage root that are made to be looked at, read-only. Where the
-store can sign addresses, a video is sent by the store itself, at an address that is made when it is
-asked for and soon ends. It has no authentication: run it on loopback or behind a proxy.
+It serves only the folders of the storage root that are meant for browsers, read-only. If the store
+can presign URLs, browsers are redirected to a short-lived URL and load videos from the store. The
+viewer has no authentication: run it locally or behind a proxy.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _PAGE = "text/html; charset=utf-8"
 
 
 def create_app(root: StorageRoot) -> Starlette:
-    """The viewer as an ASGI app: ``GET /<key>`` for what lies below the shown folders.
+    """The viewer as an ASGI app: ``GET /<key>`` for objects in the shown folders.
 
-    ``GET /`` leads to the gallery, or lists the galleries if several datasets have one.
+    ``GET /`` redirects to the gallery, or lists the galleries if several datasets have one.
 
     Arguments:
         root: the storage root.
@@ -50,11 +50,13 @@ def create_app(root: StorageRoot) -> Starlette:
         key = str(request.path_params["key"])
         folder, _, rest = key.partition("/")
         if folder not in SHOWN_FOLDERS or not rest or ".." in key.split("/"):
-            return PlainTextResponse("nothing is shown at this address", status_code=404)
+            return PlainTextResponse(
+                "not found: the viewer shows clips, galleries and reports only", status_code=404
+            )
         try:
             info = root.info(key)
             if info is None:
-                return PlainTextResponse(f"there is no {key}", status_code=404)
+                return PlainTextResponse(f"not found: {key}", status_code=404)
             kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
             if root.can_presign and kind.startswith(("video/", "image/")):
                 signed = root.presign("GET", key, _SIGNED_SECONDS)
@@ -63,7 +65,7 @@ def create_app(root: StorageRoot) -> Starlette:
             start, end = part or (0, info.size_bytes)
             if part is not None and start >= end:
                 return PlainTextResponse(
-                    f"{key} has {info.size_bytes} bytes",
+                    f"range not satisfiable: {key} has {info.size_bytes} bytes",
                     status_code=416,
                     headers={"Content-Range": f"bytes */{info.size_bytes}"},
                 )
@@ -83,7 +85,7 @@ def create_app(root: StorageRoot) -> Starlette:
                 headers=headers,
             )
         except ObjectMissingError:
-            return PlainTextResponse(f"there is no {key}", status_code=404)
+            return PlainTextResponse(f"not found: {key}", status_code=404)
         except StorageError as error:
             return PlainTextResponse(str(error), status_code=503)
 
@@ -111,12 +113,10 @@ def create_app(root: StorageRoot) -> Starlette:
 
 
 def requested_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
-    """First byte and end of what a ``Range`` header asks for; the same twice where that is nothing.
+    """The bytes that a ``Range`` header requests, as start and end.
 
-    Several ranges at once are answered with the whole, which HTTP allows.
-
-    Returns:
-        None where the whole is asked for.
+    None: the whole object. A request for several ranges gets the whole object, which HTTP allows.
+    Start and end are equal if the range is behind the object's end.
 
     >>> requested_range("bytes=10-19", 100), requested_range("bytes=-5", 100)
     ((10, 20), (95, 100))

@@ -1,7 +1,7 @@
-"""The webhook receiver: turns Runware's calls into markers in the storage root's inbox.
+"""The webhook receiver: writes Runware's calls as markers to the storage root's inbox.
 
-An ASGI app that knows only storage; run it with `sora-dagster webhook`, or under any ASGI server
-with :func:`create_app`.
+Run it with `sora-dagster webhook`, or :func:`create_app` under any ASGI server. It needs only the
+storage root.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-# A task has at most 4 results. Each is delivered once, or again with the same body, which is the
-# same marker: Runware never sends more different bodies than this for one task.
+# A task has at most 4 results. Runware sends each once, or again with the same body, which is the
+# same marker. So one task never has more different bodies than this.
 MAX_MARKERS_PER_TASK = 8
 
 _TASK_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -44,17 +44,17 @@ def create_app(
     """The receiver as an ASGI app: ``POST /runware`` for webhooks, ``GET /health``.
 
     Arguments:
-        root: storage root in whose inbox the markers are written.
+        root: storage root whose inbox gets the markers.
         secret: the secret that webhook addresses are signed with.
-        max_body_bytes: longest body that is read.
+        max_body_bytes: maximum size of a body.
 
-    A call is answered 204 only when its marker is written, or its task already has a video, so
-    that Runware sends again what was not kept. The marker of a task that ended without a video is
-    kept: it has the task polled once more. 403: not signed by us; 404: not a task that was sent;
-    413: too long; 400: not JSON; 429: too many different bodies for one task; 503: the storage
+    The answer is 204 only if the marker was written or the task already has a video; after any
+    other answer Runware sends the call again. The marker of a task that ended without a video is
+    written: it causes one more poll. Errors: 400 not JSON; 403 not signed by this installation; 404
+    unknown task; 413 body too long; 429 too many different bodies for one task; 503 the storage
     root failed.
 
-    The cost of a call does not depend on how many markers are waiting.
+    The cost of a call does not depend on the number of markers.
     """
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
@@ -62,7 +62,7 @@ def create_app(
     from starlette.routing import Route
 
     if not secret:
-        raise ValueError("the receiver needs a secret: set SORA_WEBHOOK_SECRET")
+        raise ValueError("the webhook receiver needs a secret: set SORA_WEBHOOK_SECRET")
 
     def refusal(status: int, reason: str) -> Response:
         return JSONResponse({"error": reason}, status_code=status)
@@ -70,30 +70,30 @@ def create_app(
     ledger = Ledger(root)
 
     def has_video(task_uuid: str) -> bool:
-        # Nearly every call is about a task that has no outcome yet: one look answers those.
+        # Nearly every call is about a task without an outcome: one request answers those.
         if not root.exists(layout.task_key(task_uuid, "outcome-0")):
             return False
         try:
             outcome = ledger.outcome(task_uuid)
         except UnreadableRecordError as error:
-            # The marker does no harm, and the collection reports the damaged record.
-            _log.warning("the marker of task %s is kept: %s", task_uuid, error)
+            # A marker does no harm, and the collecting run reports the damaged record.
+            _log.warning("the marker of task %s is written anyway: %s", task_uuid, error)
             return False
         return outcome is not None and outcome.has_videos
 
     def accept(dataset: str, task_uuid: str, body: bytes) -> Response:
         try:
             if not root.exists(layout.task_key(task_uuid, "sent-1")):
-                return refusal(404, "no such task was sent")
+                return refusal(404, "unknown task: it was never sent")
             if has_video(task_uuid):
-                # Everything it could report is stored; a refusal would only make it come again.
+                # Everything it could report is stored. After an error Runware would send it again.
                 return Response(status_code=204)
             if len(markers_of(root, dataset, task_uuid)) >= MAX_MARKERS_PER_TASK:
                 return refusal(429, "too many markers for this task")
             drop_marker(root, dataset, task_uuid, body)
         except StorageError as error:
-            _log.error("a webhook for task %s could not be kept: %s", task_uuid, error)
-            return refusal(503, "the storage root cannot be written; send again")
+            _log.error("the marker of task %s cannot be written: %s", task_uuid, error)
+            return refusal(503, "the storage root cannot be written; try again later")
         return Response(status_code=204)
 
     async def receive(request: Request) -> Response:
@@ -103,7 +103,7 @@ def create_app(
         if not _TASK_UUID.fullmatch(task_uuid) or not signature_is_valid(
             secret, dataset, task_uuid, signature
         ):
-            return refusal(403, "the address is not signed by this installation")
+            return refusal(403, "the URL is not signed by this installation")
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
@@ -111,7 +111,7 @@ def create_app(
                 return refusal(413, f"the body is longer than {max_body_bytes} bytes")
         try:
             json.loads(body)
-        # Brackets nested thousands deep are within the limit of bytes, and too deep to parse.
+        # Brackets nested thousands deep are within the size limit, and too deep to parse.
         except (ValueError, RecursionError):
             return refusal(400, "the body is not JSON")
         return await run_in_threadpool(accept, dataset, task_uuid, bytes(body))
