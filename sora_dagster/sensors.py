@@ -139,7 +139,7 @@ def build_completion_sensor(
         reader = DueReader(
             ledger, datasets, poll_after_seconds=poll_after_seconds, store_time=store_time
         )
-        work = reader.look(int(context.cursor or 0))
+        work = reader.read(int(context.cursor or 0))
         # A cursor is written only if it changed: each one is a write to Dagster's database.
         if str(work.next_read) != (context.cursor or "0"):
             context.update_cursor(str(work.next_read))

@@ -24,7 +24,7 @@ def look(ledger: Ledger, *, seconds_later: float = 0.0, next_read: int = 0) -> D
         return ledger.root.store_time() + timedelta(seconds=seconds_later)
 
     reader = DueReader(ledger, ["default", "glade"], POLL_AFTER, store_time)
-    return reader.look(next_read)
+    return reader.read(next_read)
 
 
 def left(ledger: Ledger, attempt: AttemptRecord, times: int) -> None:

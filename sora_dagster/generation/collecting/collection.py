@@ -13,11 +13,7 @@ from typing import Self
 
 from sora_dagster.generation.collecting.context import CollectionContext, CollectionReport
 from sora_dagster.generation.collecting.inbox import Inbox
-from sora_dagster.generation.collecting.outstanding import (
-    OutstandingReader,
-    UnreadableTask,
-    UnsentTask,
-)
+from sora_dagster.generation.collecting.outstanding import OutstandingReader
 from sora_dagster.generation.collecting.problem_reporter import ProblemReporter
 from sora_dagster.generation.collecting.retry_queue import RetryQueue
 from sora_dagster.generation.collecting.scope import CollectionScope
@@ -30,10 +26,12 @@ from sora_dagster.generation.collecting.workers import CollectionWorkers, StoreR
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.markers import markers_of
 from sora_dagster.generation.protocol.pending_index import PendingEntry
+from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.protocol.spending_log import BudgetLogError
 from sora_dagster.generation.requesting.direct_delivery import STATES_OF_DOUBT
 from sora_dagster.generation.requesting.results import RequestResult
+from sora_dagster.storage import AccessDeniedError
 
 _log = logging.getLogger(__name__)
 
@@ -229,9 +227,9 @@ class Collection:
         self._has_unsent = False
         new = new[:_MAX_NEW_TASKS]
         for entry, task in zip(new, self._reader.read(new), strict=True):
-            if isinstance(task, UnreadableTask):
-                self._tracker.mark_stuck(entry, task.error)
-            elif isinstance(task, UnsentTask):
+            if isinstance(task, (UnreadableRecordError, AccessDeniedError)):
+                self._tracker.mark_stuck(entry, task)
+            elif task == "unsent":
                 self._has_unsent = True
             elif isinstance(task, FinishedTask):
                 self._tracker.ended.append(task)

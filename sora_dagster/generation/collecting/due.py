@@ -1,4 +1,4 @@
-"""What is due to be collected: read from the index and the inbox, without asking Runware."""
+"""What is due to be collected, from the index and the inbox; sends no request to Runware."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimReader, ClaimSettings
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import Marker, tasks_with_markers
-from sora_dagster.generation.protocol.pending_index import Outstanding, PendingEntry
+from sora_dagster.generation.protocol.pending_index import PendingEntry
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.storage import AccessDeniedError
 
 _FIRST_INTERVAL = timedelta(minutes=5)
 _LONGEST_INTERVAL = timedelta(minutes=30)
-_MOST_RECORDS_READ = 5
+_MAX_RECORDS_READ = 5
 
 
 @dataclass(frozen=True)
 class DueWork:
-    """What there is to be collected in some datasets, and what is due.
+    """What is outstanding in some datasets, and what is due.
 
     Arguments:
-        outstanding: how many tasks are outstanding.
-        markers: how many markers came for tasks that no live run has claimed.
-        due: how many tasks are known to be due; no more are counted than one look can tell.
-        remixes: of how many stored clips the remixes are to be asked for.
-        collected: names of the datasets that a live run collects, if there is anything in them.
+        outstanding: number of outstanding tasks.
+        markers: number of new markers for tasks that no live run has claimed.
+        due: number of tasks that are known to be due.
+        remixes: number of stored clips whose remixes must be requested.
+        collected: names of the datasets with tasks that a live run is collecting.
         oldest_seconds: age of the oldest outstanding task; None if there is none.
-        next_read: where the next look goes on reading the tasks that earlier runs left.
+        next_read: where the next read continues with the tasks that earlier runs left.
     """
 
     outstanding: int = 0
@@ -43,7 +43,7 @@ class DueWork:
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is nothing at all."""
+        """Whether nothing is outstanding."""
         return not (self.outstanding or self.markers or self.remixes)
 
     @property
@@ -53,28 +53,15 @@ class DueWork:
 
 
 @dataclass
-class _Found:
-    """What a look at one dataset found."""
-
-    dataset: str
-    outstanding: Outstanding
-    markers: list[Marker]
-
-    @property
-    def is_idle(self) -> bool:
-        return not (self.outstanding.tasks or self.outstanding.remixes_due or self.markers)
-
-
-@dataclass
 class DueReader:
-    """Looks at what is outstanding in some datasets.
+    """Reads what is due in some datasets.
 
     Arguments:
         ledger: the ledger of the storage root.
         datasets: names of the datasets.
-        poll_after_seconds: age of an outstanding task at which it is polled, marker or not.
+        poll_after_seconds: age at which an outstanding task is due without a marker.
         store_time: the store's clock.
-        claims: what makes a collecting process count as dead.
+        claims: when a collecting process counts as dead.
     """
 
     ledger: Ledger
@@ -83,33 +70,36 @@ class DueReader:
     store_time: Callable[[], datetime]
     claims: ClaimSettings = field(default_factory=ClaimSettings)
 
-    def look(self, next_read: int = 0) -> DueWork:
-        """What is due now. Costs two listings for each dataset, and more only if it has tasks.
+    def read(self, next_read: int = 0) -> DueWork:
+        """What is due now. Costs two listings per dataset, and more only if it has tasks.
 
         Arguments:
-            next_read: where the look before this one stopped reading.
+            next_read: where the previous read stopped.
         """
-        found = [self._read(dataset) for dataset in self.datasets]
-        busy = [item for item in found if not item.is_idle]
+        found = [
+            (name, self.ledger.pending.outstanding(name), self._markers(name))
+            for name in self.datasets
+        ]
+        busy = [item for item in found if item[1].tasks or item[1].remixes_due or item[2]]
         if not busy:
             return DueWork()
         now = self.store_time()
         collected: list[str] = []
         markers = remixes = 0
         waiting: list[PendingEntry] = []
-        for item in busy:
+        for dataset, outstanding, received in busy:
             view = ClaimReader(
-                self.ledger, item.dataset, store_time=lambda: now, settings=self.claims
+                self.ledger, dataset, store_time=lambda: now, settings=self.claims
             ).view()
             if view.rest is not None:
-                collected.append(item.dataset)
+                collected.append(dataset)
                 continue
-            tasks = item.outstanding.tasks
+            tasks = outstanding.tasks
             waiting += [entry for uuid, entry in tasks.items() if uuid not in view.tasks]
-            markers += sum(_is_new(marker, tasks, view.tasks) for marker in item.markers)
-            remixes += len(item.outstanding.remixes_due)
+            markers += sum(_is_new(marker, tasks, view.tasks) for marker in received)
+            remixes += len(outstanding.remixes_due)
         due, next_read = self._count_due(waiting, now, next_read)
-        since = [entry.since for item in busy for entry in item.outstanding.tasks.values()]
+        since = [entry.since for _, outstanding, _ in busy for entry in outstanding.tasks.values()]
         return DueWork(
             outstanding=len(since),
             markers=markers,
@@ -120,34 +110,30 @@ class DueReader:
             next_read=next_read,
         )
 
-    def _read(self, dataset: str) -> _Found:
-        return _Found(
-            dataset,
-            self.ledger.pending.outstanding(dataset),
-            list(tasks_with_markers(self.ledger.root, dataset)),
-        )
+    def _markers(self, dataset: str) -> list[Marker]:
+        return list(tasks_with_markers(self.ledger.root, dataset))
 
     def _count_due(
         self, waiting: Sequence[PendingEntry], now: datetime, next_read: int
     ) -> tuple[int, int]:
-        """How many tasks are due, and where the next look goes on reading."""
+        """The number of due tasks, and where the next read continues."""
         poll_after = timedelta(seconds=self.poll_after_seconds)
         old = [entry for entry in waiting if now - entry.since >= poll_after]
         due = sum(now - entry.since >= _LONGEST_INTERVAL for entry in old)
         if due or not old:
             return due, 0
-        # Only its record says whether an earlier run left a task to a later one. Each look reads a
-        # few of them, and the next look goes on there.
+        # Only its record says whether an earlier run left a task. Each read looks at a few records,
+        # and the next one continues there.
         start = next_read % len(old)
-        for entry in [*old[start:], *old[:start]][:_MOST_RECORDS_READ]:
+        for entry in [*old[start:], *old[:start]][:_MAX_RECORDS_READ]:
             due += self._is_due(entry, now)
-        return due, (start + _MOST_RECORDS_READ) % len(old)
+        return due, (start + _MAX_RECORDS_READ) % len(old)
 
     def _is_due(self, entry: PendingEntry, now: datetime) -> bool:
         try:
             record = self.ledger.pending.record(entry)
         except (UnreadableRecordError, AccessDeniedError):
-            # The collecting run sets it aside, and says so.
+            # The collecting run reports it.
             return True
         if record is None:
             return False
@@ -158,7 +144,7 @@ class DueReader:
 
 
 def _is_new(marker: Marker, tasks: Mapping[str, PendingEntry], claimed: Mapping[str, str]) -> bool:
-    """Whether a marker is of use: not yet seen by a run that left its task, or is collecting it."""
+    """Whether a marker is new: no run that left or is collecting its task has seen it."""
     if marker.task_uuid in claimed:
         return False
     entry = tasks.get(marker.task_uuid)
@@ -168,9 +154,15 @@ def _is_new(marker: Marker, tasks: Mapping[str, PendingEntry], claimed: Mapping[
 def uncollected_folders(
     ledger: Ledger, datasets: Sequence[str], *, age: timedelta, store_time: Callable[[], datetime]
 ) -> tuple[str, ...]:
-    """Folders of the index that belong to none of some datasets and hold tasks of some age.
+    """Folders of the index that belong to no known dataset and contain old tasks.
 
     Costs a listing of the folders' names, and one of each such folder.
+
+    Arguments:
+        ledger: the ledger of the storage root.
+        datasets: names of the known datasets.
+        age: minimum age of the tasks.
+        store_time: the store's clock.
     """
     owned = {layout.segment(dataset) for dataset in datasets}
     others = [name for name in ledger.root.folders(layout.PENDING_FOLDER) if name not in owned]

@@ -19,7 +19,7 @@ from sora_dagster.generation.collecting.settings import Deadlines
 from sora_dagster.generation.collecting.tracked import EmptyPolls, ReadyTask, TrackedTask
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.records import AttemptRecord, SeenRecord
+from sora_dagster.generation.protocol.records import AttemptRecord, FactsFrom, SeenRecord
 from sora_dagster.generation.requesting.options import retry_advice
 from sora_dagster.runware.answers import parse_answer
 from sora_dagster.runware.client import RunwareClient
@@ -118,7 +118,7 @@ class MissingTasks:
                 or reported.is_over(task.attempt.request.spec.number_results)
             ):
                 at = max(marker.received_at for marker in task.markers)
-                return self._ready(task, reported, at, "marker")
+                return self._ready(task, reported, "marker", at)
         lasted = now - empty.since >= self._deadlines.unknown_seconds
         if not (self._is_past_deadline(task) and lasted and empty.count >= _MIN_POLLS):
             return "wait"
@@ -129,11 +129,11 @@ class MissingTasks:
             return "wait"
         if not status.processing:
             # Some results arrived, and no other is being generated.
-            return self._ready(task, status, self._store_time(), "poll")
+            return self._ready(task, status)
         if not self._is_older(task.last_sent, self._deadlines.running_seconds):
             return "slow"
         if status.results:
-            return self._ready(task, status, self._store_time(), "poll")
+            return self._ready(task, status)
         hours = self._deadlines.running_seconds / 3600
         return self._give_up(task, "lost", f"Runware has been generating it for {hours:g} hours")
 
@@ -145,7 +145,7 @@ class MissingTasks:
             _log.warning("task %s could not be looked up: %s", task.task_uuid, error)
             return "wait"
         if archived.results:
-            return self._ready(task, archived, self._store_time(), "poll")
+            return self._ready(task, archived)
         if archived.is_known:
             was_seen, task.is_seen, task.empty_polls = task.is_seen, True, None
             self._ledger.mark_seen(
@@ -177,7 +177,7 @@ class MissingTasks:
                 task_uuid=task.task_uuid, video_uuid=task.task_uuid, video_url=None
             )
             status = TaskStatus(task_uuid=task.task_uuid, results=(uploaded,))
-            return self._ready(task, status, self._store_time(), "upload")
+            return self._ready(task, status, "upload")
         error = self._unsure(attempt) if state == "unsure" else self._lost(attempt, reason)
         return GiveUp(state, error)
 
@@ -202,10 +202,11 @@ class MissingTasks:
         self,
         task: TrackedTask,
         status: TaskStatus,
-        seen_finished_at: datetime,
-        facts_from: Literal["poll", "marker", "upload"],
+        facts_from: FactsFrom = "poll",
+        at: datetime | None = None,
     ) -> ReadyTask:
-        return ReadyTask(task.attempt, status, seen_finished_at, facts_from, task.reopening)
+        at = at or self._store_time()
+        return ReadyTask(task.attempt, status, at, facts_from, task.reopening)
 
     def _is_past_deadline(self, task: TrackedTask) -> bool:
         return self._is_older(task.last_sent, self._deadlines.generation_seconds)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from sora_dagster.generation.collecting.archive import ClipArchive
 from sora_dagster.generation.collecting.tracked import FinishedTask, TrackedTask
@@ -16,28 +16,16 @@ from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.storage import AccessDeniedError
 
-
-@dataclass(frozen=True)
-class UnsentTask:
-    """A claimed task that was not sent, or not yet; it is given up when it is old."""
-
-    entry: PendingEntry
-
-
-@dataclass(frozen=True)
-class UnreadableTask:
-    """A task with a record that cannot be read.
-
-    Arguments:
-        entry: its entry in the index.
-        error: which record, and why.
-    """
-
-    entry: PendingEntry
-    error: UnreadableRecordError | AccessDeniedError
-
-
-ReadTask = TrackedTask | FinishedTask | UnsentTask | UnreadableTask | None
+# "unsent": a claimed task that was not sent, or not yet; it is given up when it is old.
+# An error: one of its records cannot be read. None: the entry is gone, or was obsolete.
+ReadTask = (
+    TrackedTask
+    | FinishedTask
+    | UnreadableRecordError
+    | AccessDeniedError
+    | Literal["unsent"]
+    | None
+)
 
 
 class OutstandingReader:
@@ -64,17 +52,14 @@ class OutstandingReader:
         self._store_time = store_time
 
     def read(self, entries: Iterable[PendingEntry]) -> Iterator[ReadTask]:
-        """The tasks of entries, in their order; several are read in parallel.
-
-        None stands for an entry that was removed meanwhile, or was obsolete and is removed now.
-        """
+        """The tasks of entries, in their order; several are read in parallel."""
         return in_parallel(entries, self._read_or_report)
 
     def _read_or_report(self, entry: PendingEntry) -> ReadTask:
         try:
             return self._read(entry)
         except (UnreadableRecordError, AccessDeniedError) as error:
-            return UnreadableTask(entry, error)
+            return error
 
     def _read(self, entry: PendingEntry) -> ReadTask:
         task_uuid = entry.task_uuid
@@ -116,10 +101,10 @@ class OutstandingReader:
             root_run=None if sent is None else sent.root_run,
         )
 
-    def _read_unclaimed(self, entry: PendingEntry) -> UnsentTask | None:
+    def _read_unclaimed(self, entry: PendingEntry) -> Literal["unsent"] | None:
         """An entry without a slot: its process was killed before it claimed the attempt."""
         if not self._is_old(entry):
-            return UnsentTask(entry)
+            return "unsent"
         was_sent = self._ledger.task_files(entry.task_uuid).was_sent
         # Its process may only be paused: it must not send a task that no entry points to.
         if not was_sent and (
@@ -142,11 +127,11 @@ class OutstandingReader:
 
     def _read_unsent(
         self, entry: PendingEntry, attempt: AttemptRecord, *, is_void: bool
-    ) -> UnsentTask | FinishedTask:
+    ) -> Literal["unsent"] | FinishedTask:
         if not is_void and not (
             self._is_old(entry) and self._ledger.take_right_to_void(entry.task_uuid)
         ):
-            return UnsentTask(entry)
+            return "unsent"
         finished = self._archive.void(attempt)
         return FinishedTask(attempt, finished.outcome, None, entry.reopening, "now")
 

@@ -31,7 +31,7 @@ class ReadyTask:
     """A task that is over at Runware and not yet stored.
 
     Arguments:
-        attempt: the attempt that the task stands for.
+        attempt: the attempt of the task.
         status: its status in the last poll.
         seen_finished_at: when its last result was first seen finished, by the store's clock.
         facts_from: the source of the status. A marker, or an upload, counts only if polls no
@@ -51,7 +51,7 @@ class FinishedTask:
     """A task with an outcome: its clip is stored, or its failure is recorded.
 
     Arguments:
-        attempt: the attempt that the task stands for.
+        attempt: the attempt of the task.
         outcome: how it ended.
         manifest: the stored clip; None if there is no video.
         reopening: number of the reopening that ended; 0 for none.
@@ -106,7 +106,7 @@ class TrackedTask:
 
     Arguments:
         entry: its entry in the index.
-        attempt: the attempt that the task stands for.
+        attempt: the attempt of the task.
         files: its records when it was first read, or last changed.
         root_run: the run that pays for it.
         is_seen: whether there is proof that Runware accepted it.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from sora_dagster.generation.library.stored_clip import StoredClip
 from sora_dagster.generation.protocol.records import ClipManifest, StoredVideo
-from sora_dagster.media.check_results import CHECKS, Figure, Severity
+from sora_dagster.media.check_results import CHECKS, CheckResult, Figure, Severity
 from sora_dagster.media.checks import (
     CheckThresholds,
     Expected,
@@ -41,31 +41,19 @@ _DESCRIPTIONS = {
 
 
 @dataclass(frozen=True)
-class ClipCheckResult:
-    """Result of one check of a clip.
+class ClipCheckResult(CheckResult):
+    """Result of one check of a clip, built-in or custom.
 
     Arguments:
-        name: name of the check.
-        passed: whether it was evaluated and found nothing wrong.
-        severity: severity of a failure: ``error`` for a clip that should not be used, ``warn`` for
-            one that a person should look at.
-        description: what was found and what was expected.
-        figures: the numbers behind the result.
-        evaluated: False if the check could not be evaluated; it then neither passed nor failed,
-            and the description says why.
+        custom_severity: severity of a failure of a custom check; None for a built-in one.
     """
 
-    name: str
-    passed: bool
-    severity: Severity
-    description: str
-    figures: Mapping[str, Figure] = field(default_factory=dict)
-    evaluated: bool = True
+    custom_severity: Severity | None = None
 
     @property
-    def failed(self) -> bool:
-        """Whether it was evaluated and found something wrong."""
-        return self.evaluated and not self.passed
+    def severity(self) -> Severity:
+        """``error`` for a clip that should not be used, ``warn`` for one to look at."""
+        return self.custom_severity or super().severity
 
 
 @dataclass(frozen=True)
@@ -124,14 +112,7 @@ class ClipChecks:
         """
         found = [_found(video) for video in manifest.videos]
         results = [
-            ClipCheckResult(
-                result.name,
-                result.passed,
-                result.severity,
-                result.description,
-                result.figures,
-                result.evaluated,
-            )
+            ClipCheckResult(**vars(result))
             for result in evaluate_all(_expected(manifest, catalogue), found, self.thresholds)
             if result.name in self.names
         ]
@@ -230,13 +211,13 @@ def blocked_sentence(blocking: Iterable[str], results: Iterable[ClipCheckResult]
 
 
 def _custom_result(name: str, check: CustomCheck, clip: StoredClip) -> ClipCheckResult:
+    figures: Mapping[str, Figure] = {}
     try:
         passed, description, figures = check.evaluate(clip)
     except Exception as error:  # noqa: BLE001 - whatever users' code raises
         _log.warning("check %s of %s failed", name, clip.manifest.request.name, exc_info=True)
-        description = f"The check itself failed: {type(error).__name__}: {error}"
-        return ClipCheckResult(name, False, check.severity, description)
-    return ClipCheckResult(name, bool(passed), check.severity, description, figures)
+        passed, description = False, f"The check itself failed: {type(error).__name__}: {error}"
+    return ClipCheckResult(name, bool(passed), description, figures, custom_severity=check.severity)
 
 
 def _expected(manifest: ClipManifest, catalogue: Catalogue) -> Expected:

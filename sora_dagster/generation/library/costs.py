@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from sora_dagster.extras import require_extras
 from sora_dagster.generation.library.library_scan import LibraryScan, ScannedTask
@@ -229,29 +229,19 @@ def _table_schema() -> pa.Schema:
     import pyarrow as pa
 
     time = pa.timestamp("us", tz="UTC")
-    columns = {
-        "task_uuid": pa.string(),
-        "dataset": pa.string(),
-        "asset": pa.string(),
-        "partition": pa.string(),
-        "take": pa.int32(),
-        "attempt": pa.int32(),
-        "model": pa.string(),
-        "width": pa.int32(),
-        "height": pa.int32(),
-        "seconds": pa.float64(),
-        "results": pa.int32(),
-        "estimate_usd": pa.float64(),
-        "cost_usd": pa.float64(),
-        "is_settled": pa.bool_(),
-        "cost_is_estimate": pa.bool_(),
-        "outcome": pa.string(),
-        "wasted": pa.string(),
-        "requested_at": time,
-        "finished_at": time,
-        "run_id": pa.string(),
-        "tags": pa.list_(pa.string()),
+    types: dict[Any, pa.DataType] = {
+        str: pa.string(),
+        int: pa.int32(),
+        float: pa.float64(),
+        bool: pa.bool_(),
+        datetime: time,
+        datetime | None: time,
+        tuple[str, ...]: pa.list_(pa.string()),
     }
     return pa.schema(
-        [pa.field(name, kind, nullable=name == "finished_at") for name, kind in columns.items()]
+        [
+            # The other types are literals of strings.
+            pa.field(name, types.get(hint, pa.string()), nullable=hint == datetime | None)
+            for name, hint in get_type_hints(CostRow).items()
+        ]
     )
