@@ -48,15 +48,16 @@ class RequestResolver:
         if request.image is not None:
             frame = await load_first_frame(request.image, request.entry, self._client)
             picture, size = PictureSpec(subject, first_frame=frame.encoded), frame.size
-        if request.video_id is not None:
+        if request.inputs.video_id is not None:
+            video_id = request.inputs.video_id
             parent = self._registry.find_video(
-                request.video_id, account=caller.account, only_finished=not is_restored
+                video_id, account=caller.account, only_finished=not is_restored
             )
             if parent is None:
                 parameter = "inputs.videoId"
                 raise RefusedTaskError(
                     "invalidVideoId",
-                    f"{parameter} is {request.video_id!r}, which is not a finished video.",
+                    f"{parameter} is {video_id!r}, which is not a finished video.",
                     parameter=parameter,
                     documentation=parameter_page(request.entry, parameter),
                 )
@@ -71,7 +72,7 @@ class RequestResolver:
                 picture=picture,
                 size=size,
                 duration_seconds=duration_seconds,
-                output_format=request.output_format,
+                output_format=request.output_format or request.entry.output_formats[0],
                 output_quality=request.output_quality,
             ),
             cost_usd=request.entry.price_usd(

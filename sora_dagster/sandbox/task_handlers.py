@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from sora_dagster.runware.models import Catalogue
@@ -131,7 +130,8 @@ class TaskHandlers:
         for entry in entries:
             request = read_video_request(entry.task, self._catalogue)
             if entry.accepted_at + self._webhook_age_seconds < self._clock():
-                request = replace(request, webhook_url=None, upload_endpoint=None)
+                no_delivery = {"webhook_url": None, "upload_endpoint": None}
+                request = request.model_copy(update=no_delivery)
             caller = Caller(base_url=base_url, account=entry.account)
             try:
                 order = await self._resolver.resolve(request, caller, is_restored=True)

@@ -7,65 +7,121 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, Literal, NoReturn
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+)
+from pydantic_core import ErrorDetails
 
 from sora_dagster.runware.models import Catalogue, FrameSize, OutputFormat, VideoModel
-from sora_dagster.sandbox.refusals import RefusedTaskError
-from sora_dagster.sandbox.task_fields import TaskFields
+from sora_dagster.sandbox.refusals import RefusedTaskError, parameter_page
 
-UUID_V4 = re.compile(
+_UUID_V4 = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
 )
 
-# fmt: off
-_FIELDS = frozenset({
-    "taskType", "taskUUID", "model", "positivePrompt", "width", "height", "duration", "inputs",
-    "numberResults", "outputType", "outputFormat", "outputQuality", "deliveryMethod", "webhookURL",
-    "uploadEndpoint", "ttl", "includeCost", "safety",
-})
-# fmt: on
+
+def _http_uri(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or " " in value:
+        raise ValueError("must be an http or https URI")
+    return value
 
 
-@dataclass(frozen=True)
-class VideoRequest:
-    """A valid `videoInference` task.
+_Uri = Annotated[str, AfterValidator(_http_uri)]
 
-    Arguments:
-        task_uuid: the client's id of it.
-        entry: the model.
-        prompt: what the video shows.
-        size: width and height in pixels; None if an image or a video decides it.
-        duration_seconds: its length; None if unset.
-        image: the first frame as it was sent: UUID, URL, data URI or base64.
-        video_id: the video that it is a remix of.
-        number_results: how many videos.
-        output_format: container.
-        output_quality: 20 to 99.
-        webhook_url: where each result is sent.
-        upload_endpoint: where each video is uploaded.
-        ttl_seconds: lifetime of the hosted URL; None: no limit.
-        include_cost: whether results report their cost.
-        checks_content: whether results report that their content was checked.
-        raw: the task as it was sent, for `getTaskDetails`.
-    """
 
-    task_uuid: str
-    entry: VideoModel
-    prompt: str
-    size: FrameSize | None
-    duration_seconds: float | None
-    image: str | None
-    video_id: str | None
-    number_results: int
-    output_format: OutputFormat
-    output_quality: int
-    webhook_url: str | None
-    upload_endpoint: str | None
-    ttl_seconds: int | None
-    include_cost: bool
-    checks_content: bool
-    raw: Mapping[str, Any]
+class _Object(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_not_null(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("must not be null")
+        return value
+
+
+class _FrameImage(_Object):
+    image: str = Field(min_length=1)
+    frame: Literal["first"] = "first"
+
+
+class _Inputs(_Object):
+    frame_images: list[
+        Annotated[
+            _FrameImage,
+            BeforeValidator(lambda item: {"image": item} if isinstance(item, str) else item),
+        ]
+    ] = Field([], alias="frameImages", min_length=1, max_length=1)
+    video_id: str | None = Field(None, alias="videoId")
+
+
+class _Safety(_Object):
+    check_content: bool = Field(False, alias="checkContent")
+    mode: Literal["none", "fast", "full"] | None = None
+
+
+class VideoRequest(_Object):
+    """A valid `videoInference` task. Fields that are not described here are the API's."""
+
+    task_type: Literal["videoInference"] = Field(alias="taskType")
+    task_uuid: str = Field(alias="taskUUID")
+    model: str
+    prompt: str = Field(alias="positivePrompt")
+    width: int | None = Field(None, ge=1)
+    height: int | None = Field(None, ge=1)
+    duration_seconds: float | None = Field(None, alias="duration")
+    inputs: _Inputs = _Inputs()
+    number_results: int = Field(1, alias="numberResults", ge=1)
+    output_type: Literal["URL"] = Field("URL", alias="outputType")
+    output_format: OutputFormat | None = Field(None, alias="outputFormat")
+    output_quality: int = Field(95, alias="outputQuality", ge=20, le=99)
+    delivery_method: Literal["async"] = Field("async", alias="deliveryMethod")
+    webhook_url: _Uri | None = Field(None, alias="webhookURL")
+    upload_endpoint: _Uri | None = Field(None, alias="uploadEndpoint")
+    ttl_seconds: int | None = Field(None, alias="ttl", ge=60)
+    include_cost: bool = Field(False, alias="includeCost")
+    safety: _Safety = _Safety()
+
+    _entry: VideoModel = PrivateAttr()
+    _raw: Mapping[str, Any] = PrivateAttr()
+
+    @property
+    def entry(self) -> VideoModel:
+        """The model's entry in the catalogue."""
+        return self._entry
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """The task as it was sent."""
+        return self._raw
+
+    @property
+    def size(self) -> FrameSize | None:
+        """Width and height in pixels; None if an image or a video decides them."""
+        if self.width is None or self.height is None:
+            return None
+        return FrameSize(self.width, self.height)
+
+    @property
+    def image(self) -> str | None:
+        """The first frame as it was sent: UUID, URL, data URI or base64."""
+        return self.inputs.frame_images[0].image if self.inputs.frame_images else None
+
+    @property
+    def checks_content(self) -> bool:
+        """Whether results report that their content was checked."""
+        return self.safety.check_content if self.safety.mode is None else self.safety.mode != "none"
 
 
 def task_uuid_of(task: Mapping[str, Any]) -> str:
@@ -79,7 +135,7 @@ def task_uuid_of(task: Mapping[str, Any]) -> str:
         raise RefusedTaskError(
             "missingTaskUUID", "taskUUID is required: a UUID v4.", parameter="taskUUID"
         )
-    if not isinstance(value, str) or not UUID_V4.fullmatch(value):
+    if not isinstance(value, str) or not _UUID_V4.fullmatch(value):
         raise RefusedTaskError(
             "invalidTaskUUID", "taskUUID must be a UUID v4.", parameter="taskUUID"
         )
@@ -92,45 +148,16 @@ def read_video_request(task: Mapping[str, Any], catalogue: Catalogue) -> VideoRe
     Raises:
         RefusedTaskError: the task breaks a rule; it names the first one.
     """
-    task_uuid = task_uuid_of(task)
+    task_uuid_of(task)
     entry = _model(task, catalogue)
-    fields = TaskFields(task, entry)
-    fields.refuse_unknown(_FIELDS | set(entry.extra_parameters))
-    prompt = fields.text("positivePrompt", required=True) or ""
-    if not entry.prompt_min_characters <= len(prompt) <= entry.prompt_max_characters:
-        fields.refuse(
-            "invalidPositivePromptLength",
-            "positivePrompt",
-            f"has {len(prompt)} characters; it must have {entry.prompt_min_characters} to "
-            f"{entry.prompt_max_characters}",
-        )
-    image, video_id = _inputs(fields, entry)
-    safety = fields.child("safety", {"checkContent", "mode"})
-    mode = safety.choice("mode", ("none", "fast", "full"))
-    checks_content = safety.boolean("checkContent")
-    fields.choice("outputType", ("URL",))
-    fields.choice("deliveryMethod", ("async",))
-    return VideoRequest(
-        task_uuid=task_uuid,
-        entry=entry,
-        prompt=prompt,
-        size=_size(fields, entry, image=image, video_id=video_id),
-        duration_seconds=_duration(fields, entry),
-        image=image,
-        video_id=video_id,
-        number_results=fields.integer("numberResults", at_least=1, at_most=entry.max_results) or 1,
-        output_format=cast(
-            OutputFormat,
-            fields.choice("outputFormat", entry.output_formats) or entry.output_formats[0],
-        ),
-        output_quality=fields.integer("outputQuality", at_least=20, at_most=99) or 95,
-        webhook_url=fields.url("webhookURL"),
-        upload_endpoint=fields.url("uploadEndpoint"),
-        ttl_seconds=fields.integer("ttl", at_least=60),
-        include_cost=fields.boolean("includeCost"),
-        checks_content=checks_content if mode is None else mode != "none",
-        raw=dict(task),
-    )
+    fields = {name: value for name, value in task.items() if name not in entry.extra_parameters}
+    try:
+        request = VideoRequest.model_validate(fields)
+    except ValidationError as error:
+        _refuse_invalid(entry, error.errors()[0])
+    _check_limits(request, entry)
+    request._entry, request._raw = entry, dict(task)
+    return request
 
 
 def _model(task: Mapping[str, Any], catalogue: Catalogue) -> VideoModel:
@@ -146,69 +173,76 @@ def _model(task: Mapping[str, Any], catalogue: Catalogue) -> VideoModel:
     )
 
 
-def _inputs(fields: TaskFields, entry: VideoModel) -> tuple[str | None, str | None]:
-    inputs = fields.child("inputs", {"frameImages", "videoId"})
-    images = inputs.items("frameImages")
-    video_id = inputs.text("videoId")
-    if images is not None and not entry.accepts_first_frame:
-        inputs.refuse("unsupportedParameter", "frameImages", f"is not supported by {entry.name}")
-    if video_id is not None and not entry.accepts_video_id:
-        inputs.refuse("unsupportedParameter", "videoId", f"is not supported by {entry.name}")
-    if images is not None and video_id is not None:
-        inputs.refuse("incompatibleParameters", "videoId", "cannot be given with frameImages")
-    if images is None:
-        return None, video_id
-    if len(images) != 1:
-        code = "arrayTooLarge" if images else "arrayTooSmall"
-        inputs.refuse(code, "frameImages", f"has {len(images)} items; exactly 1 is allowed")
-    return _image(inputs, images[0]), None
+def _check_limits(request: VideoRequest, entry: VideoModel) -> None:
+    """Check the rules of the model."""
 
+    def refuse(code: str, parameter: str, what: str) -> NoReturn:
+        _refuse(entry, code, parameter, what)
 
-def _image(inputs: TaskFields, item: object) -> str:
-    if isinstance(item, Mapping):
-        unknown = sorted(set(item) - {"image", "frame"})
-        if unknown:
-            inputs.refuse("unsupportedParameter", f"frameImages.0.{unknown[0]}", "is not supported")
-        if item.get("frame", "first") != "first":
-            inputs.refuse("unsupportedFrame", "frameImages.0.frame", "must be 'first'")
-        item = item.get("image")
-    if not isinstance(item, str) or not item:
-        inputs.refuse(
-            "invalidFrameImage",
-            "frameImages.0",
-            "must be an image (UUID, URL, data URI or base64), or an object with one in 'image'",
-        )
-    return item
-
-
-def _size(
-    fields: TaskFields, entry: VideoModel, *, image: str | None, video_id: str | None
-) -> FrameSize | None:
-    given = {name: fields.integer(name, at_least=1) for name in ("width", "height")}
-    for decider, value in (("inputs.frameImages", image), ("inputs.videoId", video_id)):
-        if value is not None:
-            for name, side in given.items():
-                if side is not None:
-                    what = f"cannot be given with {decider}, which decides the size"
-                    fields.refuse("incompatibleParameters", name, what)
-            return None
+    low, high = entry.prompt_min_characters, entry.prompt_max_characters
+    if not low <= len(request.prompt) <= high:
+        what = f"has {len(request.prompt)} characters; it must have {low} to {high}"
+        refuse("invalidPositivePromptLength", "positivePrompt", what)
+    video_id, image = request.inputs.video_id, request.image
+    for name, value, is_accepted in (
+        ("frameImages", image, entry.accepts_first_frame),
+        ("videoId", video_id, entry.accepts_video_id),
+    ):
+        if value is not None and not is_accepted:
+            what = f"is not supported by {entry.name}"
+            refuse("unsupportedParameter", f"inputs.{name}", what)
+    if image is not None and video_id is not None:
+        refuse("incompatibleParameters", "inputs.videoId", "cannot be given with frameImages")
+    decider = "inputs.videoId" if image is None else "inputs.frameImages"
+    has_decider = image is not None or video_id is not None
     sizes = ", ".join(map(str, entry.sizes))
-    width, height = given["width"], given["height"]
-    if width is None or height is None:
-        name = "width" if width is None else "height"
-        fields.refuse(f"missing{name.capitalize()}", name, f"is required; sizes: {sizes}")
-    size = FrameSize(width, height)
-    if size not in entry.sizes:
-        what = f"and height are {size}; they must be one of {sizes}"
-        fields.refuse("unsupportedDimensions", "width", what)
-    return size
-
-
-def _duration(fields: TaskFields, entry: VideoModel) -> float | None:
-    duration = fields.number("duration")
+    for name, side in (("width", request.width), ("height", request.height)):
+        if has_decider and side is not None:
+            what = f"cannot be given with {decider}, which decides the size"
+            refuse("incompatibleParameters", name, what)
+        if not has_decider and side is None:
+            refuse(f"missing{name.capitalize()}", name, f"is required; sizes: {sizes}")
+    if request.size is not None and request.size not in entry.sizes:
+        what = f"and height are {request.size}; they must be one of {sizes}"
+        refuse("unsupportedDimensions", "width", what)
+    duration = request.duration_seconds
     if duration is not None and duration not in entry.durations_seconds:
         allowed = ", ".join(f"{seconds:g}" for seconds in entry.durations_seconds)
-        fields.refuse(
-            "unsupportedDuration", "duration", f"is {duration:g}; it must be one of {allowed}"
-        )
-    return duration
+        refuse("unsupportedDuration", "duration", f"is {duration:g}; it must be one of {allowed}")
+    if request.number_results > entry.max_results:
+        what = f"is {request.number_results}; it must be at most {entry.max_results}"
+        refuse("invalidNumberResults", "numberResults", what)
+    if request.output_format not in (None, *entry.output_formats):
+        what = f"is {request.output_format}; it must be one of {', '.join(entry.output_formats)}"
+        refuse("unsupportedOutputFormat", "outputFormat", what)
+
+
+def _refuse_invalid(entry: VideoModel, error: ErrorDetails) -> NoReturn:
+    """Refuse a task with the first error that pydantic found."""
+    location = error["loc"]
+    name = [part for part in location if isinstance(part, str)][-1]
+    camel = name[0].upper() + name[1:]
+    codes = {
+        "extra_forbidden": "unsupportedParameter",
+        "literal_error": f"unsupported{camel}",
+        "missing": f"missing{camel}",
+        "too_short": "arrayTooSmall",
+        "too_long": "arrayTooLarge",
+    }
+    code = codes.get(error["type"], f"invalid{camel}")
+    is_image = location[:2] == ("inputs", "frameImages") and len(location) > 2
+    if is_image and error["type"] not in ("extra_forbidden", "literal_error"):
+        code = "invalidFrameImage"
+    message = error["msg"].removeprefix("Value error, ")
+    whats = {"extra_forbidden": "is not supported by this model", "missing": "is required"}
+    what = whats.get(error["type"], f"is invalid: {message[0].lower()}{message[1:]}")
+    _refuse(entry, code, ".".join(map(str, location)), what)
+
+
+def _refuse(entry: VideoModel, code: str, parameter: str, what: str) -> NoReturn:
+    raise RefusedTaskError(
+        code,
+        f"{parameter} {what}.",
+        parameter=parameter,
+        documentation=parameter_page(entry, parameter),
+    )
