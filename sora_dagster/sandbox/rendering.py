@@ -34,7 +34,7 @@ _COMPOSED_SIDE = 540
 
 
 class RenderingStoppedError(Exception):
-    """The sandbox is ending: the rendering under way was given up."""
+    """The sandbox is stopping: the rendering was stopped."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 def until(look: Callable[[], _T | None], *, what: str, deadline_seconds: float = 20) -> _T:
-    """Look again and again until there is something, or fail at the deadline."""
+    """Call `look` until it returns something, or fail at the deadline."""
     ends = time.monotonic() + deadline_seconds
     while not (found := look()):
         assert time.monotonic() < ends, f"{what} did not happen in {deadline_seconds:g} s"
@@ -22,7 +22,7 @@ def until(look: Callable[[], _T | None], *, what: str, deadline_seconds: float =
 
 
 def video_task(**fields: Any) -> dict[str, Any]:
-    """A `videoInference` task that is right; fields replace or, as None, remove its own."""
+    """A valid `videoInference` task; fields replace its own, or remove them if None."""
     task = {
         "taskType": "videoInference",
         "taskUUID": str(uuid4()),
@@ -100,7 +100,7 @@ class SandboxApi:
         return self.base_url.replace("/v1", "/sandbox/faults")
 
     def ledger(self) -> dict[str, Any]:
-        books: dict[str, Any] = self.http.get(
+        ledger: dict[str, Any] = self.http.get(
             self.base_url.replace("/v1", "/sandbox/ledger")
         ).json()
-        return books
+        return ledger

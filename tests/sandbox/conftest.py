@@ -23,7 +23,7 @@ def render_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def api(render_cache: Path) -> Iterator[SandboxApi]:
-    """A sandbox shared by all tests that do not look at its books or its pictures."""
+    """A sandbox shared by all tests that do not check its ledger or its pictures."""
     settings = SandboxSettings(
         latency_seconds=0,
         latency_step_seconds=0,
@@ -36,7 +36,7 @@ def api(render_cache: Path) -> Iterator[SandboxApi]:
 
 @pytest.fixture
 def start(render_cache: Path) -> Iterator[Callable[..., SandboxApi]]:
-    """Starts a sandbox of a test's own, with settings of its own."""
+    """Starts a sandbox for one test, with its own settings."""
     with ExitStack() as stack:
 
         def begin(**settings: Any) -> SandboxApi:
@@ -56,6 +56,6 @@ def start(render_cache: Path) -> Iterator[Callable[..., SandboxApi]]:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """A server of the test's own that keeps what it is sent."""
+    """A server for one test that keeps what it receives."""
     with running_receiver() as receiver:
         yield receiver

@@ -1,4 +1,4 @@
-"""Keys of several organizations, and the time that the sandbox tells."""
+"""Keys of several organizations, and the time that the sandbox reports."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_organizations_know_nothing_of_each_others_tasks(
     assert second.refusal(remix)["code"] == "invalidVideoId"
 
 
-def test_the_same_uuid_is_a_task_of_its_own_in_each_organization(
+def test_the_same_uuid_is_a_separate_task_in_each_organization(
     apis: tuple[SandboxApi, SandboxApi],
 ) -> None:
     task = video_task()
@@ -58,7 +58,7 @@ def test_the_same_uuid_is_a_task_of_its_own_in_each_organization(
     ]
 
 
-def test_each_organization_has_a_balance_of_its_own(apis: tuple[SandboxApi, SandboxApi]) -> None:
+def test_each_organization_has_its_own_balance(apis: tuple[SandboxApi, SandboxApi]) -> None:
     first, second = apis
     second.post(video_task())
     assert account(first)["balance"] == {"amount": 10, "currency": "USD"}
@@ -85,12 +85,12 @@ def test_a_task_of_another_organization_is_restored_to_it(
     assert SandboxApi(again.base_url, key="other-key").poll(task["taskUUID"]).status_code == 200
 
 
-def test_the_sandbox_tells_the_time_by_its_clock(start: Callable[..., SandboxApi]) -> None:
-    told = parsedate_to_datetime(start().poll(str(uuid4())).headers["Date"]).timestamp()
-    assert abs(told - time.time()) < 60
+def test_the_sandbox_reports_the_time_of_its_clock(start: Callable[..., SandboxApi]) -> None:
+    reported = parsedate_to_datetime(start().poll(str(uuid4())).headers["Date"]).timestamp()
+    assert abs(reported - time.time()) < 60
 
 
-def test_the_sandbox_tells_a_wrong_time_everywhere(start: Callable[..., SandboxApi]) -> None:
+def test_the_sandbox_reports_a_wrong_time_everywhere(start: Callable[..., SandboxApi]) -> None:
     api = start()
     row = api.video()
     (before,) = api.ledger()["charges"]
@@ -99,7 +99,7 @@ def test_the_sandbox_tells_a_wrong_time_everywhere(start: Callable[..., SandboxA
     response = api.http.get(row["videoURL"])
     shifted = parsedate_to_datetime(response.headers["Last-Modified"])
     assert (parsedate_to_datetime(modified) - shifted).total_seconds() == 86_400
-    told = parsedate_to_datetime(response.headers["Date"]).timestamp()
-    assert abs(time.time() - told - 86_400) < 60
+    reported = parsedate_to_datetime(response.headers["Date"]).timestamp()
+    assert abs(time.time() - reported - 86_400) < 60
     (after,) = api.ledger()["charges"]
     assert after["at"] < before["at"]

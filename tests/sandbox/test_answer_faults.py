@@ -14,7 +14,7 @@ from tests.sandbox.api import SandboxApi, until, video_task
 
 @pytest.fixture
 def api(start: Callable[..., SandboxApi]) -> SandboxApi:
-    """A sandbox of the test's own, whose books can be looked at."""
+    """A sandbox for one test, which can check its ledger."""
     return start()
 
 
@@ -101,7 +101,7 @@ def test_a_refusing_status_comes_before_the_acceptance_with_a_code_that_suits_it
     assert api.charged() == []
 
 
-def test_too_many_requests_tell_when_to_come_again(api: SandboxApi) -> None:
+def test_too_many_requests_say_when_to_retry(api: SandboxApi) -> None:
     api.set_faults({"fault": "status", "status": 429, "retry_after_seconds": 7, "nth": 1})
     assert api.post(video_task()).headers["Retry-After"] == "7"
     assert api.post(video_task()).status_code == 200
@@ -133,7 +133,7 @@ def test_the_acceptance_can_be_slow_too(api: SandboxApi) -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_slow_answer_is_right_when_it_comes(api: SandboxApi, moment: str) -> None:
+def test_a_slow_answer_is_correct(api: SandboxApi, moment: str) -> None:
     api.set_faults({"fault": "slow", "delay_seconds": 0.1, "moment": moment})
     task = video_task()
     assert api.post(task).json()["data"][0]["taskUUID"] == task["taskUUID"]

@@ -27,7 +27,7 @@ def test_a_first_element_with_the_key_is_accepted_and_answered(api: SandboxApi) 
 
 
 @pytest.mark.parametrize("header", ["Bearer wrong", "Basic sandbox-key", "Bearer", "sandbox-key"])
-def test_a_wrong_header_is_refused_with_401(api: SandboxApi, header: str) -> None:
+def test_an_invalid_header_is_refused_with_401(api: SandboxApi, header: str) -> None:
     response = httpx.post(api.base_url, json=[PING], headers={"Authorization": header})
     assert response.status_code == 401
     (error,) = response.json()["errors"]

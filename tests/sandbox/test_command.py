@@ -15,7 +15,7 @@ def test_a_further_key_without_organization_is_refused() -> None:
     assert "KEY=ORGANIZATION" in result.output
 
 
-def test_a_wrong_fault_plan_is_told_with_all_its_problems(tmp_path: Path) -> None:
+def test_an_invalid_fault_plan_is_refused_with_all_its_problems(tmp_path: Path) -> None:
     plan = tmp_path / "faults.yaml"
     plan.write_text("rules:\n- {fault: reset, nth: [0]}\n- {fault: nothing}\n")
     result = CliRunner().invoke(sandbox_command, [f"--faults={plan}"])

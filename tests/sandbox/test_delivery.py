@@ -27,9 +27,7 @@ def test_a_webhook_brings_the_flat_result(api: SandboxApi, receiver: Receiver) -
     assert json.loads(call.body) == row
 
 
-def test_each_result_of_a_task_has_a_webhook_of_its_own(
-    api: SandboxApi, receiver: Receiver
-) -> None:
+def test_each_result_of_a_task_has_its_own_webhook(api: SandboxApi, receiver: Receiver) -> None:
     task = video_task(webhookURL=receiver.url, numberResults=3)
     api.post(task)
     until(lambda: len(receiver.received) == 3, what="the third webhook")
@@ -95,7 +93,7 @@ def test_a_finished_video_is_put_to_its_upload_endpoint(
     task = video_task(uploadEndpoint=f"{receiver.url}/bucket/{uuid4()}?X-Amz-Signature=s")
     api.post(task)
     (row,) = api.results(task["taskUUID"])
-    # The upload is done before the result is told, so there is nothing to wait for.
+    # The upload is done before the result is reported, so there is nothing to wait for.
     (call,) = receiver.received
     assert call.method == "PUT"
     assert call.path.endswith("?X-Amz-Signature=s")

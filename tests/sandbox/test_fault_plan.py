@@ -115,7 +115,7 @@ def test_all_problems_of_a_plan_are_named_with_their_places() -> None:
     ]
 
 
-def test_an_unknown_fault_is_answered_with_those_that_there_are() -> None:
+def test_an_unknown_fault_is_answered_with_the_known_ones() -> None:
     (problem,) = problems_of({"rules": [{"fault": "lose_anser"}]})
     assert "'lose_anser'" in problem
     assert "lose_answer" in problem
@@ -233,7 +233,7 @@ def test_faults_stop_when_the_plan_is_deleted(start: Callable[..., SandboxApi]) 
     assert api.post(video_task()).json() != {"data": []}
 
 
-def test_a_wrong_plan_is_refused_over_http_and_the_one_before_stays(
+def test_an_invalid_plan_is_refused_over_http_and_the_earlier_one_stays(
     start: Callable[..., SandboxApi],
 ) -> None:
     api = start()

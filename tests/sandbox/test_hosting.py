@@ -53,7 +53,7 @@ def test_a_range_behind_the_end_is_refused_with_416(api: SandboxApi, video: dict
     assert response.status_code == 416
 
 
-def test_head_tells_the_length_without_a_body(api: SandboxApi, video: dict[str, Any]) -> None:
+def test_head_returns_the_length_without_a_body(api: SandboxApi, video: dict[str, Any]) -> None:
     whole = api.http.get(video["videoURL"])
     response = api.http.head(video["videoURL"])
     assert response.status_code == 200

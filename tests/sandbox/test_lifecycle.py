@@ -1,4 +1,4 @@
-"""A task from its acceptance to its archive, and the books about it."""
+"""A task from its acceptance to its archive, and its ledger."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def test_a_whole_cost_is_sent_without_a_fraction(start: Callable[..., SandboxApi
     assert '"cost":2.0' not in answer
 
 
-def test_the_cost_is_told_only_where_it_was_asked_for(api: SandboxApi) -> None:
+def test_the_cost_is_reported_only_if_it_was_requested(api: SandboxApi) -> None:
     assert "cost" not in api.video()
 
 
-def test_checked_content_is_told_to_be_safe(api: SandboxApi) -> None:
+def test_checked_content_is_reported_as_safe(api: SandboxApi) -> None:
     assert api.video(safety={"checkContent": True})["NSFWContent"] is False
     assert api.video(safety={"mode": "fast"})["NSFWContent"] is False
     assert "NSFWContent" not in api.video()
@@ -96,7 +96,7 @@ def test_results_come_one_by_one_and_are_repeated(start: Callable[..., SandboxAp
     assert all(set(earlier) < set(later) for earlier, later in pairwise(seen))
 
 
-def test_each_result_of_a_task_has_a_seed_of_its_own(api: SandboxApi) -> None:
+def test_each_result_of_a_task_has_its_own_seed(api: SandboxApi) -> None:
     task = video_task(numberResults=4)
     api.post(task)
     results = api.results(task["taskUUID"], count=4)
@@ -134,7 +134,7 @@ def test_the_archive_has_request_and_response_of_a_finished_task(api: SandboxApi
     assert row == {**details, "request": [task], "response": {"data": results}}
 
 
-def test_the_archive_does_not_know_an_unknown_task(api: SandboxApi) -> None:
+def test_task_details_of_an_unknown_task_are_an_error(api: SandboxApi) -> None:
     error = api.refusal({"taskType": "getTaskDetails", "taskUUID": str(uuid4())})
     assert error["code"] == "taskFailedOrNotFound"
 
@@ -203,7 +203,7 @@ def test_every_accepted_task_is_charged_by_its_size_length_and_results(
     assert ledger["balance_usd"] == 990.8
 
 
-def test_a_dry_run_tells_the_price_and_leaves_nothing_behind(
+def test_a_dry_run_returns_the_price_and_leaves_nothing_behind(
     start: Callable[..., SandboxApi],
 ) -> None:
     api = start()
@@ -276,7 +276,7 @@ def test_a_video_that_is_not_finished_cannot_be_remixed() -> None:
     assert book.find_video(generation.video_id) is generation
 
 
-def test_the_books_sum_up_many_small_charges_exactly(start: Callable[..., SandboxApi]) -> None:
+def test_the_ledger_adds_many_small_charges_exactly(start: Callable[..., SandboxApi]) -> None:
     api = start(latency_seconds=1000)
     tasks = [video_task(model="openai:3@1") for _ in range(30)]
     api.post(*tasks)

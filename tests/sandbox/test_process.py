@@ -1,4 +1,4 @@
-"""The sandbox as a process of its own."""
+"""The sandbox as a separate process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sandbox_process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def base_url_of(process: subprocess.Popen[str]) -> str:
-    """The base URL from the line that tells that the sandbox is ready."""
+    """The base URL from the line that the sandbox prints when it is ready."""
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line.startswith("listening on http://127.0.0.1:")
@@ -77,7 +77,7 @@ def test_its_temporary_folder_is_gone_at_its_end(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_download_under_way_does_not_keep_it_alive() -> None:
+def test_a_running_download_does_not_keep_it_alive() -> None:
     with sandbox_process("--latency=0") as process:
         api = SandboxApi(base_url_of(process))
         row = api.video()
@@ -124,7 +124,7 @@ def test_the_fault_plan_of_a_file_is_in_force_from_the_start(tmp_path: Path) -> 
         assert [api.post(video_task()).status_code for _ in range(2)] == [503, 200]
 
 
-def test_with_a_folder_of_its_own_it_still_knows_its_tasks_when_it_is_started_again(
+def test_with_its_own_folder_it_still_knows_its_tasks_after_a_restart(
     tmp_path: Path,
 ) -> None:
     folder = f"--data-dir={tmp_path / 'data'}"
@@ -140,7 +140,7 @@ def test_with_a_folder_of_its_own_it_still_knows_its_tasks_when_it_is_started_ag
         process.communicate(timeout=10)
     with sandbox_process("--latency=0", folder) as process:
         api = SandboxApi(base_url_of(process))
-        assert until(lambda: api.ledger()["charges"] == ledger["charges"], what="the same books")
+        assert until(lambda: api.ledger()["charges"] == ledger["charges"], what="the same ledger")
         again = until(lambda: next(iter(api.rows(row["taskUUID"])), None), what="the video")
         assert again["videoUUID"] == row["videoUUID"]
         assert until(

@@ -77,7 +77,7 @@ def first_image(content: bytes) -> Image.Image:
         ("WEBM", "webm", "vp9", "opus", "video/webm"),
     ],
 )
-def test_a_downloaded_video_is_what_was_asked_for(
+def test_a_downloaded_video_is_what_was_requested(
     start: Callable[..., SandboxApi],
     output_format: OutputFormat,
     container_name: str,

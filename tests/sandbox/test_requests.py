@@ -64,7 +64,7 @@ def test_a_mixed_request_is_answered_with_both_data_and_errors(api: SandboxApi) 
     assert [error["taskUUID"] for error in body["errors"]] == [bad["taskUUID"]]
 
 
-def test_the_account_tells_its_balance_and_usage(start: Callable[..., SandboxApi]) -> None:
+def test_the_account_reports_its_balance_and_usage(start: Callable[..., SandboxApi]) -> None:
     api = start(balance_usd=10)
     api.post(video_task(duration=8))
     task = {
@@ -83,7 +83,7 @@ def test_another_account_operation_is_refused(api: SandboxApi) -> None:
     assert api.refusal(task)["code"] == "invalidOperation"
 
 
-def test_the_health_tells_how_many_tasks_run(start: Callable[..., SandboxApi]) -> None:
+def test_the_health_check_counts_running_tasks(start: Callable[..., SandboxApi]) -> None:
     api = start(latency_seconds=1000)
     api.post(video_task())
     health = api.http.get(api.base_url.replace("/v1", "/sandbox/health")).json()

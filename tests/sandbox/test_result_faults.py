@@ -1,4 +1,4 @@
-"""Faults of generations, and what the books tell of them."""
+"""Faults of generations, and what the ledger says about them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.sandbox.api import SandboxApi, until, video_task
 
 @pytest.fixture
 def api(start: Callable[..., SandboxApi]) -> SandboxApi:
-    """A sandbox of the test's own, whose books can be looked at."""
+    """A sandbox for one test, which can check its ledger."""
     return start()
 
 
@@ -45,12 +45,12 @@ def test_a_generation_fails_with_an_error_of_its_kind(
     task = ended(api)
     answer = api.poll(task["taskUUID"])
     assert answer.status_code == 200
-    (told,) = answer.json()["errors"]
-    assert (told["code"], told["taskUUID"]) == (code, task["taskUUID"])
+    (reported,) = answer.json()["errors"]
+    assert (reported["code"], reported["taskUUID"]) == (code, task["taskUUID"])
     assert "data" not in answer.json()
 
 
-def test_a_failure_can_be_told_as_a_row(api: SandboxApi) -> None:
+def test_a_failure_can_be_reported_as_a_row(api: SandboxApi) -> None:
     api.set_faults({"fault": "fail", "told_in": "data", "message": "no"})
     task = ended(api)
     body = api.poll(task["taskUUID"]).json()
@@ -109,19 +109,19 @@ def test_a_late_result_comes_in_the_end(api: SandboxApi) -> None:
     assert api.struck() == [1]
 
 
-def test_a_result_is_told_to_be_not_safe_for_work(api: SandboxApi) -> None:
+def test_a_result_is_reported_as_not_safe_for_work(api: SandboxApi) -> None:
     api.set_faults({"fault": "nsfw", "nth": 1})
     assert api.video()["NSFWContent"] is True
     assert "NSFWContent" not in api.video()
 
 
-def test_a_cost_is_missing_though_it_was_asked_for_and_charged(api: SandboxApi) -> None:
+def test_a_cost_is_missing_though_it_was_requested_and_charged(api: SandboxApi) -> None:
     api.set_faults({"fault": "wrong_cost"})
     assert "cost" not in api.video(includeCost=True)
     assert api.ledger()["total_usd"] == 1.2
 
 
-def test_a_cost_is_told_to_be_zero_though_it_was_charged(api: SandboxApi) -> None:
+def test_a_cost_is_reported_as_zero_though_it_was_charged(api: SandboxApi) -> None:
     api.set_faults({"fault": "wrong_cost", "told": "zero"})
     assert api.video(includeCost=True)["cost"] == 0
     assert api.ledger()["total_usd"] == 1.2
@@ -136,22 +136,22 @@ def test_faults_that_do_not_exclude_each_other_come_together(api: SandboxApi) ->
 def test_failed_results_are_charged_all_the_same(api: SandboxApi) -> None:
     api.set_faults({"fault": "fail", "results": [0]})
     ended(api, numberResults=2)
-    books = api.ledger()
-    assert books["total_usd"] == 2.4
-    assert [video["cost"] for video in books["charges"][0]["videos"]] == [1.2, 1.2]
+    ledger = api.ledger()
+    assert ledger["total_usd"] == 2.4
+    assert [video["cost"] for video in ledger["charges"][0]["videos"]] == [1.2, 1.2]
 
 
 def test_failed_results_can_be_given_back(api: SandboxApi) -> None:
     api.set_faults({"fault": "fail", "results": [0]}, failed_are_charged=False)
     ended(api, numberResults=2)
-    books = api.ledger()
-    assert (books["total_usd"], books["balance_usd"]) == (1.2, 998.8)
-    (charge,) = books["charges"]
+    ledger = api.ledger()
+    assert (ledger["total_usd"], ledger["balance_usd"]) == (1.2, 998.8)
+    (charge,) = ledger["charges"]
     assert charge["cost"] == 1.2
     assert [video["cost"] for video in charge["videos"]] == [0, 1.2]
 
 
-def test_the_books_tell_how_each_attempt_ended(start: Callable[..., SandboxApi]) -> None:
+def test_the_ledger_has_the_outcome_of_each_attempt(start: Callable[..., SandboxApi]) -> None:
     api = start()
     ended(api)
     api.set_faults(
@@ -164,7 +164,7 @@ def test_the_books_tell_how_each_attempt_ended(start: Callable[..., SandboxApi])
     assert [charge["outcome"] for charge in charges] == ["done", "failed", "running"]
 
 
-def test_the_books_name_the_video_that_polls_tell(api: SandboxApi) -> None:
+def test_the_ledger_names_the_video_that_polls_report(api: SandboxApi) -> None:
     row = api.video()
     (video,) = api.ledger()["charges"][0]["videos"]
     assert video == {"videoUUID": row["videoUUID"], "state": "success", "cost": 1.2}

@@ -15,7 +15,7 @@ from tests.sandbox.api import SandboxApi, until, video_task
 
 @pytest.fixture
 def api(start: Callable[..., SandboxApi]) -> SandboxApi:
-    """A sandbox of the test's own, whose books can be looked at."""
+    """A sandbox for one test, which can check its ledger."""
     return start()
 
 
@@ -127,7 +127,7 @@ def test_the_archive_alone_can_be_without_a_task(api: SandboxApi) -> None:
     assert api.poll(task_uuid).status_code == 200
 
 
-def test_the_archive_tells_the_refusal_of_a_replay(api: SandboxApi) -> None:
+def test_task_details_report_the_refusal_of_a_replay(api: SandboxApi) -> None:
     task = video_task()
     api.post(task)
     api.results(task["taskUUID"])
@@ -154,7 +154,7 @@ def test_the_plan_says_how_unknown_and_running_tasks_are_polled(
     assert len(api.rows(task["taskUUID"])) == running_rows
 
 
-def test_a_sandbox_silent_about_running_tasks_tells_finished_ones(api: SandboxApi) -> None:
+def test_a_sandbox_silent_about_running_tasks_reports_finished_ones(api: SandboxApi) -> None:
     api.set_faults(unknown_polls="silent_running")
     assert api.video()["status"] == "success"
 

@@ -211,7 +211,9 @@ def test_only_the_beginning_of_a_video_is_put(api: SandboxApi, receiver: Receive
     assert call.body == whole[: len(whole) // 2]
 
 
-def test_a_video_is_put_after_its_result_is_told(api: SandboxApi, receiver: Receiver) -> None:
+def test_a_video_is_uploaded_after_its_result_is_reported(
+    api: SandboxApi, receiver: Receiver
+) -> None:
     api.set_faults(
         {"fault": "upload_late", "delay_seconds": 600, "nth": 1},
         {"fault": "upload_late", "delay_seconds": 0.05, "nth": 2},

@@ -183,14 +183,14 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize("fields", ACCEPTED.values(), ids=ACCEPTED)
-def test_a_right_request_is_accepted(api: SandboxApi, fields: dict[str, Any]) -> None:
+def test_a_valid_request_is_accepted(api: SandboxApi, fields: dict[str, Any]) -> None:
     # As a dry run: accepted ones would only be rendered in vain.
     response = api.post(video_task(**fields), headers={"X-Runware-Dry-Run": "1"})
     assert response.status_code == 200, response.text
 
 
 @pytest.mark.parametrize(("fields", "code", "parameter"), REFUSED.values(), ids=REFUSED)
-def test_a_wrong_request_is_refused_by_its_field(
+def test_an_invalid_request_is_refused_by_its_field(
     api: SandboxApi, fields: dict[str, Any], code: str, parameter: str
 ) -> None:
     task = video_task(**fields)

@@ -66,9 +66,9 @@ def test_the_webhooks_of_a_task_come_in_the_wrong_order(
     api.set_faults({"fault": "webhook_out_of_order"})
     task = video_task(webhookURL=receiver.url, numberResults=3)
     api.post(task)
-    told = [body["videoUUID"] for body in bodies(receiver, 3)]
+    reported = [body["videoUUID"] for body in bodies(receiver, 3)]
     in_order = [row["videoUUID"] for row in api.results(task["taskUUID"], count=3)]
-    assert told == in_order[::-1]
+    assert reported == in_order[::-1]
 
 
 def test_a_malformed_webhook_is_no_json(api: SandboxApi, receiver: Receiver) -> None:
@@ -87,7 +87,7 @@ def test_a_webhook_can_say_whatever_the_plan_says(api: SandboxApi, receiver: Rec
 
 
 @pytest.mark.parametrize("form", ["flat", "error", "errors"])
-def test_a_failure_is_told_in_the_form_that_the_plan_wants(
+def test_a_failure_is_reported_in_the_form_that_the_plan_sets(
     api: SandboxApi, receiver: Receiver, form: str
 ) -> None:
     api.set_faults({"fault": "fail", "error": "safety"}, {"fault": "webhook_failure", "form": form})
@@ -99,7 +99,7 @@ def test_a_failure_is_told_in_the_form_that_the_plan_wants(
     assert error["code"] == "contentPolicyViolation"
 
 
-def test_a_finished_result_is_told_rightly_where_only_failures_are_struck(
+def test_a_finished_result_is_reported_correctly_if_only_failures_are_struck(
     api: SandboxApi, receiver: Receiver
 ) -> None:
     api.set_faults({"fault": "webhook_failure"})
