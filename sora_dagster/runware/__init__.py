@@ -15,6 +15,7 @@ Knows nothing of clips, storage or Dagster, and can be used by itself:
 """
 
 from sora_dagster.runware.account import AccountStatus
+from sora_dagster.runware.answers import ApiAnswer, parse_answer
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import (
     AuthenticationError,
@@ -52,14 +53,7 @@ from sora_dagster.runware.models import (
     parse_size,
 )
 from sora_dagster.runware.requests import FrameImage, Inputs, Safety, VideoInference
-from sora_dagster.runware.results import (
-    ApiAnswer,
-    TaskStatus,
-    VideoResult,
-    archived_status,
-    parse_answer,
-    task_status,
-)
+from sora_dagster.runware.results import TaskStatus, VideoResult, archived_status, task_status
 from sora_dagster.runware.rules import broken_rules, check_request
 from sora_dagster.runware.submissions import Submission, SubmissionState
 from sora_dagster.runware.transport import DEFAULT_BASE_URL, DRY_RUN_HEADER, PostCounts

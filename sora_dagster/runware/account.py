@@ -1,4 +1,4 @@
-"""What the API tells about the account of a key."""
+"""The account that an API key belongs to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# The names under which a balance has its number are not documented; assumed.
+from sora_dagster.runware.answers import text_or_none
+
+# The key of the amount in a balance is not documented; assumed to be one of these.
 _AMOUNT_KEYS = ("amount", "balance", "available", "current", "total", "credits", "value")
 
 
@@ -17,10 +19,11 @@ class AccountStatus(BaseModel):
     """Balance and name of the account.
 
     Arguments:
-        balance_usd: what is left on the account, in USD; none where the answer does not tell.
-        organization_uuid: the account's own id; it stays when a key is changed.
-        organization_name: what its owners call it.
-        raw: the answer as it came, less its list of API keys.
+        balance_usd: balance in USD. None: not in the answer.
+        organization_uuid: id of the account; it stays when a key is changed. None: not in the
+            answer.
+        organization_name: name of the account. None: not in the answer.
+        raw: the answer, without its list of API keys.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -32,11 +35,11 @@ class AccountStatus(BaseModel):
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> AccountStatus:
-        """The account by the row that answers `accountManagement`."""
+        """Read the row of an answer to `accountManagement`."""
         return cls(
             balance_usd=_amount(row.get("balance")),
-            organization_uuid=_text(row.get("organizationUUID")),
-            organization_name=_text(row.get("organizationName")),
+            organization_uuid=text_or_none(row.get("organizationUUID")),
+            organization_name=text_or_none(row.get("organizationName")),
             raw=MappingProxyType({name: value for name, value in row.items() if name != "apiKeys"}),
         )
 
@@ -52,7 +55,3 @@ def _amount(balance: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return amount if math.isfinite(amount) else None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -1,14 +1,15 @@
-"""An answer of the API, whatever form it came in.
+"""Reads the answers of the API in every form that they are known to have.
 
 The documented form is ``{"data": [...], "errors": [...]}``, where either key may be missing. The
-official SDK has also met a bare list, a single error object, and ``{"error": {...}}``, and failed
-generations stand among the data as ``{"status": "error", "error": {...}}``. A webhook's body is
-one result or one error, with nothing around it. All of these are read here, once.
+official SDK also handles a list, a single error object, and ``{"error": {...}}``; failed
+generations are among the data as ``{"status": "error", "error": {...}}``. The body of a webhook is
+one result or one error.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,14 +25,14 @@ _FAILED_STATUSES = ("error", "failed")
 
 @dataclass(frozen=True)
 class ApiAnswer:
-    """An answer, sorted into what tells of success and what tells of failure.
+    """An answer, sorted into successes and failures.
 
     Arguments:
         status_code: HTTP status.
-        rows: acknowledgements, results, and generations that are running.
-        row_errors: generations that failed, told among the data.
+        rows: acknowledgements, results, and running generations.
+        row_errors: failed generations that are listed among the data.
         errors: all other errors, of tasks or of the whole request.
-        retry_after_seconds: how long the answer asked to wait.
+        retry_after_seconds: requested wait in seconds. None: not requested.
     """
 
     status_code: int
@@ -41,15 +42,15 @@ class ApiAnswer:
     retry_after_seconds: float | None = None
 
     def rows_of(self, task_uuid: str) -> list[Mapping[str, Any]]:
-        """The rows that name a task."""
+        """The rows of a task."""
         return [row for row in self.rows if _same(row.get("taskUUID"), task_uuid)]
 
     def errors_of(self, task_uuid: str) -> list[RunwareError]:
-        """The errors that name a task, besides those among the data."""
+        """The errors of a task, without those among the data."""
         return [error for error in self.errors if _same(error.task_uuid, task_uuid)]
 
     def row_errors_of(self, task_uuid: str) -> list[RunwareError]:
-        """The errors among the data that name a task."""
+        """The errors of a task among the data."""
         return [error for error in self.row_errors if _same(error.task_uuid, task_uuid)]
 
     @property
@@ -73,26 +74,26 @@ def parse_answer(
 ) -> ApiAnswer:
     """Read an answer of any form.
 
-    Never raises: what cannot be read becomes an `UnreadableAnswerError` in `errors`, or, where the
-    HTTP status tells of a failure, the error of that status.
+    Never raises: an unreadable answer becomes an `UnreadableAnswerError` in `errors`, or the error
+    of its HTTP status if that is a failure.
 
     Arguments:
         status_code: HTTP status.
-        body: the body as it came, or as parsed JSON.
-        headers: headers of the answer, for `Retry-After`.
-        secrets: texts to leave out of what errors say.
+        body: the body, raw or as parsed JSON.
+        headers: headers of the answer, for `Retry-After`. Default: none.
+        secrets: texts to remove from error messages. Default: none.
     """
     wait = retry_after_seconds(headers or {})
-    parsed, told = body, ""
+    parsed, text = body, ""
     if isinstance(body, (bytes, str)):
-        told = body.decode("utf-8-sig", errors="replace") if isinstance(body, bytes) else body
+        text = body.decode("utf-8-sig", errors="replace") if isinstance(body, bytes) else body
         try:
-            parsed = json.loads(told)
+            parsed = json.loads(text)
         except (ValueError, RecursionError):
             parsed = None
     reader = _Reader(status_code, wait, secrets)
     if not reader.read(parsed):
-        reader.unreadable(told)
+        reader.add_unreadable(text)
     return ApiAnswer(
         status_code=status_code,
         rows=tuple(reader.rows),
@@ -103,11 +104,11 @@ def parse_answer(
 
 
 def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """How long an answer asks to wait, by its `Retry-After`: a number of seconds, or a date.
+    """The wait in seconds that `Retry-After` requests, by a number or a date. None: no wait.
 
     Arguments:
         headers: headers of the answer. A date is compared with the answer's own `Date`.
-        now: what to compare with where the answer has no `Date`.
+        now: compared with if the answer has no `Date`. Default: the current time.
     """
     lowered = {name.lower(): value for name, value in headers.items()}
     value = lowered.get("retry-after", "").strip()
@@ -118,6 +119,22 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None)
         return None
     sent = _date(lowered.get("date", "")) or now or datetime.now(UTC)
     return max(0.0, (until - sent).total_seconds())
+
+
+def text_or_none(value: object) -> str | None:
+    """A non-empty text of an answer. None: anything else."""
+    return value if isinstance(value, str) and value else None
+
+
+def number_or_none(value: object) -> float | None:
+    """A finite number of an answer. None: anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _date(value: str) -> datetime | None:
@@ -144,45 +161,22 @@ class _Reader:
         self._secrets = secrets
 
     def read(self, parsed: object) -> bool:
-        """Sort an answer; false where it is not of the API, or fails without an error."""
+        """Sort an answer. False: it is not the API's, or a failure without an error."""
         if isinstance(parsed, list):
             understood = self._read_list(parsed)
         elif isinstance(parsed, Mapping):
             understood = self._read_object(parsed)
         else:
             return False
-        told = self.rows or self.row_errors or self.errors
-        return understood and (self._status_code < 400 or bool(told))
+        found = self.rows or self.row_errors or self.errors
+        return understood and (self._status_code < 400 or bool(found))
 
-    def _read_list(self, items: list[Any]) -> bool:
-        for item in _objects(items):
-            if self._is_bare_error(item):
-                self._error(item, self.errors)
-            else:
-                self._datum(item)
-        return not items or any(isinstance(item, Mapping) for item in items)
-
-    def _read_object(self, parsed: Mapping[str, Any]) -> bool:
-        failed = self._top_errors(parsed)
-        if "data" in parsed:
-            for item in _objects(parsed["data"]):
-                self._datum(item)
-        elif failed:
-            pass
-        elif self._is_bare_error(parsed):
-            self._error(parsed, self.errors)
-        elif any(parsed.get(key) for key in _RESULT_KEYS):
-            self._datum(parsed)
-        else:
-            return not parsed or "errors" in parsed or "error" in parsed
-        return True
-
-    def unreadable(self, told: str) -> None:
-        """Note an answer that is not of the API, by its HTTP status where that tells more."""
-        snippet = shown(without_secrets(told, self._secrets)) if told else "an empty body"
+    def add_unreadable(self, text: str) -> None:
+        """Add the error of an answer that is not the API's."""
+        snippet = shown(without_secrets(text, self._secrets)) if text else "an empty body"
         if self._status_code >= 400:
             message = f"Runware answered HTTP {self._status_code} with {snippet}"
-            self._error({"message": message}, self.errors)
+            self._add_error({"message": message}, self.errors)
             return
         self.errors.append(
             UnreadableAnswerError(
@@ -193,33 +187,47 @@ class _Reader:
             )
         )
 
-    def _top_errors(self, parsed: Mapping[str, Any]) -> bool:
-        found = False
-        for item in _failures(parsed):
-            # What stands around an error tells of which task it is.
-            around = {key: parsed[key] for key in ("taskUUID", "taskType") if parsed.get(key)}
-            self._error({**around, **item}, self.errors)
-            found = True
-        return found
+    def _read_list(self, items: list[Any]) -> bool:
+        for item in _objects(items):
+            if self._is_bare_error(item):
+                self._add_error(item, self.errors)
+            else:
+                self._read_datum(item)
+        return not items or any(isinstance(item, Mapping) for item in items)
 
-    def _datum(self, item: Mapping[str, Any]) -> None:
+    def _read_object(self, parsed: Mapping[str, Any]) -> bool:
+        failures = _failures(parsed)
+        for failure in failures:
+            self._add_error(failure, self.errors)
+        if "data" in parsed:
+            for item in _objects(parsed["data"]):
+                self._read_datum(item)
+        elif not failures:
+            if self._is_bare_error(parsed):
+                self._add_error(parsed, self.errors)
+            elif any(parsed.get(key) for key in _RESULT_KEYS):
+                self._read_datum(parsed)
+            else:
+                return not parsed or "errors" in parsed or "error" in parsed
+        return True
+
+    def _read_datum(self, item: Mapping[str, Any]) -> None:
         status = str(item.get("status") or "").lower()
-        failures = list(_failures(item))
+        failures = _failures(item)
         if status not in _FAILED_STATUSES and (not failures or item.get("videoURL")):
             self.rows.append(item)
             return
-        around = {key: item[key] for key in ("taskUUID", "taskType") if item.get(key)}
         flat = {key: value for key, value in item.items() if key not in ("error", "errors")}
         for failure in failures or [flat]:
-            self._error({**around, **failure}, self.row_errors)
+            self._add_error(failure, self.row_errors)
 
     def _is_bare_error(self, item: Mapping[str, Any]) -> bool:
         if item.get("videoURL"):
             return False
         return bool(item.get("code")) or ("message" in item and self._status_code >= 400)
 
-    def _error(self, payload: Mapping[str, Any], into: list[RunwareError]) -> None:
-        into.append(
+    def _add_error(self, payload: Mapping[str, Any], errors: list[RunwareError]) -> None:
+        errors.append(
             error_from_payload(
                 without_secrets(dict(payload), self._secrets),
                 status_code=self._status_code,
@@ -229,17 +237,20 @@ class _Reader:
 
 
 def _objects(value: object) -> Iterator[Mapping[str, Any]]:
-    # An entry that is no object names no task, so there is nothing to do with it.
+    # Other entries name no task, so they are of no use.
     items = value if isinstance(value, list) else [value]
     return (item for item in items if isinstance(item, Mapping))
 
 
-def _failures(item: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The error objects under `errors` and `error`; a text there is a message."""
+def _failures(item: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The error objects under `errors` and `error`, with the task of the object around them."""
+    around = {key: item[key] for key in ("taskUUID", "taskType") if item.get(key)}
+    failures: list[Mapping[str, Any]] = []
     for key in ("errors", "error"):
         value = item.get(key)
         for failure in value if isinstance(value, list) else [value]:
             if isinstance(failure, Mapping) and failure:
-                yield failure
+                failures.append({**around, **failure})
             elif isinstance(failure, str) and failure:
-                yield {"message": failure}
+                failures.append({**around, "message": failure})
+    return failures

@@ -1,4 +1,4 @@
-"""The client: submit, poll, price, account."""
+"""The client of the Runware API: submit, poll, price, account."""
 
 from __future__ import annotations
 
@@ -37,36 +37,27 @@ from sora_dagster.runware.submissions import (
 from sora_dagster.runware.transport import DEFAULT_BASE_URL, PostCounts, Transport
 
 
-def _random_uuid() -> str:
-    return str(uuid.uuid4())
-
-
-def _shows_running_tasks(answer: ApiAnswer) -> bool:
-    conflict = any(isinstance(error, ConflictError) for error in answer.errors)
-    return conflict or bool(answer.rows)
-
-
 class RunwareClient:
-    """A client of the Runware API that never pays twice for one request by itself.
+    """A client of the Runware API that never pays twice for one request.
 
-    May be used from several threads. Close it, or use it as a context manager.
+    It is thread-safe. Close it, or use it as a context manager.
 
     Arguments:
-        api_key: the key; it is sent as a header and shown nowhere.
-        base_url: address of the API.
-        catalogue: the models that may be used; Sora 2 Pro and Sora 2 where not given.
-        timeout_seconds: longest wait for an answer.
-        submit_batch_size: most tasks in one submission. How many the API takes is not documented;
-            assumed.
-        poll_batch_size: most tasks in one poll; likewise assumed.
-        retry_attempts: most POSTs for one question, the first included.
-        retry_timeout_seconds: longest time that a question is repeated.
-        transport: what carries the requests, in place of a network connection.
-        uuid_factory: makes the UUIDs of tasks that are not paid for.
+        api_key: sent as a header and shown nowhere.
+        base_url: address of the API. Default: Runware's.
+        catalogue: the models that may be used. Default: Sora 2 Pro and Sora 2.
+        timeout_seconds: maximum wait for an answer in seconds. Default: 60.
+        submit_batch_size: maximum number of tasks in one submission. Default: 20; the API's limit
+            is not documented; assumed.
+        poll_batch_size: maximum number of tasks in one poll. Default: 50; assumed too.
+        retry_attempts: maximum number of POSTs for one call, including the first. Default: 5.
+        retry_timeout_seconds: maximum total time of the retries in seconds. Default: 60.
+        transport: replaces the network connection, for tests. Default: none.
+        uuid_factory: makes the UUIDs of tasks that are not paid for. Default: random ones.
 
     Raises:
-        MissingKeyError: where the key is empty.
-        ValueError: where the key or the address cannot be sent as they are.
+        MissingKeyError: if the key is empty.
+        ValueError: if the key, the address or a number is invalid.
     """
 
     def __init__(
@@ -81,7 +72,7 @@ class RunwareClient:
         retry_attempts: int = 5,
         retry_timeout_seconds: float = 60.0,
         transport: httpx.BaseTransport | None = None,
-        uuid_factory: Callable[[], str] = _random_uuid,
+        uuid_factory: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
         for name, value in (
             ("submit_batch_size", submit_batch_size),
@@ -89,7 +80,7 @@ class RunwareClient:
             ("retry_attempts", retry_attempts),
         ):
             if value < 1:
-                raise ValueError(f"{name} is {value}; 1 or more is needed")
+                raise ValueError(f"{name} is {value}; allowed: 1 or more")
         self.catalogue = catalogue or Catalogue.builtin()
         self.submit_batch_size = submit_batch_size
         self._new_uuid = uuid_factory
@@ -103,14 +94,14 @@ class RunwareClient:
     def from_environment(
         cls, environ: Mapping[str, str] | None = None, **options: Any
     ) -> RunwareClient:
-        """A client by `RUNWARE_API_KEY` and, where it is set, `RUNWARE_BASE_URL`.
+        """Create a client from `RUNWARE_API_KEY` and, if set, `RUNWARE_BASE_URL`.
 
         Arguments:
-            environ: where the two are read; the process's environment where not given.
+            environ: environment variables. Default: those of the process.
             options: further arguments of the client.
 
         Raises:
-            MissingKeyError: where there is no key.
+            MissingKeyError: if there is no key.
         """
         environ = os.environ if environ is None else environ
         key = environ.get("RUNWARE_API_KEY", "").strip()
@@ -144,7 +135,7 @@ class RunwareClient:
 
     @property
     def posts(self) -> PostCounts:
-        """How many POSTs were made so far."""
+        """Number of POSTs so far."""
         return self._transport.posts
 
     def submit(
@@ -153,28 +144,28 @@ class RunwareClient:
         *,
         before_post: Callable[[], None] = lambda: None,
     ) -> list[Submission]:
-        """Ask for videos, in one POST if the API takes it. This is what is paid for.
+        """Request videos, in one POST if the API accepts it. This is what is paid for.
 
-        The POST is made again only where nothing of it can have been accepted: the connection was
-        never made, or the answer is a 429 that accepts no task. After a 413 each half of the tasks
-        is posted on its own. What became of each request is in its `Submission`; an answer of the
-        API is never raised.
+        The POST is repeated only if no task can have been accepted: the connection was never made,
+        or the answer is a 429 that accepts no task. After a 413 each half of the tasks is posted
+        separately. The outcome of each request is in its `Submission`; an answer of the API is
+        never raised.
 
         Arguments:
             requests: up to `submit_batch_size` requests.
             before_post: called right before each POST. If it raises `SubmissionTooLateError`,
-                nothing is posted and the tasks are ``uncertain``.
+                nothing is posted and the tasks are ``uncertain``. Default: nothing.
 
         Raises:
-            ValueError: where there are more.
-            InvalidRequestError: where a request breaks a rule, or two have the same task UUID;
+            ValueError: if there are more requests.
+            InvalidRequestError: if a request breaks a rule, or two have the same task UUID;
                 nothing was sent.
-            UnknownModelError: where the catalogue has no entry of a model; nothing was sent.
+            UnknownModelError: if the catalogue has no entry for a model; nothing was sent.
         """
         if len(requests) > self.submit_batch_size:
             raise ValueError(
-                f"{len(requests)} requests are more than one submission takes "
-                f"(submit_batch_size is {self.submit_batch_size}); submit them in parts"
+                f"{len(requests)} requests are too many for one submission; allowed: "
+                f"{self.submit_batch_size} (submit_batch_size). Submit them in parts"
             )
         self._check(requests)
         return self._submit(requests, before_post) if requests else []
@@ -186,7 +177,7 @@ class RunwareClient:
 
         def post() -> ApiAnswer:
             before_post()
-            answer = self._transport.post(tasks, purpose="submission")
+            answer = self._transport.post(tasks, purpose="submissions")
             if answer.status_code == 429 and not _shows_running_tasks(answer):
                 raise NothingAcceptedError(answer)
             return answer
@@ -210,41 +201,40 @@ class RunwareClient:
         ]
 
     def poll(self, task_uuids: Sequence[str]) -> dict[str, TaskStatus]:
-        """Ask how tasks are going, many in one POST; free, so it is repeated where that helps.
+        """Poll the status of tasks, many in one POST. Polls are free and repeated after errors.
 
-        Where the API refuses to be asked for several tasks at once, each is asked for alone, for
-        the rest of the client's life.
+        If the API refuses to poll several tasks at once, this client polls one by one from then on.
 
         Raises:
-            RunwareError: where the whole question failed: `AuthenticationError`, or, after
-                retries, `RateLimitError`, `ServerError`, `ConnectionFailedError`. A failed task is
-                not raised; its status tells.
+            RunwareError: if the poll as a whole failed: `AuthenticationError`, or, after retries,
+                `RateLimitError`, `ServerError`, `ConnectionFailedError`. A failed task is not
+                raised; it is in the task's status.
         """
         return self._polling.statuses(task_uuids)
 
     def task_details(self, task_uuid: str) -> TaskStatus:
-        """Ask the archive about an old task.
+        """The status of an old task from the archive.
 
-        The archive has the last answer that was given for the UUID (reported, not documented), so
-        after a refused replay its errors are those of the replay: they tell that Runware knows
-        the UUID, and not that its generation failed.
+        The archive has the last answer for the UUID (reported, not documented). So after a refused
+        replay its errors are those of the replay: Runware knows the UUID, and the generation did
+        not necessarily fail.
 
         Raises:
-            RunwareError: as `poll` does.
+            RunwareError: like `poll`.
         """
         return self._polling.archived(task_uuid)
 
     def price(self, requests: Sequence[VideoInference]) -> dict[str, float | None]:
-        """What requests would cost in USD, by the API, by task UUID; none where it does not tell.
+        """The API's prices of requests in USD by task UUID. None: the API gave no price.
 
-        The requests are sent as a dry run, under fresh random UUIDs and without webhook and upload
-        URLs: nothing is executed and nothing is charged (Runware documentation). Where the answer
-        has the price is not documented; assumed to be `cost` of the acknowledgement.
+        The requests are sent as a dry run, under random UUIDs and without webhook and upload URLs:
+        nothing is executed or charged (Runware documentation). Where the answer has the price is
+        not documented; assumed to be `cost` of the acknowledgement.
 
         Raises:
-            InvalidRequestError: where a request breaks a rule; nothing was sent.
-            UnknownModelError: where the catalogue has no entry of a model.
-            RunwareError: where the API refuses a request, or, after retries, fails.
+            InvalidRequestError: if a request breaks a rule; nothing was sent.
+            UnknownModelError: if the catalogue has no entry for a model.
+            RunwareError: if the API refuses a request or, after retries, fails.
         """
         self._check(requests)
         prices: dict[str, float | None] = {}
@@ -256,25 +246,25 @@ class RunwareClient:
         """Balance and name of the account.
 
         Raises:
-            RunwareError: where the API refuses, or, after retries, fails.
+            RunwareError: if the API refuses or, after retries, fails.
         """
         task_uuid = self._new_uuid()
-        answer = self._ask([account_details(task_uuid)])
+        answer = self._query([account_details(task_uuid)])
         rows = answer.rows_of(task_uuid)
         if not rows:
             raise UnreadableAnswerError(
-                "Runware answered the question about the account with no data",
+                "Runware's answer about the account has no data",
                 status_code=answer.status_code,
             )
         return AccountStatus.from_row(rows[0])
 
     def ping(self) -> None:
-        """Ask whether the API is there and takes the key.
+        """Check that the API is up and accepts the key.
 
         Raises:
-            RunwareError: where it is not, or does not.
+            RunwareError: if it is not, or does not.
         """
-        self._ask([ping()])
+        self._query([ping()])
 
     def _check(self, requests: Sequence[VideoInference]) -> None:
         seen: set[str] = set()
@@ -309,21 +299,19 @@ class RunwareClient:
             wire.pop("uploadEndpoint", None)
             tasks.append(wire)
         try:
-            answer = self._ask(tasks, dry_run=True)
+            answer = self._query(tasks, dry_run=True)
         except RunwareError as error:
             # The caller knows the request by its own UUID, not by the random one.
             error.task_uuid = originals.get(error.task_uuid or "", error.task_uuid)
             raise
         prices: dict[str, float | None] = {}
         for task_uuid, original in originals.items():
-            costs = [
-                cost for row in answer.rows_of(task_uuid) if (cost := cost_usd(row)) is not None
-            ]
-            prices[original] = sum(costs) if costs else None
+            costs = filter(None, map(cost_usd, answer.rows_of(task_uuid)))
+            prices[original] = sum(costs) or None
         return prices
 
-    def _ask(self, tasks: list[dict[str, Any]], *, dry_run: bool = False) -> ApiAnswer:
-        """The answer to tasks that change nothing; any error in it is raised."""
+    def _query(self, tasks: list[dict[str, Any]], *, dry_run: bool = False) -> ApiAnswer:
+        """The answer to tasks that change nothing; raises any error in it."""
 
         def post() -> ApiAnswer:
             answer = self._transport.post(tasks, purpose="other", dry_run=dry_run)
@@ -331,4 +319,9 @@ class RunwareClient:
                 raise error
             return answer
 
-        return self._retries.ask(post)
+        return self._retries.query(post)
+
+
+def _shows_running_tasks(answer: ApiAnswer) -> bool:
+    conflict = any(isinstance(error, ConflictError) for error in answer.errors)
+    return conflict or bool(answer.rows)

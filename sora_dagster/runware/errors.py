@@ -5,12 +5,12 @@
       QuotaError                     no balance left
       RateLimitError                 too many requests, or the queue is full       (retryable)
       RequestRefusedError            a field or its value is not accepted
-        ConflictError                a task with this UUID is running already
+        ConflictError                a task with this UUID is already running
       ModelUnavailableError          the model is unknown, disabled or retired
       SafetyError                    the content check refused the prompt, image or video
       ProviderError                  the provider behind Runware failed            (retryable)
       TaskTimeoutError               the task took too long at Runware             (retryable)
-      NotFoundError                  the task, or something it names, is not known
+      NotFoundError                  the task, or something it names, is unknown
       ServerError                    Runware itself failed                         (retryable)
         UnreadableAnswerError        the answer is not the API's JSON              (retryable)
       ConnectionFailedError          no connection, or it broke                    (retryable)
@@ -20,8 +20,8 @@
       UnknownModelError              a model has no catalogue entry
       MissingKeyError                there is no API key
 
-"Retryable" means that a new try may succeed. Whether a try may be made is another question: a
-submission that may have been accepted is paid for.
+"Retryable" means that another try may succeed. Whether to try is another question: a submission
+that may have been accepted is paid for.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sora_dagster.runware.redaction import without_url_queries
 
 
 class ErrorRecord(BaseModel):
-    """An error as it is stored: what `RunwareError.to_record` gives."""
+    """An error in stored records, made by `RunwareError.to_record`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,33 +50,26 @@ class ErrorRecord(BaseModel):
 
     @property
     def sentence(self) -> str:
-        """The error for people: class, message, and what the API says of it."""
-        facts = [
-            f"{label} {value}"
-            for label, value in (
-                ("parameter", self.parameter),
-                ("code", self.code),
-                ("see", self.documentation),
-            )
-            if value is not None
-        ]
-        text = f"{self.kind}: {self.message.rstrip().rstrip('.')}"
-        return f"{text} ({', '.join(facts)})." if facts else f"{text}."
+        """Human-readable summary: kind, message, and the details of the API."""
+        return _sentence(
+            f"{self.kind}: {self.message}",
+            {"parameter": self.parameter, "code": self.code, "see": self.documentation},
+        )
 
 
 class RunwareError(Exception):
     """The API refused a request, failed at it, or could not be reached.
 
     Arguments:
-        message: what was wrong, in the API's words where it gave any. Queries of URLs are left
-            out, since presigned URLs and webhook URLs carry secrets there.
-        code: the raw code of the API; it varies by provider, so switch on `kind`.
-        parameter: the field that is wrong, dotted, such as ``inputs.videoId``.
-        task_type: type of the task that failed.
-        task_uuid: the task that failed; none where the whole request did.
+        message: what was wrong, in the API's words if it gave any. Queries of URLs are removed,
+            since presigned URLs and webhook URLs have secrets there.
+        code: raw code of the API; it varies by provider, so use `kind` to tell errors apart.
+        parameter: dotted name of the wrong field, such as ``inputs.videoId``.
+        task_type: type of the failed task.
+        task_uuid: UUID of the failed task. None: the whole request failed.
         documentation: page of the API about this error.
         status_code: HTTP status of the answer.
-        retry_after_seconds: how long the API asked to wait.
+        retry_after_seconds: wait that the API requested, in seconds.
     """
 
     kind: ClassVar[ErrorKind] = "unknown"
@@ -107,26 +100,20 @@ class RunwareError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
     def __str__(self) -> str:
-        facts = [
-            f"{label} {value}"
-            for label, value in (
-                ("parameter", self.parameter),
-                ("code", self.code),
-                ("HTTP status", self.status_code),
-                ("task", self.task_uuid),
-                ("see", self.documentation),
-            )
-            if value is not None
-        ]
-        sentence = self.message.rstrip()
-        if facts:
-            sentence = f"{sentence.rstrip('.')} ({', '.join(facts)})"
-        if not sentence.endswith((".", "!", "?")):
-            sentence += "."
+        sentence = _sentence(
+            self.message,
+            {
+                "parameter": self.parameter,
+                "code": self.code,
+                "HTTP status": self.status_code,
+                "task": self.task_uuid,
+                "see": self.documentation,
+            },
+        )
         return f"{sentence} {self.advice}".rstrip()
 
     def to_record(self) -> ErrorRecord:
-        """The error as plain data, for storing it."""
+        """The error as data for stored records."""
         return ErrorRecord(
             kind=self.kind,
             code=self.code,
@@ -137,18 +124,25 @@ class RunwareError(Exception):
         )
 
 
+def _sentence(message: str, details: Mapping[str, object]) -> str:
+    sentence = message.rstrip()
+    if listed := ", ".join(f"{name} {value}" for name, value in details.items() if value):
+        sentence = f"{sentence.rstrip('.')} ({listed})"
+    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
+
+
 class AuthenticationError(RunwareError):
     """The key is missing, wrong, or not permitted to do this."""
 
     kind = "authentication"
-    advice = "Check RUNWARE_API_KEY; keys are made at https://my.runware.ai/keys."
+    advice = "Check RUNWARE_API_KEY; create keys at https://my.runware.ai/keys."
 
 
 class QuotaError(RunwareError):
-    """The account has no balance left, or has reached a limit of its own."""
+    """The account has no balance left, or has reached its limit."""
 
     kind = "quota"
-    advice = "Add credits to the Runware account, then ask again."
+    advice = "Add credits to the Runware account, then try again."
 
 
 class RateLimitError(RunwareError):
@@ -156,7 +150,7 @@ class RateLimitError(RunwareError):
 
     kind = "rate_limit"
     retryable = True
-    advice = "Ask again a little later, with fewer requests at once."
+    advice = "Try again later, with fewer requests at once."
 
 
 class RequestRefusedError(RunwareError):
@@ -166,7 +160,7 @@ class RequestRefusedError(RunwareError):
 
 
 class ConflictError(RequestRefusedError):
-    """A task with this UUID is running already, so this one was not started."""
+    """A task with this UUID is already running, so this one was not started."""
 
     kind = "conflict"
 
@@ -176,9 +170,9 @@ class ModelUnavailableError(RunwareError):
 
     kind = "model"
     advice = (
-        "Choose another videoInference model: find its AIR id at https://runware.ai/models, set "
-        "it as the clip's model, and if it has no catalogue entry yet, write one in the YAML file "
-        "that SORA_MODELS names."
+        "Choose another videoInference model: find its AIR id at https://runware.ai/models and set "
+        "it as the clip's model. If it has no catalogue entry yet, write one in the YAML file that "
+        "SORA_MODELS names."
     )
 
 
@@ -186,7 +180,7 @@ class SafetyError(RunwareError):
     """The content check, of Runware or of the provider, refused the prompt, image or video."""
 
     kind = "safety"
-    advice = "Change the prompt or the image: the same request will be refused again."
+    advice = "Change the prompt or the image; the same request will be refused again."
 
 
 class ProviderError(RunwareError):
@@ -204,7 +198,7 @@ class TaskTimeoutError(RunwareError):
 
 
 class NotFoundError(RunwareError):
-    """The task, or something that the request names, is not known at Runware."""
+    """The task, or something that the request names, is unknown to Runware."""
 
     kind = "not_found"
 
@@ -224,7 +218,8 @@ class ConnectionFailedError(RunwareError):
     """There was no connection to the API, or it broke.
 
     Arguments:
-        sent: false only where the connection was never made, so that nothing can have arrived.
+        sent: false only if the connection was never made, so nothing can have arrived. Default:
+            true.
     """
 
     kind = "connection"
@@ -236,9 +231,9 @@ class ConnectionFailedError(RunwareError):
 
 
 class SubmissionTooLateError(RunwareError):
-    """The sender was delayed after it took the right to send, so it did not post the tasks.
+    """The sender was delayed after it claimed its tasks, so it did not post them.
 
-    By now others may have decided about them, so it is not known how the tasks stand.
+    Another process may have taken them over by now, so their state is unknown.
     """
 
     kind = "connection"
@@ -246,22 +241,19 @@ class SubmissionTooLateError(RunwareError):
 
 
 _CLASSES: Mapping[ErrorKind, type[RunwareError]] = {
-    error_class.kind: error_class
-    for error_class in (
-        RunwareError,
-        AuthenticationError,
-        QuotaError,
-        RateLimitError,
-        RequestRefusedError,
-        ConflictError,
-        ModelUnavailableError,
-        SafetyError,
-        ProviderError,
-        TaskTimeoutError,
-        NotFoundError,
-        ServerError,
-        ConnectionFailedError,
-    )
+    "authentication": AuthenticationError,
+    "quota": QuotaError,
+    "rate_limit": RateLimitError,
+    "validation": RequestRefusedError,
+    "conflict": ConflictError,
+    "model": ModelUnavailableError,
+    "safety": SafetyError,
+    "provider": ProviderError,
+    "timeout": TaskTimeoutError,
+    "not_found": NotFoundError,
+    "server": ServerError,
+    "connection": ConnectionFailedError,
+    "unknown": RunwareError,
 }
 
 
@@ -271,20 +263,22 @@ def error_from_payload(
     status_code: int | None = None,
     retry_after_seconds: float | None = None,
 ) -> RunwareError:
-    """The error that one error object of the API stands for.
+    """Create the error that an error object of the API describes.
 
     Arguments:
         payload: the object: `code`, `message`, `parameter`, `taskType`, `taskUUID` and
             `documentation`, any of which may be missing (Runware documentation).
-        status_code: HTTP status of the answer it came in; decides where the code says nothing.
-        retry_after_seconds: how long the answer asked to wait.
+        status_code: HTTP status of the answer; decides if the code says nothing. Default: none.
+        retry_after_seconds: wait that the answer requested, in seconds. Default: none.
     """
     code = _text(payload.get("code"))
-    parameter = _parameter(payload.get("parameter"))
+    # Rules between fields name a list of fields (official SDK).
+    parameter = _text(payload.get("parameter"), separator=", ")
     message = _text(payload.get("message"))
     if message is None:
-        told = f"code {code}" if code else "no code"
-        message = f"Runware reported an error with {told} and no message"
+        message = (
+            f"Runware reported an error with {f'code {code}' if code else 'no code'} and no message"
+        )
     return _CLASSES[kind_of_error(code, status_code, parameter)](
         message,
         code=code,
@@ -297,20 +291,11 @@ def error_from_payload(
     )
 
 
-def _text(value: object) -> str | None:
-    """A value as text; providers send numbers as codes and lists as messages now and then."""
-    if value is None or value == "":
-        return None
+def _text(value: object, *, separator: str = "; ") -> str | None:
+    """A value as text, since providers sometimes send numbers as codes and lists as messages."""
     if isinstance(value, (list, tuple)):
-        return "; ".join(str(item) for item in value) or None
-    return str(value)
-
-
-def _parameter(value: object) -> str | None:
-    # Rules between fields come as a list of the fields (official SDK).
-    if isinstance(value, (list, tuple)):
-        return ", ".join(str(item) for item in value) or None
-    return _text(value)
+        value = separator.join(map(str, value))
+    return None if value is None or value == "" else str(value)
 
 
 @dataclass(frozen=True)
@@ -347,11 +332,11 @@ class InvalidRequestError(ValueError):
     def __str__(self) -> str:
         which = f"request {self.task_uuid}" if self.task_uuid else "the request"
         listed = "".join(f"\n  - {problem}" for problem in self.problems)
-        return f"{which} was not sent, because of:{listed}"
+        return f"{which} was not sent:{listed}"
 
 
 class UnknownModelError(ValueError):
-    """A model has no catalogue entry, so its limits and its price are not known."""
+    """A model has no catalogue entry, so its limits and its price are unknown."""
 
 
 class MissingKeyError(ValueError):
@@ -359,7 +344,7 @@ class MissingKeyError(ValueError):
 
     def __init__(self) -> None:
         super().__init__(
-            "there is no Runware API key: make one at https://my.runware.ai/keys and set "
+            "there is no Runware API key: create one at https://my.runware.ai/keys and set "
             "RUNWARE_API_KEY to it, or run `make demo`, which needs none"
         )
 

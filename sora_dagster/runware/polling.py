@@ -1,7 +1,7 @@
-"""Asking how tasks are going: many in one POST, and one by one where the API wants it so.
+"""Polls the status of tasks: many in one POST, or one by one if the API refuses that.
 
-That several `getResponse` tasks may go in one POST is not documented for polls, though the API
-takes lists of any tasks; assumed, with a way back.
+Whether several `getResponse` tasks may be in one POST is not documented, though the API accepts
+lists of any tasks; assumed, with a fallback.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from sora_dagster.runware.transport import Transport
 
 logger = logging.getLogger(__name__)
 
-# Statuses that can mean "not so many tasks in one request".
+# Statuses that can mean that a request has too many tasks.
 _TOO_MANY_STATUSES = frozenset({400, 413, 422})
 
 
 class Polling:
-    """Asks for the status of tasks.
+    """Polls the status of tasks.
 
     Arguments:
-        transport: posts the questions.
-        retries: how a question is repeated; that is free and harmless.
-        batch_size: most tasks in one POST.
+        transport: posts the polls.
+        retries: how polls are repeated; a poll is free.
+        batch_size: maximum number of tasks in one POST.
     """
 
     def __init__(self, transport: Transport, retries: RetryPolicy, batch_size: int) -> None:
@@ -57,11 +57,11 @@ class Polling:
         self._batch_size = batch_size
 
     def statuses(self, task_uuids: Sequence[str]) -> dict[str, TaskStatus]:
-        """The status of each task, in the order given.
+        """The status of each task, in the given order.
 
         Raises:
-            RunwareError: where the answer is a failure that is not about single tasks, such as
-                `AuthenticationError`, after retries of those that may pass.
+            RunwareError: if the poll as a whole failed, such as `AuthenticationError`; retryable
+                errors only after retries.
         """
         waiting = list(dict.fromkeys(task_uuids))
         statuses: dict[str, TaskStatus] = {}
@@ -75,7 +75,7 @@ class Polling:
         """The status of one task by the archive.
 
         Raises:
-            RunwareError: as `statuses` does.
+            RunwareError: like `statuses`.
         """
         answer = self._answer([get_task_details(task_uuid)], [task_uuid])
         return _with_poll_error(archived_status(task_uuid, answer), answer)
@@ -95,8 +95,7 @@ class Polling:
         if len(alone) == len(batch) and answer.status_code in _TOO_MANY_STATUSES:
             self._batch_size = 1
             logger.warning(
-                "Runware refused to be asked for %d tasks at once (%s); asking for one at a time "
-                "from now on",
+                "Runware refused a poll of %d tasks (%s); polling one task at a time from now on",
                 len(batch),
                 next(iter(answer.errors), "no reason given"),
             )
@@ -105,23 +104,23 @@ class Polling:
         return statuses
 
     def _answer(self, tasks: list[dict[str, Any]], task_uuids: list[str]) -> ApiAnswer:
-        """The answer to a question, where it is one; the failure of the whole is raised."""
+        """The answer to a poll; the failure of the whole poll is raised."""
 
         def post() -> ApiAnswer:
-            answer = self._transport.post(tasks, purpose="poll")
+            answer = self._transport.post(tasks, purpose="polls")
             if len(task_uuids) == 1:
                 answer = _adopted(answer, task_uuids[0])
             if (failure := _failure_of_all(answer, task_uuids)) is not None:
                 raise failure
             return answer
 
-        return self._retries.ask(post)
+        return self._retries.query(post)
 
 
 def _adopted(answer: ApiAnswer, task_uuid: str) -> ApiAnswer:
-    """The answer to a question about one task, with the errors that can only be about it.
+    """The answer to a poll of one task, with the errors that can only be the task's.
 
-    An error that names no task, of a kind that a poll itself cannot have, is that task's.
+    An error that names no task, of a kind that a poll itself cannot have, is the task's.
     """
 
     def adopt(error: RunwareError) -> RunwareError:
@@ -142,7 +141,7 @@ def _adopted(answer: ApiAnswer, task_uuid: str) -> ApiAnswer:
 
 
 def _failure_of_all(answer: ApiAnswer, task_uuids: Sequence[str]) -> RunwareError | None:
-    """The failure that an answer is, where it tells nothing of any task; else none."""
+    """The failure of a poll as a whole. None: the answer says something about a task."""
     statuses = [task_status(uuid, answer) for uuid in task_uuids]
     if any(status.is_known or status.not_found for status in statuses):
         return None
@@ -153,16 +152,16 @@ def _failure_of_all(answer: ApiAnswer, task_uuids: Sequence[str]) -> RunwareErro
     for error in answer.unscoped_errors:
         if isinstance(error, (QuotaError, RateLimitError, ServerError)):
             return error
-        # A 404 that is not in the API's words: the address is wrong, or something in between is.
+        # A 404 without a code of the API: the address is wrong, or a proxy is.
         if isinstance(error, NotFoundError) and error.code is None:
             return error
     return None
 
 
 def _may_be_refusal_of_batch(status: TaskStatus) -> bool:
-    """Whether a task's failure may be the refusal of the question it was in.
+    """Whether a task's failure may be the refusal of the poll that it was in.
 
-    A failed generation ends a task, so it is asked for alone before such an error is believed.
+    A failed generation ends a task, so the task is polled alone before such an error counts.
     """
     return bool(status.errors) and all(
         isinstance(error, RequestRefusedError) and error.task_type in (None, "getResponse")

@@ -165,23 +165,6 @@ class VideoInference(_WireModel):
                 _form_problems(error), shown(task_uuid) if task_uuid is not None else None
             ) from None
 
-    @classmethod
-    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
-        """Read a request from a task object of the API; unknown keys become extra parameters.
-
-        Raises:
-            InvalidRequestError: if it is not a `videoInference` task of the right form.
-        """
-        task_type = wire.get("taskType")
-        if task_type != "videoInference":
-            message = f"{shown(task_type)} is not a task that generates videos"
-            raise InvalidRequestError(
-                [Problem("taskType", shown(task_type), f"{message}; allowed: videoInference")]
-            )
-        fields = {name: value for name, value in wire.items() if name in WIRE_NAMES}
-        extra = {name: wire[name] for name in wire if name not in {*WIRE_NAMES, "taskType"}}
-        return cls.build(**fields, **({"extra_parameters": extra} if extra else {}))
-
     @property
     def size(self) -> FrameSize | None:
         """Width and height. None: not both are set."""

@@ -1,9 +1,8 @@
-"""What an answer tells about one task: its videos, its failures, and what is still running."""
+"""The status of one task by an answer: its videos, its failures, and what is still running."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from sora_dagster.runware.answers import ApiAnswer, parse_answer
+from sora_dagster.runware.answers import ApiAnswer, number_or_none, parse_answer, text_or_none
 from sora_dagster.runware.errors import (
     AuthenticationError,
     ConflictError,
@@ -24,35 +23,26 @@ from sora_dagster.runware.errors import (
     ServerError,
 )
 
-__all__ = [
-    "ApiAnswer",
-    "TaskStatus",
-    "VideoResult",
-    "archived_status",
-    "parse_answer",
-    "task_status",
-]
-
 _UUID_PATTERN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
-# Statuses that are about the request as a whole, so that errors in such an answer say nothing of
-# how a generation went, whatever task they name.
+# Statuses about the request as a whole: errors in such an answer say nothing about a generation,
+# whatever task they name.
 _STATUS_OF_THE_REQUEST = frozenset({401, 402, 403, 429})
 
 
 class VideoResult(BaseModel):
-    """One finished video (reference page, section of the result).
+    """A finished video (reference page, section of the result).
 
     Arguments:
-        task_uuid: the task it is of.
-        video_uuid: the video's own UUID. Where an answer has none, it is derived from the URL.
-        video_url: where the video can be fetched while its URL lives; none where it was only
-            delivered to the upload endpoint (not documented; assumed possible).
-        seed: the seed it was made with.
-        cost_usd: what it cost. An answer's 0 is taken as "not known", since no video of these
-            models is free and 0 has been reported on videos that were charged.
-        video_id: the id that a remix of it names.
-        nsfw: whether the content check flagged it; none where there was no check.
+        task_uuid: its task.
+        video_uuid: its UUID. If an answer has none, it is derived from the URL.
+        video_url: its address while it is hosted. None: it was only uploaded to the upload
+            endpoint (not documented; assumed possible).
+        seed: seed of the generation. None: not in the answer.
+        cost_usd: its cost in USD. None: unknown. An answer's 0 counts as unknown, since no video
+            of these models is free and 0 has been reported for videos that were charged.
+        video_id: the id for `inputs.videoId` of a remix. None: not in the answer.
+        nsfw: whether the content check flagged it. None: there was no check.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -68,17 +58,17 @@ class VideoResult(BaseModel):
 
 @dataclass(frozen=True)
 class TaskStatus:
-    """How a task is going, by one answer.
+    """The status of a task by one answer.
 
     Arguments:
         task_uuid: the task.
-        processing: generations that are still running.
-        progress: 0 to 100, of the generation that is least far; none where nothing was said.
+        processing: number of running generations.
+        progress: 0 to 100, of the slowest generation. None: not in the answer.
         results: finished videos, each once, ordered by `video_uuid`.
-        errors: generations that failed, each once.
-        not_found: the API's word that it does not know the task; none where it did not say so.
-            Silence is not that word.
-        poll_error: what went wrong with the question itself; it tells nothing of the task.
+        errors: failed generations, each once.
+        not_found: the API's error that the task is unknown. None: the API did not say so, which
+            proves nothing.
+        poll_error: an error of the poll itself, which says nothing about the task.
     """
 
     task_uuid: str
@@ -91,14 +81,14 @@ class TaskStatus:
 
     @property
     def is_known(self) -> bool:
-        """Whether the answer holds anything that only a task which was accepted can have."""
+        """Whether the answer has anything that only an accepted task can have."""
         return bool(self.processing or self.results or self.errors)
 
     def is_over(self, number_results: int) -> bool:
-        """Whether nothing more will come.
+        """Whether no more results will come.
 
         Arguments:
-            number_results: how many videos the task was asked for.
+            number_results: number of requested videos.
         """
         if len(self.results) >= number_results:
             return True
@@ -109,7 +99,7 @@ class TaskStatus:
 
 
 def task_status(task_uuid: str, answer: ApiAnswer) -> TaskStatus:
-    """What an answer to a poll tells about one task, by what it says under the task's UUID."""
+    """The status of a task by an answer to a poll, from the rows and errors with its UUID."""
     results: dict[str, VideoResult] = {}
     processing = 0
     progress: list[int] = []
@@ -119,12 +109,11 @@ def task_status(task_uuid: str, answer: ApiAnswer) -> TaskStatus:
             results[video.video_uuid] = video if earlier is None else _merged(earlier, video)
         elif _is_running(row):
             processing += 1
-            if (percent := _number(row.get("progress"))) is not None:
+            if (percent := number_or_none(row.get("progress"))) is not None:
                 progress.append(max(0, min(100, int(percent))))
 
     scoped = answer.errors_of(task_uuid)
     failures = [error for error in scoped if _is_of_the_generation(error)]
-    doubts = [error for error in scoped if not _is_of_the_generation(error)]
     return TaskStatus(
         task_uuid=task_uuid,
         processing=processing,
@@ -132,17 +121,19 @@ def task_status(task_uuid: str, answer: ApiAnswer) -> TaskStatus:
         results=tuple(sorted(results.values(), key=lambda video: video.video_uuid)),
         errors=_each_failure_once(answer.row_errors_of(task_uuid), failures),
         not_found=next((error for error in scoped if is_unknown_task(error)), None),
-        poll_error=next((error for error in doubts if not is_unknown_task(error)), None),
+        poll_error=next(
+            (error for error in scoped if error not in failures and not is_unknown_task(error)),
+            None,
+        ),
     )
 
 
 def archived_status(task_uuid: str, answer: ApiAnswer) -> TaskStatus:
-    """What an answer to `getTaskDetails` tells about one task.
+    """The status of a task by an answer to `getTaskDetails`.
 
-    Its row holds the `request` and the `response` of the task as they were (Runware
-    documentation). What the response looks like is not documented for a task that was delivered
-    asynchronously; assumed to be the last answer given for the UUID, of any form. So a conflict in
-    it is no failure, but tells of a task that was running.
+    Its row has the original `request` and `response` of the task (Runware documentation). The
+    form of the response is not documented for asynchronous tasks; assumed to be the last answer
+    for the UUID, of any form. So a conflict in it is not a failure: the task was running.
     """
     for row in answer.rows_of(task_uuid):
         if row.get("response") is None and row.get("request") is None:
@@ -167,10 +158,10 @@ def archived_status(task_uuid: str, answer: ApiAnswer) -> TaskStatus:
 
 
 def is_unknown_task(error: RunwareError) -> TypeGuard[NotFoundError]:
-    """Whether an error is the API's word that it does not know a task.
+    """Whether an error of the API says that a task is unknown.
 
-    It has to be said in the API's own form: a bare 404 may come from a proxy. An expired task was
-    known, and an image or a model that is not found is another matter.
+    It must have the API's form: a bare 404 may come from a proxy. Errors about expired tasks, or
+    about an image or a model that is not found, do not count.
     """
     if not isinstance(error, NotFoundError) or error.code is None or is_of_the_request(error):
         return False
@@ -181,9 +172,9 @@ def is_unknown_task(error: RunwareError) -> TypeGuard[NotFoundError]:
 
 
 def _is_of_the_generation(error: RunwareError) -> bool:
-    """Whether an error that names a task tells that its generation failed.
+    """Whether an error that names a task means that its generation failed.
 
-    What went wrong with the poll itself must not end a task: its video is paid for.
+    An error of the poll itself must not end a task, since its video is paid for.
     """
     if is_unknown_task(error) or isinstance(error, (ConflictError, ConnectionFailedError)):
         return False
@@ -195,7 +186,7 @@ def _is_of_the_generation(error: RunwareError) -> bool:
 
 
 def is_of_the_request(error: RunwareError) -> bool:
-    """Whether an error came with an HTTP status that is about the request as a whole."""
+    """Whether the HTTP status of an error is about the request as a whole."""
     status = error.status_code or 200
     return status in _STATUS_OF_THE_REQUEST or status >= 500
 
@@ -205,25 +196,25 @@ def _each_failure_once(
 ) -> tuple[RunwareError, ...]:
     """The failures of both lists.
 
-    Several generations may fail alike, so like errors of one list all count. The same failure may
-    stand in both lists, so what is in one already is not counted again in the other.
+    Several generations may fail alike, so equal errors of one list all count. The same failure
+    may be in both lists, so a failure of the second list counts only if the first lacks it.
     """
     failures = list(in_data)
-    told = Counter(error.to_record() for error in failures)
+    counts = Counter(error.to_record() for error in failures)
     for error in in_errors:
         record = error.to_record()
-        if told[record] > 0:
-            told[record] -= 1
+        if counts[record] > 0:
+            counts[record] -= 1
         else:
             failures.append(error)
     return tuple(failures)
 
 
 def _video(task_uuid: str, row: Mapping[str, Any]) -> VideoResult | None:
-    url = _text(row.get("videoURL"))
-    video_uuid = _text(row.get("videoUUID"))
+    url = text_or_none(row.get("videoURL"))
+    video_uuid = text_or_none(row.get("videoUUID"))
     status = str(row.get("status") or "").lower()
-    # A generation that is running may carry its videoUUID already (official SDK).
+    # A running generation may already have its videoUUID (official SDK).
     finished = (url is not None and status in ("", "success")) or (
         video_uuid is not None and status == "success"
     )
@@ -239,26 +230,25 @@ def _video(task_uuid: str, row: Mapping[str, Any]) -> VideoResult | None:
         video_url=url,
         seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
         cost_usd=cost_usd(row),
-        video_id=_text(video_id) or _text(row.get("videoId")),
+        video_id=text_or_none(video_id) or text_or_none(row.get("videoId")),
         nsfw=nsfw if isinstance(nsfw, bool) else None,
     )
 
 
 def _merged(earlier: VideoResult, later: VideoResult) -> VideoResult:
-    told = {name: value for name, value in later if value is not None}
-    return earlier.model_copy(update=told)
+    return earlier.model_copy(update={name: value for name, value in later if value is not None})
 
 
 def _is_running(row: Mapping[str, Any]) -> bool:
-    # An answer may repeat the question (`taskType` getResponse and the UUID); that alone is no
-    # proof that the task exists.
+    # An answer may repeat the request (`taskType` getResponse and the UUID), which does not prove
+    # that the task exists.
     if row.get("status") is not None or row.get("progress") is not None:
         return True
     return row.get("taskType") == "videoInference"
 
 
 def _uuid_from_url(url: str) -> str:
-    # Without the query: the same video may be given under a freshly signed URL.
+    # Without the query, since each answer may sign the URL again.
     path = urlsplit(url).path
     if match := _UUID_PATTERN.search(path.rpartition("/")[2]):
         return match[0].lower()
@@ -266,20 +256,6 @@ def _uuid_from_url(url: str) -> str:
 
 
 def cost_usd(row: Mapping[str, Any]) -> float | None:
-    """The cost that a row tells, in USD; 0 counts as not told."""
-    cost = _number(row.get("cost"))
+    """The cost in a row in USD. None: missing or 0."""
+    cost = number_or_none(row.get("cost"))
     return cost if cost is not None and cost > 0 else None
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None

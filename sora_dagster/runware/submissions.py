@@ -1,7 +1,7 @@
-"""What became of each task of a submission.
+"""The outcome of each task of a submission.
 
-A submission is paid for, so an answer is read for what it proves and for nothing more: a task is
-refused only where the answer cannot mean anything else.
+A submission is paid for, so an answer counts only for what it proves: a task is refused only if
+the answer cannot mean anything else.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from sora_dagster.runware.results import cost_usd
 
 SubmissionState = Literal["accepted", "refused", "conflict", "uncertain", "unsent"]
 
-# Statuses that refuse a request as a whole, where the answer names none of its tasks.
+# Statuses that refuse a request as a whole, if the answer names none of its tasks.
 _REFUSING_STATUSES = frozenset({400, 401, 402, 403, 404, 413, 429})
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What became of one task of a submission.
+    """The outcome of one task of a submission.
 
     Arguments:
         task_uuid: the task.
         state: ``accepted`` (Runware named it), ``refused`` (it was not started), ``conflict`` (it
-            is running already, so an earlier submission was accepted), ``unsent`` (there was no
-            connection), or ``uncertain`` (it may be running, and be paid for).
-        error: why, where it was not accepted.
-        cost_usd: its price, where the answer told.
+            is already running, so an earlier submission was accepted), ``unsent`` (there was no
+            connection), or ``uncertain`` (it may be running and be charged).
+        error: why it was not accepted. None: it was accepted.
+        cost_usd: its price in USD. None: not in the answer.
     """
 
     task_uuid: str
@@ -50,7 +50,7 @@ class Submission:
 def submission_without_answer(
     task_uuid: str, error: ConnectionFailedError | SubmissionTooLateError
 ) -> Submission:
-    """What became of a task where no whole answer came."""
+    """The outcome of a task if no complete answer came."""
     is_unsent = isinstance(error, ConnectionFailedError) and not error.sent
     return Submission(task_uuid, "unsent" if is_unsent else "uncertain", error)
 
@@ -58,11 +58,11 @@ def submission_without_answer(
 def submission_from_answer(
     task_uuid: str, answer: ApiAnswer, *, names_any_task: bool
 ) -> Submission:
-    """What became of a task, by the answer.
+    """The outcome of a task by the answer.
 
     Arguments:
         task_uuid: the task.
-        answer: the answer to the POST that it was in.
+        answer: the answer to its POST.
         names_any_task: whether the answer names any task of that POST.
     """
     if rows := answer.rows_of(task_uuid):
@@ -83,7 +83,7 @@ def submission_from_answer(
 
 
 def _state_by_own_error(error: RunwareError, answer: ApiAnswer) -> SubmissionState:
-    # A server that failed or ran out of time over a task may have started it before.
+    # A server that failed or timed out over a task may have started it before.
     if answer.status_code >= 500 or isinstance(error, (ServerError, TaskTimeoutError)):
         return "uncertain"
     return "refused"
@@ -92,14 +92,14 @@ def _state_by_own_error(error: RunwareError, answer: ApiAnswer) -> SubmissionSta
 def _refuses_all(error: RunwareError, answer: ApiAnswer) -> bool:
     if answer.status_code in _REFUSING_STATUSES:
         return True
-    # Without a valid key or balance nothing is started, whatever the status it is told with.
+    # Without a valid key or balance nothing is started, whatever the HTTP status.
     return answer.status_code < 500 and isinstance(error, (AuthenticationError, QuotaError))
 
 
 def _not_named(task_uuid: str, answer: ApiAnswer) -> RunwareError:
     return RunwareError(
-        f"Runware answered HTTP {answer.status_code} without naming this task, so it is not "
-        f"known whether it was accepted",
+        f"Runware answered HTTP {answer.status_code} without naming this task, so it is unknown "
+        f"whether it was accepted",
         task_uuid=task_uuid,
         status_code=answer.status_code,
     )

@@ -1,4 +1,4 @@
-"""One POST to the API: the key, the connection, and the answer."""
+"""One POST to the API: key, connection and answer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import httpx
@@ -32,11 +31,11 @@ _NEVER_CONNECTED = (
     httpx.ProxyError,
 )
 
-Purpose = Literal["submission", "poll", "other"]
+Purpose = Literal["submissions", "polls", "other"]
 
 
 def is_local_api(base_url: str) -> bool:
-    """Whether a URL is on this machine, as a sandbox is. Any other API may cost money."""
+    """Whether an API is on this machine, like a sandbox. Any other API may cost money."""
     try:
         host = urlsplit(base_url).hostname or ""
     except ValueError:
@@ -46,15 +45,15 @@ def is_local_api(base_url: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        # A name, which may lead anywhere.
+        # A name can resolve to any machine.
         return False
-    # The unspecified address is what a sandbox prints that listens at all of them.
+    # Unspecified: the address that a sandbox prints if it listens on all addresses.
     return address.is_loopback or address.is_unspecified
 
 
 @dataclass(frozen=True)
 class PostCounts:
-    """How many POSTs were made, retries counted; a connection that was never made is none."""
+    """Number of POSTs, including retries, without connections that were never made."""
 
     submissions: int = 0
     polls: int = 0
@@ -62,22 +61,23 @@ class PostCounts:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum."""
         return self.submissions + self.polls + self.other
 
 
 class Transport:
-    """Posts tasks to the API and reads what it answers.
+    """Posts tasks to the API and reads its answers.
 
     Arguments:
-        api_key: goes into the `Authorization` header and nowhere else.
-        base_url: address of the API.
-        timeout_seconds: longest wait for an answer; for a connection it is 10 s at most.
-        transport: what carries the requests, in place of a network connection.
+        api_key: sent in the `Authorization` header and shown nowhere.
+        base_url: address of the API. Default: Runware's.
+        timeout_seconds: maximum wait for an answer in seconds; for a connection 10 s at most.
+            Default: 60.
+        transport: replaces the network connection, for tests. Default: none.
 
     Raises:
-        MissingKeyError: where the key is empty.
-        ValueError: where the key or the address cannot be sent as they are.
+        MissingKeyError: if the key is empty.
+        ValueError: if the key or the address is invalid.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Transport:
             raise MissingKeyError
         if not key.isascii() or not key.isprintable() or " " in key:
             raise ValueError(
-                "the Runware API key has characters that no key has (it is not shown here); copy "
+                "the Runware API key (not shown here) has characters that are not allowed; copy "
                 "it again from https://my.runware.ai/keys into RUNWARE_API_KEY"
             )
         self.base_url = _checked_base_url(base_url)
@@ -114,27 +114,13 @@ class Transport:
             transport=transport,
         )
 
-    def __repr__(self) -> str:
-        return f"Transport(base_url={self.base_url!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
 
     @property
     def posts(self) -> PostCounts:
-        """The POSTs made so far."""
+        """Number of POSTs so far."""
         return self._counts
 
     def post(
@@ -143,21 +129,18 @@ class Transport:
         """Post tasks once and read the answer, whatever its HTTP status.
 
         Raises:
-            ConnectionFailedError: where no whole answer came; its `sent` is false only where the
+            ConnectionFailedError: if no complete answer came. Its `sent` is false only if the
                 connection was never made.
         """
         body = json.dumps(list(tasks), ensure_ascii=False, allow_nan=False).encode()
+        headers = {DRY_RUN_HEADER: "1"} if dry_run else {}
         try:
-            response = self._http.post(
-                self.base_url,
-                content=body,
-                headers={DRY_RUN_HEADER: "1"} if dry_run else {},
-            )
+            response = self._http.post(self.base_url, content=body, headers=headers)
         except _NEVER_CONNECTED as error:
             raise self._failed(error, "could not be reached", sent=False) from error
         except httpx.RequestError as error:
             self._count(purpose)
-            raise self._failed(error, "gave no whole answer", sent=True) from error
+            raise self._failed(error, "gave no complete answer", sent=True) from error
         self._count(purpose)
         return parse_answer(
             response.status_code,
@@ -167,24 +150,18 @@ class Transport:
         )
 
     def _failed(self, error: Exception, what: str, *, sent: bool) -> ConnectionFailedError:
-        told = without_secrets(str(error), self._secrets)
-        reason = f"{type(error).__name__}: {told}" if told else type(error).__name__
+        detail = without_secrets(str(error), self._secrets)
+        reason = f"{type(error).__name__}: {detail}" if detail else type(error).__name__
         return ConnectionFailedError(f"{self.base_url} {what} ({reason})", sent=sent)
 
     def _count(self, purpose: Purpose) -> None:
         with self._lock:
             counts = self._counts
-            match purpose:
-                case "submission":
-                    self._counts = replace(counts, submissions=counts.submissions + 1)
-                case "poll":
-                    self._counts = replace(counts, polls=counts.polls + 1)
-                case "other":
-                    self._counts = replace(counts, other=counts.other + 1)
+            self._counts = replace(counts, **{purpose: getattr(counts, purpose) + 1})
 
 
 def _checked_base_url(base_url: str) -> str:
-    # A password or a query in the address would go into every log line of httpx.
+    # httpx logs the address, so it must hold no password and no query.
     url = base_url.strip().rstrip("/")
     try:
         httpx.URL(url)
@@ -192,7 +169,7 @@ def _checked_base_url(base_url: str) -> str:
         url = ""
     if not is_http_url(url) or "@" in url or "?" in url or "#" in url:
         raise ValueError(
-            f"{base_url!r} cannot be the address of the API: an http(s) URL without user name, "
-            f"query and fragment is expected, such as {DEFAULT_BASE_URL}; set RUNWARE_BASE_URL"
+            f"{base_url!r} cannot be the address of the API; allowed: an http(s) URL without user "
+            f"name, query and fragment, such as {DEFAULT_BASE_URL}. Set RUNWARE_BASE_URL"
         )
     return url
