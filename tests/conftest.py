@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,18 @@ hypothesis_settings.register_profile(
     "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 hypothesis_settings.load_profile("untimed")
+
+
+_MEMORY_DISK = Path("/dev/shm")
+_MEMORY_DISK_BYTES = 8 * 2**30
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put temporary folders in memory where there is room: SQLite waits for the disk otherwise."""
+    if config.option.basetemp is not None or not os.access(_MEMORY_DISK, os.W_OK):
+        return
+    if shutil.disk_usage(_MEMORY_DISK).free >= _MEMORY_DISK_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY_DISK))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
