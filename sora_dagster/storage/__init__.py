@@ -7,7 +7,7 @@ from sora_dagster.storage.gcs import GcsSettings
 from sora_dagster.storage.objects import ObjectInfo
 from sora_dagster.storage.opening import normalized_url
 from sora_dagster.storage.root import StorageRoot
-from sora_dagster.storage.s3_session import S3Settings
+from sora_dagster.storage.s3 import S3Settings
 from sora_dagster.storage.store import StaleUpload
 from sora_dagster.storage.upload import ByteSink
 
