@@ -26,7 +26,7 @@ from sora_dagster.runware.models import OutputFormat, parse_size
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
 from sora_dagster.sandbox.rendering import VideoSpec, render
-from tests.damaged_clips import DAMAGED_KINDS, FINE_KINDS
+from tests.media.damaged_clips import DAMAGED_KINDS, FINE_KINDS
 
 SECONDS = 4.0
 EXAMPLES = Path(__file__).parents[1] / "examples"

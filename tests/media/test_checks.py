@@ -20,7 +20,7 @@ from sora_dagster.runware.models import FrameSize, OutputFormat
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
 from sora_dagster.sandbox.rendering import VideoSpec, render
-from tests.damaged_clips import DAMAGED_KINDS, FINE_KINDS, Kind
+from tests.media.damaged_clips import DAMAGED_KINDS, FINE_KINDS, Kind
 
 SIZE = FrameSize(480, 272)
 SECONDS = 3.0

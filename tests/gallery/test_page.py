@@ -22,7 +22,7 @@ from sora_dagster.gallery.page import (
     render_gallery,
 )
 from sora_dagster.generation.protocol.layout import gallery_key
-from tests.gallery import FIRST_DAY, entry, video
+from tests.gallery.entries import FIRST_DAY, entry, video
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- {{data}} & \u2028 \u2029 \" ' \ud800 \x00"
 
