@@ -1,9 +1,9 @@
-# make demo   generate the example dataset against a local Runware
-# make test   run all tests
-# make dev    the Dagster UI on the demo's data
-# make check  lint, types and import contracts
-# make screenshots  take the README's pictures anew (wants a Chromium)
-# make schema write the JSON schema of manifests into docs/schemas
+# make demo         generate the example dataset against a local Runware
+# make test         run all tests
+# make dev          start the Dagster UI on the demo's data
+# make check        lint, types and import contracts
+# make screenshots  take the README's pictures again (needs a Chromium)
+# make schema       write the JSON schema of manifests to docs/schemas
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv

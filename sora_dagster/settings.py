@@ -200,8 +200,9 @@ class Settings(BaseModel):
             if (cause := problem.get("ctx", {}).get("error")) is not None:
                 # From our own parsers, whose messages have the value and what is allowed.
                 raise SettingsError(f"{variable.name}: {cause}") from error
+            reason = problem["msg"][0].lower() + problem["msg"][1:]
             raise SettingsError(
-                f"{variable.name} is {values[field]!r}. {problem['msg']}: {variable.description}"
+                f"{variable.name} is {values[field]!r}: {reason}. It sets: {variable.description}."
             ) from error
 
     def to_environment(self) -> dict[str, str]:
@@ -295,7 +296,7 @@ class Settings(BaseModel):
         try:
             url = self.storage_root_url()
         except SettingsError:
-            # What opens the root says the same, in the run that needs it.
+            # The run that opens the root raises the same error.
             url = None
         return ClipStorageResource(url=url, viewer_url=self.viewer_url)
 

@@ -16,8 +16,9 @@ from typing import Any
 import httpx
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from sora_dagster.local.processes import free_port, wait_until
+from sora_dagster.local.processes import wait_until
 from tests.browser import TIMEOUT_SECONDS
+from tests.sandbox_server import free_port
 
 START_SECONDS = 120
 # Rendering takes its time on a machine that is busy with other tests.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,12 @@ class Sandbox:
     def charged(self) -> set[str]:
         """UUIDs of the tasks that were charged."""
         return {charge["taskUUID"] for charge in self.ledger()["charges"]}
+
+
+def free_port() -> int:
+    """A TCP port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -91,7 +90,7 @@ class ManagedProcess:
         """
         found: list[str] = []
 
-        def look() -> bool:
+        def is_printed() -> bool:
             self.check()
             for line in self.log_path.read_text(errors="replace").splitlines():
                 if line.startswith(prefix):
@@ -99,7 +98,7 @@ class ManagedProcess:
                     return True
             return False
 
-        if not wait_until(look, timeout_seconds=timeout_seconds):
+        if not wait_until(is_printed, timeout_seconds=timeout_seconds):
             raise ProcessError(
                 f"{self.name} was not ready within {timeout_seconds:.0f} s:\n{self.last_output()}"
             )
@@ -155,13 +154,6 @@ def wait_until(
             return False
         sleep(_INTERVAL_SECONDS)
     return True
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that is free now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def _end_with_parent() -> None:

@@ -24,7 +24,7 @@ import pytest
 
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
-from sora_dagster.local.processes import ManagedProcess, free_port, running, wait_until
+from sora_dagster.local.processes import ManagedProcess, running, wait_until
 from sora_dagster.media import probe
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
@@ -39,7 +39,7 @@ from tests.protocol.crash_child import (
 )
 from tests.protocol.faulty_sandbox import CATALOGUE, FaultySandbox
 from tests.protocol.matrix import INVARIANTS, Matrix
-from tests.sandbox_server import Sandbox, sandbox_process
+from tests.sandbox_server import Sandbox, free_port, sandbox_process
 
 REPOSITORY = Path(__file__).parents[2]
 UNFINISHED = {number: ["the story did not come to its end"] for number in INVARIANTS}
