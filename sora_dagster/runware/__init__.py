@@ -1,6 +1,6 @@
 """The Runware API: requests, results, errors, the model catalogue, and a client.
 
-Knows nothing of clips, storage or Dagster, and can be used by itself:
+Independent of clips, storage and Dagster; it can be used alone:
 
     from uuid import uuid4
 

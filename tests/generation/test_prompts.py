@@ -349,7 +349,7 @@ def test_a_recipe_where_there_are_none_says_where_to_write_it(write: Write) -> N
     assert "in p.recipes.yaml" in only_problem_of(path).message
 
 
-def test_a_recipe_asked_for_twice_is_a_problem(write: Write) -> None:
+def test_a_recipe_listed_twice_is_a_problem(write: Write) -> None:
     write("recipes.yaml", RECIPES)
     problem = only_problem_of(write("p.csv", "id,prompt,recipes\na,A lake,night;night\n"))
     assert (problem.line, problem.column) == (2, "recipes")
@@ -418,7 +418,7 @@ def test_a_first_frame_beside_the_dataset_becomes_a_data_uri(write: Write, tmp_p
     ("image_format", "media_type"),
     [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")],
 )
-def test_a_first_frame_is_told_by_its_content_not_by_its_name(
+def test_the_format_of_a_first_frame_is_that_of_its_content(
     write: Write, image_format: str, media_type: str
 ) -> None:
     write("frame", image_bytes(400, 300, image_format))
@@ -1092,7 +1092,7 @@ def test_the_example_begins_with_the_clip_of_the_reference_page(example: PromptD
     )
 
 
-def test_the_example_shows_what_a_dataset_can_ask_for(example: PromptDataset) -> None:
+def test_the_example_shows_what_a_dataset_can_request(example: PromptDataset) -> None:
     clips = example.clips
     assert len(clips) == 7
     assert {str(clip.size) for clip in clips if clip.size} >= {"1280x720", "720x1280", "1024x1792"}
@@ -1104,7 +1104,7 @@ def test_the_example_shows_what_a_dataset_can_ask_for(example: PromptDataset) ->
     assert all(clip.tags for clip in clips)
 
 
-def test_the_example_asks_for_two_remixes_of_several_clips(example: PromptDataset) -> None:
+def test_the_example_requests_two_remixes_of_several_clips(example: PromptDataset) -> None:
     assert {recipe.name for recipe in example.recipes} == {"night", "snowfall"}
     assert 4 <= len(example.remix_cells) <= 6
     assert len({clip_id for clip_id, _ in example.remix_cells}) >= 3

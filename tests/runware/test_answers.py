@@ -102,7 +102,7 @@ def test_a_text_in_place_of_an_error_object_is_its_message() -> None:
 
 
 @pytest.mark.parametrize("body", [{"data": []}, {}, [], {"data": None}, {"errors": []}])
-def test_an_answer_that_tells_nothing_is_no_failure(body: Any) -> None:
+def test_an_empty_answer_is_not_a_failure(body: Any) -> None:
     answer = parsed(body)
     assert answer.rows == ()
     assert failures(answer) == []
@@ -137,7 +137,7 @@ def test_json_of_another_service_is_unreadable() -> None:
     ],
 )
 @pytest.mark.parametrize("body", [b"", b"<html>oh no</html>", b'{"data": []}', b"[]"])
-def test_a_failing_status_is_an_error_even_where_the_body_tells_none(
+def test_a_failing_status_is_an_error_even_if_the_body_has_none(
     body: bytes, status_code: int, expected: type[RunwareError]
 ) -> None:
     [error] = parse_answer(status_code, body).errors
@@ -183,7 +183,7 @@ def test_retry_after_is_read_as_seconds_or_as_a_date(
     assert retry_after_seconds(headers, now) == expected
 
 
-def test_errors_tell_how_long_the_answer_asked_to_wait() -> None:
+def test_errors_have_the_wait_that_the_answer_requested() -> None:
     answer = parse_answer(429, b"{}", headers={"Retry-After": "7"})
     assert answer.errors[0].retry_after_seconds == 7
 

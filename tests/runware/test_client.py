@@ -34,13 +34,13 @@ def priced(*costs: Any) -> Any:
     }
 
 
-def test_a_price_is_asked_for_as_a_dry_run(api: ScriptedApi, client: RunwareClient) -> None:
+def test_a_price_is_requested_as_a_dry_run(api: ScriptedApi, client: RunwareClient) -> None:
     api.will(Answer(priced(4, 0.4)))
     assert client.price([request(FIRST), request(SECOND)]) == {FIRST: 4.0, SECOND: 0.4}
     assert api.received[0].headers["X-Runware-Dry-Run"] == "1"
 
 
-def test_a_price_is_never_asked_for_under_the_tasks_own_uuid(
+def test_a_price_is_never_requested_under_the_uuid_of_the_task(
     api: ScriptedApi, client: RunwareClient
 ) -> None:
     api.will(Answer(priced(4)), Answer(priced(4)))
@@ -51,7 +51,7 @@ def test_a_price_is_never_asked_for_under_the_tasks_own_uuid(
     assert all(uuid.UUID(one).version == 4 for one in used)
 
 
-def test_a_price_is_asked_for_without_webhook_and_upload(
+def test_a_price_is_requested_without_webhook_and_upload(
     api: ScriptedApi, client: RunwareClient
 ) -> None:
     api.will(Answer(priced(4)))
@@ -60,7 +60,7 @@ def test_a_price_is_asked_for_without_webhook_and_upload(
     assert {"webhookURL", "uploadEndpoint"}.isdisjoint(api.received[0].tasks[0])
 
 
-def test_a_price_that_is_not_told_is_none(api: ScriptedApi, client: RunwareClient) -> None:
+def test_a_missing_price_is_none(api: ScriptedApi, client: RunwareClient) -> None:
     api.will(Answer({"data": []}))
     assert client.price([request()]) == {FIRST: None}
 
@@ -75,7 +75,7 @@ def test_prices_are_matched_by_task_never_by_position(
     assert client.price([request(FIRST), request(SECOND)]) == {FIRST: 1.0, SECOND: 2.0}
 
 
-def test_many_prices_are_asked_for_in_several_posts(api: ScriptedApi) -> None:
+def test_many_prices_are_requested_in_several_posts(api: ScriptedApi) -> None:
     api.will(Answer(priced(1)), Answer(priced(2)))
     with RunwareClient(KEY, base_url=api.url, submit_batch_size=1) as client:
         assert client.price([request(FIRST), request(SECOND)]) == {FIRST: 1.0, SECOND: 2.0}
@@ -141,7 +141,7 @@ def test_the_accounts_balance_is_read_from_whatever_form(
     assert api.received[0].tasks[0]["operation"] == "getDetails"
 
 
-def test_an_account_that_is_not_told_raises(api: ScriptedApi, client: RunwareClient) -> None:
+def test_a_missing_account_raises(api: ScriptedApi, client: RunwareClient) -> None:
     api.will(Answer({"data": []}))
     with pytest.raises(UnreadableAnswerError):
         client.account()
@@ -153,7 +153,7 @@ def test_a_ping_passes_where_the_api_answers(api: ScriptedApi, client: RunwareCl
     assert api.received[0].tasks == [{"taskType": "ping", "ping": True}]
 
 
-def test_a_ping_tells_of_a_wrong_key(api: ScriptedApi, client: RunwareClient) -> None:
+def test_a_ping_reports_a_wrong_key(api: ScriptedApi, client: RunwareClient) -> None:
     api.will(Answer({"errors": [{"code": "invalidApiKey", "message": "m"}]}, 401))
     with pytest.raises(AuthenticationError, match="RUNWARE_API_KEY"):
         client.ping()
@@ -246,7 +246,7 @@ def test_the_key_is_in_no_log_line_and_in_no_text_of_the_client(
 @pytest.mark.parametrize(
     "step", [Answer(f"no: {KEY}".encode()), Answer(f"no: {KEY}".encode(), 400)]
 )
-def test_an_unreadable_answer_that_repeats_the_key_is_told_without_it(
+def test_an_unreadable_answer_that_repeats_the_key_is_reported_without_it(
     api: ScriptedApi, step: Answer
 ) -> None:
     api.will(step)
@@ -259,7 +259,7 @@ def test_an_unreadable_answer_that_repeats_the_key_is_told_without_it(
     assert "no: " in str(failure.value)
 
 
-def test_a_failed_connection_is_told_with_its_address() -> None:
+def test_a_failed_connection_is_reported_with_its_address() -> None:
     url = refusing_url()
     with (
         RunwareClient(KEY, base_url=url, retry_attempts=1) as client,

@@ -135,10 +135,10 @@ def test_a_refused_value_of_the_parameter_model_is_about_the_model(code: str) ->
 
 
 def test_an_unavailable_model_comes_with_how_to_choose_another() -> None:
-    told = str(error_from_payload({"code": "unknownModel", "message": "No model openai:3@2"}))
-    assert "No model openai:3@2" in told
-    assert "SORA_MODELS" in told
-    assert "https://runware.ai/models" in told
+    text = str(error_from_payload({"code": "unknownModel", "message": "No model openai:3@2"}))
+    assert "No model openai:3@2" in text
+    assert "SORA_MODELS" in text
+    assert "https://runware.ai/models" in text
 
 
 @pytest.mark.parametrize("error_class", [error for _, error in CODES + STATUSES])
@@ -146,8 +146,8 @@ def test_only_what_may_pass_is_retryable(error_class: type[RunwareError]) -> Non
     assert error_class.retryable is (error_class in RETRYABLE)
 
 
-def test_an_error_tells_parameter_raw_code_and_documentation() -> None:
-    told = str(
+def test_an_error_shows_parameter_raw_code_and_documentation() -> None:
+    text = str(
         error_from_payload(
             {
                 "code": "invalidVideoId",
@@ -159,7 +159,7 @@ def test_an_error_tells_parameter_raw_code_and_documentation() -> None:
             status_code=400,
         )
     )
-    assert told == (
+    assert text == (
         "There is no such video (parameter inputs.videoId, code invalidVideoId, HTTP status 400, "
         "task u, see https://runware.ai/docs/errors)."
     )
@@ -179,12 +179,12 @@ def test_an_error_becomes_a_record() -> None:
     )
 
 
-def test_a_list_of_parameters_is_told_whole() -> None:
+def test_a_list_of_parameters_is_shown_completely() -> None:
     assert error_from_payload({"parameter": ["width", "height"]}).parameter == "width, height"
 
 
 @pytest.mark.parametrize(
-    "told",
+    "text",
     [
         "PUT https://bucket.example/key?X-Amz-Signature=5ec2e7 failed",
         r'{"url": "https:\/\/bucket.example\/key?X-Amz-Signature=5ec2e7"}',
@@ -194,8 +194,8 @@ def test_a_list_of_parameters_is_told_whole() -> None:
         "X-Goog-Signature=5ec2e7 does not match",
     ],
 )
-def test_the_signature_of_an_upload_address_is_left_out_however_it_is_repeated(told: str) -> None:
-    error = RunwareError(told)
+def test_the_signature_of_an_upload_address_is_left_out_however_it_is_repeated(text: str) -> None:
+    error = RunwareError(text)
     assert "5ec2e7" not in str(error)
     assert "5ec2e7" not in error.to_record().message
 
@@ -231,7 +231,7 @@ def test_any_error_object_becomes_an_error_with_something_to_say(
         MissingKeyError(),
     ],
 )
-def test_an_error_keeps_what_it_tells_between_processes(error: Exception) -> None:
+def test_an_error_keeps_its_details_between_processes(error: Exception) -> None:
     copied = pickle.loads(pickle.dumps(error))
     assert type(copied) is type(error)
     assert str(copied) == str(error)
@@ -239,7 +239,7 @@ def test_an_error_keeps_what_it_tells_between_processes(error: Exception) -> Non
 
 
 def test_a_missing_key_comes_with_the_three_ways_out() -> None:
-    told = str(MissingKeyError())
-    assert "https://my.runware.ai/keys" in told
-    assert "RUNWARE_API_KEY" in told
-    assert "make demo" in told
+    text = str(MissingKeyError())
+    assert "https://my.runware.ai/keys" in text
+    assert "RUNWARE_API_KEY" in text
+    assert "make demo" in text

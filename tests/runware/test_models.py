@@ -78,7 +78,7 @@ def test_a_yaml_entry_replaces_the_built_in_one_of_its_id(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "expected"),
     [
         ("name: Veo 3.1", "nome: Veo 3.1", "nome"),
         ("default_size: 1280x720", "default_size: 720x1280", "default_size"),
@@ -88,11 +88,11 @@ def test_a_yaml_entry_replaces_the_built_in_one_of_its_id(tmp_path: Path) -> Non
     ],
 )
 def test_a_wrong_yaml_entry_is_refused_naming_file_entry_and_field(
-    tmp_path: Path, old: str, new: str, told: str
+    tmp_path: Path, old: str, new: str, expected: str
 ) -> None:
     path = tmp_path / "models.yaml"
     path.write_text(VEO.replace(old, new), encoding="utf-8")
-    with pytest.raises(ValueError, match=rf"models\.yaml: entry 1: .*{told}"):
+    with pytest.raises(ValueError, match=rf"models\.yaml: entry 1: .*{expected}"):
         Catalogue.from_yaml(path)
 
 

@@ -32,7 +32,7 @@ def unscoped(code: str) -> dict[str, Any]:
     return {"errors": [{"code": code, "message": "m"}]}
 
 
-def test_many_tasks_are_asked_for_in_one_post(api: ScriptedApi, client: RunwareClient) -> None:
+def test_many_tasks_are_polled_in_one_post(api: ScriptedApi, client: RunwareClient) -> None:
     api.will(Answer({"data": [video_row(SECOND), running_row(FIRST, progress=10)]}))
     statuses = client.poll([FIRST, SECOND, THIRD])
     assert list(statuses) == [FIRST, SECOND, THIRD]
@@ -57,14 +57,14 @@ def test_no_task_is_no_post(api: ScriptedApi, client: RunwareClient) -> None:
     assert api.received == []
 
 
-def test_a_task_named_twice_is_asked_for_once(api: ScriptedApi, client: RunwareClient) -> None:
+def test_a_task_named_twice_is_polled_once(api: ScriptedApi, client: RunwareClient) -> None:
     api.will(Answer({"data": [running_row()]}))
     assert list(client.poll([FIRST, FIRST])) == [FIRST]
     assert asked_for(api) == [[FIRST]]
 
 
 @pytest.mark.parametrize("status", [200, 400])
-def test_failed_and_finished_tasks_are_told_by_one_answer(
+def test_failed_and_finished_tasks_are_read_from_one_answer(
     api: ScriptedApi, client: RunwareClient, status: int
 ) -> None:
     error = {
@@ -147,7 +147,7 @@ def test_an_empty_account_raises(api: ScriptedApi, client: RunwareClient) -> Non
 
 
 @pytest.mark.parametrize("step", [Answer(unscoped("arrayTooLarge"), 400), Answer(b"", 413)])
-def test_where_a_batch_is_refused_each_task_is_asked_for_alone_from_then_on(
+def test_after_a_refused_batch_each_task_is_polled_alone(
     api: ScriptedApi, client: RunwareClient, step: Answer
 ) -> None:
     api.will(step, *[Answer(lambda tasks: {"data": [running_row(tasks[0]["taskUUID"])]})] * 4)
@@ -171,7 +171,7 @@ def test_a_batch_refused_by_way_of_its_first_task_does_not_fail_that_task(
     assert statuses[SECOND].is_known
 
 
-def test_a_batch_of_which_some_tasks_are_told_is_asked_again_only_for_the_rest(
+def test_after_a_partial_answer_only_the_rest_is_polled_again(
     api: ScriptedApi, client: RunwareClient
 ) -> None:
     api.will(
@@ -184,7 +184,7 @@ def test_a_batch_of_which_some_tasks_are_told_is_asked_again_only_for_the_rest(
     assert asked_for(api) == [[FIRST, SECOND], [SECOND], [FIRST, SECOND]]
 
 
-def test_a_refused_question_about_one_task_is_told_and_does_not_end_it(
+def test_a_refused_poll_of_one_task_is_reported_and_does_not_end_it(
     api: ScriptedApi, client: RunwareClient
 ) -> None:
     api.will(Answer(unscoped("invalidRequest"), 400))
@@ -195,7 +195,7 @@ def test_a_refused_question_about_one_task_is_told_and_does_not_end_it(
 
 @pytest.mark.parametrize("scope", [{}, {"taskUUID": FIRST}])
 @pytest.mark.parametrize("status", [200, 400, 404])
-def test_a_task_that_the_api_does_not_know_is_told_as_such(
+def test_a_task_that_the_api_does_not_know_is_reported_as_unknown(
     api: ScriptedApi, client: RunwareClient, status: int, scope: dict[str, str]
 ) -> None:
     api.will(Answer({"errors": [{"code": "taskNotFound", "message": "m", **scope}]}, status))
@@ -212,7 +212,7 @@ def test_a_404_of_something_in_between_does_not_make_a_task_unknown(
         client.poll([FIRST])
 
 
-def test_a_failure_that_only_a_task_can_have_is_its_own_where_one_was_asked_for(
+def test_a_failure_that_only_a_task_can_have_is_its_own_if_one_was_polled(
     api: ScriptedApi, client: RunwareClient
 ) -> None:
     api.will(Answer(unscoped("contentPolicyViolation"), 400))
@@ -221,9 +221,7 @@ def test_a_failure_that_only_a_task_can_have_is_its_own_where_one_was_asked_for(
     assert status.is_over(1)
 
 
-def test_the_wait_that_an_answer_asks_for_is_the_wait_that_is_made(
-    api: ScriptedApi, client: RunwareClient
-) -> None:
+def test_the_wait_that_an_answer_requests_is_made(api: ScriptedApi, client: RunwareClient) -> None:
     waits: list[float] = []
 
     def note(details: RetryDetails) -> None:
@@ -239,7 +237,7 @@ def test_the_wait_that_an_answer_asks_for_is_the_wait_that_is_made(
     assert waits == [0.02]
 
 
-def test_the_archive_tells_of_an_old_task(api: ScriptedApi, client: RunwareClient) -> None:
+def test_the_archive_knows_an_old_task(api: ScriptedApi, client: RunwareClient) -> None:
     row = {
         "taskType": "getTaskDetails",
         "taskUUID": FIRST,

@@ -81,7 +81,7 @@ def test_each_size_of_the_entry_is_accepted(size: Any) -> None:
         ({"extra_parameters": {"width": 1}}, "width"),
     ],
 )
-def test_a_broken_rule_is_told_with_its_field(fields: dict[str, Any], field: str) -> None:
+def test_a_broken_rule_is_reported_with_its_field(fields: dict[str, Any], field: str) -> None:
     assert broken(request(**fields)) == [field]
 
 
@@ -105,7 +105,7 @@ def test_the_ends_of_each_range_are_accepted(fields: dict[str, Any]) -> None:
     assert broken(request(**fields)) == []
 
 
-def test_a_missing_height_is_told_to_go_with_the_width() -> None:
+def test_a_missing_height_is_required_together_with_the_width() -> None:
     [problem] = broken_rules(request(height=None), SORA_2_PRO)
     assert problem.field == "height"
     assert "together" in problem.message
@@ -117,9 +117,9 @@ def test_a_size_problem_lists_the_allowed_sizes() -> None:
     assert "1792x1024" in problem.message
 
 
-def test_all_broken_rules_are_told_at_once() -> None:
-    asked = request(width=1, duration=5, number_results=9, ttl=1, output_quality=1)
-    assert broken(asked) == ["width", "duration", "numberResults", "outputQuality", "ttl"]
+def test_all_broken_rules_are_reported_at_once() -> None:
+    wrong = request(width=1, duration=5, number_results=9, ttl=1, output_quality=1)
+    assert broken(wrong) == ["width", "duration", "numberResults", "outputQuality", "ttl"]
 
 
 def test_a_remix_may_ask_for_several_results() -> None:
@@ -131,8 +131,8 @@ def test_a_remix_takes_neither_width_nor_height() -> None:
 
 
 def test_a_remix_takes_no_first_frame() -> None:
-    asked = remix(inputs={"video_id": "video_0", "frame_images": [FIRST]})
-    assert broken(asked) == ["inputs.frameImages"]
+    wrong = remix(inputs={"video_id": "video_0", "frame_images": [FIRST]})
+    assert broken(wrong) == ["inputs.frameImages"]
 
 
 @pytest.mark.parametrize("video_id", ["", "  ", "video\n0"])
@@ -168,7 +168,7 @@ def test_a_first_frame_may_be_any_kind_of_image_in_either_form(image: str, form:
 
 
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("image", "expected"),
     [
         ("frames/harbour.png", "Read a file and pass it as a data URI"),
         ("", "not a PNG, JPEG or WebP"),
@@ -184,10 +184,10 @@ def test_a_first_frame_may_be_any_kind_of_image_in_either_form(image: str, form:
         (data_uri(picture(640, 360)[:20]), "not a PNG, JPEG or WebP"),
     ],
 )
-def test_a_wrong_first_frame_is_told_with_what_is_wrong(image: str, told: str) -> None:
+def test_a_wrong_first_frame_is_reported_with_what_is_wrong(image: str, expected: str) -> None:
     [problem] = broken_rules(with_first_frame({"image": image, "frame": "first"}), SORA_2_PRO)
     assert problem.field == "inputs.frameImages.0.image"
-    assert told in problem.message
+    assert expected in problem.message
 
 
 def test_a_jpeg_is_measured_by_its_frame_and_not_by_a_table_before_it() -> None:
@@ -209,12 +209,12 @@ def test_a_far_too_large_first_frame_is_refused() -> None:
     assert "at most 20000000 bytes" in problem.message
 
 
-def test_a_model_without_remixes_is_told_so() -> None:
+def test_a_model_without_remixes_accepts_no_video_id() -> None:
     entry = SORA_2_PRO.model_copy(update={"accepts_video_id": False})
     assert broken(remix(), entry) == ["inputs.videoId"]
 
 
-def test_a_model_without_first_frames_is_told_so() -> None:
+def test_a_model_without_first_frames_accepts_none() -> None:
     entry = SORA_2_PRO.model_copy(update={"accepts_first_frame": False})
     assert broken(with_first_frame(FIRST), entry) == ["inputs.frameImages"]
 
@@ -239,7 +239,7 @@ def test_a_request_is_not_held_against_the_entry_of_another_model() -> None:
     assert broken(request(model="openai:3@1")) == ["model"]
 
 
-def test_check_raises_all_problems_and_tells_that_nothing_was_sent() -> None:
+def test_check_raises_all_problems_and_says_that_nothing_was_sent() -> None:
     with pytest.raises(InvalidRequestError, match="was not sent") as refusal:
         check_request(request(duration=5, ttl=1), Catalogue.builtin())
     assert [problem.field for problem in refusal.value.problems] == ["duration", "ttl"]

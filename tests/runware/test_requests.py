@@ -210,7 +210,7 @@ def test_a_wrong_form_is_refused_naming_the_field_as_on_the_wire(
     assert any(problem.field.startswith(field) for problem in refusal.value.problems)
 
 
-def test_all_wrong_forms_are_told_at_once_each_with_what_is_allowed() -> None:
+def test_all_wrong_forms_are_reported_at_once_each_with_what_is_allowed() -> None:
     with pytest.raises(InvalidRequestError) as refusal:
         VideoInference.build(task_uuid="x", width="wide", output_format="AVI")
     assert {problem.field: problem.message for problem in refusal.value.problems} == {

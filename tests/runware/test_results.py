@@ -124,7 +124,7 @@ def test_a_video_without_its_uuid_is_named_after_its_url_whatever_the_signature(
     assert named("https://vm.runware.ai/a.mp4") != named("https://vm.runware.ai/b.mp4")
 
 
-def test_a_repeated_result_counts_once_and_keeps_what_either_row_told() -> None:
+def test_a_repeated_result_counts_once_and_keeps_the_values_of_both_rows() -> None:
     without_cost = video_row(cost=None)
     without_seed = video_row(seed=None)
     [result] = status_of({"data": [without_cost, without_seed]}).results
@@ -215,7 +215,7 @@ def test_generations_that_fail_alike_all_count() -> None:
     assert status.is_over(3)
 
 
-def test_a_failure_told_in_both_lists_counts_once() -> None:
+def test_a_failure_in_both_lists_counts_once() -> None:
     row = {"taskUUID": FIRST, "status": "error", "error": {"code": "providerError", "message": "m"}}
     status = status_of({"data": [row, video_row(), running_row()], "errors": [failed()]})
     assert len(status.errors) == 1

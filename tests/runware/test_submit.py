@@ -96,7 +96,7 @@ def test_some_tasks_may_be_accepted_and_others_refused(
 
 
 @pytest.mark.parametrize("status", [200, 400, 409, 429])
-def test_a_conflict_tells_that_the_task_is_running(
+def test_a_conflict_means_that_the_task_is_running(
     api: ScriptedApi, client: RunwareClient, status: int
 ) -> None:
     api.will(Answer({"data": [], "errors": [refusal("conflictTaskUUID")]}, status))
@@ -265,7 +265,7 @@ def test_a_connection_that_is_made_at_last_carries_the_request_once(api: Scripte
     assert len(api.received) == 1
 
 
-def test_a_full_queue_is_asked_again_under_the_same_uuids(
+def test_a_full_queue_is_tried_again_under_the_same_uuids(
     api: ScriptedApi, client: RunwareClient
 ) -> None:
     busy = Answer({"errors": [refusal("rateLimitExceeded", None)]}, 429, {"Retry-After": "1"})
@@ -276,7 +276,7 @@ def test_a_full_queue_is_asked_again_under_the_same_uuids(
     assert {post.tasks[0]["taskUUID"] for post in api.received} == {FIRST}
 
 
-def test_a_queue_that_stays_full_refuses_and_tells_how_long_to_wait(api: ScriptedApi) -> None:
+def test_a_queue_that_stays_full_refuses_and_says_how_long_to_wait(api: ScriptedApi) -> None:
     api.will(*[Answer(b"", 429, {"Retry-After": "7"})] * 3)
     with RunwareClient(KEY, base_url=api.url, retry_attempts=3) as client:
         [submission] = client.submit([request()])
