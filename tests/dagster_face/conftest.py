@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,12 +20,25 @@ from tests.sandbox_server import KEY, Sandbox
 FaultyStack = Callable[..., tuple[Stack, Sandbox]]
 
 
+@pytest.fixture(scope="session")
+def empty_instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a Dagster instance without runs; to be copied, since its tables take a while."""
+    folder = tmp_path_factory.mktemp("dagster")
+    (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        assert not instance.get_run_records(limit=1)
+        assert not instance.all_asset_keys()
+        assert not instance.all_instigator_state()
+    return folder
+
+
 @pytest.fixture
-def stack(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+def stack(
+    sandbox: Sandbox, empty_instance: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Stack]:
     monkeypatch.setenv("RUNWARE_API_KEY", KEY)
     monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
-    (tmp_path / "dagster").mkdir()
-    (tmp_path / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    shutil.copytree(empty_instance, tmp_path / "dagster")
     with dg.DagsterInstance.from_config(str(tmp_path / "dagster")) as instance:
         yield Stack(tmp_path, sandbox.base_url, instance)
 
