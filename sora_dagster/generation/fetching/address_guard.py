@@ -36,29 +36,25 @@ class DownloadError(Exception):
         self.retryable = retryable
 
 
-class TransientDownloadError(DownloadError):
+class _RetryableDownloadError(DownloadError):
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=True)
+
+
+class TransientDownloadError(_RetryableDownloadError):
     """A failure that another request may overcome soon, even in the middle of a file."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, retryable=True)
 
-
-class DownloadStalledError(DownloadError):
+class DownloadStalledError(_RetryableDownloadError):
     """The connection broke repeatedly at the same byte; worth another try later, not now."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, retryable=True)
 
-
-class RefusedAddressError(DownloadError):
+class RefusedAddressError(_RetryableDownloadError):
     """The settings do not allow the address of a video.
 
     It is retryable so that a refusal never ends a task that was paid for: the download succeeds
     once the settings allow the address. Retrying before that is pointless.
     """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, retryable=True)
 
 
 def parse_result_hosts(hosts: Iterable[str]) -> tuple[str, ...]:
@@ -71,18 +67,16 @@ def parse_result_hosts(hosts: Iterable[str]) -> tuple[str, ...]:
         >>> parse_result_hosts(["CDN.example.com"])
         ('cdn.example.com',)
     """
-    return tuple(_parse_host(host) for host in hosts)
-
-
-def _parse_host(text: str) -> str:
-    host = text.strip().lower()
-    if _HOST.fullmatch(host) is None:
-        raise ValueError(
-            f"the result host {text!r} is not a host name. Write a domain in ASCII, such as "
-            f"'cdn.example.com', without scheme, port, path or wildcard; its subdomains are "
-            f"included. Correct SORA_RESULT_HOSTS, or the resource's `result_hosts`."
-        )
-    return host
+    parsed = []
+    for host in hosts:
+        parsed.append(host.strip().lower())
+        if _HOST.fullmatch(parsed[-1]) is None:
+            raise ValueError(
+                f"the result host {host!r} is not a host name. Write a domain in ASCII, such as "
+                f"'cdn.example.com', without scheme, port, path or wildcard; its subdomains are "
+                f"included. Correct SORA_RESULT_HOSTS, or the resource's `result_hosts`."
+            )
+    return tuple(parsed)
 
 
 def parse_result_networks(networks: Iterable[str]) -> tuple[str, ...]:
@@ -95,18 +89,17 @@ def parse_result_networks(networks: Iterable[str]) -> tuple[str, ...]:
         >>> parse_result_networks(["198.18.0.0/15", "10.0.0.7"])
         ('198.18.0.0/15', '10.0.0.7/32')
     """
-    return tuple(_parse_network(network) for network in networks)
-
-
-def _parse_network(text: str) -> str:
-    try:
-        return str(ipaddress.ip_network(text.strip()))
-    except ValueError as error:
-        raise ValueError(
-            f"the result network {text!r} is not a network: {error}. Write it in CIDR notation, "
-            f"such as '198.18.0.0/15' or 'fd00::/8'. Correct SORA_RESULT_NETWORKS, or the "
-            f"resource's `result_networks`."
-        ) from error
+    parsed = []
+    for network in networks:
+        try:
+            parsed.append(str(ipaddress.ip_network(network.strip())))
+        except ValueError as error:
+            raise ValueError(
+                f"the result network {network!r} is not a network: {error}. Write it in CIDR "
+                f"notation, such as '198.18.0.0/15' or 'fd00::/8'. Correct SORA_RESULT_NETWORKS, "
+                f"or the resource's `result_networks`."
+            ) from error
+    return tuple(parsed)
 
 
 def addresses_of(host: str) -> list[str]:
