@@ -200,7 +200,7 @@ def test_resolving_needs_a_decision(folder: Path) -> None:
 def test_resolving_a_clip_that_was_never_asked_for_is_said(folder: Path) -> None:
     result = run(folder, "resolve", "fox", "--give-up", "--storage=clips")
     assert result.returncode == 1
-    assert "never asked for" in result.stderr
+    assert "never requested" in result.stderr
 
 
 def test_retrying_a_clip_that_was_not_set_aside_is_said(folder: Path) -> None:

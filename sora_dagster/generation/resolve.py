@@ -1,4 +1,4 @@
-"""Manual decisions about a clip that the protocol cannot decide about by itself."""
+"""Manual decisions about clips that the protocol cannot decide about automatically."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.ledger import Ledger, Take
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError, parse_record
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.pending_index import pending_record
 from sora_dagster.generation.protocol.records import (
     AttemptRecord,
     OutcomeRecord,
-    PendingRecord,
     Record,
     StuckRecord,
 )
@@ -28,14 +27,14 @@ _ATTEMPT_KEY = re.compile(r".*/take-(\d+)/attempt-(\d+)\.json")
 
 
 class ResolutionError(Exception):
-    """There is nothing to resolve; the message says how the clip stands."""
+    """There is nothing to resolve; the message gives the state of the clip."""
 
 
 class Resolution(Record):
-    """`tasks/<uuid>/resolved.json`: what was decided by hand.
+    """`tasks/<uuid>/resolved.json`: a manual decision about a task.
 
     Arguments:
-        decision: to ask for another attempt, or to leave it.
+        decision: to request another attempt, or to leave it.
     """
 
     decision: Literal["resend", "give-up"]
@@ -43,80 +42,63 @@ class Resolution(Record):
 
 
 class ClipGenerator(Protocol):
-    """What asks for clips: an API client, a ledger bound to its account, and a requester."""
+    """What requests clips: an API client, a ledger bound to its account, and a requester."""
 
     client: RunwareClient
     ledger: Ledger
 
-    def request(self, asked: Sequence[ClipRequest], asking: RequestOptions) -> list[RequestResult]:
-        """Ask for clips."""
+    def request(
+        self, requests: Sequence[ClipRequest], options: RequestOptions
+    ) -> list[RequestResult]:
+        """Request clips."""
 
 
 def resend(
     generator: ClipGenerator, asset: str, clip: str, *, run_limit_usd: float | None
 ) -> RequestResult:
-    """Ask for another attempt of a clip, whatever became of the last; it may be paid for again.
+    """Request another attempt of a clip, however the last one ended; it may be paid for again.
 
-    The last attempt is polled once more first: if Runware has its video after all, or is still
-    generating it, that is collected, and nothing is sent.
+    The last attempt is polled again first: if Runware has its video after all, or is still
+    generating it, it is collected, and nothing is sent.
 
     Raises:
-        ResolutionError: if the clip is stored, outstanding, or was never asked for.
+        ResolutionError: if the clip is stored or outstanding, or was never requested.
         RunwareError: if the API refuses the key or cannot be reached.
     """
     ledger = generator.ledger
-    take = _latest_take(ledger, asset, clip)
-    if not _is_stored(ledger, take) and ledger.outcome(take.latest.task_uuid) is None:
-        raise ResolutionError(
-            f"{asset}/{clip} is outstanding: {_progress(generator, take)}. Nothing was sent"
-        )
-    take, _ = undecided(ledger, asset, clip)
-    _record(ledger, take, "resend")
-    request = with_first_frame(ledger.root, take.latest.request)
-    asking = RequestOptions(
-        root_run=f"resolve-{take.latest.task_uuid}",
-        run_limit_usd=run_limit_usd,
-        retry_failed=True,
+    attempt, outcome = _last_attempt(ledger, asset, clip)
+    if outcome is None:
+        progress = _progress(generator, attempt.task_uuid)
+        raise ResolutionError(f"{asset}/{clip} is outstanding: {progress}. Nothing was sent")
+    _record(ledger, attempt, "resend")
+    options = RequestOptions(
+        root_run=f"resolve-{attempt.task_uuid}", run_limit_usd=run_limit_usd, retry_failed=True
     )
-    [requested] = generator.request([request], asking)
-    return requested
+    return generator.request([with_first_frame(ledger.root, attempt.request)], options)[0]
 
 
 def give_up(ledger: Ledger, asset: str, clip: str) -> OutcomeRecord:
-    """Leave a clip as it is, on record; what it may have cost stays counted.
+    """Leave a clip without a video; its possible cost stays counted.
 
     Raises:
-        ResolutionError: if the clip is stored, outstanding, or was never asked for.
+        ResolutionError: if the clip is stored or outstanding, or was never requested.
     """
-    take, outcome = undecided(ledger, asset, clip)
-    _record(ledger, take, "give-up")
+    attempt, outcome = _last_attempt(ledger, asset, clip)
+    if outcome is None:
+        raise ResolutionError(f"{asset}/{clip} is outstanding; wait for it")
+    _record(ledger, attempt, "give-up")
     return outcome
 
 
-def undecided(ledger: Ledger, asset: str, clip: str) -> tuple[Take, OutcomeRecord]:
-    """The latest take of a clip that has no video, and how its last attempt ended.
-
-    Raises:
-        ResolutionError: if there is none.
-    """
-    take = _latest_take(ledger, asset, clip)
-    if _is_stored(ledger, take):
-        raise ResolutionError(f"{asset}/{clip} is stored; there is nothing to resolve")
-    outcome = ledger.outcome(take.latest.task_uuid)
-    if outcome is None:
-        raise ResolutionError(f"{asset}/{clip} is outstanding; wait for it")
-    return take, outcome
-
-
 def retry_stuck(ledger: Ledger, asset: str, clip: str) -> tuple[str, ...]:
-    """Have tasks of a clip collected again that were set aside with an unreadable record.
+    """Have stuck tasks of a clip collected again, once their unreadable record is restored.
 
     Returns:
-        UUIDs of the tasks that are in the index again.
+        UUIDs of the tasks that are outstanding again.
 
     Raises:
-        ResolutionError: if none of the clip was set aside, or if neither the index entry of a
-            task nor its attempt's record can be read.
+        ResolutionError: if no task of the clip is stuck, or neither the index entry of a task nor
+            its attempt can be read.
     """
     stuck = {
         info.key.rpartition("/")[2].removesuffix(".json"): info.key
@@ -142,54 +124,46 @@ def _tasks_of(ledger: Ledger, asset: str, clip: str) -> list[tuple[str, str]]:
 
 
 def _put_back(ledger: Ledger, stuck_key: str, slot_key: str) -> None:
-    root = ledger.root
-    stuck = parse_record(root.read(stuck_key), StuckRecord, uri=root.uri(stuck_key))
+    stuck = ledger.require(stuck_key, StuckRecord)
     pending = stuck.pending
     if pending is None:
         try:
-            attempt = parse_record(root.read(slot_key), AttemptRecord, uri=root.uri(slot_key))
-        except (UnreadableRecordError, StorageError) as error:
+            attempt = ledger.require(slot_key, AttemptRecord)
+        except StorageError as error:
             raise ResolutionError(
-                f"task {stuck.task_uuid} cannot be collected yet, since what was asked cannot be "
+                f"task {stuck.task_uuid} cannot be collected yet, since its attempt cannot be "
                 f"read. Restore it first, then run this again: {error}"
             ) from error
-        pending = PendingRecord(
-            dataset=attempt.dataset,
-            asset=attempt.asset,
-            clip=attempt.clip,
-            take=attempt.take,
-            attempt=attempt.attempt,
-            task_uuid=attempt.task_uuid,
-            reopening=stuck.reopening,
-        )
+        pending = pending_record(attempt, stuck.reopening)
     ledger.pending.put_back(pending.dataset, stuck.model_copy(update={"pending": pending}))
 
 
-def _latest_take(ledger: Ledger, asset: str, clip: str) -> Take:
+def _last_attempt(
+    ledger: Ledger, asset: str, clip: str
+) -> tuple[AttemptRecord, OutcomeRecord | None]:
+    """The last attempt of a clip that is not stored, and its outcome; None if it has not ended."""
     takes = ledger.takes(asset, clip)
     if not takes:
-        raise ResolutionError(f"{asset}/{clip} was never asked for in {ledger.root.url}")
-    return takes[-1]
+        raise ResolutionError(f"{asset}/{clip} was never requested in {ledger.root.url}")
+    place = (asset, clip, takes[-1].number)
+    if ledger.manifest(*place) is not None or ledger.pruned(*place) is not None:
+        raise ResolutionError(f"{asset}/{clip} is stored; there is nothing to resolve")
+    attempt = takes[-1].latest
+    return attempt, ledger.outcome(attempt.task_uuid)
 
 
-def _is_stored(ledger: Ledger, take: Take) -> bool:
-    place = (take.latest.asset, take.latest.clip, take.number)
-    return ledger.manifest(*place) is not None or ledger.pruned(*place) is not None
-
-
-def _progress(generator: ClipGenerator, take: Take) -> str:
-    """How an outstanding take is going, by what Runware says now."""
-    task_uuid = take.latest.task_uuid
+def _progress(generator: ClipGenerator, task_uuid: str) -> str:
+    """The progress of an outstanding task, by a poll."""
     status = generator.client.poll([task_uuid])[task_uuid]
     if status.results:
         return "Runware has its video, and the next collecting run stores it"
     if status.processing:
         return "Runware is still generating it, and it is collected when it is finished"
-    return "Runware shows nothing of it now, and the collecting run finds out what became of it"
+    return "Runware does not show it now, and the collecting run finds out what became of it"
 
 
-def _record(ledger: Ledger, take: Take, decision: Literal["resend", "give-up"]) -> None:
+def _record(ledger: Ledger, attempt: AttemptRecord, decision: Literal["resend", "give-up"]) -> None:
     ledger.root.write(
-        layout.task_key(take.latest.task_uuid, "resolved"),
+        layout.task_key(attempt.task_uuid, "resolved"),
         Resolution(decision=decision, at=ledger.clock()).to_json(),
     )

@@ -21,6 +21,7 @@ from sora_dagster.generation.collecting.settings import CollectionLimits, Deadli
 from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask
 from sora_dagster.generation.fetching.download import DownloadError
 from sora_dagster.generation.generator import GenerationSettings, Generator
+from sora_dagster.generation.housekeeping.incoming import sweep_incoming
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.protocol.clocks import running_seconds
@@ -31,7 +32,6 @@ from sora_dagster.generation.requesting.direct_delivery import (
     DirectDelivery,
     DirectDeliveryError,
     parse_delivery,
-    sweep_incoming,
 )
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.local.processes import wait_until

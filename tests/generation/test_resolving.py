@@ -17,7 +17,6 @@ from sora_dagster.generation.resolve import (
     give_up,
     resend,
     retry_stuck,
-    undecided,
 )
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest
 from sora_dagster.runware.errors import ErrorRecord
@@ -133,7 +132,7 @@ def test_there_is_nothing_to_resolve_about_a_stored_clip(generator: Generator) -
     ask(generator)
     collect(generator)
     with pytest.raises(ResolutionError, match="is stored"):
-        undecided(generator.ledger, "clips", "fox")
+        give_up(generator.ledger, "clips", "fox")
 
 
 def test_there_is_nothing_to_resolve_while_a_clip_is_outstanding(generator: Generator) -> None:
@@ -144,7 +143,7 @@ def test_there_is_nothing_to_resolve_while_a_clip_is_outstanding(generator: Gene
 
 def test_a_clip_that_was_never_asked_for_is_said_to_be(generator: Generator) -> None:
     generator.bind()
-    with pytest.raises(ResolutionError, match="never asked for"):
+    with pytest.raises(ResolutionError, match="never requested"):
         give_up(generator.ledger, "clips", "fox")
 
 

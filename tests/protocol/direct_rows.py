@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from sora_dagster.generation.collecting.settings import Deadlines
+from sora_dagster.generation.housekeeping.incoming import sweep_incoming
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimSettings
-from sora_dagster.generation.requesting.direct_delivery import sweep_incoming
 from sora_dagster.local.processes import wait_until
 from tests.protocol.delivery_rows import POLLS_TOO_LATE
 from tests.protocol.row import Expectation, Row, Story, all_of, failed, not_in_a_manifest, sent

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sora_dagster.generation.protocol.record_folder import note_folder
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from tests.protocol.faulty_sandbox import PRICE_USD
@@ -72,12 +73,14 @@ def _was_left_as_slow(story: Story) -> bool:
 
 def _is_reported_as_slow(story: Story) -> None:
     assert story.states() == ["open"]
-    note = story.scenario.ledger().notes(DEFAULT_DATASET)["clips", "fox"]
+    [note] = note_folder(story.scenario.ledger(), DEFAULT_DATASET).read().values()
+    assert note is not None
+    assert (note.asset, note.clip) == ("clips", "fox")
     assert "still generating" in note.reason
 
 
 def _is_noted_no_more(story: Story) -> None:
-    assert story.scenario.ledger().notes(DEFAULT_DATASET) == {}
+    assert note_folder(story.scenario.ledger(), DEFAULT_DATASET).read() == {}
 
 
 def _by_marker(story: Story) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sora_dagster.generation.generator import GenerationSettings
-from sora_dagster.generation.protocol.records import ClipManifest, OutcomeRecord
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.records import ClipManifest, OutcomeRecord, SeenRecord
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.errors import RunwareError
@@ -59,7 +60,7 @@ class Story:
     def proof(self, clip_id: str = "fox") -> str | None:
         """What proved that Runware has the last attempt of a clip."""
         record = self.scenario.attempts_of(clip_id)[-1]
-        seen = self.scenario.ledger().seen(record.task_uuid)
+        seen = self.scenario.ledger().read(layout.task_key(record.task_uuid, "seen"), SeenRecord)
         return None if seen is None else seen.how
 
 

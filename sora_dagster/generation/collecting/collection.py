@@ -29,7 +29,7 @@ from sora_dagster.generation.protocol.pending_index import PendingEntry
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.protocol.spending_log import BudgetLogError
-from sora_dagster.generation.requesting.direct_delivery import STATES_OF_DOUBT
+from sora_dagster.generation.requesting.direct_delivery import DOUBTFUL_STATES
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.storage import AccessDeniedError
 
@@ -190,7 +190,7 @@ class Collection:
         if finished.ended_before:
             return
         root = self._ledger.root
-        if attempt.delivery == "direct" and finished.outcome.state not in STATES_OF_DOUBT:
+        if attempt.delivery == "direct" and finished.outcome.state not in DOUBTFUL_STATES:
             root.delete(layout.incoming_key(attempt.task_uuid))
         if self._context.expects_markers:
             markers = markers_of(root, attempt.dataset, attempt.task_uuid)

@@ -13,6 +13,7 @@ from datetime import timedelta
 from itertools import chain
 from typing import Literal, NamedTuple
 
+from sora_dagster.generation.housekeeping.incoming import sweep_incoming
 from sora_dagster.generation.library.take_folders import (
     PRUNED_NAME,
     TakeFolder,
@@ -29,7 +30,6 @@ from sora_dagster.generation.protocol.records import (
     StuckRecord,
 )
 from sora_dagster.generation.protocol.scan import in_parallel, read_manifests
-from sora_dagster.generation.requesting.direct_delivery import sweep_incoming
 from sora_dagster.storage import ObjectInfo
 
 RemovedKind = Literal["older take", "leftover", "incoming", "unfinished upload"]

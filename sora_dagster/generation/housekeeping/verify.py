@@ -13,7 +13,7 @@ from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_format import NewerFormatError, UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest, StoredVideo
-from sora_dagster.generation.protocol.scan import in_parallel, list_tasks, read_manifests
+from sora_dagster.generation.protocol.scan import in_parallel, read_manifests
 
 FindingKind = Literal[
     "missing",
@@ -134,7 +134,7 @@ class _Verifier:
     def findings(self) -> Iterator[Finding]:
         # What is claimed after this is not checked; what is pending may be incomplete.
         pending = self._ledger.pending.task_uuids()
-        tasks = list_tasks(self._root)
+        tasks = self._ledger.all_task_files()
         sizes = self._sizes()
         unreadable: list[Finding] = []
         manifests = read_manifests(
@@ -154,7 +154,7 @@ class _Verifier:
                 return manifest, [_finding("misplaced record", key, manifest, detail)]
             found = list(self._check_objects(manifest, sizes))
             facts = tasks.get(manifest.task_uuid)
-            if (facts is None or not facts.has_outcome) and manifest.task_uuid not in pending:
+            if (facts is None or not facts.has_ended) and manifest.task_uuid not in pending:
                 found.extend(self._check_outcome(manifest))
             return manifest, found
 

@@ -139,9 +139,14 @@ def claims_folder(dataset: str) -> str:
     return f"{CLAIMS_FOLDER}/{segment(dataset)}"
 
 
+def asset_folder(asset: str) -> str:
+    """Folder of all stored clips of one asset."""
+    return f"{CLIPS_FOLDER}/{segment(asset)}"
+
+
 def take_folder(asset: str, clip: str, take: int) -> str:
     """Folder of a take's videos, poster and manifest."""
-    return f"clips/{segment(asset)}/{segment(clip)}/take-{take}"
+    return f"{asset_folder(asset)}/{segment(clip)}/take-{take}"
 
 
 def manifest_key(asset: str, clip: str, take: int) -> str:

@@ -11,7 +11,7 @@ import re
 import secrets
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from sora_dagster.generation.protocol import layout
@@ -31,13 +31,13 @@ from sora_dagster.generation.protocol.remix_records import RemixRecords
 from sora_dagster.generation.protocol.root_binding import RootMismatchError, bind_root
 from sora_dagster.storage import StorageRoot
 
-_TASK_FILE = re.compile(r".*/(sent|outcome|reopened|seen)(?:-(\d+))?\.json")
+_TASK_FILE = re.compile(r"tasks/([^/]+)/(sent|outcome|reopened|seen)(?:-(\d+))?\.json")
 _ATTEMPT_KEY = re.compile(r".*/take-(\d+)/attempt-(\d+)\.json")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TaskFiles:
-    """Which facts of a task are on record, and since when; from one listing.
+    """The facts of a task on record, and their times, from one listing.
 
     Arguments:
         sent: when each right to send it was taken, by the store's clock, by the token's number.
@@ -46,10 +46,10 @@ class TaskFiles:
         outcomes: numbers of the reopenings that have ended; 0 for the task itself.
     """
 
-    sent: Mapping[int, datetime]
-    is_seen: bool
-    reopened: Mapping[int, datetime]
-    outcomes: frozenset[int]
+    sent: Mapping[int, datetime] = field(default_factory=dict)
+    is_seen: bool = False
+    reopened: Mapping[int, datetime] = field(default_factory=dict)
+    outcomes: frozenset[int] = frozenset()
 
     @property
     def sent_times(self) -> tuple[datetime, ...]:
@@ -65,6 +65,11 @@ class TaskFiles:
     def reopening(self) -> int:
         """Number of the newest reopening; 0 for none."""
         return max(self.reopened, default=0)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its newest reopening, or the task itself without any, has an outcome."""
+        return self.reopening in self.outcomes
 
 
 @dataclass(frozen=True)
@@ -224,17 +229,28 @@ class Ledger(RecordStore):
         return None if sent is None or sent.slot is None else self.read(sent.slot, AttemptRecord)
 
     def task_files(self, task_uuid: str) -> TaskFiles:
-        """Which facts of a task are on record. Costs one listing."""
-        found: dict[str, dict[int, datetime]] = {}
-        for info in self.root.list(layout.task_folder(task_uuid)):
+        """The facts of a task on record. Costs one listing."""
+        return self._task_files(layout.task_folder(task_uuid)).get(task_uuid, TaskFiles())
+
+    def all_task_files(self) -> dict[str, TaskFiles]:
+        """The facts of all tasks on record, by UUID. Costs one listing, and memory for each."""
+        return self._task_files(layout.TASKS_FOLDER)
+
+    def _task_files(self, folder: str) -> dict[str, TaskFiles]:
+        found: dict[str, dict[str, dict[int, datetime]]] = {}
+        for info in self.root.list(folder):
             if match := _TASK_FILE.fullmatch(info.key):
-                found.setdefault(match[1], {})[int(match[2] or 0)] = info.last_modified
-        return TaskFiles(
-            sent=found.get("sent", {}),
-            is_seen="seen" in found,
-            reopened=found.get("reopened", {}),
-            outcomes=frozenset(found.get("outcome", {})),
-        )
+                files = found.setdefault(match[1], {}).setdefault(match[2], {})
+                files[int(match[3] or 0)] = info.last_modified
+        return {
+            task_uuid: TaskFiles(
+                sent=files.get("sent", {}),
+                is_seen="seen" in files,
+                reopened=files.get("reopened", {}),
+                outcomes=frozenset(files.get("outcome", {})),
+            )
+            for task_uuid, files in found.items()
+        }
 
     def mark_seen(self, task_uuid: str, seen: SeenRecord) -> None:
         """Record the proof that Runware has a task; the first proof is kept."""
@@ -287,7 +303,7 @@ class Ledger(RecordStore):
         """
         files = self.task_files(attempt.task_uuid)
         reopening = files.reopening
-        if reopening in files.outcomes:
+        if files.has_ended:
             reopening += 1
             record = ReopenedRecord(at=self.clock(), nonce=self.new_nonce())
             self.claim(layout.task_key(attempt.task_uuid, f"reopened-{reopening}"), record)

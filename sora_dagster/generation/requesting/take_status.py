@@ -114,7 +114,7 @@ class TakeStatusReader:
                         "stored", f"take {take.number} was generated, and its videos were pruned"
                     )
                 files = self._ledger.task_files(current.task_uuid)
-                if files.reopening not in files.outcomes:
+                if not files.has_ended:
                     # It is being collected again already.
                     return self._open(take)
                 return TakeStatus("record_missing", _missing_record(current))

@@ -1,4 +1,4 @@
-"""Walking over a storage root: everything once, nothing left out silently, little held at once."""
+"""Scanning a storage root: everything once, nothing left out silently, little held at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_format import UnreadableRecordError
 from sora_dagster.generation.protocol.scan import (
     in_parallel,
-    list_tasks,
     stored_manifests,
 )
 from sora_dagster.storage import StorageRoot
@@ -40,24 +39,24 @@ def test_every_whole_take_is_given_older_ones_too(ledger: Ledger) -> None:
     remix = stored_take(ledger, "fox|snow", 1, asset="remixes", parent=stored[0])
     claim(ledger, "outstanding", 1)
     by_task = {manifest.task_uuid: manifest for manifest in [*stored, remix]}
-    walked = {manifest.task_uuid: manifest for manifest in stored_manifests(ledger.root)}
-    assert walked == by_task
+    found = {manifest.task_uuid: manifest for manifest in stored_manifests(ledger.root)}
+    assert found == by_task
     assert list(stored_manifests(ledger.root, asset="remixes")) == [remix]
 
 
-def test_what_cannot_be_read_is_told_and_the_rest_given(
+def test_what_cannot_be_read_is_reported_and_the_rest_given(
     ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     stored_take(ledger, "fox", 1)
     stored_take(ledger, "owl", 1)
     broken = layout.manifest_key("clips", "fox", 1)
     ledger.root.write(broken, b"{")
-    told: list[tuple[str, UnreadableRecordError]] = []
-    walked = stored_manifests(
-        ledger.root, on_unreadable=lambda key, error: told.append((key, error))
+    reported: list[tuple[str, UnreadableRecordError]] = []
+    found = stored_manifests(
+        ledger.root, on_unreadable=lambda key, error: reported.append((key, error))
     )
-    assert [manifest.clip for manifest in walked] == ["owl"]
-    [(key, error)] = told
+    assert [manifest.clip for manifest in found] == ["owl"]
+    [(key, error)] = reported
     assert key == broken
     assert ledger.root.uri(broken) in str(error)
     assert len(list(stored_manifests(ledger.root))) == 1
@@ -77,16 +76,14 @@ def test_a_listing_of_the_tasks_shows_which_have_ended_and_when_they_were_sent(
     replayed = claim(ledger, "ant", 1)
     ledger.take_right_to_send(replayed.task_uuid, 2)
     end(ledger, replayed, "failed")
-    facts = list_tasks(ledger.root)
-    assert {uuid: (task.has_outcome, len(task.sent_times)) for uuid, task in facts.items()} == {
+    files = ledger.all_task_files()
+    assert {uuid: (task.has_ended, len(task.sent_times)) for uuid, task in files.items()} == {
         done: (True, 1),
         sent: (False, 1),
         reopened.task_uuid: (False, 1),
         replayed.task_uuid: (True, 2),
     }
-    assert all(
-        task.sent_times == ledger.task_files(uuid).sent_times for uuid, task in facts.items()
-    )
+    assert files == {uuid: ledger.task_files(uuid) for uuid in files}
 
 
 def test_results_come_in_order_and_only_a_few_items_are_taken_ahead() -> None:
@@ -109,7 +106,7 @@ def test_work_is_done_at_the_same_time() -> None:
     assert len(list(in_parallel(range(4), lambda _: together.wait(), parallel=4))) == 4
 
 
-def test_an_error_ends_the_walk_and_its_threads() -> None:
+def test_an_error_ends_the_scan_and_its_threads() -> None:
     def work(number: int) -> int:
         if number == 5:
             raise OSError("the disk is gone")
