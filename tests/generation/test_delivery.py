@@ -240,9 +240,9 @@ def test_auto_downloads_where_the_credentials_end_before_the_address(
 @pytest.mark.parametrize(
     ("fields", "options", "message"),
     [
-        ({"number_results": 2}, {}, "takes one video, and 2 are asked for"),
+        ({"number_results": 2}, {}, "takes one video, and 2 are requested"),
         ({}, {"api": FAR_API}, "cannot reach the store"),
-        ({}, {"hours": 24 * 7}, "grants 7 at the most"),
+        ({}, {"hours": 24 * 7}, "grants at most 7"),
     ],
 )
 def test_direct_says_why_it_is_not_possible(
@@ -267,7 +267,7 @@ def test_direct_on_a_folder_is_refused_before_anything_is_sent(
     generator = generate(delivery="direct")
     [requested] = ask(generator, clip())
     assert requested.state is RequestState.REFUSED
-    assert "makes no upload addresses" in requested.detail
+    assert "cannot make upload addresses" in requested.detail
     assert "nothing paid" in requested.detail
     assert sandbox.ledger()["posts"]["submissions"] == before["posts"]["submissions"]
     assert generator.ledger.takes("clips", "fox") == ()
