@@ -1,17 +1,16 @@
-"""Which of the clips that are asked for are stored already.
+"""Finding the requested clips that are stored already.
 
-Many clips are found by three listings: what was asked for (`slots/`), the index of what is stored
-(`stored/`) and the objects themselves (`clips/`). The index is an economy. What the listings do not
-confirm is looked up clip by clip, and only a manifest counts there. So a wrong index entry can keep
+Many clips are found by three listings: of the requests (`slots/`), of the index of what is stored
+(`stored/`), and of the objects themselves (`clips/`). The index only saves reads. A clip that the
+listings do not confirm is looked up, and only its manifest counts. So a wrong index entry can keep
 a clip from being bought, but never cause it to be bought.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from sora_dagster.generation.library.take_folders import MANIFEST_NAME
 from sora_dagster.generation.protocol import layout
@@ -23,10 +22,10 @@ from sora_dagster.generation.requesting.results import RequestResult, RequestSta
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.storage import AccessDeniedError, StorageRoot
 
-# Up to so many clips of an asset are looked up one by one.
+# Up to this many clips of an asset are looked up one by one.
 FEW_CLIPS = 20
-# Listings take a request for 1,000 objects, a look-up three requests, 16 at a time. So where an
-# asset has more slots than this for each clip asked for, looking up is quicker.
+# A listing takes one request for 1,000 objects, a look-up three requests, 16 at a time. So look-ups
+# are quicker if an asset has more slots than this for each requested clip.
 MOST_SLOTS_LISTED_PER_CLIP = 30
 
 _ATTEMPT_KEY = re.compile(r"slots/[^/]+/([^/]+)/take-(\d+)/attempt-(\d+)\.json")
@@ -37,11 +36,11 @@ _VIDEO_EXTENSIONS = (".mp4", ".mov", ".webm")
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """A stored take that answers a request. Its videos are there, with the recorded sizes.
+    """A stored take that matches a request. Its videos are there, with the recorded sizes.
 
     Arguments:
         take: number of the take.
-        attempt: number of the attempt that brought it.
+        attempt: number of the attempt that generated it.
         manifest_key: key of its manifest.
     """
 
@@ -50,10 +49,10 @@ class StoredEntry:
     manifest_key: str
 
 
-def stored_results(ledger: Ledger, asked: Sequence[ClipRequest]) -> dict[int, RequestResult]:
-    """The answers to those of the requests whose clips are stored, by their index in `asked`.
+def stored_results(ledger: Ledger, requests: Sequence[ClipRequest]) -> dict[int, RequestResult]:
+    """The results of the requests whose clips are stored, by their index in `requests`.
 
-    The sizes of their videos were just seen, so these clips need no verification.
+    The sizes of their videos were just read, so these clips need no verification.
     See :func:`stored_already`.
 
     Raises:
@@ -61,73 +60,55 @@ def stored_results(ledger: Ledger, asked: Sequence[ClipRequest]) -> dict[int, Re
     """
     return {
         index: RequestResult(
-            request=asked[index],
+            request=requests[index],
             state=RequestState.STORED,
             take=entry.take,
             attempt=entry.attempt,
             task_uuid=ledger.task_uuid(
-                asked[index].asset, asked[index].clip, entry.take, entry.attempt
+                requests[index].asset, requests[index].clip, entry.take, entry.attempt
             ),
             detail=f"take {entry.take} is already generated, 0.00 USD",
         )
-        for index, entry in stored_already(ledger, asked).items()
+        for index, entry in stored_already(ledger, requests).items()
     }
 
 
-def stored_already(ledger: Ledger, asked: Sequence[ClipRequest]) -> dict[int, StoredEntry]:
-    """Find the requests whose clips are stored as asked for.
+def stored_already(ledger: Ledger, requests: Sequence[ClipRequest]) -> dict[int, StoredEntry]:
+    """Find the requests whose clips are stored as requested.
+
+    More than a few clips of one asset cost one listing each of its slots, its clips and the index
+    of its dataset. Remixes also cost a read each, since only the manifest names the parent video.
+    What the index lacks is looked up, 16 clips at a time, and added to the index.
 
     Arguments:
         ledger: the ledger.
-        asked: the clips asked for.
+        requests: the requested clips.
 
     Returns:
-        The stored take, by the request's index in `asked`. A request that is missing here is not
-        stored as asked for, or one of its records cannot be read, or a video is missing or
+        The stored takes, by the requests' indexes in `requests`. A request that is missing here is
+        not stored as requested, or one of its records cannot be read, or a video is missing or
         damaged: plan it clip by clip.
-
-    More than a few clips of one asset cost one listing each of its slots, its clips and the index
-    of its dataset. Remixes cost a read each besides, since only the manifest names the parent
-    video. What the index lacks is looked up, 16 clips at a time, and added to the index.
 
     Raises:
         StorageError: if the storage root fails.
     """
     groups: dict[tuple[str, str], list[int]] = {}
-    for index, request in enumerate(asked):
+    for index, request in enumerate(requests):
         groups.setdefault((request.dataset, request.asset), []).append(index)
     found: dict[int, StoredEntry] = {}
-    look_ups: list[_LookUp] = []
-    for (dataset, asset), indexes in groups.items():
-        clips = {layout.segment(asked[index].clip) for index in indexes}
-        newest = (
-            _newest_attempts(
-                ledger.root, asset, clips, most=MOST_SLOTS_LISTED_PER_CLIP * len(indexes)
-            )
-            if len(indexes) > FEW_CLIPS
-            else None
-        )
-        if newest is None:
-            look_ups.extend(partial(_look_up, ledger, index, asked[index]) for index in indexes)
-            continue
-        entries = _index_entries(ledger.root, dataset, newest)
-        files = _take_files(ledger.root, asset, newest)
-        for index in indexes:
-            candidate = _candidate(index, asked[index], newest, entries, files)
-            if candidate is None:
-                continue
-            if candidate.is_confirmed:
-                found[index] = candidate.stored
+    unconfirmed: list[_Candidate] = []
+    for indexes in groups.values():
+        candidates = [_Candidate(index, requests[index]) for index in indexes]
+        for candidate in _after_listings(ledger.root, candidates):
+            if candidate.place is not None and candidate.is_confirmed:
+                found[candidate.index] = _stored_entry(candidate.request, candidate.place)
             else:
-                look_ups.append(partial(_confirm, ledger, candidate))
-    for result in in_parallel(look_ups, lambda look_up: look_up()):
-        if result is not None:
-            index, stored = result
-            found[index] = stored
+                unconfirmed.append(candidate)
+    entries = in_parallel(unconfirmed, lambda candidate: _look_up(ledger, candidate))
+    for candidate, entry in zip(unconfirmed, entries, strict=True):
+        if entry is not None:
+            found[candidate.index] = entry
     return found
-
-
-_LookUp = Callable[[], tuple[int, StoredEntry] | None]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -140,7 +121,7 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What an index entry says of a take."""
+    """An index entry of a take."""
 
     take: int
     fingerprint: str
@@ -149,7 +130,7 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Files:
-    """What a listing shows in a take's folder.
+    """The files in a take's folder, from a listing.
 
     Arguments:
         has_manifest: whether there is a manifest.
@@ -162,46 +143,57 @@ class _Files:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A request whose clip has a manifest, as far as listings show.
+    """A request whose clip may be stored.
 
     Arguments:
         index: index of the request.
-        request: the clip asked for.
-        stored: the take that would answer it.
-        files: the take's files; None if they were not listed.
+        request: the requested clip.
+        place: its newest take and attempt; None if they were not listed.
+        files: files of that take; None if they were not listed.
         entries: index entries of that take; None if the index was not listed.
     """
 
     index: int
     request: ClipRequest
-    stored: StoredEntry
-    files: _Files | None
-    entries: Sequence[_Entry] | None
+    place: _Place | None = None
+    files: _Files | None = None
+    entries: Sequence[_Entry] | None = None
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the listings alone prove that the clip is stored as asked for."""
-        # Which video a remix was made from is not in the index.
+        """Whether the listings alone prove that the clip is stored as requested."""
+        # The index does not contain the video that a remix was made from.
         if self.request.parent is not None or self.files is None or not self.files.videos:
             return False
+        if self.place is None:
+            return False
         size_bytes = sum(self.files.videos.values())
-        wanted = _Entry(self.stored.take, self.request.spec.fingerprint, size_bytes)
-        return wanted in (self.entries or ())
+        expected = _Entry(self.place.take, self.request.spec.fingerprint, size_bytes)
+        return expected in (self.entries or ())
 
 
-def _candidate(
-    index: int,
-    request: ClipRequest,
-    newest: Mapping[str, _Place],
-    entries: Mapping[str, Sequence[_Entry]],
-    files: Mapping[str, _Files],
-) -> _Candidate | None:
-    clip = layout.segment(request.clip)
-    place = newest.get(clip)
-    found = files.get(clip)
-    if place is None or found is None or not found.has_manifest or place.take < request.spec.take:
-        return None
-    return _Candidate(index, request, _stored_entry(request, place), found, entries.get(clip, ()))
+def _after_listings(root: StorageRoot, candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """The clips of one asset that may be stored, with what listings show if there are many."""
+    first = candidates[0].request
+    clips = {layout.segment(candidate.request.clip) for candidate in candidates}
+    newest = None
+    if len(candidates) > FEW_CLIPS:
+        most = MOST_SLOTS_LISTED_PER_CLIP * len(candidates)
+        newest = _newest_attempts(root, first.asset, clips, most=most)
+    if newest is None:
+        return list(candidates)
+    entries = _index_entries(root, first.dataset, newest)
+    files = _take_files(root, first.asset, newest)
+    stored: list[_Candidate] = []
+    for candidate in candidates:
+        clip = layout.segment(candidate.request.clip)
+        place, found = newest.get(clip), files.get(clip)
+        if place is None or found is None or not found.has_manifest:
+            continue
+        if place.take >= candidate.request.spec.take:
+            listed = replace(candidate, place=place, files=found, entries=entries.get(clip, ()))
+            stored.append(listed)
+    return stored
 
 
 def _stored_entry(request: ClipRequest, place: _Place) -> StoredEntry:
@@ -247,9 +239,9 @@ def _index_entries(
 
 
 def _take_files(root: StorageRoot, asset: str, newest: Mapping[str, _Place]) -> dict[str, _Files]:
-    """What is in the folders of the newest takes, by the clip's folder."""
+    """The files of the newest takes, by the clip's folder."""
     files: dict[str, _Files] = {}
-    for info in root.list(f"{layout.CLIPS_FOLDER}/{layout.segment(asset)}"):
+    for info in root.list(layout.asset_folder(asset)):
         if (
             (match := _TAKE_OBJECT.fullmatch(info.key))
             and (place := newest.get(match[1]))
@@ -263,28 +255,23 @@ def _take_files(root: StorageRoot, asset: str, newest: Mapping[str, _Place]) -> 
     return files
 
 
-def _look_up(ledger: Ledger, index: int, request: ClipRequest) -> tuple[int, StoredEntry] | None:
-    """Look up one clip without listings of its asset or dataset."""
-    attempts = _attempts(ledger.root, layout.slot_folder(request.asset, request.clip))
-    place = max((place for _, place in attempts), default=None)
+def _look_up(ledger: Ledger, candidate: _Candidate) -> StoredEntry | None:
+    """Compare a request with the manifest, and correct the index."""
+    request, place = candidate.request, candidate.place
+    if place is None:
+        attempts = _attempts(ledger.root, layout.slot_folder(request.asset, request.clip))
+        place = max((place for _, place in attempts), default=None)
     if place is None or place.take < request.spec.take:
         return None
-    return _confirm(
-        ledger, _Candidate(index, request, _stored_entry(request, place), files=None, entries=None)
-    )
-
-
-def _confirm(ledger: Ledger, candidate: _Candidate) -> tuple[int, StoredEntry] | None:
-    """Compare a request with the manifest, and correct the index."""
-    request, take = candidate.request, candidate.stored.take
     try:
-        manifest = ledger.manifest(request.asset, request.clip, take)
+        manifest = ledger.manifest(request.asset, request.clip, place.take)
     except (UnreadableRecordError, AccessDeniedError):
         # Planning the clip meets the same error, and reports it for this clip alone.
         return None
     if (
         manifest is None
-        or (manifest.asset, manifest.clip, manifest.take) != (request.asset, request.clip, take)
+        or (manifest.asset, manifest.clip) != (request.asset, request.clip)
+        or manifest.take != place.take
         or manifest.fingerprint != request.spec.fingerprint
         or _parent_video(manifest.request) != _parent_video(request)
         or not _is_whole(ledger.root, manifest, candidate.files)
@@ -292,7 +279,7 @@ def _confirm(ledger: Ledger, candidate: _Candidate) -> tuple[int, StoredEntry] |
         return None
     if candidate.entries is not None:
         _correct_index(ledger, manifest, candidate.entries)
-    return candidate.index, candidate.stored
+    return _stored_entry(request, place)
 
 
 def _parent_video(request: ClipRequest) -> str | None:
