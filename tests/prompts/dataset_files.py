@@ -1,0 +1,112 @@
+"""Writes dataset files, and loads them with the catalogue of these tests."""
+
+import base64
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import yaml
+from PIL import Image
+
+from sora_dagster.prompts.dataset import (
+    DatasetError,
+    DatasetProblem,
+    PromptDataset,
+    load_dataset,
+)
+from sora_dagster.runware.models import Catalogue, FrameSize, VideoModel
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "prompts.yaml"
+
+# A model that takes neither first frames nor video ids, and delivers one container.
+PLAIN_MODEL = VideoModel(
+    air="acme:1@1",
+    name="Acme Plain",
+    usd_per_second={FrameSize(640, 480): 0.05},
+    default_size=FrameSize(640, 480),
+    durations_seconds=(2.5, 5),
+    default_duration_seconds=5,
+    prompt_max_characters=40,
+    max_results=2,
+    accepts_first_frame=False,
+)
+CATALOGUE = Catalogue.builtin().extended([PLAIN_MODEL])
+RECIPES = "night: At night.\nsnow: In snow.\n"
+FORMATS = [".jsonl", ".csv", ".yaml", ".parquet"]
+
+Write = Callable[[str, str | bytes], Path]
+
+
+def load(path: Path) -> PromptDataset:
+    return load_dataset(path, catalogue=CATALOGUE)
+
+
+def error_of(path: Path) -> DatasetError:
+    with pytest.raises(DatasetError) as caught:
+        load(path)
+    return caught.value
+
+
+def problems_of(path: Path) -> tuple[DatasetProblem, ...]:
+    return error_of(path).problems
+
+
+def only_problem_of(path: Path) -> DatasetProblem:
+    [problem] = problems_of(path)
+    return problem
+
+
+def jsonl(*rows: Mapping[str, object]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    output = io.StringIO(newline="")
+    writer = csv.DictWriter(output, columns)
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {
+                name: ";".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+                for name, value in row.items()
+            }
+        )
+    return output.getvalue()
+
+
+def write_as(folder: Path, extension: str, rows: Sequence[Mapping[str, object]]) -> Path:
+    path = folder / f"prompts{extension}"
+    if extension == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(map(dict, rows))), path)
+    elif extension == ".csv":
+        path.write_text(csv_text(rows), encoding="utf-8", newline="")
+    elif extension == ".jsonl":
+        path.write_text(jsonl(*rows), encoding="utf-8")
+    else:
+        text = yaml.safe_dump(list(map(dict, rows)), allow_unicode=True, sort_keys=False)
+        path.write_text(text, encoding="utf-8")
+    return path
+
+
+def image_bytes(width: int, height: int, image_format: str = "PNG") -> bytes:
+    output = io.BytesIO()
+    Image.new("RGB", (width, height), (90, 40, 120)).save(output, image_format)
+    return output.getvalue()
+
+
+def data_uri(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )

@@ -1,0 +1,119 @@
+"""First frames: files, URLs, data URIs and UUIDs."""
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.prompts.dataset_files import (
+    FORMATS,
+    Write,
+    data_uri,
+    image_bytes,
+    jsonl,
+    load,
+    only_problem_of,
+    write_as,
+)
+
+
+def test_a_first_frame_beside_the_dataset_becomes_a_data_uri(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    content = image_bytes(640, 360)
+    write("frames/lake.png", content)
+    row = {"id": "a", "prompt": "A lake", "first_frame": "frames/lake.png"}
+    [clip] = load(write("p.jsonl", jsonl(row))).clips
+    assert (clip.first_frame, clip.size) == (data_uri(content), None)
+
+
+@pytest.mark.parametrize(
+    ("image_format", "media_type"),
+    [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")],
+)
+def test_the_format_of_a_first_frame_is_that_of_its_content(
+    write: Write, image_format: str, media_type: str
+) -> None:
+    write("frame", image_bytes(400, 300, image_format))
+    row = {"id": "a", "prompt": "A lake", "first_frame": "frame"}
+    [clip] = load(write("p.jsonl", jsonl(row))).clips
+    assert (clip.first_frame or "").startswith(f"data:{media_type};base64,")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://example.com/lake.png",
+        "aac49721-1964-481a-ae78-8a4e29b91402",
+        data_uri(image_bytes(300, 300)),
+    ],
+    ids=["URL", "UUID", "data URI"],
+)
+@pytest.mark.parametrize("extension", FORMATS)
+def test_the_address_of_a_first_frame_stays_as_it_is(
+    tmp_path: Path, extension: str, address: str
+) -> None:
+    rows = [{"id": "a", "prompt": "A lake", "first_frame": address}]
+    [clip] = load(write_as(tmp_path, extension, rows)).clips
+    assert clip.first_frame == address
+
+
+def test_a_cell_longer_than_the_csv_module_takes_by_default_is_read(tmp_path: Path) -> None:
+    output = io.BytesIO()
+    Image.effect_noise((500, 500), 90).save(output, "PNG")
+    address = data_uri(output.getvalue())
+    assert len(address) > 131_072
+    path = write_as(tmp_path, ".csv", [{"id": "a", "prompt": "A lake", "first_frame": address}])
+    assert load(path).clips[0].first_frame == address
+
+
+@pytest.mark.parametrize(
+    ("first_frame", "part"),
+    [
+        ("missing.png", "no such file"),
+        ("notes.txt", "not a PNG, JPEG or WebP"),
+        ("small.png", "300 to 2048 pixels a side"),
+        ("wide.png", "300 to 2048 pixels a side"),
+        ("large.png", "at most 20000000"),
+        (".", "is not a file"),
+        ("s3://bucket/lake.png", "cannot be a first frame"),
+        ("https://", "cannot be a first frame"),
+        ("data:image/png;base64,!!!", "not valid base64"),
+        ("data:text/plain;base64,aGVsbG8=", "text/plain"),
+        ("data:image/png;base64,aGVsbG8=", "PNG, JPEG or WebP"),
+        (data_uri(image_bytes(299, 400)), "300 to 2048 pixels a side"),
+    ],
+)
+def test_what_cannot_be_a_first_frame_is_a_problem(
+    write: Write, first_frame: str, part: str
+) -> None:
+    write("notes.txt", "hello")
+    write("small.png", image_bytes(299, 300))
+    write("wide.png", image_bytes(2049, 300))
+    write("large.png", image_bytes(400, 300) + bytes(20_000_000))
+    rows = [{"id": "a", "prompt": "A lake"}, {"id": "b", "prompt": "A hill"}]
+    rows[1]["first_frame"] = first_frame
+    problem = only_problem_of(write("p.jsonl", jsonl(*rows)))
+    assert (problem.line, problem.column, problem.value) == (2, "first_frame", first_frame)
+    assert part in problem.message
+
+
+def test_the_sides_of_a_first_frame_may_be_as_small_and_as_large_as_the_model_says(
+    write: Write,
+) -> None:
+    write("frame.png", image_bytes(300, 2048))
+    row = {"id": "a", "prompt": "A lake", "first_frame": "frame.png"}
+    assert load(write("p.jsonl", jsonl(row))).clips[0].size is None
+
+
+def test_a_size_beside_a_first_frame_is_a_problem(write: Write) -> None:
+    text = "id,prompt,size,first_frame\na,Lake,1280x720,https://example.com/a.png\n"
+    problem = only_problem_of(write("p.csv", text))
+    assert (problem.line, problem.column, problem.value) == (2, "size", "1280x720")
+
+
+def test_a_first_frame_for_a_model_that_takes_none_is_a_problem(write: Write) -> None:
+    text = "id,prompt,model,first_frame\na,Lake,acme:1@1,https://example.com/a.png\n"
+    problem = only_problem_of(write("p.csv", text))
+    assert (problem.line, problem.column) == (2, "first_frame")
+    assert "Acme Plain" in problem.message

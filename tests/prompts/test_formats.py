@@ -1,0 +1,195 @@
+"""The form of each file format, and the file as a whole."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.prompts.dataset_files import (
+    FORMATS,
+    Write,
+    load,
+    only_problem_of,
+    problems_of,
+    run_python,
+)
+
+# --- the form of each format
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"id": "b", "prompt": "A hill"',
+        '["b", "A hill"]',
+        '"b"',
+        "id: b",
+        '{"id": "b", "prompt": "A hill", "duration": NaN}',
+        '{"id": "b", "prompt": "A hill", "take": ' + "9" * 5_000 + "}",
+        "[" * 100_000,
+    ],
+    ids=["cut", "list", "text", "yaml", "NaN", "endless number", "deep"],
+)
+def test_a_line_that_is_no_json_object_is_a_problem_of_that_line(write: Write, line: str) -> None:
+    good = '{"id": "a", "prompt": "A lake"}\n'
+    problem = only_problem_of(write("p.jsonl", f"{good}{line}\n"))
+    assert (problem.line, problem.column) == (2, None)
+
+
+def test_a_csv_record_counts_from_the_line_it_starts_on(write: Write) -> None:
+    path = write(
+        "p.csv",
+        'id,prompt,take\na,"A lake\nat\r\ndawn",1\n\nb,"A\nhill",0\nc,A road,nought\n',
+    )
+    found = problems_of(path)
+    assert [(problem.line, problem.column) for problem in found] == [(6, "take"), (8, "take")]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "part"),
+    [
+        ("id,prompt\na,A lake, at dawn\n", 2, "is not in a column"),
+        ('id,prompt\na,"A lake" at dawn\nb,A hill\n', 2, "quotes"),
+        ('id,prompt\nb,A hill\na,"A lake\n', 3, "quotes"),
+        ("id;prompt\na;A lake\n", 1, "separate them by ','"),
+        ("id\tprompt\na\tA lake\n", 1, "separate them by ','"),
+    ],
+)
+def test_what_breaks_the_form_of_csv_is_a_problem(
+    write: Write, text: str, line: int, part: str
+) -> None:
+    problem = only_problem_of(write("p.csv", text))
+    assert problem.line == line
+    assert part in problem.message
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("- id: a\n  prompt: 'A lake\n", 3),
+        ("- id: a\n\tprompt: A lake\n", 2),
+        ("- {id: a, prompt: A lake}\n- just words\n", 2),
+        ("just words\n", 1),
+        ("clips:\n  id: a\n  prompt: A lake\n", 2),
+        ("recipes: {night: At night.}\n", 1),
+        ("clips: [{id: a, prompt: A lake}]\nreceipes: {}\n", 2),
+        ("- {id: a, prompt: A lake}\n---\n- {id: b, prompt: A hill}\n", 2),
+        ("- id: a\n  prompt: A lake \x07\n", 2),
+        ("- id: a\n  prompt: A lake\n  [1]: 2\n", 3),
+        ("- &a\n  id: a\n  prompt: A lake\n  <<: *a\n", 4),
+        ("[" * 100_000, 1),
+    ],
+    ids=[
+        "quote",
+        "tab",
+        "text for a row",
+        "text for a file",
+        "mapping for clips",
+        "no clips",
+        "unknown part",
+        "two documents",
+        "bell",
+        "list for a name",
+        "merge with itself",
+        "deep",
+    ],
+)
+def test_what_breaks_the_form_of_yaml_is_a_problem(write: Write, text: str, line: int) -> None:
+    assert only_problem_of(write("p.yaml", text)).line == line
+
+
+def test_a_yaml_problem_stands_at_the_line_of_its_value(write: Write) -> None:
+    path = write(
+        "p.yaml",
+        "# prompts\nclips:\n\n  - prompt: >-\n      A lake\n      at dawn\n    id: a\n"
+        "    take:\n      0\n",
+    )
+    problem = only_problem_of(path)
+    assert (problem.line, problem.column, problem.value) == (9, "take", "0")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("p.jsonl", b'{"id": "a", "prompt": "A lake"}\n{"id": "b", "prompt": "Caf\xe9"}\n'),
+        ("p.csv", b"id,prompt\nb,Caf\xe9\n"),
+        ("p.yaml", b"- id: b\n  prompt: Caf\xe9\n"),
+    ],
+)
+def test_a_byte_that_is_not_utf_8_is_a_problem_at_its_line(
+    write: Write, name: str, content: bytes
+) -> None:
+    problem = only_problem_of(write(name, content))
+    assert problem.line == 2
+    assert "0xe9 after" in problem.message
+
+
+def test_bytes_that_are_not_utf_8_do_not_hide_other_problems(write: Write) -> None:
+    path = write("p.csv", b"id,prompt,take\na,Caf\xe9,0\nb,\xff\xff\xff,1\n")
+    assert [(problem.line, problem.column) for problem in problems_of(path)] == [
+        (2, None),
+        (2, "take"),
+        (3, None),
+    ]
+
+
+def test_a_file_in_utf_16_is_a_problem_that_says_so(write: Write) -> None:
+    problem = only_problem_of(write("p.csv", "id,prompt\na,A lake\n".encode("utf-16")))
+    assert "UTF-16" in problem.message
+
+
+def test_a_file_that_is_no_parquet_is_a_problem(write: Write) -> None:
+    assert "cannot be read" in only_problem_of(write("p.parquet", b"PAR1 not really")).message
+
+
+# --- the file as a whole
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("p.jsonl", ""),
+        ("p.jsonl", "\n\n"),
+        ("p.csv", ""),
+        ("p.csv", "id,prompt\n"),
+        ("p.yaml", ""),
+        ("p.yaml", "# nothing yet\n"),
+        ("p.yaml", "[]\n"),
+        ("p.yaml", "clips:\nrecipes: {night: At night.}\n"),
+    ],
+)
+def test_a_dataset_without_clips_is_a_problem(write: Write, name: str, content: str) -> None:
+    problem = only_problem_of(write(name, content))
+    assert (problem.line, problem.column) == (None, None)
+    assert "no clips" in problem.message
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_a_missing_file_is_a_problem(tmp_path: Path, extension: str) -> None:
+    assert "no such file" in only_problem_of(tmp_path / f"p{extension}").message
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_a_folder_is_no_dataset(tmp_path: Path, extension: str) -> None:
+    (tmp_path / f"p{extension}").mkdir()
+    assert "is a directory" in only_problem_of(tmp_path / f"p{extension}").message
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p", "p.json"])
+def test_an_unknown_extension_is_a_problem_with_the_known_ones(write: Write, name: str) -> None:
+    assert ".jsonl, .csv, .yaml, .yml, .parquet" in only_problem_of(write(name, "x")).message
+
+
+def test_an_extension_may_be_in_upper_case(write: Write) -> None:
+    assert load(write("P.CSV", "id,prompt\na,A lake\n")).clip_ids == ("a",)
+
+
+def test_reading_text_formats_loads_nothing_heavy(write: Write) -> None:
+    result = run_python(
+        "import sys\n"
+        "from sora_dagster.prompts.dataset import load_dataset\n"
+        "from sora_dagster.runware.models import Catalogue\n"
+        "load_dataset(sys.argv[1], catalogue=Catalogue.builtin())\n"
+        "print({'pyarrow', 'numpy', 'PIL', 'av', 'dagster'} & set(sys.modules), end='')",
+        str(write("p.yaml", "- {id: a, prompt: A lake, first_frame: https://example.com/a.png}")),
+    )
+    assert (result.stdout, result.stderr) == ("set()", "")
