@@ -16,7 +16,7 @@ from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.library.clip_checks import QUALITY
 from sora_dagster.generation.library.stored_clip import StoredClip
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.io_manager import ClipIOManager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.storage import AccessDeniedError

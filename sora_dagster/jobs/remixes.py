@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sora_dagster.dataset import VideoDataset, remix_partition
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.generation.requesting.options import RequestOptions, options_after

@@ -18,7 +18,7 @@ from sora_dagster.event_log import InputEvents, newest_materializations
 from sora_dagster.events import request_events
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
 from sora_dagster.prompts.clips import ClipRequest

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.protocol.ledger import Ledger, Take
 from sora_dagster.generation.protocol.record_folder import stuck_folder
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import (
     ClipManifest,
     OutcomeRecord,

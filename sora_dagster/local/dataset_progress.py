@@ -9,7 +9,7 @@ from dataclasses import replace
 from sora_dagster.dataset import VideoDataset, remix_partition
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_folder import note_folder
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.generation.requesting.stored_index import stored_already

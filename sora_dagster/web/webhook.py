@@ -22,7 +22,7 @@ from sora_dagster.generation.protocol.markers import (
     markers_of,
     signature_is_valid,
 )
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.storage import StorageError, StorageRoot
 
 if TYPE_CHECKING:

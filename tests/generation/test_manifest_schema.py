@@ -17,7 +17,7 @@ from sora_dagster.generation.library.manifest_schema import SCHEMA_NAME, main, m
 from sora_dagster.generation.library.stored_clip import load_clip
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_format import NewerFormatError, UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import NewerFormatError, UnreadableRecordError
 from sora_dagster.generation.protocol.records import FORMAT_VERSION, MANIFEST_VERSION
 from sora_dagster.storage import StorageRoot
 from tests.generation.asking import ask, clip, collect

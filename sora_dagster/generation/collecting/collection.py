@@ -26,7 +26,7 @@ from sora_dagster.generation.collecting.workers import CollectionWorkers, StoreR
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.markers import markers_of
 from sora_dagster.generation.protocol.pending_index import PendingEntry
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.protocol.spending_log import BudgetLogError
 from sora_dagster.generation.requesting.direct_delivery import DOUBTFUL_STATES

@@ -11,7 +11,7 @@ from sora_dagster.generation.protocol.claims import ClaimReader, ClaimSettings
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import Marker, tasks_with_markers
 from sora_dagster.generation.protocol.pending_index import PendingEntry
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.storage import AccessDeniedError
 
 _FIRST_INTERVAL = timedelta(minutes=5)

@@ -9,7 +9,7 @@ from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import MAX_MARKER_BYTES, Marker, tasks_with_markers
 from sora_dagster.generation.protocol.pending_index import PendingEntry
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import RunwareError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from sora_dagster.generation.collecting.context import CollectionContext
 from sora_dagster.generation.collecting.tracked import FinishedTask
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.requesting.planner import may_retry
 from sora_dagster.generation.requesting.results import RequestResult

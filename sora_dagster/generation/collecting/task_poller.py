@@ -13,7 +13,7 @@ from sora_dagster.generation.collecting.task_storer import TaskStorer
 from sora_dagster.generation.collecting.task_tracker import TaskTracker
 from sora_dagster.generation.collecting.tracked import ReadyTask, TrackedTask
 from sora_dagster.generation.collecting.workers import CollectionWorkers, PollResult
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import SeenRecord
 from sora_dagster.runware.errors import InvalidRequestError, RunwareError, UnknownModelError
 from sora_dagster.runware.results import TaskStatus

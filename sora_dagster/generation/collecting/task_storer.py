@@ -10,7 +10,7 @@ from sora_dagster.generation.collecting.workers import CollectionWorkers, StoreR
 from sora_dagster.generation.fetching.download import DownloadError
 from sora_dagster.generation.fetching.video_store import DamagedVideoError
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.storage import AccessDeniedError
 

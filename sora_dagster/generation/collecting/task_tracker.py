@@ -11,7 +11,7 @@ from sora_dagster.generation.collecting.scope import CollectionScope
 from sora_dagster.generation.collecting.tracked import FinishedTask, TrackedTask
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.pending_index import PendingEntry
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.storage import AccessDeniedError
 

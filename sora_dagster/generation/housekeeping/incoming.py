@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.requesting.direct_delivery import (
     DOUBTFUL_STATES,
     LONGEST_URL_SECONDS,

@@ -22,7 +22,7 @@ from sora_dagster.generation.library.take_folders import (
 )
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import (
     AttemptRecord,
     ClipManifest,

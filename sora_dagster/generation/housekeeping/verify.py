@@ -11,7 +11,7 @@ from sora_dagster.generation.fetching.video_store import object_sha256
 from sora_dagster.generation.library.take_folders import MANIFEST_NAME, PRUNED_NAME, named_objects
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_format import NewerFormatError, UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import NewerFormatError, UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest, StoredVideo
 from sora_dagster.generation.protocol.scan import in_parallel, read_manifests
 

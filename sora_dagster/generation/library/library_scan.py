@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError, parse_record
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError, parse_record
 from sora_dagster.generation.protocol.records import (
     AttemptRecord,
     ClipManifest,

@@ -18,7 +18,7 @@ from typing import Literal
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.clocks import running_seconds
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError, parse_record
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError, parse_record
 from sora_dagster.generation.protocol.records import Record
 from sora_dagster.storage import StorageError
 

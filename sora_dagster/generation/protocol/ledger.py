@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.pending_index import PendingIndex
-from sora_dagster.generation.protocol.record_format import RecordStore
+from sora_dagster.generation.protocol.record_store import RecordStore
 from sora_dagster.generation.protocol.records import (
     AttemptRecord,
     ClipManifest,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.record_format import RecordStore
+from sora_dagster.generation.protocol.record_store import RecordStore
 from sora_dagster.generation.protocol.records import (
     AttemptRecord,
     NoteRecord,

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError, parse_record
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError, parse_record
 from sora_dagster.generation.protocol.records import NoteRecord, Record, StuckRecord
 from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.storage import AccessDeniedError, ObjectInfo, StorageRoot

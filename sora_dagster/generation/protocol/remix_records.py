@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.pending_index import attempt_of, pending_record
-from sora_dagster.generation.protocol.record_format import RecordStore
+from sora_dagster.generation.protocol.record_store import RecordStore
 from sora_dagster.generation.protocol.records import AttemptRecord, PendingRecord, RemixRecord
 from sora_dagster.prompts.clips import ClipRequest
 

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.record_format import RecordStore
+from sora_dagster.generation.protocol.record_store import RecordStore
 from sora_dagster.generation.protocol.records import FORMAT_VERSION, DatasetRecord, RootRecord
 from sora_dagster.runware.transport import is_local_api
 from sora_dagster.storage import StorageError

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError, parse_record
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError, parse_record
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.storage import StorageRoot
 

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError, parse_record
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError, parse_record
 from sora_dagster.generation.protocol.records import Record
 from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.storage import ObjectMissingError, StorageError

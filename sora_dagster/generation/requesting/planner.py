@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sora_dagster.generation.protocol.ledger import Ledger, Take
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord
 from sora_dagster.generation.requesting.payloads import estimate_usd
 from sora_dagster.generation.requesting.results import RequestResult, RequestState

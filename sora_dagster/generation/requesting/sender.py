@@ -17,7 +17,7 @@ from typing import Literal
 
 from sora_dagster.generation.protocol.clocks import running_seconds
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import OutcomeRecord, SeenRecord
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.submission_gate import SubmissionGate

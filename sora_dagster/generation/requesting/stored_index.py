@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from sora_dagster.generation.library.take_folders import MANIFEST_NAME
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.generation.requesting.results import RequestResult, RequestState

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from sora_dagster.generation.protocol.budget import Budget, BudgetDecision, SpendingLimits
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_format import UnreadableRecordError
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.protocol.spending_log import BudgetLogError
 from sora_dagster.generation.requesting.options import RequestOptions
