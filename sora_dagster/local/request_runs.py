@@ -60,7 +60,11 @@ def failure_text(event: dg.DagsterEvent) -> str:
     error = data.error
     while error is not None and error.cause is not None:
         error = error.cause
-    return error.message.strip() if error is not None else (event.message or "the request failed")
+    if error is None:
+        return event.message or "the request failed"
+    module, found, message = error.message.strip().partition(f"{error.cls_name}: ")
+    # Messages of our own errors are sentences that need no class name.
+    return message if found and module.startswith("sora_dagster.") else error.message.strip()
 
 
 @dataclass

@@ -18,10 +18,11 @@ from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.scan import stored_manifests
 from sora_dagster.generation.storyboards.shot_requests import shot_request
+from sora_dagster.local.request_runs import failure_text
 from sora_dagster.prompts.boards import load_board
 from sora_dagster.resources import ClipStorageResource
 from tests.dagster_face.conftest import FaultyStack
-from tests.dagster_face.stack import Stack, failure_text
+from tests.dagster_face.stack import Stack
 from tests.generation.stored_takes import claim, stored_take
 
 
@@ -239,7 +240,12 @@ def test_the_cost_assets_say_which_extra_they_need(
         instance=stack.instance, raise_on_error=False
     )
     assert not result.success
-    assert 'pip install "sora-dagster[reports]"' in failure_text(result)
+    [failure] = result.filter_events(
+        lambda event: event.event_type is dg.DagsterEventType.STEP_FAILURE
+    )
+    assert failure_text(failure) == (
+        'The table of costs needs matplotlib. Install with: pip install "sora-dagster[reports]"'
+    )
     assert result.filter_events(
         lambda event: event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION
     ), "the gallery is made all the same"
