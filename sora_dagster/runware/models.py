@@ -82,9 +82,12 @@ class VideoModel(BaseModel):
         prompt_max_characters: maximum length of a prompt. Default: 6000 (Sora's reference page).
         max_results: maximum number of videos of one task. Default: 4 (Sora's reference page).
         accepts_first_frame: whether `inputs.frameImages` is accepted (one image). Default: true.
-        first_frame_min_pixels: minimum length of each side of a first frame. Default: 300.
-        first_frame_max_pixels: maximum length of each side of a first frame. Default: 2048.
-        first_frame_max_bytes: maximum size of a first frame's file in bytes. Default: 20,000,000.
+        first_frame_min_pixels: minimum length of each side of a first frame. Default: 300
+            (Runware's documentation of Sora).
+        first_frame_max_pixels: maximum length of each side of a first frame. Default: 2048 (same
+            source).
+        first_frame_max_bytes: maximum size of a first frame's file in bytes. Default: 20,000,000
+            (same source).
         accepts_video_id: whether `inputs.videoId` (a remix) is accepted. Default: false.
         makes_sound: whether its videos have sound. Default: false.
         extra_parameters: parameters that only this model has, sent with each request as they are

@@ -89,8 +89,8 @@ class Safety(_WireModel):
 
     Arguments:
         check_content: whether content is checked; true alone means mode ``fast`` (reference page).
-        mode: ``none``, ``fast`` (key frames) or ``full`` (all frames). The page mentions three
-            values and names two; the name ``full`` is not documented; assumed.
+        mode: ``none``, ``fast`` (key frames) or ``full`` (all frames). The page names the first
+            two; the schemas of newer models name ``full``.
     """
 
     check_content: _Bool | None = None
