@@ -238,7 +238,7 @@ class Generator:
 
         Arguments:
             limits: how long it lasts, and how it works.
-            holder: what people know this process by, such as a run id.
+            holder: human-readable name of this process, such as a run id.
             datasets: names of the datasets of which all is collected that no other process has
                 claimed; empty to wait for chosen tasks only.
             on_warning: called with a sentence about each task that is slow or failing.

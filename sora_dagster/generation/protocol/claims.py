@@ -1,8 +1,8 @@
-"""Claims: which live process collects what, so that each clip is fetched and reported once.
+"""Claims: which live process collects which tasks, so that each clip is fetched and reported once.
 
-They are an economy: two processes that collect the same clip do no harm, since every step of
-collecting can be repeated. One process may claim the rest of a dataset, which is all that no other
-process has claimed; a process that waits for clips of its own claims those.
+They only save work: two processes that collect the same clip do no harm, since every step of
+collecting can be repeated. One process may claim the rest of a dataset, which is every task that no
+other process has claimed. A process that waits for its own clips claims those.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Literal
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.clocks import running_seconds
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_store import UnreadableRecordError, parse_record
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import Record
 from sora_dagster.storage import StorageError
 
@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 _REST = re.compile(r"rest-(\d+)\.json")
 _TASKS = re.compile(r"([0-9a-f]+)-tasks-(\d+)\.json")
 _SIGN = re.compile(r"([0-9a-f]+)\.(alive|dead)")
-# What ended processes leave is read by no one after this.
-_LITTER = timedelta(days=7)
+# Files of ended processes are not read after this.
+_OLD_FILES = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,11 @@ class ClaimSettings:
     """What makes a process count as dead, in seconds.
 
     Arguments:
-        beat_seconds: how often a process says that it is alive.
-        dead_seconds: how long after its last sign a process counts as dead, by the store's clock.
-        stall_seconds: how long a process may finish no step and still say that it is alive.
-        gap_seconds: how long a process may have been stopped before it checks its claim again.
+        beat_seconds: interval between the signs of life of a process.
+        dead_seconds: time since its last sign of life after which a process counts as dead, by the
+            store's clock.
+        stall_seconds: time without a finished step after which a process gives no sign of life.
+        gap_seconds: pause of a process after which it checks its claims again.
     """
 
     beat_seconds: float = 20.0
@@ -52,9 +53,9 @@ class ClaimRecord(Record):
     """`claims/<dataset>/rest-<n>.json`, `claims/<dataset>/<process>-tasks-<n>.json`.
 
     Arguments:
-        process: the process that claims; empty where the last one has released its claim.
-        holder: what people know it by, such as a run id.
-        tasks: UUIDs of the tasks it claims; empty for the rest of the dataset.
+        process: the process that claims; empty if the last one has released its claim.
+        holder: human-readable name of the process, such as a run id.
+        tasks: UUIDs of the claimed tasks; empty for the rest of the dataset.
     """
 
     process: str
@@ -65,13 +66,13 @@ class ClaimRecord(Record):
 
 @dataclass(frozen=True)
 class ClaimsView:
-    """Who collects what of a dataset now.
+    """Which processes collect a dataset now.
 
     Arguments:
-        rest: the live process that collects all that is not claimed; None if there is none.
-        tasks: tasks that live processes claimed for themselves, and which process.
+        rest: the live process that collects all tasks that are not claimed; None if there is none.
+        tasks: tasks that live processes have claimed, with the process.
         rest_number: number of the newest claim of the rest.
-        stopped: processes that still hold claims and show no sign of life.
+        stopped: processes with claims and without a sign of life.
     """
 
     rest: str | None = None
@@ -98,18 +99,18 @@ class ClaimReader:
         store_time: Callable[[], datetime],
         settings: ClaimSettings | None = None,
     ) -> None:
-        self.root = ledger.root
+        self._ledger = ledger
         self.folder = layout.claims_folder(dataset)
         self._store_time = store_time
         self._settings = settings or ClaimSettings()
         self._records: dict[str, ClaimRecord | None] = {}
 
     def view(self) -> ClaimsView:
-        """Who collects what now. Costs one listing, and a read of each claim that is new."""
+        """Which processes collect it now. Costs one listing, and a read of each new claim."""
         signs: dict[str, dict[str, datetime]] = {}
         rests: dict[int, str] = {}
         tasks: list[str] = []
-        for info in self.root.list(self.folder):
+        for info in self._ledger.root.list(self.folder):
             name = info.key.removeprefix(f"{self.folder}/")
             if match := _SIGN.fullmatch(name):
                 signs.setdefault(match[1], {})[match[2]] = info.last_modified
@@ -141,14 +142,13 @@ class ClaimReader:
 
     def _record(self, key: str) -> ClaimRecord | None:
         if key not in self._records:
-            body = self.root.read_if_present(key)
+            record = None
             try:
-                record = body and parse_record(body, ClaimRecord, uri=self.root.uri(key))
+                record = self._ledger.read(key, ClaimRecord)
             except UnreadableRecordError as error:
-                # A claim is an economy: without it the task is collected once more at worst.
+                # A claim only saves work: without it, the task is at worst collected again.
                 _log.warning("a claim is ignored: %s", error)
-                record = None
-            self._records[key] = record or None
+            self._records[key] = record
         return self._records[key]
 
 
@@ -158,7 +158,7 @@ class Claims:
     Arguments:
         ledger: the ledger of the storage root.
         dataset: name of the dataset.
-        holder: what people know this process by, such as a run id.
+        holder: human-readable name of this process, such as a run id.
         store_time: the store's clock.
         settings: what makes a process count as dead.
         elapsed: a clock that runs through a suspended machine, in seconds.
@@ -194,11 +194,11 @@ class Claims:
 
     @property
     def has_rest(self) -> bool:
-        """Whether this process collects all of the dataset that no other has claimed."""
+        """Whether this process collects all tasks of the dataset that no other has claimed."""
         return self._has_rest
 
     def view(self) -> ClaimsView:
-        """Who collects what now. Costs one listing."""
+        """Which processes collect the dataset now. Costs one listing."""
         return self._reader.view()
 
     def take_rest(self) -> bool:
@@ -219,23 +219,23 @@ class Claims:
         return self._has_rest
 
     def _write_rest(self, number: int, process: str) -> bool:
-        """Make the next claim of the rest; numbers are never used twice, so that one wins."""
+        """Create the next claim of the rest; False if another process created it first."""
         record = ClaimRecord(process=process, holder=self._holder, at=self._ledger.clock())
         key = f"{self._reader.folder}/rest-{number}.json"
-        if not self._root.create(key, record.to_json()):
-            standing = parse_record(self._root.read(key), ClaimRecord, uri=self._root.uri(key))
-            if standing.process != process:
-                return False
+        is_created = self._root.create(key, record.to_json())
+        # Numbers are never used twice, so that one process wins.
+        if not is_created and self._ledger.require(key, ClaimRecord).process != process:
+            return False
         self._root.delete(f"{self._reader.folder}/rest-{number - 1}.json")
         return True
 
     def take(self, task_uuids: Iterable[str]) -> frozenset[str]:
         """Claim tasks, unless another live process collects them.
 
-        A live process that collects the rest is left to it: it has them, or will.
+        Nothing is claimed if another live process collects the rest: it collects them, too.
 
         Returns:
-            Those of the tasks that this process holds now.
+            The tasks that this process holds now.
         """
         wanted = frozenset(task_uuids)
         new = wanted - self._claimed
@@ -249,7 +249,7 @@ class Claims:
         if new:
             key = self._write_tasks(new)
             if self.view().rest not in (None, self.process):
-                # It began at the same moment, and may not have seen this claim: it has them.
+                # It began at the same moment and may not have read this claim, so it collects them.
                 self._root.delete(key)
                 return wanted & self._claimed
             self._task_keys.append(key)
@@ -262,7 +262,7 @@ class Claims:
         if not dropped:
             return
         self._claimed -= dropped
-        # A claim is never rewritten, since others read it once: another one takes its place.
+        # A claim is never rewritten, since others read it once: a new one replaces it.
         replaced = self._task_keys
         self._task_keys = [self._write_tasks(self._claimed)] if self._claimed else []
         for key in replaced:
@@ -281,16 +281,16 @@ class Claims:
         return key
 
     def step(self) -> None:
-        """Say that this process got on; it must be called from its loop."""
+        """Record that this process finished a step; its loop must call this."""
         now = self._elapsed()
         if now - self._stepped_at > self._settings.gap_seconds:
             self._is_suspect = True
         self._stepped_at = now
 
     def are_mine(self) -> bool:
-        """Whether the claims still stand; read again after this process was stopped for a while.
+        """Whether the claims are still valid; read again after this process was paused.
 
-        To be asked before anything is reported, requested or concluded.
+        Call this before anything is reported, requested or concluded.
         """
         self.step()
         if self._is_suspect and not self._is_lost:
@@ -299,7 +299,7 @@ class Claims:
         return not self._is_lost
 
     def release(self) -> None:
-        """Give up all claims: this process has stopped."""
+        """Release all claims: this process has stopped."""
         self._stop.set()
         if self._timer is None:
             return
@@ -325,8 +325,8 @@ class Claims:
             if self._elapsed() - self._stepped_at > self._settings.stall_seconds:
                 continue
             try:
-                # Looked for at each beat: another process may have judged this one dead just
-                # before it went on, and take over just after.
+                # Checked at each beat: another process may have declared this one dead just
+                # before it resumed, and take over just after.
                 if self._is_buried():
                     self._is_lost = True
                     return
@@ -342,14 +342,14 @@ class Claims:
         return self._root.exists(self._sign("dead"))
 
     def _bury(self, processes: Collection[str]) -> None:
-        """Take over from dead processes: one that was only stopped finds out when it goes on."""
+        """Take over from dead processes; one that was only paused notices when it resumes."""
         for process in processes:
             self._root.create(self._sign("dead", process), b"")
             self._root.delete(self._sign("alive", process))
 
     def _sweep(self) -> None:
-        """Remove what processes left that ended long ago."""
-        oldest = self._store_time() - _LITTER
+        """Remove files of processes that ended long ago."""
+        oldest = self._store_time() - _OLD_FILES
         for info in list(self._root.list(self._reader.folder)):
             is_rest = _REST.fullmatch(info.key.rpartition("/")[2]) is not None
             if info.last_modified < oldest and not is_rest:

@@ -11,9 +11,9 @@ _REFRESH_SECONDS = 600.0
 
 
 def running_seconds() -> float:
-    """Seconds on a clock that no one can set and that goes on while the machine is suspended.
+    """Seconds on a clock that cannot be set and runs while the machine is suspended.
 
-    Where the system has no such clock, it stops while the machine is suspended.
+    On systems without such a clock, it stops while the machine is suspended.
     """
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -21,15 +21,15 @@ def running_seconds() -> float:
 
 
 class StoreClock:
-    """The store's clock, read now and then and carried on in between.
+    """The store's clock, read from time to time and extrapolated in between.
 
-    It is carried on by a clock that cannot be set, so that a step of this machine's wall clock
-    makes nothing older. May be used from several threads.
+    It is extrapolated with a clock that cannot be set, so that a step of this machine's wall clock
+    has no effect. Thread-safe.
 
     Arguments:
-        read: asks the store for its time.
-        elapsed: the clock that carries it on, in seconds.
-        refresh_seconds: how long it is carried on before the store is asked again.
+        read: reads the store's time.
+        elapsed: the clock in between, in seconds.
+        refresh_seconds: how long it is extrapolated before the store's time is read again.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class StoreClock:
         """The store's time now.
 
         Raises:
-            StorageError: if the store must be asked and fails.
+            StorageError: if the store's time must be read and the store fails.
         """
         with self._lock:
             if self._known is None or self._elapsed() - self._known[1] > self._refresh_seconds:

@@ -1,4 +1,4 @@
-"""Where each object of the protocol lies below the storage root."""
+"""The keys of the protocol's objects below the storage root."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def slot_folder(asset: str, clip: str) -> str:
 
 
 def attempt_key(asset: str, clip: str, take: int, attempt: int) -> str:
-    """Key of what was asked in one attempt."""
+    """Key of the record of one attempt."""
     return f"{slot_folder(asset, clip)}/take-{take}/attempt-{attempt}.json"
 
 
@@ -65,7 +65,7 @@ def task_key(task_uuid: str, name: str) -> str:
 
 
 def dataset_key(dataset: str) -> str:
-    """Key of what a dataset's name stands for."""
+    """Key of the record of a dataset's name."""
     return f"{DATASETS_FOLDER}/{segment(dataset)}.json"
 
 
@@ -77,18 +77,18 @@ def pending_folder(dataset: str) -> str:
 def pending_key(dataset: str, task_uuid: str, reopening: int = 0) -> str:
     """Key of a task's entry in the index of what is outstanding.
 
-    Each reopening of a task has an entry of its own, so that closing one never closes the next.
+    Each reopening of a task has its own entry, so that closing one never closes the next.
     """
     return f"{pending_folder(dataset)}/{task_uuid}.{reopening}"
 
 
 def remixes_due_key(dataset: str, task_uuid: str) -> str:
-    """Key of the entry, in the same index, of a stored clip whose remixes are not asked for yet."""
+    """Key of the entry, in the same index, of a stored clip whose remixes are not requested yet."""
     return f"{pending_folder(dataset)}/{task_uuid}.remixes"
 
 
 def remix_key(task_uuid: str, recipe: str, fingerprint: str) -> str:
-    """Key of the record that a remix of a task's video was asked for.
+    """Key of the record that a remix of a task's video was requested.
 
     Arguments:
         task_uuid: the task that the parent video came from.
@@ -115,7 +115,7 @@ def notes_folder(dataset: str) -> str:
 
 
 def note_key(dataset: str, task_uuid: str) -> str:
-    """Key of why an outstanding task is slow or cannot be stored yet."""
+    """Key of the note why an outstanding task is slow or cannot be stored yet."""
     return f"{notes_folder(dataset)}/{task_uuid}.json"
 
 
@@ -135,7 +135,7 @@ def stored_key(dataset: str, clip: str, take: int, fingerprint: str, size_bytes:
 
 
 def claims_folder(dataset: str) -> str:
-    """Folder of which live process stores what of one dataset."""
+    """Folder of the claims of live processes on one dataset."""
     return f"{CLAIMS_FOLDER}/{segment(dataset)}"
 
 
@@ -155,7 +155,7 @@ def manifest_key(asset: str, clip: str, take: int) -> str:
 
 
 def pruned_key(asset: str, clip: str, take: int) -> str:
-    """Key of what is left of a take whose videos were removed: its record."""
+    """Key of the record of a take whose videos were removed."""
     return f"{take_folder(asset, clip, take)}/pruned.json"
 
 
@@ -179,7 +179,7 @@ def video_key(asset: str, clip: str, take: int, video_uuid: str, extension: str,
 
 
 def incoming_key(task_uuid: str) -> str:
-    """Key that Runware puts a task's video to, where it is delivered directly."""
+    """Key that Runware uploads a task's video to with direct delivery."""
     return f"{INCOMING_FOLDER}/{task_uuid}"
 
 
@@ -231,7 +231,7 @@ def budget_summary_folder(log: str) -> str:
 
 
 def budget_summary_key(log: str, number: int) -> str:
-    """Key of what the entries of a spending log add up to, up to a number."""
+    """Key of the sums of a spending log, up to an entry."""
     return f"{budget_summary_folder(log)}/{number:08d}.json"
 
 
@@ -241,5 +241,5 @@ def gallery_key(dataset: str) -> str:
 
 
 def scan_key(dataset: str) -> str:
-    """Key of what the last scan for a dataset's gallery and costs has read."""
+    """Key of the cache of the last scan for a dataset's gallery and costs."""
     return f"{REPORTS_FOLDER}/{segment(dataset)}/scan.jsonl.gz"

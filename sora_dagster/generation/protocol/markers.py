@@ -1,7 +1,7 @@
-"""Markers: what the webhook receiver drops in a dataset's inbox when a result is finished.
+"""Markers: objects that the webhook receiver writes to a dataset's inbox for finished results.
 
-A marker only wakes the collection. Facts come from polls, since anyone who saw a webhook address
-could write a marker.
+A marker only wakes the collection. Facts come from polls, since anyone who knows a webhook address
+could send a marker.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_MARKER_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class WebhookAddress:
-    """Where Runware calls back, and the secret that proves that the address is ours.
+    """The webhook receiver's address, and the secret that signs it.
 
     Arguments:
         url: public URL of the receiver.
@@ -87,7 +87,7 @@ class Marker:
     Arguments:
         key: key of the object.
         dataset: name of the dataset.
-        task_uuid: the task that it is about.
+        task_uuid: its task.
         received_at: when it was written, by the store's clock.
         size_bytes: size of the object.
     """

@@ -1,4 +1,4 @@
-"""Folders of small records that are looked at again and again: what did not change is kept."""
+"""Folders of small records that are read repeatedly: unchanged records are cached."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 class RecordFolder(Generic[AnyRecord]):
-    """The records of one folder by their names, each read once and again when it changed.
+    """The records of one folder by their names; each is read again only if it changed.
 
     Arguments:
         root: the storage root.
@@ -34,7 +34,7 @@ class RecordFolder(Generic[AnyRecord]):
         self._known: dict[str, tuple[ObjectInfo, AnyRecord | None]] = {}
 
     def read(self) -> Mapping[str, AnyRecord | None]:
-        """All records by name, without extension. Costs one listing, and a read of what changed.
+        """All records by name, without extension. Costs one listing, and a read of each change.
 
         A record that cannot be read is None.
 
@@ -63,16 +63,16 @@ class RecordFolder(Generic[AnyRecord]):
             body = self._root.read_if_present(info.key)
             return None if body is None else parse_record(body, self._model, uri=uri)
         except (UnreadableRecordError, AccessDeniedError) as error:
-            # These records only explain. What they are about is looked up elsewhere.
+            # These records are informational only; decisions are based on other records.
             _log.warning("%s is left out: %s", uri, error)
             return None
 
 
 def note_folder(ledger: Ledger, dataset: str) -> RecordFolder[NoteRecord]:
-    """Why outstanding tasks of a dataset are slow or cannot be stored yet, by task."""
+    """Notes on outstanding tasks of a dataset that are slow or cannot be stored yet, by UUID."""
     return RecordFolder(ledger.root, layout.notes_folder(dataset), NoteRecord)
 
 
 def stuck_folder(ledger: Ledger, dataset: str) -> RecordFolder[StuckRecord]:
-    """Tasks of a dataset that cannot be collected, by task."""
+    """Tasks of a dataset that cannot be collected, by UUID."""
     return RecordFolder(ledger.root, layout.stuck_folder(dataset), StuckRecord)

@@ -1,4 +1,4 @@
-"""The JSON objects that the protocol keeps in the storage root, one model for each."""
+"""The JSON objects that the protocol keeps in the storage root, as models."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sora_dagster.media.meter import VideoMeasures
 from sora_dagster.prompts.clips import ClipRequest, ParentVideo
 from sora_dagster.runware.errors import ErrorRecord
 
-# Of the storage layout: what an older version wrote is laid out otherwise, and is refused.
+# Version of the storage layout; roots of an older version are refused.
 FORMAT_VERSION = 2
-# Version 2 added the contact sheet, the thumbnail, the measures and the way of delivery; what is
-# missing in an older manifest reads as none.
+# Version 2 added the contact sheet, the thumbnail, the measures and the delivery; an older manifest
+# reads without them.
 MANIFEST_VERSION = 2
 
 Delivery = Literal["download", "direct"]
@@ -23,7 +23,7 @@ FactsFrom = Literal["poll", "marker", "upload"]
 
 
 class Record(BaseModel):
-    """An immutable JSON object; fields that a newer version added are kept out of the way."""
+    """An immutable JSON object; fields that a newer version added are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -33,12 +33,12 @@ class Record(BaseModel):
 
 
 class RootRecord(Record):
-    """`root.json`: what the root is bound to.
+    """`root.json`: the API and account that the root is bound to.
 
     Arguments:
         namespace: random; task UUIDs are derived from it, so two roots never share one.
         api_base_url: the API that its tasks were sent to.
-        account: the account that paid, where the API tells it.
+        account: the account that pays; None if the API does not report it.
     """
 
     format_version: int = FORMAT_VERSION
@@ -50,20 +50,20 @@ class RootRecord(Record):
 
 
 class AttemptRecord(Record):
-    """`slots/…/attempt-k.json`: what was asked, before anything is sent.
+    """`slots/…/attempt-k.json`: an attempt to generate a clip, recorded before it is sent.
 
     Arguments:
-        request: the clip asked for (a first frame's data is kept as its hash).
+        request: the requested clip, with the hash of a first frame instead of its data.
         take: number of the deliberate generation.
-        attempt: number of the try of that take.
+        attempt: number of the attempt of that take.
         fingerprint: hash of all that decides what is generated.
         task_uuid: Runware's id of the task.
         wire: the request as sent, without webhook address, the upload address's signature and
             image data.
-        estimate_usd: what it was expected to cost.
-        root_run: the run (or the first of its retries) that asked.
-        run_limit_usd: the spending limit that the root run was given, None for none.
-        delivery: whether Runware was told to put the video into the store.
+        estimate_usd: expected cost in USD.
+        root_run: the run that requested it; for a retry, the first run.
+        run_limit_usd: spending limit of the root run in USD; None for no limit.
+        delivery: whether Runware puts the video into the store, or it is downloaded.
     """
 
     request: ClipRequest
@@ -106,11 +106,11 @@ class AttemptRecord(Record):
 
 
 class DatasetRecord(Record):
-    """`datasets/<name>.json`: which assets a dataset's name stands for.
+    """`datasets/<name>.json`: the assets of a dataset.
 
     Arguments:
         name: the dataset's name.
-        assets: keys of its assets of videos; a storyboard's name stands for all its shots.
+        assets: keys of its assets of videos; of a storyboard, its name for all its shots.
     """
 
     name: str
@@ -119,13 +119,13 @@ class DatasetRecord(Record):
 
 
 class PendingRecord(Record):
-    """`pending/<dataset>/<uuid>.<reopening>`: the index of what is outstanding.
+    """`pending/<dataset>/<uuid>.<reopening>`: an entry of the index of outstanding tasks.
 
-    The slot it names holds the rest.
+    The attempt that it names has the other facts.
 
     Arguments:
         reopening: 0, or the number of the reopening that this entry is for.
-        times_left: how often a run has ended and left this task running at Runware.
+        times_left: how often a run has ended while this task was running at Runware.
     """
 
     dataset: str
@@ -143,7 +143,7 @@ class SentRecord(Record):
 
     Arguments:
         purpose: to submit the task, or to void it so that it is never sent.
-        root_run: the run that the task is paid by; its limit counts retries and remixes too.
+        root_run: the run that pays for the task; its limit counts retries and remixes too.
         run_limit_usd: that run's spending limit in USD; None for no limit.
         slot: key of the attempt, so that a task can be found by its UUID alone.
     """
@@ -167,7 +167,7 @@ class ReopenedRecord(Record):
 
 
 class StuckRecord(Record):
-    """`stuck/<dataset>/<uuid>.json`: a task that cannot be collected, and why.
+    """`stuck/<dataset>/<uuid>.json`: a task that cannot be collected, with the reason.
 
     Arguments:
         pending: its entry in the index of what is outstanding; None if that cannot be read.
@@ -187,7 +187,7 @@ class NoteRecord(Record):
     Arguments:
         asset: asset key of the clip.
         clip: its partition key.
-        reason: one sentence for people.
+        reason: human-readable reason.
     """
 
     asset: str
@@ -197,13 +197,13 @@ class NoteRecord(Record):
 
 
 class RemixRecord(Record):
-    """`tasks/<uuid>/remix-<hash>.json`: a remix of this task's video was asked for by a run.
+    """`tasks/<uuid>/remix-<hash>.json`: a remix of this task's video that a run requested.
 
     Arguments:
         asset: asset key of the remix.
         clip: its partition key.
         fingerprint: hash of all that decides what it is.
-        answer: what became of asking for it.
+        answer: state of the request's result.
     """
 
     asset: str
@@ -227,10 +227,12 @@ class OutcomeRecord(Record):
     """`tasks/<uuid>/outcome-<i>.json`: how a task, or its i-th reopening, ended.
 
     Arguments:
-        state: done (all videos), partial (some), failed (none), void (never accepted), …
-        cost_usd: what it cost; the estimate where the API does not say, 0 where nothing was
+        state: `done`, all videos are stored; `partial`, some are; `failed`, none is; `lost`,
+            Runware had the task and no longer knows it; `unsure`, it was sent and never confirmed;
+            `void`, it was never accepted.
+        cost_usd: cost in USD; the estimate if the API does not report it, 0 if nothing was
             accepted.
-        cost_is_estimate: whether the API did not tell the cost.
+        cost_is_estimate: whether the cost is the estimate.
         errors: what failed, and why.
         was_accepted: whether Runware had the task, or may have had it, so that it may have been
             charged.
@@ -256,14 +258,14 @@ class StoredVideo(Record):
     Arguments:
         key: the object's key below the root.
         seed: the seed Runware chose.
-        video_id: what a remix names in `inputs.videoId`.
-        cost_usd: what this video cost, None where the API did not say.
+        video_id: its id for `inputs.videoId` of a remix.
+        cost_usd: cost of this video in USD; None if the API did not report it.
         sha256: hash of the object's bytes, in hex.
-        nsfw: the content flag, where content was checked.
-        measures: brightness, movement and loudness, measured while it was decoded; None where it
+        nsfw: the content flag; None if content was not checked.
+        measures: brightness, movement and loudness, measured while it was decoded; None if it
             cannot be decoded to its end.
-        decode_error: why it cannot be decoded to its end, in a sentence; size, length and codecs
-            are then what its header says. None for a video that decodes.
+        decode_error: why it cannot be decoded to its end; size, length and codecs are then those
+            of its header. None for a video that decodes.
     """
 
     key: str
@@ -288,18 +290,19 @@ class StoredVideo(Record):
 
 
 class ClipManifest(Record):
-    """`clips/…/clip.json`: the full record of a stored clip; it exists only for a whole one.
+    """`clips/…/clip.json`: the full record of a stored clip, written after all its files.
 
     Arguments:
         poster_key: a frame of the first video, as JPEG.
         sheet_key: its first, middle and last frame side by side, as JPEG.
-        thumbnail_key: the same, small enough for an event's metadata.
+        thumbnail_key: the sheet, small enough for an event's metadata.
         delivery: whether the video was downloaded, or put into the store by Runware.
-        generation_seconds: from the submission to the moment its last result was first seen
-            finished, by the store's clock.
+        generation_seconds: time from the submission until its last result was first seen finished,
+            by the store's clock.
         content_hash: SHA-256 over the videos' hashes: the clip's data version.
-        facts_from: whether the API said what it holds, or, the API having forgotten the task,
-            only a webhook, or nothing but the video that Runware put into the store.
+        facts_from: where its facts come from: a `poll`; a webhook's `marker`, if polls no longer
+            know the task; or an `upload`, if there is only the video that Runware put into the
+            store.
     """
 
     format_version: int = MANIFEST_VERSION
@@ -331,10 +334,10 @@ class ClipManifest(Record):
 
 
 class PrunedRecord(Record):
-    """`clips/…/pruned.json`: what is left of a take whose videos were removed to save room.
+    """`clips/…/pruned.json`: the record of a take whose videos were removed to save space.
 
     Arguments:
-        manifest: the take's full record as it stood; the objects it names are gone.
+        manifest: the take's full record; the objects that it names are removed.
         pruned_at: when it was removed, by the store's clock.
     """
 

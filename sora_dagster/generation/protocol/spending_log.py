@@ -1,10 +1,10 @@
-"""One spending log: numbered entries that are only appended, and what they add up to.
+"""One spending log: numbered, append-only entries and their sums.
 
 Entries are numbered without gaps and each is created only once. The process that creates entry *n*
-has taken all entries before it into account, so two processes cannot both take the last dollar.
+has counted all entries before it, so two processes cannot both spend the last dollar.
 
 A log may have tens of thousands of entries. A summary of the first ones is written from time to
-time, so that a process that has read none of them does not have to read each.
+time, so that a new process does not have to read each entry.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_store import UnreadableRecordError, parse_record
+from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import Record
 from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.storage import ObjectMissingError, StorageError
 
 _log = logging.getLogger(__name__)
 
-# How many new entries are worth a summary: at least so many, and a share of all, since a summary
-# grows with the log.
+# A summary is written after this many new entries, and after this share of all entries, since a
+# summary grows with the log.
 _LEAST_NEW_ENTRIES = 100
 _SHARE_OF_NEW_ENTRIES = 0.02
 
@@ -38,15 +38,15 @@ class BudgetLogError(StorageError):
 
 
 class BudgetEntry(Record):
-    """An entry of a spending log: a reservation, the release of one, or what tasks cost.
+    """An entry of a spending log: a reservation, the release of one, or the costs of tasks.
 
     Arguments:
-        root_run: the run that a reservation belongs to; None for the other kinds.
-        day: the day (UTC) in whose log a reservation stands; None for the other kinds.
-        estimates_usd: reservation: expected cost of tasks that are about to be sent, by task UUID.
-        releases: release: number of the reservation of which tasks are released.
-        released: release: the task UUIDs.
-        costs_usd: settlement: what tasks cost, by task UUID.
+        root_run: the run of a reservation; None for other kinds.
+        day: the day (UTC) of a reservation; None for other kinds.
+        estimates_usd: reservation: expected costs of tasks that are about to be sent, by task UUID.
+        releases: release: number of the reservation.
+        released: release: UUIDs of the released tasks.
+        costs_usd: settlement: costs of tasks, by task UUID.
     """
 
     root_run: str | None = None
@@ -59,17 +59,17 @@ class BudgetEntry(Record):
 
 
 class Spending(Record):
-    """What the entries of a log add up to, from the first one on.
+    """The sums of the entries of a log.
 
     No field has a default, so that a summary of another shape is not taken for an empty one.
 
     Arguments:
-        entries: how many entries it is made of.
+        entries: number of entries.
         reserved_usd: the reservations of each task, by the number of their entry.
-        costs_usd: what each settled task cost.
+        costs_usd: cost of each settled task.
         runs: the root run of each reservation, by the number of its entry.
         days: the day of each reservation, by the number of its entry.
-        last_nonce: nonce of the last of the entries, by which a summary knows its log.
+        last_nonce: nonce of the last entry; it identifies the log of a summary.
     """
 
     model_config = ConfigDict(frozen=False)
@@ -83,17 +83,17 @@ class Spending(Record):
     _total_usd: float = PrivateAttr(default=0.0)
 
     def model_post_init(self, _context: object) -> None:
-        """Add up what was read from a summary."""
+        """Calculate the total after reading a summary."""
         self._total_usd = sum(map(self.amount_usd, self.reserved_usd))
 
     @classmethod
     def none(cls) -> Spending:
-        """What a log without entries says."""
+        """The sums of a log without entries."""
         return cls(entries=0, reserved_usd={}, costs_usd={}, runs={}, days={}, last_nonce="")
 
     @property
     def total_usd(self) -> float:
-        """What all tasks of the log take of a limit."""
+        """The amount of a limit that all tasks of the log use."""
         return self._total_usd
 
     def holds(self, task_uuid: str) -> bool:
@@ -101,10 +101,10 @@ class Spending(Record):
         return task_uuid in self.reserved_usd
 
     def amount_usd(self, task_uuid: str) -> float:
-        """What a task takes of a limit.
+        """The amount of a limit that a task uses.
 
-        A settled task takes its cost, even if it is reserved again later. Any other takes the
-        largest of its estimates: processes may expect different costs of the same task.
+        A settled task uses its cost, even if it is reserved again later. Any other uses its largest
+        estimate: processes may expect different costs of the same task.
         """
         reservations = self.reserved_usd.get(task_uuid)
         if reservations is None:
@@ -112,7 +112,7 @@ class Spending(Record):
         return self.costs_usd.get(task_uuid, max(reservations.values()))
 
     def added_usd(self, task_uuid: str, estimate_usd: float) -> float:
-        """By how much the total grows if a task is reserved at an estimate."""
+        """The growth of the total if a task is reserved at an estimate."""
         after = self.costs_usd.get(task_uuid, estimate_usd)
         return max(0.0, after - self.amount_usd(task_uuid))
 
@@ -121,11 +121,11 @@ class Spending(Record):
         return {self.runs[number] for number in self.reserved_usd.get(task_uuid, ())}
 
     def days_of(self, task_uuid: str) -> set[date]:
-        """The days in whose logs a task was to be reserved."""
+        """The days that a task was reserved for."""
         return {self.days[number] for number in self.reserved_usd.get(task_uuid, ())}
 
     def add(self, entry: BudgetEntry) -> None:
-        """Take the next entry into account."""
+        """Count the next entry."""
         self.entries += 1
         self.last_nonce = entry.nonce
         tasks = {*entry.estimates_usd, *entry.released, *entry.costs_usd}
@@ -137,7 +137,7 @@ class Spending(Record):
                 self.reserved_usd.setdefault(task_uuid, {})[self.entries] = estimate
         if entry.releases is not None:
             self._release(entry.releases, entry.released)
-        # What a task cost stands, even for a process that reserves it afterwards.
+        # The cost of a task is final, even if a process reserves it afterwards.
         self.costs_usd.update(
             {task: cost for task, cost in entry.costs_usd.items() if self.holds(task)}
         )
@@ -152,7 +152,7 @@ class Spending(Record):
 
 
 class SpendingLog:
-    """Reads one log and appends to it; for one thread at a time.
+    """Reads one log and appends to it. Not thread-safe.
 
     Arguments:
         ledger: the ledger in whose root the log is kept.
@@ -167,7 +167,7 @@ class SpendingLog:
         self._is_behind = True
 
     def read(self) -> Spending:
-        """What the entries say now; costs one listing of what is new, and reads those entries.
+        """The sums of the log now. Costs one listing of the new entries, and a read of each.
 
         Raises:
             BudgetLogError: if an entry is missing or cannot be read.
@@ -187,16 +187,16 @@ class SpendingLog:
         return spending
 
     def known(self) -> Spending:
-        """What was read last, and appended since; reads only if that is known to be behind."""
+        """The sums as last read or appended; reads the log only if it is known to have changed."""
         if self._spending is None or self._is_behind:
             return self.read()
         return self._spending
 
     def append(self, entry: BudgetEntry) -> int | None:
-        """Append an entry after all that is known.
+        """Append an entry after all known ones.
 
         Returns:
-            Its number, or None if another process appended one first: then read again.
+            Its number; None if another process appended one first.
 
         Raises:
             BudgetLogError: if the log is damaged.
@@ -213,14 +213,14 @@ class SpendingLog:
         return number
 
     def _new_numbers(self, known: int) -> range:
-        """The numbers of the entries after those that are known."""
+        """The numbers of the entries after the known ones."""
         root = self._ledger.root
         last = layout.budget_key(self._name, known) if known else None
         listed = {
             layout.budget_number(info.key)
             for info in root.list(layout.budget_folder(self._name), after=last)
         }
-        # None stands for other files in the folder, such as those of a file manager.
+        # None is for other files in the folder, such as those of a file manager.
         end = max((number for number in listed if number is not None), default=known)
         for number in range(known + 1, end + 1):
             key = layout.budget_key(self._name, number)
@@ -231,10 +231,9 @@ class SpendingLog:
         return range(known + 1, end + 1)
 
     def _entry(self, number: int) -> BudgetEntry:
-        root = self._ledger.root
         key = layout.budget_key(self._name, number)
         try:
-            return parse_record(root.read(key), BudgetEntry, uri=root.uri(key))
+            return self._ledger.require(key, BudgetEntry)
         except (UnreadableRecordError, ObjectMissingError) as error:
             raise self._damaged(f"cannot be read: {error}") from error
 
@@ -250,30 +249,29 @@ class SpendingLog:
         )
 
     def _summary(self) -> Spending:
-        """The newest summary of the log that can be used; an empty one if there is none."""
+        """The newest usable summary of the log; an empty one if there is none."""
         root = self._ledger.root
         for key in reversed(self._summary_keys()):
-            body = root.read_if_present(key)
-            if body is None:
-                continue
             try:
-                spending = parse_record(body, Spending, uri=root.uri(key))
+                spending = self._ledger.read(key, Spending)
+                if spending is None:
+                    continue
                 is_of_this_log = self._entry(spending.entries).nonce == spending.last_nonce
             except (UnreadableRecordError, BudgetLogError) as error:
-                # The entries themselves say the same, or what is wrong with them.
+                # The entries have the same facts, or show what is wrong.
                 _log.warning("ignoring a summary of the spending log: %s", error)
                 continue
             if is_of_this_log:
                 self._summarized = spending.entries
                 return spending
-            _log.warning("ignoring %s: it is of an earlier, deleted log", root.uri(key))
+            _log.warning("ignoring %s: it belongs to an earlier, deleted log", root.uri(key))
         return Spending.none()
 
     def _summarize(self, spending: Spending) -> None:
         root = self._ledger.root
         root.create(layout.budget_summary_key(self._name, spending.entries), spending.to_json())
         self._summarized = spending.entries
-        # The last but one stays for a process that has listed it and not read it yet.
+        # The last but one is kept for a process that has listed it and not read it yet.
         for key in self._summary_keys()[:-2]:
             root.delete(key)
 

@@ -1,7 +1,7 @@
-"""Whether a run may make further submissions, by what its earlier ones were answered.
+"""Whether a run may make further submissions, by the answers to its earlier ones.
 
-A wrong key, an empty account or a failing API refuses every submission alike. A run that goes on
-posting then claims clips only to have them refused, so it stops and reports why.
+A wrong key, an empty account or a failing API refuses every submission. A run that continued would
+claim clips only to have them refused, so it stops and reports why.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from sora_dagster.runware.errors import (
 )
 from sora_dagster.runware.submissions import Submission
 
-_STATUSES_OF_THE_ACCOUNT = frozenset({401, 402, 403})
+_ACCOUNT_STATUSES = frozenset({401, 402, 403})
 # One failing answer may be an accident.
 _MOST_SERVER_ERRORS = 2
 
 
 class SubmissionGate:
-    """Open until an answer shows that further submissions of this run are of no use."""
+    """Open until an answer shows that further submissions of this run are useless."""
 
     def __init__(self) -> None:
         self.closed_because: str | None = None
         self._server_errors = 0
 
     def close(self, reason: str) -> None:
-        """Make no further submission; the first reason stands."""
+        """Make no further submission; the first reason is kept."""
         if self.closed_because is None:
             self.closed_because = reason
 
     def read(self, submissions: Sequence[Submission]) -> None:
-        """Take the answer to one submission into account."""
+        """Evaluate the answer to one submission."""
         errors = [submission.error for submission in submissions if submission.error is not None]
         for error in errors:
             if _refuses_every_submission(error):
@@ -52,7 +52,5 @@ def _refuses_every_submission(error: RunwareError) -> bool:
     # The client has repeated a 429 already, for as long as a submission is repeated.
     if error.status_code == 429:
         return True
-    is_of_the_account = isinstance(error, (AuthenticationError, QuotaError))
-    return error.task_uuid is None and (
-        is_of_the_account or error.status_code in _STATUSES_OF_THE_ACCOUNT
-    )
+    is_account_error = isinstance(error, (AuthenticationError, QuotaError))
+    return error.task_uuid is None and (is_account_error or error.status_code in _ACCOUNT_STATUSES)

@@ -28,7 +28,7 @@ StatusKind = Literal[
 
 
 class UncheckedError(Exception):
-    """Runware could not be asked about an attempt that ended."""
+    """An attempt that ended could not be polled again."""
 
     def __init__(self, error: RunwareError) -> None:
         super().__init__(str(error))
@@ -131,7 +131,7 @@ class TakeStatusReader:
         """Have an ended attempt collected again if Runware shows a video of it, or makes one.
 
         Raises:
-            UncheckedError: if Runware cannot be asked.
+            UncheckedError: if it cannot be polled.
         """
         if status.outcome is not None and not status.outcome.was_accepted:
             return None
@@ -198,7 +198,7 @@ class TakeStatusReader:
         try:
             status = self._client.poll([attempt.task_uuid])[attempt.task_uuid]
         except RunwareError as error:
-            _log.warning("task %s could not be polled once more: %s", attempt.task_uuid, error)
+            _log.warning("task %s could not be polled again: %s", attempt.task_uuid, error)
             raise UncheckedError(error) from error
         if status.poll_error is not None:
             raise UncheckedError(status.poll_error)
