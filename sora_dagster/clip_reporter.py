@@ -143,7 +143,7 @@ class ClipReporter:
             manifests = [
                 one.manifest
                 for one in stored
-                if one.manifest is not None and (one.how == "elsewhere") == is_elsewhere
+                if one.manifest is not None and (one.ended == "elsewhere") == is_elsewhere
             ]
             if manifests:
                 self._checks.evaluate(manifests, is_runless=is_elsewhere)
@@ -168,13 +168,13 @@ class ClipReporter:
         self._checks.sum_up()
 
     def _is_reported_here(self, finished: FinishedTask) -> bool:
-        return finished.how != "elsewhere" or self._reports_elsewhere
+        return finished.ended != "elsewhere" or self._reports_elsewhere
 
     def _logged_before(self, stored: Sequence[FinishedTask]) -> set[str]:
         """Tasks whose event was logged by a process that ended before it closed them."""
         partitions: dict[str, dict[str | None, ClipManifest]] = {}
         for finished in stored:
-            if finished.how == "interrupted" and (manifest := finished.manifest) is not None:
+            if finished.ended == "interrupted" and (manifest := finished.manifest) is not None:
                 partitions.setdefault(manifest.asset, {})[manifest.request.partition] = manifest
         found: set[str] = set()
         for asset, manifests in partitions.items():

@@ -251,7 +251,7 @@ class _VideosRun:
 
         A run of the assets asks for no remixes; what a collecting run stored, it asked for itself.
         """
-        is_new = finished.how in ("now", "interrupted") and finished.manifest is not None
+        is_new = not finished.ended_before and finished.manifest is not None
         if is_new and self._has_remixes(finished.attempt):
             self._ledger.remixes.mark_due(finished.attempt)
         collection.close(finished)

@@ -274,9 +274,6 @@ class Generator:
             store_time=self.store_time,
             elapsed=self._elapsed,
         )
-        if self.ledger.is_empty:
-            # There is nothing to collect, and a claim would be an object in an empty folder.
-            datasets = ()
         return Collection(
             context, limits, datasets=datasets, on_warning=on_warning, on_retry=on_retry
         )

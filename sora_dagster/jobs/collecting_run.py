@@ -222,7 +222,7 @@ class CollectingRun:
         is_parent = (
             finished.manifest is not None
             and finished.attempt.asset == self._dataset.clips.to_user_string()
-            and finished.how in ("now", "interrupted")
+            and not finished.ended_before
         )
         if is_parent and self._may_have_remixes(finished.attempt.clip):
             self._held[finished.attempt.task_uuid] = finished

@@ -110,10 +110,10 @@ def count_stores(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> list[
 def test_a_clip_that_is_not_closed_is_reported_by_the_next_process(scenario: Scenario) -> None:
     scenario.ask(scenario.generator(), clip())
     with scenario.collection(scenario.generator()) as first:
-        assert wait_for_one(first).how == "now"
+        assert wait_for_one(first).ended == "now"
     with scenario.collection(scenario.generator()) as second:
         finished = wait_for_one(second)
-        assert finished.how == "interrupted"
+        assert finished.ended == "interrupted"
         assert finished.manifest is not None
         second.close(finished)
         assert second.is_done
@@ -152,8 +152,8 @@ def test_a_run_of_the_asset_leaves_its_clips_to_a_collecting_run_and_hears_of_th
         assert waiting.wait() == []
         reported = to_the_end(rest)
         heard = to_the_end(waiting)
-    assert {it.how for it in reported} == {"now"}
-    assert {(it.attempt.clip, it.how) for it in heard} == {
+    assert {it.ended for it in reported} == {"now"}
+    assert {(it.attempt.clip, it.ended) for it in heard} == {
         ("fox", "elsewhere"),
         ("owl", "elsewhere"),
     }
@@ -166,7 +166,7 @@ def test_what_was_stored_before_a_run_began_to_wait_is_told_apart(scenario: Scen
     scenario.run_until_quiet()
     with chosen(scenario.generator(), *scenario.attempts()) as waiting:
         [finished] = to_the_end(waiting)
-    assert finished.how == "earlier"
+    assert finished.ended == "earlier"
     assert finished.manifest is not None
 
 
@@ -186,7 +186,7 @@ def test_a_dead_collecting_runs_clips_are_taken_over_by_who_waits_for_them(
         # It makes no step any more. Whoever waits takes over.
         with chosen(scenario.generator(), *scenario.attempts()) as waiting:
             [finished] = to_the_end(waiting)
-        assert finished.how == "now"
+        assert finished.ended == "now"
         assert dead.wait() == []
         assert dead.report.is_taken_over
         assert dead.is_done
@@ -638,8 +638,11 @@ def test_a_task_that_runware_has_is_not_paid_again_without_its_token_and_slot(
 def test_a_root_without_its_root_record_is_not_taken_for_empty(scenario: Scenario) -> None:
     scenario.ask(scenario.generator(), clip())
     scenario.root().delete(layout.ROOT_KEY)
-    with pytest.raises(RootMismatchError, match=r"Restore its root\.json"):
-        scenario.collection(scenario.generator())
+    with (
+        pytest.raises(RootMismatchError, match=r"Restore its root\.json"),
+        scenario.collection(scenario.generator()),
+    ):
+        pass
 
 
 # Asking again

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sora_dagster.generation.collecting.problem_reporter import ProblemReporter
-from sora_dagster.generation.collecting.tracked import EndedHow, FinishedTask, TrackedTask
+from sora_dagster.generation.collecting.tracked import Ended, FinishedTask, TrackedTask
 from sora_dagster.generation.protocol.claims import Claims
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.pending_index import PendingEntry
@@ -184,6 +184,6 @@ class CollectionScope:
             # Its entry was lost with the process that was about to write it.
             self._ledger.pending.add(attempt, self._ledger.task_files(task_uuid).reopening)
             return []
-        how: EndedHow = "elsewhere" if awaited.was_outstanding else "earlier"
+        ended: Ended = "elsewhere" if awaited.was_outstanding else "earlier"
         stored = manifest if outcome.has_videos else None
-        return [FinishedTask(attempt, outcome, stored, how=how)]
+        return [FinishedTask(attempt, outcome, stored, ended=ended)]

@@ -23,7 +23,7 @@ Phase = Literal["generating", "uploading", "storing", "ended"]
 # How a task ended. "now": stored or given up by this process. "elsewhere": by another process,
 # while this one waited. "earlier": before this process began to wait. "interrupted": earlier, by a
 # process that ended without closing it, so that its event may be missing in Dagster's log.
-EndedHow = Literal["now", "elsewhere", "earlier", "interrupted"]
+Ended = Literal["now", "elsewhere", "earlier", "interrupted"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class FinishedTask:
         outcome: how it ended.
         manifest: the stored clip; None if there is no video.
         reopening: number of the reopening that ended; 0 for none.
-        how: by which process, and when, it ended.
+        ended: by which process, and when, it ended.
         not_retried: why no further attempt is made although one was due.
         root_run: the run that pays for it; None: the run that claimed it.
     """
@@ -64,14 +64,14 @@ class FinishedTask:
     outcome: OutcomeRecord
     manifest: ClipManifest | None
     reopening: int = 0
-    how: EndedHow = "now"
+    ended: Ended = "now"
     not_retried: str | None = None
     root_run: str | None = None
 
     @property
     def ended_before(self) -> bool:
         """Whether another process, or an earlier one, recorded and closed it."""
-        return self.how in ("elsewhere", "earlier")
+        return self.ended in ("elsewhere", "earlier")
 
     @property
     def failure_sentence(self) -> str:

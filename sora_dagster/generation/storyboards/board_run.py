@@ -226,7 +226,7 @@ class BoardRun:
         for take in self._ledger.takes(result.request.asset, result.request.clip):
             for attempt in take.attempts:
                 if attempt.task_uuid == result.task_uuid:
-                    return FinishedTask(attempt, outcome, None, how="earlier")
+                    return FinishedTask(attempt, outcome, None, ended="earlier")
         return None
 
     def _end(self, finished: FinishedTask) -> ShotResult:
