@@ -76,6 +76,7 @@ class _Answer:
         return JSONResponse(body, status_code=status)
 
 
+@dataclass
 class RunwareApi:
     """Answers POSTs as Runware does.
 
@@ -87,27 +88,18 @@ class RunwareApi:
         ledger: counts them.
     """
 
-    def __init__(
-        self,
-        settings: SandboxSettings,
-        *,
-        registry: TaskRegistry,
-        faults: ActiveFaults,
-        handlers: TaskHandlers,
-        ledger: Ledger,
-    ) -> None:
-        self._settings = settings
-        self._registry = registry
-        self._faults = faults
-        self._handlers = handlers
-        self._ledger = ledger
+    settings: SandboxSettings
+    registry: TaskRegistry
+    faults: ActiveFaults
+    handlers: TaskHandlers
+    ledger: Ledger
 
     async def serve(self, request: Request) -> Response:
         """Answer one POST."""
         tasks = _parsed(await request.body())
         is_dry_run = request.headers.get("x-runware-dry-run") == "1"
         kind = _kind(tasks or (), is_dry_run=is_dry_run)
-        self._ledger.count_post(_COUNTED_AS.get(kind, "other"))
+        self.ledger.count_post(_COUNTED_AS.get(kind, "other"))
         if tasks is None:
             return _refused_whole("invalidRequest", "The body must be a JSON array of objects.")
         authentication = [task for task in tasks[:1] if task.get("taskType") == "authentication"]
@@ -118,7 +110,7 @@ class RunwareApi:
             return JSONResponse({"errors": errors}, status_code=401)
         caller = Caller(str(request.base_url), account, is_dry_run)
         event = Event(kind, self._facts(tasks, _TASK_TYPES.get(kind), account))
-        faults = self._faults.strikes(AnswerFault, event)
+        faults = self.faults.strikes(AnswerFault, event)
         return await answer_with_faults(faults, lambda: self._answer(tasks, authentication, caller))
 
     async def _answer(
@@ -135,11 +127,11 @@ class RunwareApi:
             return refusal
         for position, task in enumerate(tasks):
             try:
-                reply = await self._handlers.handle(task, position=position, caller=caller)
+                reply = await self.handlers.handle(task, position=position, caller=caller)
             except RefusedTaskError as error:
                 answer.refuse(task, error)
                 if task.get("taskType") == "videoInference" and not caller.is_dry_run:
-                    self._ledger.count_refused()
+                    self.ledger.count_refused()
             else:
                 answer.add(reply)
         return answer.response()
@@ -164,8 +156,8 @@ class RunwareApi:
         return account
 
     def _account_of(self, sent: object) -> str | None:
-        accounts = {self._settings.api_key.get_secret_value(): MAIN_ACCOUNT}
-        for key, account in (accounts | self._settings.extra_keys).items():
+        accounts = {self.settings.api_key.get_secret_value(): MAIN_ACCOUNT}
+        for key, account in (accounts | self.settings.extra_keys).items():
             if isinstance(sent, str) and hmac.compare_digest(
                 sent.encode(errors="surrogatepass"), key.encode()
             ):
@@ -181,7 +173,7 @@ class RunwareApi:
             task_uuid = _text(task.get("taskUUID"))
             if task_uuid is None or task.get("taskType") != task_type:
                 continue
-            known = self._registry.find(task_uuid, account=account)
+            known = self.registry.find(task_uuid, account=account)
             prompt = _text(task.get("positivePrompt"))
             if prompt is None:
                 prompt = "" if known is None else known.order.request.prompt
@@ -191,8 +183,8 @@ class RunwareApi:
     def _too_many(self, tasks: Sequence[RawTask]) -> Response | None:
         polls = sum(task.get("taskType") == "getResponse" for task in tasks)
         for what, count, most in (
-            ("tasks", len(tasks), self._settings.max_tasks_per_request),
-            ("getResponse tasks", polls, self._settings.max_polls_per_request),
+            ("tasks", len(tasks), self.settings.max_tasks_per_request),
+            ("getResponse tasks", polls, self.settings.max_polls_per_request),
         ):
             if count > most:
                 return _refused_whole(

@@ -7,6 +7,7 @@ import json
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ _UPLOAD_CHUNK_BYTES = 1 << 20
 _MAX_CONCURRENT = 32
 
 
+@dataclass
 class Deliverer:
     """Sends webhooks and uploads, with retries.
 
@@ -34,23 +36,15 @@ class Deliverer:
         sleep: waits for a number of seconds.
     """
 
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        *,
-        timeout_seconds: float,
-        attempts: int,
-        first_delay_seconds: float,
-        randomness: random.Random | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self._client = client
-        self._timeout_seconds = timeout_seconds
-        self._attempts = attempts
-        self._first_delay_seconds = first_delay_seconds
-        self._random = randomness or random.Random()
-        self._sleep = sleep
-        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
+    client: httpx.AsyncClient
+    timeout_seconds: float
+    attempts: int
+    first_delay_seconds: float
+    randomness: random.Random = field(default_factory=random.Random)
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _slots: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(_MAX_CONCURRENT), init=False
+    )
 
     async def post_webhook(self, url: str, body: dict[str, Any] | str) -> bool:
         """Send one result to its receiver until it answers 2xx; return whether it did.
@@ -63,9 +57,9 @@ class Deliverer:
         headers = {"Content-Type": "application/json"}
 
         async def post() -> httpx.Response:
-            return await self._client.post(url, content=content, headers=headers, timeout=None)
+            return await self.client.post(url, content=content, headers=headers, timeout=None)
 
-        return await self._deliver("webhook", post, self._attempts, self._timeout_seconds)
+        return await self._deliver("webhook", post, self.attempts, self.timeout_seconds)
 
     async def upload(
         self, url: str, path: Path, *, media_type: str, size_bytes: int | None = None
@@ -86,7 +80,7 @@ class Deliverer:
         }
 
         async def put() -> httpx.Response:
-            return await self._client.put(
+            return await self.client.put(
                 url, content=_chunks_of(path, size), headers=headers, timeout=None
             )
 
@@ -112,13 +106,13 @@ class Deliverer:
             # Without the URL: it contains the receiver's secret, or an upload's signature.
             _log.warning("%s: attempt %d of %d failed: %s", what, attempt, attempts, problem)
             if attempt < attempts:
-                await self._sleep(next(delays))
+                await self.sleep(next(delays))
         return False
 
     def _delays(self) -> Iterator[float]:
-        delay = self._first_delay_seconds
+        delay = self.first_delay_seconds
         while True:
-            yield min(delay, _MAX_DELAY_SECONDS) * self._random.uniform(0.5, 1.0)
+            yield min(delay, _MAX_DELAY_SECONDS) * self.randomness.uniform(0.5, 1.0)
             delay = min(delay * 2, _MAX_DELAY_SECONDS)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from starlette.requests import Request
@@ -38,6 +38,7 @@ class HostedVideo:
     result: int
 
 
+@dataclass
 class HostedVideos:
     """All hosted videos.
 
@@ -46,10 +47,9 @@ class HostedVideos:
         faults: decides which downloads go wrong.
     """
 
-    def __init__(self, clock: Callable[[], float], faults: ActiveFaults) -> None:
-        self._clock = clock
-        self._faults = faults
-        self._videos: dict[str, HostedVideo] = {}
+    clock: Callable[[], float]
+    faults: ActiveFaults
+    _videos: dict[str, HostedVideo] = field(default_factory=dict, init=False)
 
     def host(self, video: HostedVideo, *, name: str, base_url: str) -> str:
         """Make a video available, and return its URL.
@@ -67,7 +67,7 @@ class HostedVideos:
         video = self._videos.get(request.path_params["name"])
         if video is None:
             return PlainTextResponse("There is no such video.", status_code=404)
-        if video.expires_at is not None and self._clock() >= video.expires_at:
+        if video.expires_at is not None and self.clock() >= video.expires_at:
             return PlainTextResponse("The URL of this video has expired.", status_code=410)
         if request.method != "GET":
             return FileResponse(video.path, media_type=video.media_type)
@@ -77,11 +77,11 @@ class HostedVideos:
             result=video.result,
             is_redirected=REDIRECTED in request.query_params,
         )
-        faults = self._faults.strikes(DownloadFault, event)
+        faults = self.faults.strikes(DownloadFault, event)
 
         async def answer() -> Response:
             return await download_with_faults(
                 faults, request, video.path, media_type=video.media_type
             )
 
-        return await answer_with_faults(self._faults.strikes(AnswerFault, event), answer)
+        return await answer_with_faults(self.faults.strikes(AnswerFault, event), answer)

@@ -24,7 +24,7 @@ class RenderQueue:
         folder: where the files are written.
         workers: how many videos are rendered at the same time.
         reuse: use one file for all videos of one size, length, format and quality.
-        cache: folder that shares reused files with other queues and processes.
+        cache: folder that shares reused files with other queues and processes. Default: `folder`.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class RenderQueue:
     ) -> None:
         self._folder = folder
         self._reuse = reuse
-        self._cache = cache
+        self._cache = cache or folder
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="render")
         self._reused: dict[Hashable, asyncio.Future[Path]] = {}
@@ -47,13 +47,12 @@ class RenderQueue:
         Raises:
             RenderingStoppedError: the queue was closed.
         """
-        path = self._folder / f"{name}.{CONTAINERS[video.output_format].extension}"
+        path = self._folder / f"{name}.{CONTAINERS[video.output_format].name}"
         if not self._reuse:
             return await self._start(self._render, video, path)
         key = (video.size, video.duration_seconds, video.output_format, video.output_quality)
         if key not in self._reused:
-            render = self._render if self._cache is None else self._render_cached
-            self._reused[key] = self._start(render, video, path)
+            self._reused[key] = self._start(self._render_cached, video, path)
         # One waiting task may be cancelled; the rendering continues for the others.
         return await asyncio.shield(self._reused[key])
 
@@ -79,8 +78,6 @@ class RenderQueue:
     def _render_cached(self, video: VideoSpec, path: Path) -> Path:
         if path.exists():
             return path
-        if self._cache is None:
-            raise AssertionError("there is no cache")
         self._cache.mkdir(parents=True, exist_ok=True)
         name = f"{video.size}-{video.duration_seconds:g}s-q{video.output_quality}{path.suffix}"
         cached = self._cache / name

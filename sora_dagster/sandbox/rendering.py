@@ -42,27 +42,23 @@ class Container:
     """How one output format is written.
 
     Arguments:
-        muxer: FFmpeg's name of the container.
-        extension: of the file name, without dot.
-        media_type: what the file is served and uploaded as.
+        name: FFmpeg's name of the container, and the extension of the file.
+        media_type: content type of the file.
         video_codec, audio_codec: FFmpeg's names of the encoders.
         options: of the container.
     """
 
-    muxer: str
-    extension: str
+    name: str
     media_type: str
     video_codec: str
     audio_codec: str
-    options: tuple[tuple[str, str], ...] = ()
+    options: dict[str, str]
 
 
 CONTAINERS: dict[OutputFormat, Container] = {
-    "MP4": Container("mp4", "mp4", "video/mp4", "libx264", "aac", (("movflags", "+faststart"),)),
-    "MOV": Container(
-        "mov", "mov", "video/quicktime", "libx264", "aac", (("movflags", "+faststart"),)
-    ),
-    "WEBM": Container("webm", "webm", "video/webm", "libvpx-vp9", "libopus"),
+    "MP4": Container("mp4", "video/mp4", "libx264", "aac", {"movflags": "+faststart"}),
+    "MOV": Container("mov", "video/quicktime", "libx264", "aac", {"movflags": "+faststart"}),
+    "WEBM": Container("webm", "video/webm", "libvpx-vp9", "libopus", {}),
 }
 
 
@@ -106,7 +102,7 @@ def render(spec: VideoSpec, path: Path, *, stop: threading.Event | None = None) 
     reformatter = VideoReformatter()
     sound = sound_of(spec.picture, samples=frames * SAMPLE_RATE // FRAMES_PER_SECOND)
     chunks = _chunks(sound, per_frame=SAMPLE_RATE // FRAMES_PER_SECOND)
-    with av.open(str(path), "w", format=container.muxer, options=dict(container.options)) as output:
+    with av.open(str(path), "w", format=container.name, options=container.options) as output:
         video = _video_stream(output, container, spec)
         audio = _audio_stream(output, container)
         for index in range(frames):

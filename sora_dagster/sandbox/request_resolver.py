@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import httpx
 
 from sora_dagster.sandbox.calls import Caller
@@ -15,6 +17,7 @@ from sora_dagster.sandbox.tasks import Order
 from sora_dagster.sandbox.validation import VideoRequest
 
 
+@dataclass
 class RequestResolver:
     """Turns requests into orders.
 
@@ -23,9 +26,8 @@ class RequestResolver:
         client: fetches first-frame images.
     """
 
-    def __init__(self, *, registry: TaskRegistry, client: httpx.AsyncClient) -> None:
-        self._registry = registry
-        self._client = client
+    registry: TaskRegistry
+    client: httpx.AsyncClient
 
     async def resolve(
         self, request: VideoRequest, caller: Caller, *, is_restored: bool = False
@@ -46,11 +48,11 @@ class RequestResolver:
         size = request.size
         picture = PictureSpec(subject)
         if request.image is not None:
-            frame = await load_first_frame(request.image, request.entry, self._client)
+            frame = await load_first_frame(request.image, request.entry, self.client)
             picture, size = PictureSpec(subject, first_frame=frame.encoded), frame.size
         if request.inputs.video_id is not None:
             video_id = request.inputs.video_id
-            parent = self._registry.find_video(
+            parent = self.registry.find_video(
                 video_id, account=caller.account, only_finished=not is_restored
             )
             if parent is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from sora_dagster.sandbox.webhooks import Webhooks
 _log = logging.getLogger(__name__)
 
 
+@dataclass
 class TaskRunner:
     """Runs the generations of accepted tasks, each independently.
 
@@ -44,33 +46,21 @@ class TaskRunner:
         sleep: waits for a number of seconds.
     """
 
-    def __init__(
-        self,
-        *,
-        renders: RenderQueue,
-        hosting: HostedVideos,
-        deliverer: Deliverer,
-        webhooks: Webhooks,
-        faults: ActiveFaults,
-        refund: Callable[[Task, Generation], None],
-        clock: Callable[[], float],
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self._renders = renders
-        self._hosting = hosting
-        self._deliverer = deliverer
-        self._webhooks = webhooks
-        self._faults = faults
-        self._refund = refund
-        self._clock = clock
-        self._sleep = sleep
-        self._background: set[asyncio.Task[None]] = set()
+    renders: RenderQueue
+    hosting: HostedVideos
+    deliverer: Deliverer
+    webhooks: Webhooks
+    faults: ActiveFaults
+    refund: Callable[[Task, Generation], None]
+    clock: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _background: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     def start(self, task: Task) -> None:
         """Begin the generations of a task, and return at once."""
         for index, generation in enumerate(task.generations):
             event = Event("generation", (task.facts,), result=index)
-            generation.planned = planned_outcome(self._faults.strikes(GenerationFault, event))
+            generation.planned = planned_outcome(self.faults.strikes(GenerationFault, event))
             generation.due_at += generation.planned.delay_seconds
             if generation.planned.ends:
                 self._spawn(self._run(task, index))
@@ -95,7 +85,7 @@ class TaskRunner:
         else:
             await self._publish(task, index, path)
         if request.webhook_url is not None:
-            self._spawn(self._webhooks.report(request.webhook_url, task, index))
+            self._spawn(self.webhooks.report(request.webhook_url, task, index))
 
     async def _generate(self, generation: Generation) -> Path:
         """The file of a generation, when it is due.
@@ -106,17 +96,17 @@ class TaskRunner:
         failure = generation.planned.failure
         path = None
         if failure is None:
-            path = await self._renders.render(generation.video, name=generation.video_uuid)
-        if (wait_seconds := generation.due_at - self._clock()) > 0:
-            await self._sleep(wait_seconds)
+            path = await self.renders.render(generation.video, name=generation.video_uuid)
+        if (wait_seconds := generation.due_at - self.clock()) > 0:
+            await self.sleep(wait_seconds)
         if path is None:
             raise failure or AssertionError("a generation without failure has no file")
         return path
 
     def _fail(self, task: Task, generation: Generation, error: RefusedTaskError) -> None:
-        generation.fail(error, at=self._clock())
-        if not self._faults.plan.failed_are_charged:
-            self._refund(task, generation)
+        generation.fail(error, at=self.clock())
+        if not self.faults.plan.failed_are_charged:
+            self.refund(task, generation)
 
     async def _publish(self, task: Task, index: int, path: Path) -> None:
         request, generation = task.order.request, task.generations[index]
@@ -127,18 +117,18 @@ class TaskRunner:
             # failed upload does not fail the result: the video is still hosted (not documented).
             has_url = await self._upload(request.upload_endpoint, task, index, path)
         ttl_seconds = request.ttl_seconds
-        video_url = self._hosting.host(
+        video_url = self.hosting.host(
             HostedVideo(
                 path,
                 media_type=container.media_type,
-                expires_at=None if ttl_seconds is None else self._clock() + ttl_seconds,
+                expires_at=None if ttl_seconds is None else self.clock() + ttl_seconds,
                 task=task.facts,
                 result=index,
             ),
-            name=f"{generation.video_uuid}.{container.extension}",
+            name=f"{generation.video_uuid}.{container.name}",
             base_url=task.order.base_url,
         )
-        generation.succeed(video_url=video_url if has_url else None, at=self._clock())
+        generation.succeed(video_url=video_url if has_url else None, at=self.clock())
 
     async def _upload(self, url: str, task: Task, index: int, path: Path) -> bool:
         """Upload a finished video; return whether its result is also reported with a URL."""
@@ -146,7 +136,7 @@ class TaskRunner:
         size_bytes = path.stat().st_size
         delay_seconds, has_url = 0.0, True
         event = Event("upload", (task.facts,), result=index)
-        for fault in self._faults.strikes(UploadFault, event):
+        for fault in self.faults.strikes(UploadFault, event):
             match fault:
                 case UploadLost():
                     return has_url
@@ -158,8 +148,8 @@ class TaskRunner:
                     size_bytes = int(size_bytes * fault.share)
 
         async def upload() -> None:
-            await self._sleep(delay_seconds)
-            await self._deliverer.upload(url, path, media_type=media_type, size_bytes=size_bytes)
+            await self.sleep(delay_seconds)
+            await self.deliverer.upload(url, path, media_type=media_type, size_bytes=size_bytes)
 
         if delay_seconds:
             self._spawn(upload())

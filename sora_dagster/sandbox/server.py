@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import queue
-import random
 import signal
 import socket
 import ssl
@@ -61,7 +60,6 @@ def sandbox_app(
     base_url: str = "http://127.0.0.1",
     catalogue: Catalogue | None = None,
     clock: Callable[[], float] = time.time,
-    randomness: random.Random | None = None,
 ) -> Starlette:
     """A sandbox as an ASGI application.
 
@@ -71,7 +69,6 @@ def sandbox_app(
         base_url: address of its root, for the URLs of videos from before a restart.
         catalogue: the available models. Default: the built-in ones.
         clock: returns the Unix time in seconds.
-        randomness: source of the jitter of webhook retries.
     """
     client = httpx.AsyncClient(trust_env=False, verify=_tls())
     faults = ActiveFaults(settings.fault_plan(), clock=clock)
@@ -92,7 +89,6 @@ def sandbox_app(
         timeout_seconds=settings.webhook_timeout_seconds,
         attempts=settings.webhook_attempts,
         first_delay_seconds=settings.webhook_first_delay_seconds,
-        randomness=randomness,
     )
     runner = TaskRunner(
         renders=renders,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sora_dagster.runware.models import Catalogue
@@ -25,6 +26,7 @@ from sora_dagster.sandbox.validation import read_video_request, task_uuid_of
 _log = logging.getLogger(__name__)
 
 
+@dataclass
 class TaskHandlers:
     """Processes the tasks of a request, one at a time.
 
@@ -41,30 +43,16 @@ class TaskHandlers:
         webhook_age_seconds: age from which a restored task sends no webhooks or uploads again.
     """
 
-    def __init__(
-        self,
-        *,
-        catalogue: Catalogue,
-        registry: TaskRegistry,
-        ledger: Ledger,
-        resolver: RequestResolver,
-        queries: TaskQueries,
-        faults: ActiveFaults,
-        start: Callable[[Task], None],
-        clock: Callable[[], float],
-        record: Callable[[Task], None],
-        webhook_age_seconds: float = 60.0,
-    ) -> None:
-        self._catalogue = catalogue
-        self._registry = registry
-        self._ledger = ledger
-        self._resolver = resolver
-        self._queries = queries
-        self._faults = faults
-        self._start = start
-        self._clock = clock
-        self._record = record
-        self._webhook_age_seconds = webhook_age_seconds
+    catalogue: Catalogue
+    registry: TaskRegistry
+    ledger: Ledger
+    resolver: RequestResolver
+    queries: TaskQueries
+    faults: ActiveFaults
+    start: Callable[[Task], None]
+    clock: Callable[[], float]
+    record: Callable[[Task], None]
+    webhook_age_seconds: float = 60.0
 
     async def handle(self, task: Mapping[str, Any], *, position: int, caller: Caller) -> Reply:
         """Process one task.
@@ -81,9 +69,9 @@ class TaskHandlers:
             case "videoInference":
                 return await self._submit(task, position, caller)
             case "getResponse":
-                return self._queries.poll(task, caller)
+                return self.queries.poll(task, caller)
             case "getTaskDetails":
-                return self._queries.details(task, caller)
+                return self.queries.details(task, caller)
             case "accountManagement":
                 return self._account(task, caller)
             case "ping":
@@ -95,12 +83,12 @@ class TaskHandlers:
         raise RefusedTaskError(code, what, parameter="taskType")
 
     async def _submit(self, raw: Mapping[str, Any], position: int, caller: Caller) -> Reply:
-        known_uuids = self._faults.plan.known_uuids
+        known_uuids = self.faults.plan.known_uuids
         # First, since a replay is refused whatever else it contains.
-        self._registry.refuse_known(
+        self.registry.refuse_known(
             task_uuid_of(raw), account=caller.account, known_uuids=known_uuids
         )
-        order = await self._resolver.resolve(read_video_request(raw, self._catalogue), caller)
+        order = await self.resolver.resolve(read_video_request(raw, self.catalogue), caller)
         request = order.request
         if caller.is_dry_run:
             # Where a dry run's answer has its price is not documented; assumed.
@@ -111,13 +99,13 @@ class TaskHandlers:
             }
             return Reply([row], [])
         facts = TaskFacts(request.task_uuid, request.prompt)
-        for fault in self._faults.strikes(Refuse, Event("submission", (facts,), position=position)):
+        for fault in self.faults.strikes(Refuse, Event("submission", (facts,), position=position)):
             raise error_of(fault)
-        self._ledger.refuse_unpayable(order.cost_usd, account=caller.account)
+        self.ledger.refuse_unpayable(order.cost_usd, account=caller.account)
         # Checks the UUID again: another POST may have submitted it while an image was loaded.
-        task = self._accept(order, now=self._clock(), known_uuids=known_uuids)
-        self._record(task)
-        self._start(task)
+        task = self._accept(order, now=self.clock(), known_uuids=known_uuids)
+        self.record(task)
+        self.start(task)
         return Reply([task.acknowledgement()], [])
 
     async def restore(self, entries: Sequence[JournalEntry], *, base_url: str) -> None:
@@ -128,23 +116,23 @@ class TaskHandlers:
             base_url: address of the sandbox now.
         """
         for entry in entries:
-            request = read_video_request(entry.task, self._catalogue)
-            if entry.accepted_at + self._webhook_age_seconds < self._clock():
+            request = read_video_request(entry.task, self.catalogue)
+            if entry.accepted_at + self.webhook_age_seconds < self.clock():
                 no_delivery = {"webhook_url": None, "upload_endpoint": None}
                 request = request.model_copy(update=no_delivery)
             caller = Caller(base_url=base_url, account=entry.account)
             try:
-                order = await self._resolver.resolve(request, caller, is_restored=True)
+                order = await self.resolver.resolve(request, caller, is_restored=True)
             except RefusedTaskError as error:
                 # Its first frame came from a local URL that no longer exists.
                 _log.warning("task %s cannot be restored: %s", request.task_uuid, error)
                 continue
             # A UUID with two entries was accepted twice.
-            self._start(self._accept(order, now=entry.accepted_at, known_uuids="charged_again"))
+            self.start(self._accept(order, now=entry.accepted_at, known_uuids="charged_again"))
 
     def _accept(self, order: Order, *, now: float, known_uuids: KnownUuids) -> Task:
-        task = self._registry.accept(order, now=now, known_uuids=known_uuids)
-        self._ledger.charge(task)
+        task = self.registry.accept(order, now=now, known_uuids=known_uuids)
+        self.ledger.charge(task)
         return task
 
     def _account(self, raw: Mapping[str, Any], caller: Caller) -> Reply:
@@ -156,7 +144,7 @@ class TaskHandlers:
                 f"operation {operation!r} is not supported; supported: getDetails.",
                 parameter="operation",
             )
-        balance_usd = self._ledger.balance_usd(caller.account)
+        balance_usd = self.ledger.balance_usd(caller.account)
         # The field names are those of the official SDK; the content of `balance` and `usage` is
         # not documented there, and assumed.
         row = {
@@ -170,8 +158,8 @@ class TaskHandlers:
             "apiKeys": [],
             "usage": {
                 "total": {
-                    "credits": as_wire_number(self._ledger.total_usd(caller.account)),
-                    "requests": self._ledger.posts,
+                    "credits": as_wire_number(self.ledger.total_usd(caller.account)),
+                    "requests": self.ledger.posts,
                 }
             },
         }

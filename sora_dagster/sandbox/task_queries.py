@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from sora_dagster.sandbox.calls import Caller, Reply, Row
@@ -16,6 +17,7 @@ from sora_dagster.sandbox.tasks import Task
 from sora_dagster.sandbox.validation import task_uuid_of
 
 
+@dataclass
 class TaskQueries:
     """Answers the tasks `getResponse` and `getTaskDetails`.
 
@@ -26,18 +28,10 @@ class TaskQueries:
         unknown_polls: how a poll of an unknown task is answered.
     """
 
-    def __init__(
-        self,
-        *,
-        registry: TaskRegistry,
-        faults: ActiveFaults,
-        clock: Callable[[], float],
-        unknown_polls: UnknownPolls,
-    ) -> None:
-        self._registry = registry
-        self._faults = faults
-        self._clock = clock
-        self._unknown_polls = unknown_polls
+    registry: TaskRegistry
+    faults: ActiveFaults
+    clock: Callable[[], float]
+    unknown_polls: UnknownPolls
 
     def poll(self, raw: Mapping[str, Any], caller: Caller) -> Reply:
         """Answer a `getResponse`.
@@ -48,10 +42,10 @@ class TaskQueries:
         task_uuid, task, faults = self._find("poll", raw, caller)
         if task is not None:
             task.count_poll()
-        mode = self._faults.plan.unknown_polls or self._unknown_polls
+        mode = self.faults.plan.unknown_polls or self.unknown_polls
         if task is not None and not faults:
             include_running = mode != "silent_running"
-            rows = task.rows(self._clock(), include_running=include_running)
+            rows = task.rows(self.clock(), include_running=include_running)
             return Reply(rows, task.errors())
         if mode == "error":
             raise _unknown(task_uuid)
@@ -74,7 +68,7 @@ class TaskQueries:
         if shows_refusal and task.refused_replay is not None:
             response = {"errors": [task.failure(task.refused_replay)]}
         elif task.is_over:
-            response = {"data": task.rows(self._clock())}
+            response = {"data": task.rows(self.clock())}
             if errors := task.errors():
                 response["errors"] = errors
         row = {
@@ -90,12 +84,12 @@ class TaskQueries:
     ) -> tuple[str, Task | None, list[QueryFault]]:
         """The UUID that is queried, its task, and the faults that strike the query."""
         task_uuid = task_uuid_of(raw)
-        task = self._registry.find(task_uuid, account=caller.account)
+        task = self.registry.find(task_uuid, account=caller.account)
         if task is None:
             event = Event(kind, (TaskFacts(task_uuid),))
         else:
-            event = Event(kind, (task.facts,), query=task.query_facts(self._clock()))
-        return task_uuid, task, self._faults.strikes(QueryFault, event)
+            event = Event(kind, (task.facts,), query=task.query_facts(self.clock()))
+        return task_uuid, task, self.faults.strikes(QueryFault, event)
 
 
 def _unknown(task_uuid: str) -> RefusedTaskError:

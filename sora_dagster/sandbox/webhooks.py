@@ -31,6 +31,7 @@ class _Progress:
     waiting: dict[int, Callable[[], Awaitable[None]]] = field(default_factory=dict)
 
 
+@dataclass
 class Webhooks:
     """Sends a webhook for each result that has ended.
 
@@ -40,17 +41,10 @@ class Webhooks:
         sleep: waits for a number of seconds.
     """
 
-    def __init__(
-        self,
-        *,
-        deliverer: Deliverer,
-        faults: ActiveFaults,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self._deliverer = deliverer
-        self._faults = faults
-        self._sleep = sleep
-        self._progress: dict[Task, _Progress] = {}
+    deliverer: Deliverer
+    faults: ActiveFaults
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _progress: dict[Task, _Progress] = field(default_factory=dict, init=False)
 
     async def report(self, url: str, task: Task, index: int) -> None:
         """Report one result that has ended; to be called once for each.
@@ -64,7 +58,7 @@ class Webhooks:
         event = Event(
             "webhook", (task.facts,), result=index, is_failure=generation.error is not None
         )
-        faults = self._faults.strikes(WebhookFault, event)
+        faults = self.faults.strikes(WebhookFault, event)
         progress = self._progress.setdefault(task, _Progress())
         progress.results += 1
 
@@ -91,11 +85,11 @@ class Webhooks:
                 case WebhookLost():
                     return
                 case WebhookLate():
-                    await self._sleep(fault.delay_seconds)
+                    await self.sleep(fault.delay_seconds)
                 case WebhookRepeated():
                     copies = max(copies, fault.copies)
         for _ in range(copies):
-            await self._deliverer.post_webhook(url, body)
+            await self.deliverer.post_webhook(url, body)
 
 
 def _body(

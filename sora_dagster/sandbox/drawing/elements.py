@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -88,16 +88,11 @@ def ridge(
 ) -> Silhouette:
     """Ground below a line (in rows of the frame), its foot lost in mist."""
     top = max(0, int(line.min()))
-    rows = stage.height - top + round(2 * motion.swing[1])
+    # Deep enough for a motion that lifts it.
+    rows = stage.height - top + round(4 * stage.unit)
     colour = palette.depth(depth)
-    return Silhouette(
-        stage,
-        below(line, top=top, rows=rows),
-        colour,
-        motion,
-        foot=mix(colour, palette.horizon, mist),
-        top=top,
-    )
+    foot = mix(colour, palette.horizon, mist)
+    return Silhouette(stage, below(line, top=top, rows=rows), colour, foot, motion, top)
 
 
 def beams(stage: Stage, palette: Palette, random: Random, *, strength: float) -> Light:
@@ -110,15 +105,39 @@ def beams(stage: Stage, palette: Palette, random: Random, *, strength: float) ->
     return Light(stage, shafts * fade, palette.light, stage.motion(-2.5))
 
 
-def sketch(
-    width: float, height: float, unit: float
-) -> tuple[Image.Image, ImageDraw.ImageDraw, float]:
-    """An empty picture at twice its size, its pen, and the pixels of a unit in it."""
-    image = Image.new("RGBA", (2 * round(width) + 2, 2 * round(height) + 2))
-    return image, ImageDraw.Draw(image), 2 * unit
+class Sketch:
+    """A small picture, drawn at twice its size so that its edges are smooth.
+
+    Arguments:
+        width, height: in units.
+        unit: pixels of a unit.
+    """
+
+    def __init__(self, width: float, height: float, unit: float) -> None:
+        self._scale = 2 * unit
+        size = (2 * round(width * unit) + 2, 2 * round(height * unit) + 2)
+        self._image = Image.new("RGBA", size)
+        self._pen = ImageDraw.Draw(self._image)
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture at its own size."""
+        return self._image.reduce(2)
+
+    def polygon(self, points: Iterable[tuple[float, float]], colour: Colour) -> None:
+        """Add a polygon."""
+        corners = [(self._scale * x, self._scale * y) for x, y in points]
+        self._pen.polygon(corners, _as_rgb(colour))
+
+    def ellipse(self, box: tuple[float, float, float, float], colour: Colour) -> None:
+        """Add an ellipse in a box (left, top, right, bottom)."""
+        self._pen.ellipse([self._scale * side for side in box], _as_rgb(colour))
+
+    def rectangle(self, box: tuple[float, float, float, float], colour: Colour) -> None:
+        """Add a rectangle (left, top, right, bottom)."""
+        self._pen.rectangle([self._scale * side for side in box], _as_rgb(colour))
 
 
-def as_rgba(colour: Colour) -> tuple[int, int, int, int]:
-    """The colour for Pillow."""
+def _as_rgb(colour: Colour) -> tuple[int, int, int]:
     red, green, blue = (round(value) for value in colour.tolist())
-    return red, green, blue, 255
+    return red, green, blue

@@ -8,6 +8,7 @@ is a saturating add. Edges stay smooth in both.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,31 +20,8 @@ Frame = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating]
 Colour = Floats
 
-
-@dataclass(frozen=True)
-class Motion:
-    """A steady movement with a swing around it.
-
-    Arguments:
-        x, y: pixels per frame, to the right and down.
-        swing: amplitude (x, y) of the swing in pixels.
-        swing_frames: frames of one swing.
-        phase: where the swing begins, in turns.
-    """
-
-    x: float = 0.0
-    y: float = 0.0
-    swing: tuple[float, float] = (0.0, 0.0)
-    swing_frames: float = 150.0
-    phase: float = 0.0
-
-    def offset(self, frame: int) -> tuple[float, float]:
-        """Distance (x, y) in pixels from the start position."""
-        angle = 2 * math.pi * (frame / self.swing_frames + self.phase)
-        return (
-            self.x * frame + self.swing[0] * math.cos(angle),
-            self.y * frame + self.swing[1] * math.sin(angle),
-        )
+# Distance (x, y) in pixels from the start position, by the index of the frame.
+Motion = Callable[[int], tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -75,18 +53,27 @@ class Stage:
         y: float = 0.0,
         *,
         swing: tuple[float, float] = (0.0, 0.0),
-        swing_seconds: float = 5.0,
+        seconds: float = 5.0,
         phase: float = 0.0,
     ) -> Motion:
-        """A motion from speeds in units per second and a swing in units."""
-        scale = self.unit / self.frames_per_second
-        return Motion(
-            x * scale,
-            y * scale,
-            (swing[0] * self.unit, swing[1] * self.unit),
-            swing_seconds * self.frames_per_second,
-            phase,
-        )
+        """A steady movement with a swing around it.
+
+        Arguments:
+            x, y: units per second, to the right and down.
+            swing: amplitude (x, y) of the swing in units.
+            seconds: duration of one swing.
+            phase: where the swing begins, in turns.
+        """
+
+        def offset(index: int) -> tuple[float, float]:
+            time = index / self.frames_per_second
+            angle = 2 * math.pi * (time / seconds + phase)
+            return (
+                self.unit * (x * time + swing[0] * math.cos(angle)),
+                self.unit * (y * time + swing[1] * math.sin(angle)),
+            )
+
+        return offset
 
 
 class Layer(Protocol):
@@ -107,13 +94,7 @@ class Backdrop:
 
 
 class _Tile:
-    """A picture that repeats to the right, seen through the frame.
-
-    Arguments:
-        picture: RGB bytes, `stage.period` columns wide.
-        top: row of the frame where it begins.
-        repeats: whether it repeats downwards too; then it starts at the top of the frame.
-    """
+    """A picture that repeats to the right, and with `repeats` downwards, seen through the frame."""
 
     def __init__(
         self, stage: Stage, picture: Frame, motion: Motion, *, top: int = 0, repeats: bool = False
@@ -128,11 +109,12 @@ class _Tile:
 
     def paint(self, frame: Frame, index: int) -> None:
         height, width = frame.shape[:2]
-        x, y = map(round, self._motion.offset(index))
+        x, y = map(round, self._motion(index))
         top = y % self._rows - self._rows if self._repeats else self._top + y
         first, last = max(top, 0), min(top + len(self._picture), height)
         left = -x % self._columns
-        self._blend(frame[first:last], self._picture[first - top : last - top, left : left + width])
+        tile = self._picture[first - top : last - top, left : left + width]
+        self._blend(frame[first:last], tile)
 
     def _blend(self, ground: Frame, tile: Frame) -> None:
         raise NotImplementedError
@@ -149,18 +131,11 @@ class Silhouette(_Tile):
     """
 
     def __init__(
-        self,
-        stage: Stage,
-        mask: Floats,
-        colour: Colour,
-        motion: Motion,
-        *,
-        foot: Colour | None = None,
-        top: int = 0,
+        self, stage: Stage, mask: Floats, colour: Colour, foot: Colour, motion: Motion, top: int
     ) -> None:
         share = np.linspace(0, 1, len(mask), dtype=np.float32)[:, None, None]
-        colours = mix(colour, colour if foot is None else foot, share)
-        super().__init__(stage, as_bytes(255 - mask[:, :, None] * (255 - colours)), motion, top=top)
+        picture = as_bytes(255 - mask[:, :, None] * (255 - mix(colour, foot, share)))
+        super().__init__(stage, picture, motion, top=top)
 
     def _blend(self, ground: Frame, tile: Frame) -> None:
         np.minimum(ground, tile, out=ground)
@@ -173,7 +148,7 @@ class Light(_Tile):
         mask: how much light each pixel gets, 0 to 1.
         colour: colour of the light at 1.
         top: row of the frame where the mask begins.
-        repeats: whether the mask repeats downwards too.
+        repeats: whether the mask repeats downwards too; then it begins at the top.
     """
 
     def __init__(
@@ -216,13 +191,10 @@ class Sprite:
 
     def paint(self, frame: Frame, index: int) -> None:
         rows, columns = self._premultiplied.shape[:2]
-        middle = [
-            (start + offset + self._margin) % (side + 2 * self._margin) - self._margin
-            for start, offset, side in zip(
-                self._start, self._motion.offset(index), frame.shape[1::-1], strict=True
-            )
-        ]
-        left, top = round(middle[0] - columns / 2), round(middle[1] - rows / 2)
+        (x, y), margin = self._motion(index), self._margin
+        x = (self._start[0] + x + margin) % (frame.shape[1] + 2 * margin) - margin
+        y = (self._start[1] + y + margin) % (frame.shape[0] + 2 * margin) - margin
+        left, top = round(x - columns / 2), round(y - rows / 2)
         ground = frame[max(top, 0) : max(top + rows, 0), max(left, 0) : max(left + columns, 0)]
         inside = (
             slice(max(-top, 0), max(-top, 0) + ground.shape[0]),

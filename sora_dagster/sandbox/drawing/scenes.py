@@ -7,13 +7,12 @@ from PIL import Image, ImageDraw
 
 from sora_dagster.sandbox.drawing.elements import (
     Random,
-    as_rgba,
+    Sketch,
     beams,
     clouds,
     gradient,
     ridge,
     shine,
-    sketch,
     sky,
 )
 from sora_dagster.sandbox.drawing.layers import (
@@ -87,7 +86,7 @@ def sea(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
         motion = stage.motion(
             (2 + 6 * near) * random.choice([-1, 1]),
             swing=(0, 0.3 + 0.9 * near),
-            swing_seconds=random.uniform(3, 5),
+            seconds=random.uniform(3, 5),
             phase=random.uniform(0, 1),
         )
         layers.append(ridge(stage, palette, line, motion, depth=0.3 + 0.7 * near, mist=0))
@@ -99,23 +98,18 @@ def sea(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
     for finer in (1, 2):
         dashes = noise(random, rows, stage.period, (60 * finer, 30 * finer), octaves=1)
         glints = np.clip(dashes * 5 - 2.7, 0, 1) * np.clip(path * 0.6 + 0.03, 0, 1)
-        swing = stage.motion(swing=(1.5 * finer, 0), swing_seconds=3, phase=finer / 4)
+        swing = stage.motion(swing=(1.5 * finer, 0), seconds=3, phase=finer / 4)
         layers.append(Light(stage, glints, palette.light, swing, top=top))
     return layers
 
 
 def _sail(stage: Stage, palette: Palette, random: Random, *, y: float) -> Sprite:
-    unit = stage.unit * random.uniform(0.8, 1.5)
-    image, pen, scale = sketch(11 * unit, 13 * unit, unit)
-    near, light = as_rgba(palette.near), as_rgba(palette.light)
-    for corners, fill in (
-        ([(1, 10.5), (10, 10.5), (8.5, 12.5), (2.5, 12.5)], near),
-        ([(5.2, 0.5), (9.6, 9.8), (5.2, 9.8)], light),
-        ([(4.7, 2), (4.7, 9.8), (1.2, 9.8)], light),
-    ):
-        pen.polygon([(scale * across, scale * down) for across, down in corners], fill=fill)
-    motion = stage.motion(random.choice([-2.5, 2.5]), swing=(0, 0.4), swing_seconds=3)
-    return Sprite(image.reduce(2), motion, x=random.uniform(0.1, 0.9) * stage.width, y=y)
+    boat = Sketch(11, 13, stage.unit * random.uniform(0.8, 1.5))
+    boat.polygon([(1, 10.5), (10, 10.5), (8.5, 12.5), (2.5, 12.5)], palette.near)
+    boat.polygon([(5.2, 0.5), (9.6, 9.8), (5.2, 9.8)], palette.light)
+    boat.polygon([(4.7, 2), (4.7, 9.8), (1.2, 9.8)], palette.light)
+    motion = stage.motion(random.choice([-2.5, 2.5]), swing=(0, 0.4), seconds=3)
+    return Sprite(boat.image, motion, x=random.uniform(0.1, 0.9) * stage.width, y=y)
 
 
 def city(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
@@ -181,7 +175,7 @@ def forest(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
         colour = palette.depth(depth)
         foot = mix(colour, palette.horizon, 0.35 * (1 - depth))
         motion = stage.motion(-1 - 8 * depth**1.4)
-        layers.append(Silhouette(stage, _trees(stage, random, depth), colour, motion, foot=foot))
+        layers.append(Silhouette(stage, _trees(stage, random, depth), colour, foot, motion, 0))
         if depth < 1:
             layers.append(clouds(stage, palette, random, top=0.4, bottom=0.98, strength=0.17))
     layers.append(beams(stage, palette, random, strength=0.14))
@@ -234,7 +228,7 @@ def underwater(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
             height = random.uniform(14, 42) * (0.6 + 0.5 * depth)
             line = np.maximum(line, height * np.clip(1 - (away / width) ** 2, 0, 1))
         line = (stage.height - stage.unit * line).astype(np.float32)
-        sway = stage.motion(-1 - 3 * depth, swing=(1.2, 0), swing_seconds=4)
+        sway = stage.motion(-1 - 3 * depth, swing=(1.2, 0), seconds=4)
         layers.append(ridge(stage, palette, line, sway, depth=0.4 + 0.6 * depth, mist=0))
         bubbles = dots(
             stage,
@@ -250,19 +244,17 @@ def underwater(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
 
 
 def _fish(stage: Stage, palette: Palette, random: Random, depth: float) -> Sprite:
-    length = stage.unit * random.uniform(6, 11) * (0.5 + depth)
-    image, pen, scale = sketch(length, length / 2, length)
+    fish = Sketch(1, 0.5, stage.unit * random.uniform(6, 11) * (0.5 + depth))
     colour = turned(rgb("#f58a3c"), random.uniform(-70, 70))
-    body = as_rgba(mix(colour, palette.middle, 0.75 - 0.6 * depth))
-    pen.polygon([(scale * a, scale * b) for a, b in ((0.6, 0.25), (1, 0.03), (1, 0.47))], body)
-    pen.ellipse([0, scale * 0.05, scale * 0.8, scale * 0.45], fill=body)
-    pen.ellipse([scale * 0.1, scale * 0.13, scale * 0.65, scale * 0.2], as_rgba(palette.light))
-    speed = -random.uniform(8, 16)
+    colour = mix(colour, palette.middle, 0.75 - 0.6 * depth)
+    fish.polygon([(0.6, 0.25), (1, 0.03), (1, 0.47)], colour)
+    fish.ellipse((0, 0.05, 0.8, 0.45), colour)
+    fish.ellipse((0.1, 0.13, 0.65, 0.2), palette.light)
+    image, speed = fish.image, -random.uniform(8, 16)
     if random.random() < 0.5:
         image, speed = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), -speed
     x, y = random.uniform(0, stage.width), random.uniform(0.2, 0.75) * stage.height
-    motion = stage.motion(speed, swing=(0, 1), swing_seconds=2)
-    return Sprite(image.reduce(2), motion, x=x, y=y)
+    return Sprite(image, stage.motion(speed, swing=(0, 1), seconds=2), x=x, y=y)
 
 
 def aurora(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
@@ -286,7 +278,7 @@ def aurora(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
         mask = fall * (0.55 + 0.45 * streaks) * (0.575 + 0.425 * folds)
         colour = turned(base, turn)
         colour = colour * 190 / colour.max()
-        swing = stage.motion(speed, swing=(3, 0), swing_seconds=6)
+        swing = stage.motion(speed, swing=(3, 0), seconds=6)
         layers.append(Light(stage, mask.astype(np.float32), colour, swing))
     for depth, share in ((0.7, 0.80), (1.0, 0.92)):
         peaks = peak_line(random, stage.period, peaks=8)
@@ -312,10 +304,10 @@ def space(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
     ringed = random.random() < 0.5
     radius = unit * (random.uniform(11, 19) if ringed else random.uniform(13, 34))
     x, y = random.uniform(0.2, 0.8) * stage.width, random.uniform(0.3, 0.7) * stage.height
-    wander = stage.motion(swing=(7, 2.5), swing_seconds=40, phase=random.uniform(0, 1))
+    wander = stage.motion(swing=(7, 2.5), seconds=40, phase=random.uniform(0, 1))
     layers.append(Sprite(_planet(palette, random, radius, ringed=ringed), wander, x=x, y=y))
     orbit = (1.7 * radius / unit, 0.6 * radius / unit)
-    around = stage.motion(swing=orbit, swing_seconds=14, phase=random.uniform(0, 1))
+    around = stage.motion(swing=orbit, seconds=14, phase=random.uniform(0, 1))
     moon = _planet(palette, random, radius * 0.2, ringed=False)
     layers.append(Sprite(moon, around, x=x, y=y))
     return layers

@@ -1,7 +1,7 @@
-"""What a prompt is about: the scene, the palette and the overlay that its words ask for.
+"""What a prompt is about: the scene, the palette and the overlay that its words choose.
 
-The words only lean: a prompt without any of them gets all three from its hash, and the seed
-decides the rest, so that no two clips look alike.
+A prompt without known words gets all three from its hash. The seed decides the rest, so that no two
+clips look alike.
 """
 
 from __future__ import annotations
@@ -55,22 +55,47 @@ class Subject:
         return np.random.default_rng(list(hashlib.sha256(text).digest()))
 
 
-_SCENES: Mapping[Scene, str] = {
-    hills: "hill mountain valley desert dune canyon landscape meadow field volcano cliff horizon "
-    "alpine peak savanna prairie glacier countryside",
-    sea: "sea ocean wave lake river shore beach coast sail boat ship harbor harbour island water "
-    "surf lighthouse skiff lagoon fjord",
-    city: "city street skyline building tower neon urban town rooftop traffic downtown metropolis "
-    "cyberpunk car robot train station market",
-    forest: "forest tree jungle woods mangrove bamboo pine leaf leaves fern garden grove moss "
-    "orchard wolf fox deer",
-    underwater: "underwater fish reef coral whale dolphin jellyfish submarine diver kelp octopus "
-    "turtle deep-sea aquarium",
-    aurora: "aurora arctic polar northern lights night winter ice snow sky cabin",
-    space: "space planet galaxy star stars moon nebula astronaut rocket orbit cosmic comet "
-    "spaceship satellite alien",
-    bokeh: "abstract bokeh light lights particles dance music party close-up macro portrait "
-    "studio food coffee product logo dream",
+# Each scene: the words that choose it, and the palettes that suit it.
+_SCENES: Mapping[Scene, tuple[str, str]] = {
+    hills: (
+        "hill mountain valley desert dune canyon landscape meadow field volcano cliff horizon "
+        "alpine peak savanna prairie glacier countryside",
+        "dawn sunset noon autumn lilac arctic rose desert emerald",
+    ),
+    sea: (
+        "sea ocean wave lake river shore beach coast sail boat ship harbor harbour island water "
+        "surf lighthouse skiff lagoon fjord",
+        "dawn sunset noon lilac rose lagoon storm night",
+    ),
+    city: (
+        "city street skyline building tower neon urban town rooftop traffic downtown metropolis "
+        "cyberpunk car robot train station market",
+        "neon night sunset dawn lilac storm",
+    ),
+    forest: (
+        "forest tree jungle woods mangrove bamboo pine leaf leaves fern garden grove moss "
+        "orchard wolf fox deer",
+        "emerald autumn dawn storm lilac arctic",
+    ),
+    underwater: (
+        "underwater fish reef coral whale dolphin jellyfish submarine diver kelp octopus "
+        "turtle deep-sea aquarium",
+        "lagoon noon emerald arctic lilac",
+    ),
+    aurora: (
+        "aurora arctic polar northern lights night winter ice snow sky cabin",
+        "night emerald neon lagoon lilac",
+    ),
+    space: (
+        "space planet galaxy star stars moon nebula astronaut rocket orbit cosmic comet "
+        "spaceship satellite alien",
+        "night neon lilac sunset lagoon autumn",
+    ),
+    bokeh: (
+        "abstract bokeh light lights particles dance music party close-up macro portrait "
+        "studio food coffee product logo dream",
+        " ".join(PALETTES),
+    ),
 }
 
 _PALETTES: Mapping[tuple[str, ...], str] = {
@@ -86,17 +111,6 @@ _PALETTES: Mapping[tuple[str, ...], str] = {
     ("lilac", "rose"): "dream fantasy magic lavender romantic love",
 }
 
-_SCENE_PALETTES: Mapping[Scene, tuple[str, ...]] = {
-    hills: ("dawn", "sunset", "noon", "autumn", "lilac", "arctic", "rose", "desert", "emerald"),
-    sea: ("dawn", "sunset", "noon", "lilac", "rose", "lagoon", "storm", "night"),
-    city: ("neon", "night", "sunset", "dawn", "lilac", "storm"),
-    forest: ("emerald", "autumn", "dawn", "storm", "lilac", "arctic"),
-    underwater: ("lagoon", "noon", "emerald", "arctic", "lilac"),
-    aurora: ("night", "emerald", "neon", "lagoon", "lilac"),
-    space: ("night", "neon", "lilac", "sunset", "lagoon", "autumn"),
-    bokeh: tuple(PALETTES),
-}
-
 _OVERLAYS: Mapping[Overlay, str] = {
     snow: "snow winter blizzard ice frost frozen",
     rain: "rain storm monsoon wet downpour thunder",
@@ -110,16 +124,16 @@ _OVERLAYS: Mapping[Overlay, str] = {
 
 def scene_of(subject: Subject) -> Scene:
     """The scene that is painted for a subject."""
-    return _named(subject.prompt, _SCENES) or _any(list(_SCENES), subject.random("scene"))
+    words = {scene: words for scene, (words, _) in _SCENES.items()}
+    return _named(subject.prompt, words) or _any(list(_SCENES), subject.random("scene"))
 
 
 def palette_of(subject: Subject, scene: Scene) -> Palette:
     """The colours that a subject's scene is painted in."""
+    suitable = _SCENES[scene][1].split()
+    named = [name for name in _named(subject.prompt, _PALETTES) or () if name in suitable]
     random = subject.random("palette")
-    names = _named(subject.prompt, _PALETTES) or ()
-    suiting = [name for name in names if name in _SCENE_PALETTES[scene]]
-    name = _any(suiting or list(_SCENE_PALETTES[scene]), random)
-    return PALETTES[name].turned(float(random.uniform(-22, 22)))
+    return PALETTES[_any(named or suitable, random)].turned(float(random.uniform(-22, 22)))
 
 
 def remix_palette_of(subject: Subject) -> Palette:
