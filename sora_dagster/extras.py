@@ -6,12 +6,13 @@ from importlib.util import find_spec
 
 # Import names of what each extra of pyproject.toml adds.
 EXTRAS = {
+    "media": ("av", "numpy", "PIL"),
     "webhook": ("starlette", "uvicorn"),
     "viewer": ("starlette", "uvicorn"),
-    "sandbox": ("starlette", "uvicorn"),
+    "sandbox": ("starlette", "uvicorn", "av", "numpy", "PIL"),
     "ui": ("dagster_webserver",),
     "parquet": ("pyarrow",),
-    "reports": ("pyarrow", "matplotlib"),
+    "reports": ("pyarrow", "matplotlib", "PIL"),
 }
 
 
@@ -36,6 +37,6 @@ def require_extras(feature: str, *extras: str) -> None:
     if packages:
         needed = ",".join(extra for extra, names in missing.items() if names)
         raise MissingExtraError(
-            f"{feature} needs {' and '.join(packages)}. Install with: "
+            f"{feature} needs {', '.join(packages)}. Install with: "
             f'pip install "sora-dagster[{needed}]"'
         )

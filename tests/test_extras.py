@@ -16,7 +16,7 @@ from sora_dagster.extras import EXTRAS
 
 HEAVY = ("av", "numpy", "PIL", "matplotlib", "pyarrow", "dagster", "dagster_webserver")
 # The name of an installed package, where it differs from the name that is imported.
-INSTALLED_NAMES = {"dagster_webserver": "dagster-webserver"}
+INSTALLED_NAMES = {"dagster_webserver": "dagster-webserver", "PIL": "pillow"}
 
 
 def run_without(
@@ -78,6 +78,8 @@ def test_the_servers_start_without_dagster_and_without_packages_of_other_extras(
         (["starlette"], ["demo"], "sandbox,webhook,viewer"),
         (["matplotlib"], ["demo"], "reports"),
         (["dagster_webserver"], ["dev"], "ui"),
+        (["av"], ["demo"], "media,sandbox"),
+        (["av"], ["generate", "prompts.yaml", "--storage=clips"], "media"),
         (["pyarrow"], ["estimate", "prompts.parquet"], "parquet"),
         (["pyarrow"], ["generate", "prompts.parquet", "--storage=clips"], "parquet"),
     ],
@@ -86,6 +88,7 @@ def test_a_command_whose_extra_is_missing_says_how_to_install_it(
     tmp_path: Path, blocked: list[str], arguments: list[str], extras: str
 ) -> None:
     (tmp_path / "prompts.parquet").write_bytes(b"PAR1")
+    (tmp_path / "prompts.yaml").write_text("clips: [{id: fox, prompt: a fox}]")
     result = run_without(blocked, tmp_path, *arguments)
     assert result.returncode == 1
     [line] = result.stderr.splitlines()

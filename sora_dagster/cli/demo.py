@@ -82,7 +82,7 @@ def demo_command(
 
     home = LocalHome(home_folder)
     with readable_errors():
-        require_extras("The demo", "sandbox", "webhook", "viewer", "reports")
+        require_extras("The demo", "media", "sandbox", "webhook", "viewer", "reports")
         settings = Settings(
             prompts_path=os.environ.get("SORA_PROMPTS") or str(example_prompts()),
             max_usd=max_usd or "unlimited",
@@ -125,7 +125,7 @@ def dev_command(host: str, port: int, home_folder: Path, latency: float) -> None
 
     home = LocalHome(home_folder)
     with readable_errors(), ExitStack() as stack:
-        require_extras("The Dagster UI", "ui", "sandbox", "webhook", "viewer", "reports")
+        require_extras("The demo", "ui", "media", "sandbox", "webhook", "viewer", "reports")
         from sora_dagster.serving import listening
 
         stack.enter_context(home.in_use())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from sora_dagster.extras import require_extras
 from sora_dagster.generation.collecting.archive import ClipArchive
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.context import CollectionContext
@@ -90,6 +91,8 @@ class Generator:
         *,
         elapsed: Callable[[], float] = running_seconds,
     ) -> None:
+        # Checked before anything is paid for.
+        require_extras("Generating clips", "media")
         self.client = client
         self.ledger = Ledger(root)
         self._settings = settings = settings or GenerationSettings()

@@ -13,6 +13,7 @@ from io import BytesIO
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from sora_dagster.extras import require_extras
 from sora_dagster.runware.errors import Problem
 from sora_dagster.runware.models import FrameSize, VideoModel
 from sora_dagster.runware.redaction import shown
@@ -33,6 +34,7 @@ class ImageHeader(NamedTuple):
 def read_image_header(data: bytes) -> ImageHeader | None:
     """Read the header of a PNG, JPEG or WebP image. None: the bytes are none of these."""
     # Imported here, since most processes never read an image.
+    require_extras("A first frame", "media")
     from PIL import Image
 
     try:
