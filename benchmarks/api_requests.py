@@ -2,8 +2,8 @@
 
     python -m benchmarks.api_requests
 
-Asks for the clips, then collects them with a client of its own, as a request run and a collecting
-run do, with the settings of a deployment. The sandbox counts what it receives over HTTP.
+Requests the clips, then collects them with another client, as a request run and a collecting run
+do, with the settings of a deployment. The sandbox counts the HTTP requests that it receives.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Measuring:
 
     def total(self) -> None:
         """Print what was received since the start."""
-        self._print("together", self._first, self._before, time.monotonic() - self._started)
+        self._print("total", self._first, self._before, time.monotonic() - self._started)
 
     def _counts(self) -> dict[str, int]:
         posts: dict[str, int] = self._sandbox.ledger()["posts"]
@@ -86,13 +86,13 @@ def main() -> None:
         folder = Path(name)
         options = [f"--latency={arguments.latency:g}", "--reuse-rendered"]
         with sandbox_process(folder, options) as sandbox:
-            print("| what | submissions | polls | other requests | together | s |")
+            print("| step | submissions | polls | other requests | total | s |")
             print("| --- | ---: | ---: | ---: | ---: | ---: |")
             measuring = Measuring(sandbox)
             root = StorageRoot(folder / "storage")
             with Generator(RunwareClient(KEY, base_url=sandbox.base_url), root) as generator:
                 ask(generator, *clips)
-            measuring.row(f"asking for {len(clips)} clips of {arguments.latency:g} s")
+            measuring.row(f"requesting {len(clips)} clips of {arguments.latency:g} s")
             with Generator(RunwareClient(KEY, base_url=sandbox.base_url), root) as generator:
                 stored = collect(generator)
             measuring.row("collecting them")

@@ -1,6 +1,6 @@
-"""An S3 server in memory that counts requests, and that 100,000 clips can be put into at once.
+"""An S3 server in memory that counts requests, and starts with any number of objects.
 
-It knows what obstore asks for: objects with create-only puts, ranges, and listings in pages.
+It supports what obstore uses: objects with create-only puts, ranges, and listings in pages.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _PAGE = 1000
 
 
 class CountingBucket:
-    """The objects of one bucket, and what was asked for.
+    """The objects of one bucket, and the counts of requests.
 
     Arguments:
-        objects: keys and bodies that are there from the start.
-        delay_seconds: how long it waits before each answer.
+        objects: keys and bodies of the first objects.
+        delay_seconds: delay of each response.
     """
 
     def __init__(self, objects: Iterable[tuple[str, bytes]], *, delay_seconds: float = 0.0) -> None:
@@ -38,7 +38,7 @@ class CountingBucket:
         self.lock = threading.Lock()
 
     def put(self, key: str, body: bytes, *, only_new: bool) -> bool:
-        """Write an object; False where it is there and only a new one was wanted."""
+        """Write an object; False if it exists and `only_new` is set."""
         with self.lock:
             if key not in self.objects:
                 insort(self.keys, key)

@@ -1,13 +1,13 @@
-"""CPU a clip of requesting and collecting with Dagster's storage on Postgres.
+"""CPU per clip of requesting and collecting with Dagster's storage on Postgres.
 
     .venv/bin/python -m pip install dagster-postgres psycopg2-binary
     .venv/bin/python -m benchmarks.events_on_postgres [--clips 100 1000]
 
-It starts a Postgres server of its own (Debian's package `postgresql`), a local Runware in a process
-of its own that gives every video the same tiny file, and runs the jobs `request_clips` and
-`collect_clips` as processes for two datasets of different size. The difference between the two is
-what a clip costs, so that starting Python and Dagster does not count. CPU is that of the worker's
-process, and of all processes of the database server.
+It starts a Postgres server (Debian's package `postgresql`) and a local Runware that gives every
+video the same tiny file, and runs the jobs `request_clips` and `collect_clips` as processes for two
+datasets of different size. The difference between the two is the cost of the clips, without the
+start of Python and Dagster. CPU is that of the worker's process, and of all processes of the
+database server.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What a look costs where 100,000 clips are stored, and where 100 are.
+"""Requests of a poll with 100,000 stored clips and with 100.
 
     python -m benchmarks.listing
 
-Counts, at an S3 server, the requests and the listed objects of a tick of the completion sensor, of
-a look of the collecting run, and of asking for a stored clip and for a new one, with 5 clips
-outstanding; then of a check and a dry pruning of the whole root.
+Counts, at an S3 server, the requests and listed objects of a tick of the completion sensor, of a
+poll of the collecting run, and of a request of a stored clip and of a new one, with 5 outstanding
+clips; then of a check and a dry run of pruning of the whole root.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Measuring:
 
 
 def measure(stored: int, base_url: str, folder: Path) -> None:
-    """Fill a bucket, and measure each thing on it."""
+    """Fill a bucket, and measure each operation on it."""
     bucket = CountingBucket((f"{_PREFIX}{key}", body) for key, body in stored_clips(stored))
     with serving(bucket) as endpoint:
         os.environ |= {
@@ -83,7 +83,7 @@ def measure(stored: int, base_url: str, folder: Path) -> None:
         }
         root = StorageRoot(_URL)
         with quick_generator(base_url, StorageRoot("memory://")) as other:
-            # A root is bound when it is empty; this one was filled otherwise.
+            # A root can be bound only while it is empty; this one was filled directly.
             other.bind()
             root.write("root.json", other.ledger.root.read("root.json"))
         request = add_those_that_matter(Ledger(root), OUTSTANDING)
@@ -91,7 +91,7 @@ def measure(stored: int, base_url: str, folder: Path) -> None:
         _measure_ticks(measuring, folder)
         _measure_generator(measuring, base_url, request)
         measuring.row("check of the whole root", lambda: _check(root))
-        measuring.row("dry pruning, 1 take kept", lambda: prune(Ledger(root), keep_takes=1))
+        measuring.row("dry run of pruning, 1 take kept", lambda: prune(Ledger(root), keep_takes=1))
 
 
 def _measure_ticks(measuring: Measuring, folder: Path) -> None:
@@ -109,7 +109,7 @@ def _measure_ticks(measuring: Measuring, folder: Path) -> None:
 def _measure_generator(measuring: Measuring, base_url: str, stored: ClipRequest) -> None:
     def with_generator(act: Callable[[Generator], object]) -> Callable[[], None]:
         def call() -> None:
-            # Claims as in life, so that no timer adds to what is counted.
+            # Claims with their real timers, so that none adds to the counts.
             with quick_generator(
                 base_url, StorageRoot(_URL), deadlines=Deadlines(), claims=ClaimSettings()
             ) as generator:
@@ -117,12 +117,12 @@ def _measure_generator(measuring: Measuring, base_url: str, stored: ClipRequest)
 
         return call
 
-    measuring.row("look of the collecting run", with_generator(_look))
-    measuring.row("asking for a stored clip", with_generator(lambda made: ask(made, stored)))
-    measuring.row("asking for a new clip", with_generator(lambda made: ask(made, clip("new"))))
+    measuring.row("poll of the collecting run", with_generator(_poll))
+    measuring.row("request of a stored clip", with_generator(lambda made: ask(made, stored)))
+    measuring.row("request of a new clip", with_generator(lambda made: ask(made, clip("new"))))
 
 
-def _look(generator: Generator) -> None:
+def _poll(generator: Generator) -> None:
     """Claim the dataset, look once, and give the claim up, as a collecting run does."""
     limits = CollectionLimits(max_wait_seconds=60)
     with generator.collection(

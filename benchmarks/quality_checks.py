@@ -1,10 +1,10 @@
-"""How often the checks are wrong about clips that are fine, and about clips that are not.
+"""Error rate of the quality checks on good and on damaged clips.
 
     python -m benchmarks.quality_checks
 
-The fine ones are rendered by the sandbox: the example prompts with their remixes, and each scene
-six times, over all sizes, formats and three qualities. More fine ones and the damaged ones are made
-from some of those with FFmpeg.
+The sandbox renders good clips: the example prompts with their remixes, and each scene six times, in
+all sizes, formats and three qualities. FFmpeg makes more good clips and damaged ones from some of
+them.
 """
 
 from __future__ import annotations
@@ -42,19 +42,18 @@ SCENES = (
     "A dark planet turns before the stars",
     "Dust in the dark of a studio, macro",
 )
-# Those in the smallest sizes, since damaging a clip takes longer than rendering it; of them each
-# third.
+# Every third clip of the smallest sizes, since damaging a clip takes longer than rendering it.
 DAMAGED_SIZES = (parse_size("1280x720"), parse_size("720x1280"))
 DAMAGE_EVERY = 3
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip that is fine.
+    """A good clip.
 
     Arguments:
-        path: where it lies.
-        expected: what it was asked to be.
+        path: path of its file.
+        expected: what was requested.
     """
 
     path: Path
@@ -62,7 +61,7 @@ class Clip:
 
 
 def specs() -> Iterator[VideoSpec]:
-    """What is rendered."""
+    """Specifications of the clips to render."""
     dataset = yaml.safe_load((EXAMPLES / "prompts.yaml").read_text())
     for number, clip in enumerate(dataset["clips"]):
         first_frame = clip.get("first_frame")
@@ -81,7 +80,7 @@ def specs() -> Iterator[VideoSpec]:
     for seed in range(1, 7):
         for scene in SCENES:
             size, output_format = next(forms)
-            # From fine to plainly coarse.
+            # From high to clearly low quality.
             quality = (95, 60, 30)[seed % 3]
             yield VideoSpec(
                 PictureSpec(Subject(scene, seed)), size, SECONDS, output_format, quality
@@ -89,18 +88,18 @@ def specs() -> Iterator[VideoSpec]:
 
 
 def rendered(spec: VideoSpec, path: Path) -> Clip:
-    """A fine clip."""
+    """Render a good clip."""
     render(spec, path)
     return Clip(path, Expected(spec.size, spec.duration_seconds, spec.output_format))
 
 
 def failed(path: Path, expected: Expected) -> list[CheckResult]:
-    """The results against a clip."""
+    """The failed checks of a clip."""
     return [result for result in evaluate(expected, found(path)) if result.failed]
 
 
 def found(path: Path) -> FoundVideo | UndecodableVideo:
-    """What a file is."""
+    """Analyze a file."""
     try:
         analysis = analyze(path)
     except MediaError as error:
@@ -147,7 +146,7 @@ def main() -> None:
                     made.unlink()
 
     print(file=sys.stderr)
-    print("| clips | check they must fail | n | failed it | failed another |")
+    print("| clips | check that must fail | n | it failed | another failed |")
     print("| --- | --- | ---: | ---: | ---: |")
     checks = {kind.name: kind.fails for kind in kinds}
     for name, n in counts.items():

@@ -1,10 +1,10 @@
-"""What a webhook costs the receiver where 10,000 markers are waiting, and where none are.
+"""CPU time of a webhook in the receiver, with 10,000 waiting markers and with none.
 
     python -m benchmarks.receiver
 
 Starts `sora-dagster webhook` on a local folder, sends it signed webhooks over HTTP, one after
-another on one connection, and reads the CPU time of its process from /proc. Each webhook is for a
-task of its own, which was sent and has no outcome.
+another on one connection, and reads the CPU time of its process from /proc. Each webhook is for
+another task, which was sent and has no outcome.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--waiting", type=int, nargs="*", default=[0, 10_000])
     parser.add_argument("--calls", type=int, default=2000)
     arguments = parser.parse_args()
-    print("| markers waiting | webhooks | CPU ms a webhook | ms a webhook |")
+    print("| markers waiting | webhooks | CPU ms per webhook | ms per webhook |")
     print("| ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as name:
         for waiting in arguments.waiting:

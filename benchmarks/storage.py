@@ -3,20 +3,20 @@
     python benchmarks/storage.py [--quick] [--stores file s3] [--sizes 5MB 50MB 1GiB]
                                  [--at-once 1 16] [--rounds N] [--folder FOLDER]
 
-Ours is `Downloader.fetch`: addresses checked, hashed, resumable, whole or not at all. The bare copy
-is the least that moves the bytes: into a folder, httpx's stream written to a file; into S3, httpx's
-stream given to obstore's `put`. Both read from one loopback server in a process of its own. Into S3
-both write to a bare server in another process, which forgets the bytes: moto's would be what is
-measured.
+Ours is `Downloader.fetch`: addresses checked, hashed, resumable, complete or not at all. The bare
+copy is the minimum that moves the bytes: into a folder, httpx's stream written to a file; into S3,
+httpx's stream passed to obstore's `put`. Both read from one loopback server in a separate process.
+Into S3 both write to a minimal server in another process, which discards the bytes: moto's server
+would dominate the measurement.
 
-A third copy, bare but for a SHA-256 of what passes, tells how much of the distance is the hash.
-Ours owes it to its user: it is a clip's data version, and what `verify` holds the video to.
+A third copy, bare plus a SHA-256 of the bytes, shows how much of the difference is the hash. Ours
+needs the hash: it is a clip's data version, and `verify` compares the video with it.
 
-Every measurement is a process of its own. The three run one right after the other, each time in
-another order; a ratio is the median over these rounds of our speed by that of the other. Small
-files are fetched again and again until 256 MB have passed. Where other programs have the cores too,
-the CPU time tells more than the speed. Peak memory is that of the whole process
-(VmHWM). All figures are medians. Files are deleted as soon as they are measured.
+Every measurement is a separate process. The three run one after the other, in another order each
+time; a ratio is the median over these rounds of our speed divided by the other's. Small files are
+downloaded repeatedly until 256 MB have passed. If other programs use the cores, the CPU time is
+more reliable than the speed. Peak memory is that of the whole process (VmHWM). All figures are
+medians. Files are deleted as soon as they are measured.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 Who = Literal["bare", "hashing", "ours"]
+STORE_NAMES = {"file": "folder", "s3": "S3"}
 SIZES = {"5MB": 5_000_000, "50MB": 50_000_000, "256MiB": 256 << 20, "1GiB": 1 << 30}
 _LEAST_BYTES = 256_000_000
 _ROOM = 1.2
@@ -260,7 +261,7 @@ def table_of(rows: Sequence[Row]) -> str:
     table = [headings, ["---", "---"] + ["---:"] * (len(headings) - 2)]
     for row in rows:
         cells = [
-            {"file": "folder", "s3": "S3"}[row.case.store],
+            STORE_NAMES[row.case.store],
             re.sub("([MG])", r" \1", row.case.size),
             str(row.case.at_once),
             f"{row.ratio_to('bare'):.2f}",
@@ -274,7 +275,7 @@ def table_of(rows: Sequence[Row]) -> str:
 
 
 def growth_of(rows: Sequence[Row]) -> list[str]:
-    """How our peak of memory depends on the size of the files."""
+    """Growth of our peak memory with the size of the files."""
     lines = []
     for store, at_once in dict.fromkeys((row.case.store, row.case.at_once) for row in rows):
         peaks = {
@@ -284,7 +285,7 @@ def growth_of(rows: Sequence[Row]) -> list[str]:
         }
         small, large = (choose(peaks, key=SIZES.__getitem__) for choose in (min, max))
         lines.append(
-            f"- {store}, {at_once} at once, {small} to {large}: "
+            f"- {STORE_NAMES[store]}, {at_once} at once, {small} to {large}: "
             f"{peaks[large] - peaks[small]:+.0f} MiB"
         )
     return lines

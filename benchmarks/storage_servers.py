@@ -1,10 +1,10 @@
-"""The two ends of benchmarks/storage.py, each in a process of its own: where bytes come from, and
-a bare S3 that takes them.
+"""The two servers of benchmarks/storage.py, each in a separate process: the source of the bytes, and
+a minimal S3.
 
     python benchmarks/storage_servers.py source|sink
 
-Both do as little as they can, so that they are not what is measured. The sink speaks as much of S3
-as an upload takes, and forgets the bytes; it keeps their number, for a HEAD.
+Both do as little as possible, so that they do not dominate the measurement. The sink supports the
+part of S3 that an upload uses, and discards the bytes; it keeps their number, for a HEAD.
 """
 
 from __future__ import annotations

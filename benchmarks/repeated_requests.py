@@ -1,11 +1,11 @@
-"""What it takes to ask again for 10,000 clips that are stored, on a store that answers in 30 ms.
+"""Cost of requesting 10,000 clips that are stored, on a store that responds in 30 ms.
 
-    python -m benchmarks.asking_again            # --clips, --few, --milliseconds
+    python -m benchmarks.repeated_requests       # --clips, --few, --milliseconds
 
-Fills an S3 server in memory (in a process of its own) with stored clips, and asks for all of them
-as generating a dataset does before anything is sent: with the index of what is stored; without it,
-when each manifest is read and the index written; with it again; then for a few of them. The process
-that asks is measured alone.
+Fills an S3 server in memory (in a separate process) with stored clips, and requests all of them, as
+generating a dataset does before anything is sent: with the index of stored clips; without it, so
+that each manifest is read and the index is written; with it again; then a few of them. Only the
+requesting process is measured.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PREFIX = "clips/"
 
 
 def serve(stored: int, delay_seconds: float, parent: Connection) -> None:
-    """Serve a filled bucket: tells its address, then, for each message, the counts since the last.
+    """Serve a filled bucket: send its address, then, for each message, the counts since the last.
 
     The message `"forget the index"` also empties the index of what is stored.
     """
@@ -58,7 +58,7 @@ def serve(stored: int, delay_seconds: float, parent: Connection) -> None:
 
 @contextmanager
 def bucket_process(stored: int, delay_seconds: float) -> Iterator[Connection]:
-    """A filled bucket in a process of its own; gives the connection to :func:`serve`."""
+    """A filled bucket in a separate process; yields the connection to :func:`serve`."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(stored, delay_seconds, theirs), daemon=True)
@@ -72,14 +72,14 @@ def bucket_process(stored: int, delay_seconds: float) -> Iterator[Connection]:
 
 
 def request_and_root_record() -> tuple[ClipRequest, bytes]:
-    """The request that the stored clips answer, but for the clip's name; and a root's record."""
+    """The request of the stored clips, except for the clip's name; and a root's record."""
     ledger = Ledger(StorageRoot("memory://"))
     ledger.bind(api_base_url="https://api.example.com/v1", account=None)
     return stored_take(ledger).request, ledger.root.read(layout.ROOT_KEY)
 
 
 def measure(name: str, bucket: Connection, act: Callable[[], int], wanted: int) -> None:
-    """Ask, and print a row of the table."""
+    """Request clips, and print a row of the table."""
     bucket.send("count")
     bucket.recv()
     cpu, started = time.process_time(), time.monotonic()
@@ -96,18 +96,18 @@ def measure(name: str, bucket: Connection, act: Callable[[], int], wanted: int) 
         flush=True,
     )
     if answered != wanted:
-        raise SystemExit(f"{answered} of {wanted} clips were answered as stored")
+        raise SystemExit(f"{answered} of {wanted} clips were found as stored")
 
 
 def main() -> None:
-    """Measure all ways to be answered."""
+    """Measure all cases."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clips", type=int, default=10_000)
     parser.add_argument("--few", type=int, default=20)
     parser.add_argument("--milliseconds", type=float, default=30.0)
     arguments = parser.parse_args()
     template, root_record = request_and_root_record()
-    asked = [
+    requests = [
         template.model_copy(update={"clip": clip_name(number)}) for number in range(arguments.clips)
     ]
     with bucket_process(arguments.clips, arguments.milliseconds / 1000) as bucket:
@@ -118,20 +118,20 @@ def main() -> None:
             "AWS_REGION": "us-east-1",
         }
         ledger = Ledger(StorageRoot(_URL))
-        # A root is bound while it is empty; this one was filled by other means.
+        # A root can be bound only while it is empty; this one was filled directly.
         ledger.root.write(layout.ROOT_KEY, root_record)
 
         def ask(requests: Sequence[ClipRequest]) -> int:
             return len(stored_results(ledger, requests))
 
-        print("| asked for | clips | LIST | GET | HEAD | PUT | s | CPU s | peak MB |")
+        print("| requested | clips | LIST | GET | HEAD | PUT | s | CPU s | peak MB |")
         print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-        measure("all", bucket, lambda: ask(asked), len(asked))
+        measure("all", bucket, lambda: ask(requests), len(requests))
         bucket.send("forget the index")
         bucket.recv()
-        measure("all, index missing", bucket, lambda: ask(asked), len(asked))
-        measure("all, index written again", bucket, lambda: ask(asked), len(asked))
-        few = asked[: arguments.few]
+        measure("all, index missing", bucket, lambda: ask(requests), len(requests))
+        measure("all, index written again", bucket, lambda: ask(requests), len(requests))
+        few = requests[: arguments.few]
         measure("a few", bucket, lambda: ask(few), len(few))
 
 

@@ -1,10 +1,10 @@
-"""What lost answers and killed processes cost: the official SDK and sora-dagster, on one sandbox.
+"""Cost of lost responses and killed processes: the official SDK and sora-dagster, on one sandbox.
 
-    python benchmarks/lost_answers.py
+    python benchmarks/lost_responses.py
 
-Each scenario asks for one clip, and does what a person would: a run that ends without the clip is
-run again at once, at most twice. The SDK's run is `client.run` in a process of its own, over REST,
-with the SDK's own settings; sora-dagster's is `sora-dagster generate`. The sandbox counts charges.
+Each scenario requests one clip, as a user would: a run that ends without the clip is repeated at
+once, at most twice. The SDK's run is `client.run` in a separate process, over REST, with the SDK's
+default settings; sora-dagster's is `sora-dagster generate`. The sandbox counts charges.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Scenario:
     """What goes wrong.
 
     Arguments:
-        name: what the table calls it.
-        known_uuids: what the API does with a task UUID that it was sent before.
+        name: its name in the table.
+        known_uuids: how the API treats a task UUID that it has received before.
         rules: faults of the sandbox.
         is_killed: whether the first run's process is killed with SIGKILL while it waits.
-        keeps_uuid: whether the SDK's user names the task UUID, the same in each run.
+        keeps_uuid: whether the SDK's user sets the task UUID, the same in each run.
     """
 
     name: str
@@ -61,9 +61,9 @@ class Scenario:
 
 SCENARIOS = (
     Scenario("nothing goes wrong"),
-    Scenario("the answer is lost: connection closed", rules=(LOST,)),
-    Scenario("the answer is lost: HTTP 504", rules=(GATEWAY_TIMEOUT,)),
-    Scenario("the answer is lost: connection closed", CHARGED_AGAIN, rules=(LOST,)),
+    Scenario("the response is lost: connection closed", rules=(LOST,)),
+    Scenario("the response is lost: HTTP 504", rules=(GATEWAY_TIMEOUT,)),
+    Scenario("the response is lost: connection closed", CHARGED_AGAIN, rules=(LOST,)),
     Scenario("the process is killed while it waits", is_killed=True),
     Scenario("the same; the SDK's user keeps the UUID", is_killed=True, keeps_uuid=True),
     Scenario("the same; the SDK's user keeps the UUID", CHARGED_AGAIN, (), True, True),
@@ -85,12 +85,12 @@ class Sandbox:
         return [charge["cost"] for charge in self._ask("GET", "ledger")["charges"]]
 
     def set_faults(self, scenario: Scenario) -> None:
-        """Put a scenario's faults in force; their counts begin anew."""
+        """Apply a scenario's faults and reset their counts."""
         plan = {"known_uuids": scenario.known_uuids, "rules": scenario.rules}
         self._ask("PUT", "faults", json=plan)
 
     def is_idle(self) -> bool:
-        """Whether nothing is generated any more."""
+        """Whether no generation is running."""
         return bool(self._ask("GET", "health")["tasks_running"] == 0)
 
     def _ask(self, method: str, name: str, **options: Any) -> Any:
@@ -102,12 +102,12 @@ class Sandbox:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one scenario came to.
+    """Result of one scenario.
 
     Arguments:
-        runs: how often it was run.
-        charges: what the sandbox charged, in USD each.
-        clips: how many clips the person has in the end.
+        runs: number of runs.
+        charges: charges of the sandbox, in USD each.
+        clips: number of clips at the end.
     """
 
     runs: int
@@ -116,7 +116,7 @@ class Measured:
 
 
 class SdkUser:
-    """Somebody who generates a clip with the official SDK.
+    """A user who generates a clip with the official SDK.
 
     Arguments:
         folder: where results are written.
@@ -128,18 +128,18 @@ class SdkUser:
         self._task_uuid = str(uuid.uuid4()) if scenario.keeps_uuid else None
 
     def command(self, sandbox: Sandbox) -> list[str]:
-        """The command that they run."""
+        """The command that the user runs."""
         command = [sys.executable, __file__, "--sdk-run", str(self._results)]
         command += ["--base-url", sandbox.base_url]
         return command + (["--task-uuid", self._task_uuid] if self._task_uuid else [])
 
     def clips(self) -> int:
-        """How many results the SDK gave them."""
+        """Number of results that the SDK returned."""
         return len(json.loads(self._results.read_text())) if self._results.exists() else 0
 
 
 class SoraDagsterUser:
-    """Somebody who generates a clip with sora-dagster.
+    """A user who generates a clip with sora-dagster.
 
     Arguments:
         folder: where the dataset, the storage root and the Dagster instance are.
@@ -152,13 +152,13 @@ class SoraDagsterUser:
         )
 
     def command(self, _: Sandbox) -> list[str]:
-        """The command that they run."""
+        """The command that the user runs."""
         folder = self._folder
         command = [sys.executable, "-m", "sora_dagster", "generate", str(folder / "prompts.yaml")]
         return [*command, "--storage", str(folder / "storage"), "--home", str(folder / "home")]
 
     def clips(self) -> int:
-        """How many clips are stored whole."""
+        """Number of clips that are stored."""
         keys = [info.key for info in StorageRoot(self._folder / "storage").list("clips")]
         return sum(key.endswith("/clip.json") for key in keys)
 
@@ -169,7 +169,7 @@ def measure(
     sandbox: Sandbox,
     folder: Path,
 ) -> Measured:
-    """Have a person go through a scenario."""
+    """Run a scenario for a user."""
     folder.mkdir(parents=True)
     user = user_of(folder, scenario)
     before = len(sandbox.charges())
@@ -190,7 +190,7 @@ def measure(
                 timeout_seconds=_LONGEST_RUN_SECONDS,
             ):
                 raise SystemExit(f"a run did not end:\n{process.last_output()}")
-    # What is under way is charged already; it must not be in the next scenario's way.
+    # Running generations are charged already; they must not affect the next scenario.
     wait_until(sandbox.is_idle, timeout_seconds=_LONGEST_RUN_SECONDS)
     return Measured(runs, sandbox.charges()[before:], user.clips())
 
