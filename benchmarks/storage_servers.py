@@ -1,5 +1,4 @@
-"""The two servers of benchmarks/storage.py, each in a separate process: the source of the bytes, and
-a minimal S3.
+"""The two servers of benchmarks/storage.py, each in a separate process: a source and a minimal S3.
 
     python benchmarks/storage_servers.py source|sink
 

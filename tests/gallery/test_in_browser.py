@@ -198,7 +198,7 @@ def test_the_prompt_and_the_id_are_searched(browser: Browser, six: str) -> None:
         expect_titles(page, ["harbour dawn"])
 
 
-def test_the_costliest_come_first_when_asked(browser: Browser, six: str) -> None:
+def test_clips_can_be_sorted_by_cost(browser: Browser, six: str) -> None:
     with opened(browser, six) as page:
         page.get_by_label("Sort").select_option("Most expensive first")
         expect(page.locator(".clip .title").first).to_have_text("harbour")
@@ -220,7 +220,9 @@ def test_a_filtered_view_is_shared_by_its_address(browser: Browser, six: str) ->
         expect(other.get_by_label("Sort")).to_have_value("cost")
 
 
-def test_an_address_that_asks_for_what_is_not_there_says_so(browser: Browser, six: str) -> None:
+def test_an_address_with_filters_that_match_nothing_shows_a_message(
+    browser: Browser, six: str
+) -> None:
     with opened(browser, f"{six}#tag=moon&from=soon&view=cube&clip=none") as page:
         expect(page.get_by_label("Tag", exact=True)).to_have_value("moon")
         expect(page.get_by_text("No matching clips")).to_be_visible()
@@ -341,7 +343,7 @@ def test_space_pauses(browser: Browser, videos: str) -> None:
         expect(page.locator("video")).to_have_js_property("paused", True)
 
 
-def test_a_video_that_is_gone_is_said_to_be(browser: Browser, root_of_videos: Path) -> None:
+def test_a_missing_video_is_reported(browser: Browser, root_of_videos: Path) -> None:
     url = (root_of_videos / "gallery/default/index.html").as_uri()
     context = browser.new_context()
     page = context.new_page()
@@ -351,7 +353,7 @@ def test_a_video_that_is_gone_is_said_to_be(browser: Browser, root_of_videos: Pa
     context.close()
 
 
-def test_the_dialog_tells_all_of_a_clip(browser: Browser, tmp_path: Path) -> None:
+def test_the_dialog_shows_all_details_of_a_clip(browser: Browser, tmp_path: Path) -> None:
     parent = entry("harbour")
     shown = entry(
         "night",
@@ -474,7 +476,7 @@ def test_families_are_walked_with_arrow_keys(browser: Browser, six: str) -> None
         expect(card(page, "harbour")).to_be_focused()
 
 
-def test_a_family_is_shown_whole_with_the_others_set_back(browser: Browser, six: str) -> None:
+def test_a_family_is_shown_completely_with_other_members_dimmed(browser: Browser, six: str) -> None:
     with opened(browser, f"{six}#view=families&text=dawn") as page:
         expect(page.locator(".clip")).to_have_count(4)
         expect(page.locator(".clip:not(.dimmed) .title")).to_have_text(["harbour dawn"])

@@ -1,4 +1,4 @@
-"""Makes damaged clips of fine ones, as a careless model or a broken encoder would deliver them."""
+"""Makes damaged clips from good ones, as a poor model or a broken encoder would deliver them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def frozen_with_grain(_: Picture, moment: Moment) -> Picture:
 def _noise(shape: tuple[int, ...], moment: Moment) -> npt.NDArray[np.float32]:
     """Another one for each frame, of a deviation of 1."""
     random = np.random.default_rng(moment.index)
-    # One row over and over: drawing all of it anew would take most of the time.
+    # One row repeated: drawing all of it would take most of the time.
     row = random.standard_normal(50_021, np.float32)
     return np.resize(row, shape)
 
@@ -159,7 +159,7 @@ def made_from(
     kept: float = 1.0,
     coarseness: int = 28,
 ) -> Path:
-    """Encode a clip anew, with one thing changed.
+    """Encode a clip again, with one change.
 
     Arguments:
         source: a whole clip.
@@ -247,7 +247,7 @@ def _in_another_container(source: Path, folder: Path) -> Path:
 
 
 FINE_KINDS = (
-    _kind("encoded anew, coarse", None, coarseness=34),
+    _kind("encoded again, coarse", None, coarseness=34),
     _kind("at night", None, picture=at_night),
     _kind("at a quarter of the speed", None, picture=at_a_quarter_of_the_speed),
     _kind("moving in one place only", None, picture=moving_in_one_place_only),

@@ -163,7 +163,7 @@ def test_bytes_after_the_end_of_a_video_do_no_harm(videos: dict[str, bytes], nam
     assert probe(io.BytesIO(videos[name] + b"\0" * 500)) == probe(io.BytesIO(videos[name]))
 
 
-def test_a_box_that_is_not_known_is_passed_over(videos: dict[str, bytes]) -> None:
+def test_an_unknown_box_is_skipped(videos: dict[str, bytes]) -> None:
     video = videos["mp4"]
     after_the_first_box = int.from_bytes(video[:4], "big")
     unknown_box = (20).to_bytes(4, "big") + b"abcd" + b"\0" * 12
@@ -199,7 +199,7 @@ def test_a_header_that_is_longer_than_the_frames_is_no_damage(
     assert (info.frame_count, info.duration_seconds) == (2 * FPS, pytest.approx(2.0, abs=0.01))
 
 
-def test_frames_that_an_edit_list_leaves_out_are_not_missed(tmp_path: Path) -> None:
+def test_frames_that_an_edit_list_leaves_out_are_not_reported_as_missing(tmp_path: Path) -> None:
     # MP4 writes what begins before 0 as left out by an edit list.
     path = grey_video(tmp_path / "cut.mp4", [60 + i for i in range(20)], first_seconds=-1.0)
     with av.open(path) as container:
@@ -294,7 +294,7 @@ def test_a_video_with_a_damaged_middle_is_refused(videos: dict[str, bytes], name
         probe(io.BytesIO(bytes(video)))
 
 
-def test_a_webm_that_loses_its_thread_in_the_middle_is_refused(videos: dict[str, bytes]) -> None:
+def test_a_webm_with_unreadable_bytes_in_the_middle_is_refused(videos: dict[str, bytes]) -> None:
     video = bytearray(videos["webm"])
     middle, end = len(video) // 3, len(video) * 9 // 10
     video[middle:end] = bytes(end - middle)
@@ -367,7 +367,7 @@ WITH_EVERY_LENGTH = ["mp4", "mov", "webm", "webm of unknown length"]
 
 
 @pytest.mark.parametrize("name", WITH_EVERY_LENGTH)
-def test_analysis_gives_what_probe_gives(videos: dict[str, bytes], name: str) -> None:
+def test_an_analysis_has_the_facts_of_a_probe(videos: dict[str, bytes], name: str) -> None:
     video = videos[name]
     analysis = analyze(io.BytesIO(video))
     assert analysis.info == probe(io.BytesIO(video))
@@ -382,7 +382,7 @@ def test_analysis_gives_what_probe_gives(videos: dict[str, bytes], name: str) ->
         lambda video: b"",
     ],
 )
-def test_analysis_a_damaged_video_gives_no_pictures_but_an_error(
+def test_analyzing_a_damaged_video_raises_an_error(
     videos: dict[str, bytes], damage: Callable[[bytes], bytes]
 ) -> None:
     with pytest.raises(MediaError):
@@ -543,7 +543,7 @@ def test_a_video_of_one_frame_has_all_its_pictures(tmp_path: Path) -> None:
     assert measures_of(analysis).frozen_seconds == 0
 
 
-def test_analysis_a_long_video_takes_no_more_memory_than_a_short_one(
+def test_analyzing_a_long_video_takes_no_more_memory_than_a_short_one(
     tmp_path: Path,
 ) -> None:
     def most_memory_kb(frames: int) -> int:
@@ -684,7 +684,7 @@ def measures_of(analysis: VideoAnalysis) -> VideoMeasures:
     return analysis.measures
 
 
-def test_measures_tell_how_bright_and_loud_a_video_is(videos: dict[str, bytes]) -> None:
+def test_measures_show_how_bright_and_loud_a_video_is(videos: dict[str, bytes]) -> None:
     measures = measures_of(analyze(io.BytesIO(videos["mp4"])))
     # A quarter is red, one is green, two are blue.
     lumas = [(0.299 * r + 0.587 * g + 0.114 * b) / 255 for r, g, b in (RED, GREEN, BLUE, BLUE)]

@@ -155,7 +155,7 @@ def test_a_coarse_webm_that_stands_upright_fails_no_check(tmp_path: Path) -> Non
 # --- what is evaluated
 
 
-def test_each_check_gives_a_verdict_in_its_order() -> None:
+def test_each_check_has_a_result_in_order() -> None:
     results = evaluate(REQUESTED, FINE)
     assert [result.name for result in results] == list(CHECKS)
     assert all(result.passed and result.evaluated for result in results)
@@ -177,7 +177,7 @@ def test_each_check_gives_a_verdict_in_its_order() -> None:
         ("decodes", {"frame_count": 0}, "no frame"),
     ],
 )
-def test_a_fact_that_is_not_as_asked_fails_its_check_and_says_both(
+def test_a_fact_that_differs_from_the_request_fails_its_check_and_shows_both(
     name: str, change: dict[str, Any], says: str
 ) -> None:
     failed = failures(replace(FINE, **change))
@@ -224,7 +224,7 @@ def test_a_limit_can_be_set() -> None:
         ("min_loudness_dbfs", 60.0),
     ],
 )
-def test_a_limit_that_cannot_be_is_refused_by_its_name(limit: str, value: float) -> None:
+def test_an_invalid_limit_is_refused_by_its_name(limit: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{limit} is {value}"):
         CheckThresholds(**{limit: value})
 
@@ -320,7 +320,7 @@ def test_a_video_that_was_not_evaluated_is_named_beside_one_that_passed() -> Non
     assert flag.figures["unevaluated_videos"] == 1
 
 
-def test_a_video_that_failed_speaks_for_those_that_passed_or_were_not_evaluated() -> None:
+def test_a_failed_video_is_described_before_passed_or_unevaluated_ones() -> None:
     videos = [FINE, replace(FINE, is_flagged=None), replace(FINE, is_flagged=True)]
     flag = evaluate_all(REQUESTED, videos)[list(CHECKS).index("not_flagged")]
     assert flag.failed

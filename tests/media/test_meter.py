@@ -78,7 +78,7 @@ def test_a_picture_that_stops_is_frozen_from_then_on() -> None:
     assert measures.frozen_fraction == pytest.approx(1.5 / 4, abs=0.04)
 
 
-def test_two_stops_are_added_up_and_the_longer_one_is_told() -> None:
+def test_two_stops_are_added_up_and_the_longer_one_is_reported() -> None:
     def pan(seconds: float, luma: npt.NDArray[Any]) -> None:
         moving = min(seconds, 1.0) + max(0.0, min(seconds, 4.0) - 2.5)
         luma[:] = np.roll(luma, round(moving * 100), axis=1)

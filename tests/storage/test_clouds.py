@@ -28,7 +28,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def service_account(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A service account's file, with a key of its own."""
+    """A service account's file, with its own key."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     text = key.private_bytes(
         serialization.Encoding.PEM,
@@ -54,14 +54,14 @@ def check_google_url(root: StorageRoot) -> None:
     assert root.accepts_plain_put
     assert root.is_reachable_from_outside
     put, get = (urlsplit(root.presign(method, "in/video.mp4", 90)) for method in ("PUT", "GET"))
-    asked = parse_qs(put.query)
+    query = parse_qs(put.query)
     assert f"{put.scheme}://{put.netloc}{put.path}" == (
         "https://storage.googleapis.com/bucket/clips/in/video.mp4"
     )
-    assert asked["X-Goog-Expires"] == ["90"]
-    assert asked["X-Goog-SignedHeaders"] == ["host"]
-    assert asked["X-Goog-Credential"][0].startswith("clips@team.iam.gserviceaccount.com/")
-    assert asked["X-Goog-Signature"] != parse_qs(get.query)["X-Goog-Signature"]
+    assert query["X-Goog-Expires"] == ["90"]
+    assert query["X-Goog-SignedHeaders"] == ["host"]
+    assert query["X-Goog-Credential"][0].startswith("clips@team.iam.gserviceaccount.com/")
+    assert query["X-Goog-Signature"] != parse_qs(get.query)["X-Goog-Signature"]
 
 
 def test_a_service_accounts_file_signs_for_google(service_account: Path) -> None:
@@ -109,16 +109,16 @@ def check_azure_url(root: StorageRoot) -> None:
     assert root.can_presign
     assert not root.accepts_plain_put
     put = urlsplit(root.presign("PUT", "in/video.mp4", 90))
-    asked = parse_qs(put.query)
+    query = parse_qs(put.query)
     assert f"{put.scheme}://{put.netloc}{put.path}" == (
         "https://team.blob.core.windows.net/container/clips/in/video.mp4"
     )
     # One blob, to be written.
-    assert (asked["sr"], asked["sp"]) == (["b"], ["w"])
-    assert asked["se"]
+    assert (query["sr"], query["sp"]) == (["b"], ["w"])
+    assert query["se"]
     read = parse_qs(urlsplit(root.presign("GET", "in/video.mp4", 90)).query)
     assert read["sp"] == ["r"]
-    assert read["sig"] != asked["sig"]
+    assert read["sig"] != query["sig"]
     assert ACCOUNT_KEY not in put.query
 
 

@@ -1,4 +1,4 @@
-"""Each way a store fails is told apart, with what to do, and without what is secret."""
+"""Errors of a store name the cause and what to do, and show no secret."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OPERATIONS: dict[str, Operation] = {
         ("SlowDown", 503, "overloaded"),
     ],
 )
-def test_a_failure_of_the_store_says_which_it_is(
+def test_an_error_of_the_store_names_its_cause(
     watched: FaultyStore,
     s3_url: str,
     operation: Operation,
@@ -69,7 +69,7 @@ def test_a_bucket_of_another_region_is_a_clear_error(
         OPERATIONS[operation](StorageRoot(s3_url))
 
 
-def test_a_missing_object_is_no_missing_bucket_whatever_its_name(
+def test_a_missing_object_is_not_a_missing_bucket_whatever_its_name(
     s3_url: str,
 ) -> None:
     with pytest.raises(ObjectMissingError):
@@ -89,7 +89,7 @@ def test_a_store_that_cannot_be_reached_is_a_clear_error(s3_url: str) -> None:
         StorageRoot(s3_url, s3=settings).read("x")
 
 
-def test_a_signature_shows_in_no_error() -> None:
+def test_no_error_shows_a_signature() -> None:
     settings = AzureSettings(
         account_name="team", sas_token="sv=2024&sig=hidden", endpoint_url="http://127.0.0.1:1"
     )
@@ -108,12 +108,12 @@ def test_a_signature_shows_in_no_error() -> None:
     ("number", "message"),
     [(28, "no space left"), (122, "no space left"), (30, "read-only"), (13, "no permission")],
 )
-def test_what_the_operating_system_refuses_says_what_to_do(number: int, message: str) -> None:
+def test_an_error_of_the_operating_system_says_what_to_do(number: int, message: str) -> None:
     for error in (OSError(number, "refused"), ValueError(f"Unable: refused (os error {number})")):
         assert message in str(explain(error, "write", "file:///x/y", "file:///x"))
 
 
-def test_a_folder_that_takes_no_files_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
     root = StorageRoot(tmp_path)
     (tmp_path / "clips").write_text("a file in the way")
     with pytest.raises(StorageError, match="clips/a"):

@@ -27,13 +27,13 @@ def test_a_created_object_can_be_read(root: StorageRoot) -> None:
     assert root.read("a/b.json") == b"1"
 
 
-def test_creating_again_changes_nothing_and_says_so(root: StorageRoot) -> None:
+def test_creating_again_changes_nothing_and_returns_false(root: StorageRoot) -> None:
     root.create("a/b.json", b"first")
     assert not root.create("a/b.json", b"second")
     assert root.read("a/b.json") == b"first"
 
 
-def test_of_many_who_create_at_once_one_wins(root: StorageRoot) -> None:
+def test_one_of_many_simultaneous_creates_wins(root: StorageRoot) -> None:
     start = threading.Barrier(8)
 
     def create(number: int) -> bool:
@@ -89,7 +89,7 @@ def test_a_stream_that_breaks_leaves_nothing(root: StorageRoot) -> None:
     assert not root.exists("video.mp4")
 
 
-def test_an_open_object_can_be_sought_in(root: StorageRoot) -> None:
+def test_an_open_object_is_seekable(root: StorageRoot) -> None:
     root.write("x", bytes(range(256)))
     with root.open("x") as file:
         file.seek(100)
@@ -98,7 +98,7 @@ def test_an_open_object_can_be_sought_in(root: StorageRoot) -> None:
         assert file.read() == b"\xff"
 
 
-def test_the_store_has_a_clock_and_leaves_nothing_of_reading_it(root: StorageRoot) -> None:
+def test_reading_the_clock_of_the_store_leaves_no_object(root: StorageRoot) -> None:
     root.write("x", b"")
     info = root.info("x")
     assert info is not None
@@ -116,7 +116,7 @@ def test_a_copy_replaces_what_was_there(root: StorageRoot) -> None:
     assert root.read("to") == b"new"
 
 
-def test_nothing_cannot_be_copied(root: StorageRoot) -> None:
+def test_copying_a_missing_object_fails(root: StorageRoot) -> None:
     with pytest.raises(ObjectMissingError, match="nothing"):
         root.copy("nothing", "to")
 
@@ -149,7 +149,7 @@ def test_folders_are_listed_without_what_is_in_them(root: StorageRoot) -> None:
     assert root.folders("absent") == []
 
 
-def test_an_object_written_anew_has_another_etag(root: StorageRoot) -> None:
+def test_an_object_written_again_has_another_etag(root: StorageRoot) -> None:
     root.write("x", b"1")
     first = root.info("x")
     root.write("x", b"22")

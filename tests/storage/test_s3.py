@@ -40,7 +40,7 @@ def test_s3_settings_come_from_dagsters_resource(
     assert answer["Body"].read() == b"1"
 
 
-def test_the_resources_endpoint_counts_more_than_the_environments(
+def test_the_endpoint_of_the_resource_overrides_the_environment(
     s3_endpoint: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
@@ -48,7 +48,7 @@ def test_the_resources_endpoint_counts_more_than_the_environments(
     assert ClipStorageResource(url=s3_url, s3=s3).root().create("a", b"1")
 
 
-def test_the_endpoint_of_s3_counts_more_than_that_of_all_of_aws(
+def test_the_endpoint_of_s3_overrides_that_of_aws(
     s3_endpoint: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_endpoint)
@@ -187,7 +187,7 @@ def test_s3_secrets_do_not_show() -> None:
 # Copies and uploads
 
 
-def test_a_copy_gets_attributes_of_its_own_on_the_server(watched: FaultyStore, s3_url: str) -> None:
+def test_a_copy_on_the_server_gets_new_attributes(watched: FaultyStore, s3_url: str) -> None:
     root = StorageRoot(s3_url)
     body = b"v" * (9 * MEBIBYTE)
     root.write("a", body, attributes=ObjectAttributes("text/plain", {"old": "1", "clip": "x"}))

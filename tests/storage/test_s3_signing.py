@@ -1,4 +1,4 @@
-"""Credentials of S3 that end are renewed, and URLs are signed for one key and one method."""
+"""Expiring credentials of S3 are refreshed, and URLs are signed for one key and one method."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from tests.store_faults import FaultyStore
 
 @contextmanager
 def container_credentials(lives_seconds: Callable[[int], float]) -> Iterator[str]:
-    """The endpoint that a container's role is asked at; each answer has a key of its own."""
-    asked = 0
+    """The credentials endpoint of a container's role; each response has another key."""
+    count = 0
 
     def answer(_request: Request) -> JSONResponse:
-        nonlocal asked
-        asked += 1
-        ends = datetime.now(UTC) + timedelta(seconds=lives_seconds(asked))
+        nonlocal count
+        count += 1
+        ends = datetime.now(UTC) + timedelta(seconds=lives_seconds(count))
         return JSONResponse(
             {
-                "AccessKeyId": f"ROLEKEY{asked}",
+                "AccessKeyId": f"ROLEKEY{count}",
                 "SecretAccessKey": "secret",
                 "Token": "token",
                 "Expiration": ends.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -46,12 +46,12 @@ def container_credentials(lives_seconds: Callable[[int], float]) -> Iterator[str
         yield f"{url}/role"
 
 
-def test_a_roles_credentials_are_asked_for_again_before_they_end(
+def test_credentials_of_a_role_are_refreshed_before_they_expire(
     watched: FaultyStore, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_keys(monkeypatch, tmp_path)
-    # Those that end soon are asked for again with each use, and the eighth last.
-    with container_credentials(lambda asked: 300 if asked < 8 else 7200) as url:
+    # Credentials that expire soon are refreshed at each use, until the eighth.
+    with container_credentials(lambda count: 300 if count < 8 else 7200) as url:
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
         root = StorageRoot(s3_url)
         for number in range(10):
@@ -66,7 +66,7 @@ def test_a_roles_credentials_are_asked_for_again_before_they_end(
     assert 7000 < left <= 7200
 
 
-def test_a_process_that_gives_credentials_is_run_again_before_they_end(
+def test_a_credential_process_runs_again_before_its_credentials_expire(
     watched: FaultyStore, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_keys(monkeypatch, tmp_path)
@@ -96,7 +96,7 @@ def test_a_process_that_gives_credentials_is_run_again_before_they_end(
     assert [request.key_id for request in watched.seen] == ["FIRSTKEY", "SECONDKEY"]
 
 
-def test_the_end_of_lasting_keys_and_of_a_given_token_is_not_known(
+def test_permanent_keys_and_session_tokens_have_no_known_expiry(
     s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert StorageRoot(s3_url).signing_seconds_left() is None
@@ -115,14 +115,14 @@ def test_a_signed_url_puts_and_gets_its_key_and_no_more(s3_url: str) -> None:
     assert httpx.get(root.presign("GET", "in/video.mp4", 90)).content == b"video"
 
     parts, get_parts = urlsplit(put_url), urlsplit(root.presign("GET", "in/video.mp4", 90))
-    asked, get_asked = parse_qs(parts.query), parse_qs(get_parts.query)
+    query, get_query = parse_qs(parts.query), parse_qs(get_parts.query)
     assert parts.path.endswith("/some/prefix/in/video.mp4")
-    assert asked["X-Amz-Expires"] == ["90"]
-    assert asked["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    assert query["X-Amz-Expires"] == ["90"]
+    assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     # Nothing but the host must be sent along, and the method is part of what is signed.
-    assert asked["X-Amz-SignedHeaders"] == ["host"]
+    assert query["X-Amz-SignedHeaders"] == ["host"]
     assert parts.path == get_parts.path
-    assert asked["X-Amz-Signature"] != get_asked["X-Amz-Signature"]
+    assert query["X-Amz-Signature"] != get_query["X-Amz-Signature"]
     assert SECRET not in put_url
 
 

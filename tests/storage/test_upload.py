@@ -38,7 +38,7 @@ def test_more_than_the_parts_hold_is_refused_and_leaves_nothing() -> None:
     assert [entry["path"] for page in STORE.list("long") for entry in page] == []
 
 
-def test_more_may_come_where_that_was_said() -> None:
+def test_max_bytes_raises_the_limit() -> None:
     with open_upload(STORE, "longer", max_bytes=1 << 40) as sink:
         sink.write(Endless(b"fake"))
     assert bytes(STORE.get("longer").bytes()) == b"fake"
