@@ -125,7 +125,7 @@ def test_a_broken_dataset_asks_for_nothing_and_names_its_problems(
     result = stack.run_job("request_clips")
     text = failure_text(result)
     assert not result.success
-    for problem in ("'1x1'", "'../../etc/x'", "'a|b'"):
+    for problem in ("1x1", "'../../etc/x'", "'a|b'"):
         assert problem in text
     assert sandbox.ledger()["posts"] == before
 
