@@ -40,7 +40,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
     )
 
 
-def test_without_a_key_it_says_how_to_get_one_or_to_run_the_demo(folder: Path) -> None:
+def test_without_a_key_the_error_says_how_to_get_one_or_run_the_demo(folder: Path) -> None:
     result = run(folder, "generate", "prompts.yaml")
     assert result.returncode == 1
     assert "RUNWARE_API_KEY" in result.stderr
@@ -48,14 +48,14 @@ def test_without_a_key_it_says_how_to_get_one_or_to_run_the_demo(folder: Path) -
     assert "Traceback" not in result.stderr
 
 
-def test_a_delivery_that_is_none_is_said_with_those_that_are(folder: Path) -> None:
+def test_an_unknown_delivery_is_reported_with_the_allowed_ones(folder: Path) -> None:
     result = run(folder, "generate", "prompts.yaml", RUNWARE_API_KEY=KEY, SORA_DELIVERY="pigeon")
     assert result.returncode == 1
     assert "delivery 'pigeon' is not known; allowed are 'direct'" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_a_wrong_key_is_said_and_leaves_an_empty_root(folder: Path, sandbox: Sandbox) -> None:
+def test_a_wrong_key_is_reported_and_leaves_an_empty_root(folder: Path, sandbox: Sandbox) -> None:
     result = run(
         folder,
         "generate",
@@ -70,7 +70,7 @@ def test_a_wrong_key_is_said_and_leaves_an_empty_root(folder: Path, sandbox: San
     assert [path for path in (folder / "clips").rglob("*") if path.is_file()] == []
 
 
-def test_an_unreachable_api_is_said(folder: Path) -> None:
+def test_an_unreachable_api_is_reported(folder: Path) -> None:
     result = run(
         folder,
         "generate",
@@ -83,7 +83,7 @@ def test_an_unreachable_api_is_said(folder: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_all_mistakes_of_a_dataset_are_said_at_once(folder: Path) -> None:
+def test_all_mistakes_in_a_dataset_are_reported_at_once(folder: Path) -> None:
     (folder / "bad.jsonl").write_text(
         '{"id": "../../etc/x", "prompt": "a fox"}\n'
         '{"id": "a|b", "prompt": "a fox"}\n'
@@ -99,7 +99,7 @@ def test_all_mistakes_of_a_dataset_are_said_at_once(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("prompts", ["absent.yaml", "no-such-folder/absent.yaml"])
-def test_a_missing_dataset_is_said(folder: Path, prompts: str) -> None:
+def test_a_missing_dataset_is_reported(folder: Path, prompts: str) -> None:
     result = run(folder, "generate", prompts, "--storage=clips", RUNWARE_API_KEY=KEY)
     assert result.returncode == 1
     assert "absent.yaml" in result.stderr
@@ -107,7 +107,7 @@ def test_a_missing_dataset_is_said(folder: Path, prompts: str) -> None:
     assert not (folder / "no-such-folder").exists()
 
 
-def test_a_storage_root_that_cannot_be_written_is_said(folder: Path, sandbox: Sandbox) -> None:
+def test_a_storage_root_that_cannot_be_written_is_reported(folder: Path, sandbox: Sandbox) -> None:
     (folder / "file").write_text("in the way")
     result = run(
         folder,
@@ -121,7 +121,9 @@ def test_a_storage_root_that_cannot_be_written_is_said(folder: Path, sandbox: Sa
     assert "Choose a folder" in result.stderr
 
 
-def test_a_storage_root_of_somebody_elses_is_left_alone(folder: Path, sandbox: Sandbox) -> None:
+def test_a_folder_with_other_files_is_not_used_as_a_storage_root(
+    folder: Path, sandbox: Sandbox
+) -> None:
     (folder / "clips").mkdir()
     (folder / "clips" / "holiday.jpg").write_bytes(b"")
     before = sandbox.charged()
@@ -139,7 +141,7 @@ def test_a_storage_root_of_somebody_elses_is_left_alone(folder: Path, sandbox: S
 
 
 @pytest.mark.parametrize("limit", ["lots", "-3"])
-def test_a_limit_that_is_none_is_said(folder: Path, limit: str) -> None:
+def test_an_invalid_limit_is_reported(folder: Path, limit: str) -> None:
     result = run(
         folder,
         "generate",
@@ -162,7 +164,7 @@ def taken_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("command", ["sandbox", "webhook", "dev"])
-def test_a_port_in_use_is_said(folder: Path, taken_port: int, command: str) -> None:
+def test_a_port_in_use_is_reported(folder: Path, taken_port: int, command: str) -> None:
     environment = {"SORA_WEBHOOK_SECRET": "s" * 32, "SORA_STORAGE": "clips"}
     result = run(folder, command, f"--port={taken_port}", **environment)
     assert result.returncode != 0
@@ -184,7 +186,7 @@ def test_an_estimate_shows_every_clip_and_the_total(folder: Path) -> None:
     assert "fox" in result.stdout
 
 
-def test_every_command_says_what_it_does(folder: Path) -> None:
+def test_every_command_has_help(folder: Path) -> None:
     result = run(folder, "--help")
     for command in ("sandbox", "webhook", "generate", "estimate", "resolve", "demo", "dev"):
         assert command in result.stdout
@@ -197,13 +199,13 @@ def test_resolving_needs_a_decision(folder: Path) -> None:
     assert "--resend, --retry or --give-up" in result.stderr
 
 
-def test_resolving_a_clip_that_was_never_asked_for_is_said(folder: Path) -> None:
+def test_resolving_a_clip_that_was_never_requested_is_refused(folder: Path) -> None:
     result = run(folder, "resolve", "fox", "--give-up", "--storage=clips")
     assert result.returncode == 1
     assert "never requested" in result.stderr
 
 
-def test_retrying_a_clip_that_was_not_set_aside_is_said(folder: Path) -> None:
+def test_retrying_a_clip_that_was_not_set_aside_is_refused(folder: Path) -> None:
     result = run(folder, "resolve", "fox", "--retry", "--storage=clips")
     assert result.returncode == 1
     assert "clips/fox was not set aside" in result.stderr
@@ -225,7 +227,7 @@ def test_a_link_plays_a_stored_clip(folder: Path, sandbox: Sandbox) -> None:
     assert "clips/ox is not stored" in unknown.stderr
 
 
-def test_the_viewer_says_where_it_listens_and_which_port_is_taken(folder: Path) -> None:
+def test_the_viewer_reports_a_port_in_use(folder: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -236,7 +238,7 @@ def test_the_viewer_says_where_it_listens_and_which_port_is_taken(folder: Path) 
 
 
 @pytest.mark.parametrize("wait", ["soon", "0", "inf", "nan"])
-def test_a_wait_that_is_no_number_of_seconds_is_said(folder: Path, wait: str) -> None:
+def test_an_invalid_number_of_seconds_is_reported(folder: Path, wait: str) -> None:
     result = run(folder, "verify", SORA_WEBHOOK_WAIT=wait)
     assert result.returncode == 1
     assert f"SORA_WEBHOOK_WAIT is {wait!r}" in result.stderr
@@ -250,7 +252,7 @@ def local_api(sandbox: Sandbox) -> dict[str, str]:
     return {"RUNWARE_API_KEY": KEY, "RUNWARE_BASE_URL": sandbox.base_url}
 
 
-def test_a_dataset_asked_for_from_two_folders_is_paid_once(
+def test_a_dataset_generated_from_two_folders_is_paid_once(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox
 ) -> None:
     (folder / "prompts.yaml").write_text("clips: [{id: fox, prompt: a fox}]")
@@ -288,7 +290,7 @@ def test_an_api_that_costs_money_needs_an_explicit_storage_root(
     assert [path.name for path in folder.iterdir()] == ["prompts.yaml"]
 
 
-def test_a_home_that_cannot_be_made_is_said(folder: Path, sandbox: Sandbox) -> None:
+def test_a_home_that_cannot_be_created_is_reported(folder: Path, sandbox: Sandbox) -> None:
     (folder / ".sora").write_text("in the way")
     result = run(folder, "generate", "prompts.yaml", "--storage=clips", **local_api(sandbox))
     assert result.returncode == 1

@@ -90,7 +90,7 @@ def printed(result: Result, *, regenerate_changed: bool = False) -> str:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_text_from_outside_is_printed_as_it_is_and_obeyed_by_no_terminal(encoding: str) -> None:
+def test_text_from_outside_is_printed_literally_and_without_escape_sequences(encoding: str) -> None:
     screen, body = console(encoding)
     with ProgressBar(screen) as bar:
         bar.show([clip("fuchs-ü", ClipState.GENERATING)])
@@ -102,11 +102,11 @@ def test_text_from_outside_is_printed_as_it_is_and_obeyed_by_no_terminal(encodin
     assert ("fuchs-ü" if encoding == "utf-8" else "fuchs-\\xfc") in text
 
 
-def test_characters_that_turn_or_hide_text_are_left_out() -> None:
+def test_characters_that_reverse_or_hide_text_are_removed() -> None:
     assert one_line("a\u202eb\u200bc\ud800d\r\ne") == "a b c d e"
 
 
-def test_each_reason_is_said_once_as_soon_as_it_is_known() -> None:
+def test_each_reason_is_printed_once_as_soon_as_it_is_known() -> None:
     screen, body = console()
     slow = clip("fox", ClipState.GENERATING, reason="Runware is still generating it")
     with ProgressBar(screen) as bar:
@@ -120,14 +120,14 @@ def test_each_reason_is_said_once_as_soon_as_it_is_known() -> None:
     assert lines.count("fox: the prompt was moderated") == 1
 
 
-def test_what_failed_in_an_earlier_run_is_no_news_of_this_one() -> None:
+def test_failures_of_earlier_runs_are_not_printed_as_new() -> None:
     screen, body = console()
     with ProgressBar(screen) as bar:
         bar.show([clip("fox", ClipState.FAILED, reason="the prompt was moderated")])
     assert "moderated" not in body.getvalue().decode()
 
 
-def test_what_would_be_bought_is_said_by_its_reason() -> None:
+def test_purchases_are_listed_by_reason() -> None:
     progress = [
         clip("new", ClipState.WAITING, purchase=Purchase.NEW, price_usd=1.2),
         clip("new2", ClipState.WAITING, purchase=Purchase.NEW, price_usd=1.2),
@@ -165,7 +165,7 @@ def test_changed_rows_are_counted_with_the_price_of_new_takes() -> None:
     )
 
 
-def test_many_changed_rows_are_listed_in_part() -> None:
+def test_a_long_list_of_changed_rows_is_shortened() -> None:
     screen, body = console()
     print_changes(screen, [changed(f"clip{number}") for number in range(23)])
     lines = body.getvalue().decode().splitlines()
@@ -174,7 +174,7 @@ def test_many_changed_rows_are_listed_in_part() -> None:
     assert lines[-1] == "  and 3 more"
 
 
-def test_the_result_names_what_changed_what_it_costs_and_how_to_ask_for_it(
+def test_the_result_lists_changed_rows_their_prices_and_the_option_to_use(
     ledger: Ledger,
 ) -> None:
     manifest = stored_take(ledger)
@@ -220,7 +220,7 @@ def test_the_result_shows_the_reason_of_each_clip_that_is_not_stored() -> None:
     assert "second line" in lines
 
 
-def test_waiting_that_ended_without_a_change_says_that_nothing_is_lost_and_how_to_go_on() -> None:
+def test_a_stall_is_reported_with_how_to_continue() -> None:
     text = printed(
         Result([clip("fox", ClipState.GENERATING)], is_complete=False, stalled_minutes=45)
     )
@@ -244,7 +244,7 @@ def patience(clock: Clock) -> Patience:
     return Patience(quiet_seconds=60, stall_seconds=2700, elapsed=clock)
 
 
-def test_a_slow_task_is_not_given_up_as_quiet_while_it_is_outstanding() -> None:
+def test_waiting_continues_while_a_slow_task_is_outstanding() -> None:
     clock = Clock()
     waiting = patience(clock)
     for _ in range(40):
@@ -263,7 +263,7 @@ def test_waiting_ends_when_nothing_is_outstanding_for_a_while() -> None:
     assert waiting.after_reading(["waiting"], is_busy=False) == "quiet"
 
 
-def test_waiting_ends_when_nothing_changes_for_long_and_a_new_reason_is_a_change() -> None:
+def test_waiting_ends_when_nothing_changes_for_long_but_a_new_reason_is_a_change() -> None:
     clock = Clock()
     waiting = patience(clock)
     waiting.after_reading(["generating", ""], is_busy=True)

@@ -159,7 +159,7 @@ def test_the_example_dataset_goes_from_rows_to_stored_remixes_by_webhook_and_sen
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_ended_half_way_leaves_no_process_and_is_carried_on(
+def test_an_interrupted_run_leaves_no_process_and_can_be_continued(
     tmp_path: Path, end: signal.Signals
 ) -> None:
     prompts = tmp_path / "prompts.yaml"

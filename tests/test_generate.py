@@ -83,7 +83,7 @@ def read_terminal(descriptor: int) -> bytes:
         return b""
 
 
-def test_a_changed_row_is_bought_when_someone_says_so_and_its_remix_with_it(
+def test_a_changed_row_and_its_remix_are_bought_after_confirmation(
     tmp_path: Path, sandbox: Sandbox
 ) -> None:
     write(tmp_path)
@@ -109,7 +109,7 @@ def test_a_changed_row_is_bought_when_someone_says_so_and_its_remix_with_it(
     assert "nothing was generated, nothing was paid" in generate(tmp_path, sandbox)
 
 
-def test_a_raised_take_is_bought_without_a_question_and_its_remix_is_kept(
+def test_a_raised_take_is_bought_without_confirmation_and_its_remix_is_kept(
     tmp_path: Path, sandbox: Sandbox
 ) -> None:
     write(tmp_path)

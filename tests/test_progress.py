@@ -142,7 +142,7 @@ def test_a_changed_row_that_is_to_be_generated_again_waits_for_its_new_take(
     assert (fox.state, fox.take, fox.purchase) == (ClipState.STORED, 2, None)
 
 
-def test_a_raised_take_waits_for_its_new_take_without_a_question(dataset: Dataset) -> None:
+def test_a_raised_take_waits_for_its_new_take_without_confirmation(dataset: Dataset) -> None:
     dataset.write(FOX)
     dataset.store("fox")
     [fox] = dataset.write("{id: fox, prompt: a fox, take: 2}").read()
@@ -190,7 +190,7 @@ def test_a_new_remix_of_a_clip_that_is_kept_is_made_with_its_new_take(dataset: D
     assert [clip.state for clip in watch.read()] == [ClipState.WAITING] * 2
 
 
-def test_a_failed_clip_says_why_and_so_does_its_remix(dataset: Dataset) -> None:
+def test_a_failed_clip_and_its_remix_have_the_reason(dataset: Dataset) -> None:
     watch = dataset.write(REMIXED, NIGHT)
     dataset.fail(dataset.ask("fox"), "the prompt was moderated")
     fox, remix = watch.read()
@@ -231,7 +231,7 @@ def test_a_slow_clip_has_the_reason_that_the_collecting_run_noted(dataset: Datas
     assert watch.outstanding == {fox.task_uuid, owl.task_uuid}
 
 
-def test_a_stuck_clip_failed_with_the_reason_and_the_command_to_go_on(dataset: Dataset) -> None:
+def test_a_stuck_clip_failed_with_the_reason_and_the_command_to_continue(dataset: Dataset) -> None:
     watch = dataset.write(FOX)
     attempt = dataset.ask("fox")
     watch.read()
@@ -248,7 +248,7 @@ def test_a_stuck_clip_failed_with_the_reason_and_the_command_to_go_on(dataset: D
     assert "sora-dagster resolve fox --retry" in fox.reason
 
 
-def test_one_unreadable_record_takes_no_other_clip_with_it(dataset: Dataset) -> None:
+def test_an_unreadable_record_does_not_affect_other_clips(dataset: Dataset) -> None:
     dataset.write(f"{FOX}, {{id: owl, prompt: an owl}}")
     dataset.ask("fox")
     dataset.store("owl")
@@ -259,7 +259,7 @@ def test_one_unreadable_record_takes_no_other_clip_with_it(dataset: Dataset) -> 
     assert "attempt-1.json cannot be read" in found["fox"].reason
 
 
-def test_a_clip_that_was_lost_names_both_ways_out(dataset: Dataset) -> None:
+def test_a_lost_clip_names_both_options(dataset: Dataset) -> None:
     dataset.write(FOX)
     end(dataset.ledger, dataset.ask("fox"), "unsure")
     [fox] = dataset.progress().read()
@@ -290,7 +290,7 @@ def test_a_pruned_take_counts_as_stored(dataset: Dataset) -> None:
     assert [fox.state for fox in dataset.progress().read()] == [ClipState.STORED]
 
 
-def test_looking_again_at_what_is_generated_reads_no_clip(
+def test_reading_again_while_clips_are_generated_reads_no_records(
     tmp_path: Path, s3_url: str, watched: FaultyStore
 ) -> None:
     ledger = Ledger(StorageRoot(s3_url))

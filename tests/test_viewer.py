@@ -26,14 +26,14 @@ def viewer(root: StorageRoot) -> Iterator[str]:
         yield url
 
 
-def test_a_video_is_shown_whole(viewer: str) -> None:
+def test_a_whole_video_is_served(viewer: str) -> None:
     response = httpx.get(f"{viewer}/{KEY}")
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "video/mp4"
     assert response.content == VIDEO
 
 
-def test_a_player_gets_the_part_it_asks_for(viewer: str) -> None:
+def test_a_player_gets_the_range_it_requests(viewer: str) -> None:
     response = httpx.get(f"{viewer}/{KEY}", headers={"Range": "bytes=100-199"})
     assert response.status_code == 206
     assert response.headers["Content-Range"] == f"bytes 100-199/{len(VIDEO)}"
@@ -49,25 +49,27 @@ def test_open_ranges_are_served(viewer: str, asked: str, got: bytes) -> None:
     assert (response.status_code, response.content) == (206, got)
 
 
-def test_a_range_behind_the_end_says_how_long_it_is(viewer: str) -> None:
+def test_a_range_behind_the_end_is_answered_with_the_size(viewer: str) -> None:
     response = httpx.get(f"{viewer}/{KEY}", headers={"Range": "bytes=9999-"})
     assert response.status_code == 416
     assert response.headers["Content-Range"] == f"bytes */{len(VIDEO)}"
 
 
-def test_several_ranges_are_answered_with_the_whole(viewer: str) -> None:
+def test_several_ranges_are_answered_with_the_whole_video(viewer: str) -> None:
     response = httpx.get(f"{viewer}/{KEY}", headers={"Range": "bytes=0-1,5-6"})
     assert (response.status_code, response.content) == (200, VIDEO)
 
 
-def test_the_front_is_the_gallery(viewer: str) -> None:
+def test_the_front_page_is_the_gallery(viewer: str) -> None:
     response = httpx.get(viewer, follow_redirects=True)
     assert response.url.path == "/gallery/default/index.html"
     assert response.headers["Content-Type"].startswith("text/html")
     assert "all clips" in response.text
 
 
-def test_the_front_lists_the_galleries_of_several_datasets(viewer: str, root: StorageRoot) -> None:
+def test_the_front_page_lists_the_galleries_of_several_datasets(
+    viewer: str, root: StorageRoot
+) -> None:
     root.write(gallery_key("Trailers & Co"), b"<!doctype html><p>trailers")
     response = httpx.get(viewer)
     assert response.status_code == 200
@@ -78,7 +80,7 @@ def test_the_front_lists_the_galleries_of_several_datasets(viewer: str, root: St
     ]
 
 
-def test_where_there_is_no_gallery_yet_it_says_how_to_get_one(root: StorageRoot) -> None:
+def test_without_a_gallery_the_front_page_says_how_to_create_one(root: StorageRoot) -> None:
     with serving(create_app(root)) as url:
         response = httpx.get(url, follow_redirects=True)
     assert response.status_code == 404
@@ -100,12 +102,12 @@ def test_nothing_else_is_shown(viewer: str, path: str) -> None:
     assert httpx.get(f"{viewer}/{path}").status_code == 404
 
 
-def test_it_changes_nothing(viewer: str) -> None:
+def test_it_is_read_only(viewer: str) -> None:
     assert httpx.put(f"{viewer}/{KEY}", content=b"x").status_code == 405
     assert httpx.delete(f"{viewer}/{KEY}").status_code == 405
 
 
-def test_from_a_bucket_the_store_itself_sends_the_video(s3_url: str) -> None:
+def test_videos_in_a_bucket_are_redirected_to_the_store(s3_url: str) -> None:
     root = StorageRoot(s3_url)
     root.write(KEY, VIDEO)
     root.write("gallery/default/index.html", b"<p>all clips")

@@ -82,7 +82,7 @@ def test_a_call_that_is_not_signed_is_refused(receiver: Receiver, change: str) -
     assert receiver.markers() == []
 
 
-def test_the_signature_of_one_task_is_not_anothers(receiver: Receiver) -> None:
+def test_the_signature_of_one_task_is_not_valid_for_another(receiver: Receiver) -> None:
     url = httpx.URL(receiver.address).copy_set_param("task", OTHER_TASK)
     assert httpx.post(url, json={}).status_code == 403
 
@@ -94,7 +94,7 @@ def test_a_task_that_was_never_sent_is_refused(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("state", ["done", "partial"])
-def test_a_call_about_a_task_that_has_a_video_is_taken_and_not_kept(
+def test_a_call_about_a_task_that_has_a_video_is_accepted_without_a_marker(
     receiver: Receiver, ledger: Ledger, state: OutcomeState
 ) -> None:
     settle(ledger, receiver.task_uuid, state)
@@ -103,7 +103,7 @@ def test_a_call_about_a_task_that_has_a_video_is_taken_and_not_kept(
 
 
 @pytest.mark.parametrize("state", ["failed", "lost", "unsure"])
-def test_the_marker_of_a_task_that_ended_without_a_video_is_kept(
+def test_the_marker_of_a_task_that_ended_without_a_video_is_written(
     receiver: Receiver, ledger: Ledger, state: OutcomeState
 ) -> None:
     settle(ledger, receiver.task_uuid, state)
@@ -124,7 +124,7 @@ def test_a_reopened_task_takes_markers_until_it_has_a_video(
     assert len(receiver.markers()) == 1
 
 
-def test_a_damaged_outcome_does_not_keep_a_marker_away(receiver: Receiver) -> None:
+def test_a_damaged_outcome_does_not_prevent_a_marker(receiver: Receiver) -> None:
     receiver.root.write(layout.task_key(receiver.task_uuid, "outcome-0"), b"{")
     assert httpx.post(receiver.address, json={}).status_code == 204
     assert receiver.markers() == [receiver.task_uuid]
@@ -187,7 +187,7 @@ def test_a_marker_that_cannot_be_written_is_not_acknowledged(
     assert httpx.post(receiver.address, json={}).status_code == 503
 
 
-def test_health_says_whether_markers_can_be_kept(
+def test_health_reports_whether_markers_can_be_written(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert httpx.get(f"{receiver.url}/health").status_code == 200
@@ -199,7 +199,7 @@ def test_health_says_whether_markers_can_be_kept(
     assert httpx.get(f"{receiver.url}/health").status_code == 503
 
 
-def test_a_receiver_without_a_secret_is_not_made(root: StorageRoot) -> None:
+def test_a_receiver_without_a_secret_is_refused(root: StorageRoot) -> None:
     with pytest.raises(ValueError, match="SORA_WEBHOOK_SECRET"):
         create_app(root, "")
 
@@ -214,7 +214,7 @@ def test_the_secret_does_not_show() -> None:
     assert SECRET not in repr(WebhookAddress("https://hooks.example.com/x", SECRET))
 
 
-def test_dataset_and_task_are_signed_apart() -> None:
+def test_dataset_and_task_are_signed_separately() -> None:
     address = WebhookAddress("https://hooks.example.com/x", SECRET)
     signatures = {
         httpx.URL(address.for_task(dataset, OTHER_TASK)).params["signature"]

@@ -57,7 +57,7 @@ def test_relative_paths_are_read_once_and_mean_the_same_in_other_working_directo
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/clips", "memory://", "ftp://host/clips"])
-def test_a_storage_url_stays_as_it_is(url: str) -> None:
+def test_a_storage_url_is_not_changed(url: str) -> None:
     assert root_url(SORA_STORAGE=url) == url
 
 
@@ -189,7 +189,7 @@ def test_sensors_wait_and_say_which_variable_to_set() -> None:
             assert f"Set {variable}" in str(tick.skip_message)
 
 
-def test_a_run_says_in_its_log_where_it_stores(stack: Stack) -> None:
+def test_a_run_logs_its_storage_root(stack: Stack) -> None:
     stack.write({"id": "fox"})
     result = stack.run_job("request_clips", dry_run=True)
     logged = [entry.user_message for entry in stack.instance.all_logs(result.run_id)]
