@@ -254,8 +254,7 @@ def estimate_table(settings: Settings) -> tuple[Table, float]:
         with settings.runware().client() as client:
             requests = [dataset.clip_request(prompts, clip_id) for clip_id in prompts.clip_ids]
             prices = {
-                item.request.clip: (item.usd, item.priced_by)
-                for item in estimate(client, None, requests)
+                item.request.clip: (item.usd, item.priced_by) for item in estimate(client, requests)
             }
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("clip", "model", "size", "seconds", "videos", "USD", "priced by"):

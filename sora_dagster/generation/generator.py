@@ -192,12 +192,11 @@ class Generator:
             UnknownModelError: if a model has no catalogue entry.
             StorageError: if the storage root cannot be read.
         """
+        planner = self._requester.planner
         return estimate(
             self.client,
-            self._requester.planner,
             requests,
-            regenerate_changed=options.regenerate_changed,
-            retry_failed=options.retry_failed,
+            plan=lambda request: planner.plan(request, options, is_dry_run=True),
         )
 
     def _verified(self, result: RequestResult) -> RequestResult:

@@ -346,7 +346,12 @@ def test_a_claim_that_was_never_sent_does_not_hold_a_changed_row_back_for_ever(
 def test_an_estimate_lists_what_changed_and_writes_nothing(process: Process) -> None:
     request = store(process.ledger)
     before = keys(process.ledger)
-    kept, new = estimate(process.client, process.requester.planner, [changed(request), clip("owl")])
+    planner, options = process.requester.planner, RequestOptions("run", None)
+    kept, new = estimate(
+        process.client,
+        [changed(request), clip("owl")],
+        plan=lambda request: planner.plan(request, options, is_dry_run=True),
+    )
     assert (kept.usd, kept.priced_by) == (0.0, "unpriced")
     assert kept.new_take_usd > 0
     assert (new.usd, new.new_take_usd) == (pytest.approx(PRICE_USD), 0.0)

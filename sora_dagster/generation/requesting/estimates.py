@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sora_dagster.generation.requesting.payloads import build_inference, estimate_usd
-from sora_dagster.generation.requesting.planner import AttemptPlanner
+from sora_dagster.generation.requesting.planner import NextAttempt
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.client import RunwareClient
@@ -40,11 +40,9 @@ class Estimate:
 
 def estimate(
     client: RunwareClient,
-    planner: AttemptPlanner | None,
     requests: Sequence[ClipRequest],
     *,
-    regenerate_changed: bool = False,
-    retry_failed: bool = False,
+    plan: Callable[[ClipRequest], RequestResult | NextAttempt] | None = None,
 ) -> list[Estimate]:
     """Estimate the cost of clips by the API's dry run or, without a price, by the catalogue.
 
@@ -52,10 +50,8 @@ def estimate(
 
     Arguments:
         client: the API client.
-        planner: finds what is stored or outstanding; None to price everything.
         requests: the clips.
-        regenerate_changed: whether a clip whose row changed would get a new take.
-        retry_failed: whether a clip that failed for good would be tried again.
+        plan: decides what a request would do; None to price all clips.
 
     Raises:
         InvalidRequestError: if the API would refuse a clip.
@@ -64,14 +60,11 @@ def estimate(
     estimates: dict[int, Estimate] = {}
     to_price: dict[int, VideoInference] = {}
     for index, request in enumerate(requests):
-        plan = planner and planner.plan(
-            request,
-            regenerate_changed=regenerate_changed,
-            retry_failed=retry_failed,
-            is_dry_run=True,
-        )
-        if isinstance(plan, RequestResult):
-            estimates[index] = Estimate(request, 0.0, "unpriced", plan.detail, plan.new_take_usd)
+        planned = None if plan is None else plan(request)
+        if isinstance(planned, RequestResult):
+            estimates[index] = Estimate(
+                request, 0.0, "unpriced", planned.detail, planned.new_take_usd
+            )
             continue
         to_price[index] = build_inference(
             request,

@@ -9,6 +9,7 @@ from datetime import datetime
 from sora_dagster.generation.protocol.ledger import Ledger, Take
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord
+from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.payloads import estimate_usd
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.generation.requesting.take_status import (
@@ -69,18 +70,15 @@ class AttemptPlanner:
     def plan(
         self,
         request: ClipRequest,
+        options: RequestOptions,
         *,
-        regenerate_changed: bool = False,
-        retry_failed: bool = False,
         is_dry_run: bool = False,
     ) -> RequestResult | NextAttempt:
         """What to do about a clip. A problem with one clip is a result, never raised.
 
         Arguments:
             request: the clip.
-            regenerate_changed: whether a clip whose row changed gets a new take.
-            retry_failed: whether a clip that failed for good, too often, or without a clear end is
-                tried again.
+            options: whether changed and failed clips are generated again.
             is_dry_run: whether nothing may be written, for estimates.
         """
         reader = TakeStatusReader(
@@ -96,10 +94,10 @@ class AttemptPlanner:
             if not takes or request.spec.take > takes[-1].number:
                 return NextAttempt(take=request.spec.take, attempt=1)
             if changes := what_changed(request, takes[-1]):
-                if regenerate_changed:
+                if options.regenerate_changed:
                     return _new_take(request, takes)
                 return self._changed(request, takes, changes, reader)
-            return self._unchanged(request, takes[-1], reader, retry_failed=retry_failed)
+            return self._unchanged(request, takes[-1], reader, options)
         except (UnreadableRecordError, AccessDeniedError, ObjectMissingError) as error:
             return _unknown_result(
                 request,
@@ -117,16 +115,14 @@ class AttemptPlanner:
             return replace(result, error=error.error.to_record())
 
     def _unchanged(
-        self, request: ClipRequest, take: Take, reader: TakeStatusReader, *, retry_failed: bool
+        self, request: ClipRequest, take: Take, reader: TakeStatusReader, options: RequestOptions
     ) -> RequestResult | NextAttempt:
         current = take.latest
         following = NextAttempt(take=take.number, attempt=current.attempt + 1)
         status = reader.status(take)
         match status.kind:
-            case "stored":
-                return _result(request, take, RequestState.STORED, status)
-            case "outstanding":
-                return _result(request, take, RequestState.OUTSTANDING, status)
+            case "stored" | "outstanding":
+                return _result(request, take, RequestState(status.kind), status)
             case "stuck":
                 return _result(request, take, RequestState.FAILED, status)
             case "unsent":
@@ -140,14 +136,13 @@ class AttemptPlanner:
             case "failed" | "doubtful":
                 outcome = status.outcome
                 assert outcome is not None
-                if not (retry_failed or self._may_retry(current, outcome)):
+                if not options.retry_failed and not may_retry(
+                    self._ledger, current, outcome, max_attempts=self._max_attempts
+                ):
                     return _result(request, take, RequestState.FAILED, status)
                 if found := reader.reopened(take, status):
                     return _result(request, take, RequestState.OUTSTANDING, found)
                 return following
-
-    def _may_retry(self, attempt: AttemptRecord, outcome: OutcomeRecord) -> bool:
-        return may_retry(self._ledger, attempt, outcome, max_attempts=self._max_attempts)
 
     def _changed(
         self, request: ClipRequest, takes: tuple[Take, ...], changes: str, reader: TakeStatusReader

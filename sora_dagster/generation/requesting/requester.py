@@ -114,7 +114,7 @@ class Requester:
                 batch.clear()
                 for task in again:
                     # Another run acted on the same clip in between: what is on record now decides.
-                    prepare(task.index, self._plan(requests[task.index], options))
+                    prepare(task.index, self.planner.plan(requests[task.index], options))
             on_progress([results[index] for index in submitted])
 
         # Claims are made just before the POST that carries them, so that a claim that was never
@@ -158,16 +158,9 @@ class Requester:
         """What to do about each clip, in their order; read in parallel if there are several."""
 
         def plan(request: ClipRequest) -> RequestResult | NextAttempt:
-            return self._plan(request, options)
+            return self.planner.plan(request, options)
 
         return in_parallel(requests, plan) if len(requests) > 1 else map(plan, requests)
-
-    def _plan(self, request: ClipRequest, options: RequestOptions) -> RequestResult | NextAttempt:
-        return self.planner.plan(
-            request,
-            regenerate_changed=options.regenerate_changed,
-            retry_failed=options.retry_failed,
-        )
 
     def _prepared(
         self,

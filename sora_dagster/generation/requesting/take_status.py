@@ -113,8 +113,7 @@ class TakeStatusReader:
                     return TakeStatus(
                         "stored", f"take {take.number} was generated, and its videos were pruned"
                     )
-                files = self._ledger.task_files(current.task_uuid)
-                if not files.has_ended:
+                if not self._ledger.task_files(current.task_uuid).has_ended:
                     # It is being collected again already.
                     return self._open(take)
                 return TakeStatus("record_missing", _missing_record(current))
