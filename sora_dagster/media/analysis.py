@@ -173,8 +173,6 @@ def _unread_info(source: BinaryIO | Path, expected_size: tuple[int, int] | None)
         frame_count=0,
         fps=0.0,
         video_codec="unknown",
-        audio_codec=None,
-        audio_sample_rate=None,
     )
 
 

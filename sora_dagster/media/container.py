@@ -7,7 +7,7 @@ checked before anything is decoded.
 from __future__ import annotations
 
 import os
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 # The first bytes that identify a container.
 HEAD_BYTES = 64
@@ -31,7 +31,7 @@ def looks_like_video(head: bytes) -> bool:
     Arguments:
         head: the first bytes of the file, at least 16 if it has as many.
     """
-    return _kind_of(head) is not None
+    return container_name(head) is not None
 
 
 def container_name(head: bytes) -> str | None:
@@ -40,13 +40,15 @@ def container_name(head: bytes) -> str | None:
     Arguments:
         head: the first bytes of the file; 64 are enough.
     """
-    kind = _kind_of(head)
-    if kind == "ebml":
+    if head.startswith(_EBML_ID):
         doctype = head.partition(_EBML_DOCTYPE_ID)[2]
         return "webm" if doctype[1:5] == b"webm" else "matroska"
-    if kind == "boxes":
-        return "mp4" if head[4:8] == b"ftyp" and head[8:12] != b"qt  " else "mov"
-    return None
+    size = int.from_bytes(head[:4], "big")
+    # A size made of four printable characters is text ("the free…") rather than half a gigabyte.
+    is_size = size in (0, 1) or (size >= 8 and not _is_printable(head[:4]))
+    if head[4:8] not in _MP4_BOXES or not is_size:
+        return None
+    return "mp4" if head[4:8] == b"ftyp" and head[8:12] != b"qt  " else "mov"
 
 
 def check_container(file: BinaryIO) -> str:
@@ -126,15 +128,6 @@ def check_ebml_elements(file: BinaryIO) -> bool:
                 )
             position += size
     return states_its_size
-
-
-def _kind_of(head: bytes) -> Literal["boxes", "ebml"] | None:
-    if head.startswith(_EBML_ID):
-        return "ebml"
-    size = int.from_bytes(head[:4], "big")
-    # A size made of four printable characters is text ("the free…") rather than half a gigabyte.
-    is_size = size in (0, 1) or (size >= 8 and not _is_printable(head[:4]))
-    return "boxes" if head[4:8] in _MP4_BOXES and is_size else None
 
 
 def _check_boxes(file: BinaryIO, file_size: int) -> None:

@@ -67,8 +67,8 @@ class MediaInfo:
     frame_count: int
     fps: float
     video_codec: str
-    audio_codec: str | None
-    audio_sample_rate: int | None
+    audio_codec: str | None = None
+    audio_sample_rate: int | None = None
 
 
 @dataclass(frozen=True)

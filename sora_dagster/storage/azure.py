@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sora_dagster.storage.errors import StorageError
@@ -39,15 +39,10 @@ class AzureSettings:
     """
 
     account_name: str | None = None
-    account_key: str | None = None
-    sas_token: str | None = None
-    connection_string: str | None = None
+    account_key: str | None = field(default=None, repr=False)
+    sas_token: str | None = field(default=None, repr=False)
+    connection_string: str | None = field(default=None, repr=False)
     endpoint_url: str | None = None
-
-    def __repr__(self) -> str:
-        return (
-            f"AzureSettings(account_name={self.account_name!r}, endpoint_url={self.endpoint_url!r})"
-        )
 
 
 def open_azure(url: str, settings: AzureSettings) -> OpenStore:

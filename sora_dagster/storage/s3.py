@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -44,19 +44,13 @@ class S3Settings:
     region_name: str | None = None
     endpoint_url: str | None = None
     profile_name: str | None = None
-    aws_access_key_id: str | None = None
-    aws_secret_access_key: str | None = None
-    aws_session_token: str | None = None
+    aws_access_key_id: str | None = field(default=None, repr=False)
+    aws_secret_access_key: str | None = field(default=None, repr=False)
+    aws_session_token: str | None = field(default=None, repr=False)
     use_ssl: bool = True
     verify: bool | str | None = None
     use_unsigned_session: bool = False
     max_attempts: int = 5
-
-    def __repr__(self) -> str:
-        return (
-            f"S3Settings(region_name={self.region_name!r}, endpoint_url={self.endpoint_url!r}, "
-            f"profile_name={self.profile_name!r})"
-        )
 
 
 class S3Bucket(OpenStore):
