@@ -46,7 +46,7 @@ def check_clip_id(value: str) -> str:
         or value.endswith(" ")
         or unicodedata.normalize("NFC", value) != value
     ):
-        raise ValueError(f"{value!r} cannot be a clip id; allowed are {_CLIP_ID_ALLOWED}")
+        raise ValueError(f"{value!r} cannot be a clip id; allowed: {_CLIP_ID_ALLOWED}")
     return value
 
 
@@ -58,7 +58,7 @@ def check_recipe_name(value: str) -> str:
     """
     if not _RECIPE_PATTERN.fullmatch(value):
         raise ValueError(
-            f"{value!r} cannot be a recipe name; allowed are 1 to 50 of A-Z, a-z, 0-9, '_' and "
+            f"{value!r} cannot be a recipe name; allowed: 1 to 50 of A-Z, a-z, 0-9, '_' and "
             f"'-', starting with a letter or digit"
         )
     return value

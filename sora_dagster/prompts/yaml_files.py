@@ -158,7 +158,7 @@ def _merged(
                 merged = _merged(source, problems, within=(node, *within)) | merged
             else:
                 problems.add(
-                    "'<<' takes other mappings, such as *defaults",
+                    "'<<' merges mappings only, such as *defaults",
                     line=line_of(key),
                     value=plain_value(source),
                 )
