@@ -21,7 +21,7 @@ from sora_dagster.generation.collecting.settings import CollectionLimits, Deadli
 from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask
 from sora_dagster.generation.fetching.download import DownloadError
 from sora_dagster.generation.generator import GenerationSettings, Generator
-from sora_dagster.generation.housekeeping.incoming import sweep_incoming
+from sora_dagster.generation.housekeeping.incoming import old_uploads
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.protocol.clocks import running_seconds
@@ -564,19 +564,10 @@ def test_uploads_of_tasks_that_are_done_with_are_swept(
         )
     ledger.root.write("incoming/the-task", b"put late")
     now = ledger.root.store_time()
-    kept: list[str | None] = []
-    options: dict[str, Any] = {"older_than_seconds": 3600}
-    assert sweep_incoming(ledger, now=now, **options) == ()
-    later = now + timedelta(hours=2)
-    told = sweep_incoming(ledger, now=later, is_dry_run=True, **options)
-    assert ledger.root.exists("incoming/the-task")
-    swept = sweep_incoming(
-        ledger, now=later, on_kept=lambda upload, _: kept.append(upload.task_uuid), **options
-    )
-    assert [upload.task_uuid for upload in swept] == (["the-task"] if is_swept else [])
-    assert swept == told
-    assert kept == ([] if is_swept else ["the-task"])
-    assert ledger.root.exists("incoming/the-task") != is_swept
+    assert list(old_uploads(ledger, now=now + timedelta(days=6))) == []
+    [(upload, reason)] = old_uploads(ledger, now=now + timedelta(days=8))
+    assert upload.key == "incoming/the-task"
+    assert (reason is None) == is_swept
 
 
 def test_what_belongs_to_an_outstanding_task_is_never_swept(ledger: Any) -> None:
@@ -588,9 +579,11 @@ def test_what_belongs_to_an_outstanding_task_is_never_swept(ledger: Any) -> None
     )
     ledger.root.write("incoming/the-task", b"not collected to the end yet")
     later = ledger.root.store_time() + timedelta(days=365)
-    assert sweep_incoming(ledger, now=later) == ()
+    [(_, reason)] = old_uploads(ledger, now=later)
+    assert reason is not None
     ledger.pending.remove(attempt.dataset, "the-task")
-    assert len(sweep_incoming(ledger, now=later)) == 1
+    [(_, reason)] = old_uploads(ledger, now=later)
+    assert reason is None
 
 
 def test_a_poll_that_finds_many_tasks_over_lists_what_was_put_once(

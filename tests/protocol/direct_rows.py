@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from sora_dagster.generation.collecting.settings import Deadlines
-from sora_dagster.generation.housekeeping.incoming import sweep_incoming
+from sora_dagster.generation.housekeeping.incoming import old_uploads
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.local.processes import wait_until
@@ -66,9 +67,10 @@ def _sweep_what_came_late(story: Story) -> None:
     ledger, key = scenario.ledger(), layout.incoming_key(attempt.task_uuid)
     assert ledger.outcome(attempt.task_uuid) is not None
     assert wait_until(lambda: ledger.root.exists(key), timeout_seconds=30)
-    later = ledger.root.store_time()
-    swept = sweep_incoming(ledger, now=later, older_than_seconds=0)
-    assert [upload.task_uuid for upload in swept] == [attempt.task_uuid]
+    later = ledger.root.store_time() + timedelta(days=8)
+    [(upload, reason)] = old_uploads(ledger, now=later)
+    assert (upload.key, reason) == (key, None)
+    ledger.root.delete(key)
 
 
 def _is_kept_from_the_upload(story: Story) -> None:

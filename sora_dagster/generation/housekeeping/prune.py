@@ -13,7 +13,7 @@ from datetime import timedelta
 from itertools import chain
 from typing import Literal, NamedTuple
 
-from sora_dagster.generation.housekeeping.incoming import sweep_incoming
+from sora_dagster.generation.housekeeping.incoming import old_uploads
 from sora_dagster.generation.library.take_folders import (
     PRUNED_NAME,
     TakeFolder,
@@ -188,14 +188,11 @@ class _Pruner:
 
     def prune_incoming(self) -> None:
         """Remove uploads that no task waits for, and what restores left."""
-        swept = sweep_incoming(
-            self._ledger,
-            now=self._now,
-            is_dry_run=self._dry_run,
-            on_kept=lambda _upload, reason: self._keep(f"old uploads: {reason}"),
-        )
-        for upload in swept:
-            self._note_one("incoming", upload.key, upload.size_bytes)
+        for upload, reason in old_uploads(self._ledger, now=self._now):
+            if reason is not None:
+                self._keep(f"old uploads: {reason}")
+            else:
+                self._note("incoming", self._delete([upload]))
 
     def prune_uploads(self, days: float) -> None:
         """Remove unfinished uploads."""

@@ -13,11 +13,12 @@ import logging
 import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
 from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.ledger import Ledger, TaskFiles
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError, parse_record
 from sora_dagster.generation.protocol.records import (
     AttemptRecord,
@@ -34,7 +35,6 @@ _CACHE_VERSION = 1
 
 _MANIFEST_KEY = re.compile(r"clips/[^/]+/[^/]+/take-\d+/clip\.json")
 _ATTEMPT_KEY = re.compile(r"slots/[^/]+/[^/]+/take-\d+/attempt-\d+\.json")
-_TASK_KEY = re.compile(r"tasks/([^/]+)/(sent|outcome|reopened)-(\d+)\.json")
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 OfDataset = TypeVar("OfDataset", AttemptRecord, ClipManifest)
@@ -94,7 +94,7 @@ def scan_library(
     reader = _Reader(root, cached, included, on_unreadable)
     # In this order, a clip that is stored during the scan may appear without its outcome, but never
     # an outcome without its clip.
-    files = _list_tasks(root)
+    files = Ledger(root).all_task_files()
     attempts = list(
         reader.of_datasets(_listed(root, layout.SLOTS_FOLDER, _ATTEMPT_KEY), AttemptRecord)
     )
@@ -105,18 +105,6 @@ def scan_library(
     if reader.seen != cached:
         root.write(cache_key, _cache_bytes(reader.seen, included))
     return LibraryScan(tuple(manifests), tuple(tasks))
-
-
-@dataclass
-class _TaskFiles:
-    sent: dict[int, datetime] = field(default_factory=dict)
-    outcomes: dict[int, ObjectInfo] = field(default_factory=dict)
-    reopening: int = 0
-
-    def key_of(self, reopening: int) -> str | None:
-        """Key of the outcome of a reopening; None if it has not ended."""
-        info = self.outcomes.get(reopening)
-        return None if info is None else info.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,30 +154,22 @@ class _Reader:
                 self.seen[info.key] = _Entry(_stamp(info), None)
 
     def tasks(
-        self, attempts: Sequence[AttemptRecord], files: Mapping[str, _TaskFiles]
+        self, attempts: Sequence[AttemptRecord], files: Mapping[str, TaskFiles]
     ) -> Iterator[ScannedTask]:
         """The attempts with their outcomes; one whose outcome cannot be read is left out."""
-        requested = {attempt.task_uuid for attempt in attempts}
-        found = {uuid: task for uuid, task in files.items() if uuid in requested}
+        found = {uuid: files.get(uuid, TaskFiles()) for uuid in (a.task_uuid for a in attempts)}
         outcomes = self._outcomes(task.outcomes.get(0) for task in found.values())
-        # Only a task that was accepted and ended without a video can have been reopened.
-        reopened = {
-            uuid: task
-            for uuid, task in found.items()
-            if task.reopening
-            and (first := outcomes.get(task.key_of(0))) is not None
-            and first.was_accepted
-            and not first.has_videos
-        }
-        outcomes |= self._outcomes(task.outcomes.get(task.reopening) for task in reopened.values())
+        last = {uuid: _last_outcome(task, outcomes) for uuid, task in found.items()}
+        outcomes |= self._outcomes(
+            last[uuid] for uuid, task in found.items() if last[uuid] != task.outcomes.get(0)
+        )
         for attempt in attempts:
-            task = found.get(attempt.task_uuid, _TaskFiles())
-            key = task.key_of(task.reopening if attempt.task_uuid in reopened else 0)
-            if key is None or key in outcomes:
-                times = tuple(task.sent[token] for token in sorted(task.sent))
-                yield ScannedTask(attempt, None if key is None else outcomes[key], times)
+            info = last[attempt.task_uuid]
+            if info is None or info.key in outcomes:
+                outcome = None if info is None else outcomes[info.key]
+                yield ScannedTask(attempt, outcome, found[attempt.task_uuid].sent_times)
 
-    def _outcomes(self, listed: Iterable[ObjectInfo | None]) -> dict[str | None, OutcomeRecord]:
+    def _outcomes(self, listed: Iterable[ObjectInfo | None]) -> dict[str, OutcomeRecord]:
         present = (info for info in listed if info is not None)
         return {info.key: outcome for info, outcome in self._records(present, OutcomeRecord)}
 
@@ -231,6 +211,18 @@ class _Reader:
         return info, self._root.read_if_present(info.key)
 
 
+def _last_outcome(
+    task: TaskFiles, first_outcomes: Mapping[str, OutcomeRecord]
+) -> ObjectInfo | None:
+    """The object of a task's last outcome; None if it has not ended."""
+    first = task.outcomes.get(0)
+    outcome = None if first is None else first_outcomes.get(first.key)
+    # Only a task that was accepted and ended without a video can have been reopened.
+    if outcome is None or outcome.has_videos or not outcome.was_accepted:
+        return first
+    return task.outcomes.get(task.reopening)
+
+
 def _cached_text(body: bytes) -> str:
     """A record as it is cached: without the wire form of its request, which no report needs."""
     content = json.loads(body)
@@ -245,22 +237,6 @@ def _stamp(info: ObjectInfo) -> str:
 
 def _listed(root: StorageRoot, folder: str, wanted: re.Pattern[str]) -> Iterator[ObjectInfo]:
     return (info for info in root.list(folder) if wanted.fullmatch(info.key))
-
-
-def _list_tasks(root: StorageRoot) -> dict[str, _TaskFiles]:
-    """The files of all tasks, by UUID, from one listing."""
-    found: dict[str, _TaskFiles] = {}
-    for info in root.list(layout.TASKS_FOLDER):
-        if not (match := _TASK_KEY.fullmatch(info.key)):
-            continue
-        files, number = found.setdefault(match[1], _TaskFiles()), int(match[3])
-        if match[2] == "sent":
-            files.sent[number] = info.last_modified
-        elif match[2] == "outcome":
-            files.outcomes[number] = info
-        else:
-            files.reopening = max(files.reopening, number)
-    return found
 
 
 def _read_cache(root: StorageRoot, key: str, included: frozenset[str]) -> dict[str, _Entry]:

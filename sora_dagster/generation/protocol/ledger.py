@@ -29,7 +29,7 @@ from sora_dagster.generation.protocol.records import (
 )
 from sora_dagster.generation.protocol.remix_records import RemixRecords
 from sora_dagster.generation.protocol.root_binding import RootMismatchError, bind_root
-from sora_dagster.storage import StorageRoot
+from sora_dagster.storage import ObjectInfo, StorageRoot
 
 _TASK_FILE = re.compile(r"tasks/([^/]+)/(sent|outcome|reopened|seen)(?:-(\d+))?\.json")
 _ATTEMPT_KEY = re.compile(r".*/take-(\d+)/attempt-(\d+)\.json")
@@ -43,13 +43,13 @@ class TaskFiles:
         sent: when each right to send it was taken, by the store's clock, by the token's number.
         is_seen: whether there is proof that Runware has it.
         reopened: when each reopening was recorded, by its number.
-        outcomes: numbers of the reopenings that have ended; 0 for the task itself.
+        outcomes: outcome objects by number of the reopening that ended; 0 for the task itself.
     """
 
     sent: Mapping[int, datetime] = field(default_factory=dict)
     is_seen: bool = False
     reopened: Mapping[int, datetime] = field(default_factory=dict)
-    outcomes: frozenset[int] = frozenset()
+    outcomes: Mapping[int, ObjectInfo] = field(default_factory=dict)
 
     @property
     def sent_times(self) -> tuple[datetime, ...]:
@@ -237,17 +237,17 @@ class Ledger(RecordStore):
         return self._task_files(layout.TASKS_FOLDER)
 
     def _task_files(self, folder: str) -> dict[str, TaskFiles]:
-        found: dict[str, dict[str, dict[int, datetime]]] = {}
+        found: dict[str, dict[str, dict[int, ObjectInfo]]] = {}
         for info in self.root.list(folder):
             if match := _TASK_FILE.fullmatch(info.key):
                 files = found.setdefault(match[1], {}).setdefault(match[2], {})
-                files[int(match[3] or 0)] = info.last_modified
+                files[int(match[3] or 0)] = info
         return {
             task_uuid: TaskFiles(
-                sent=files.get("sent", {}),
+                sent=_times(files.get("sent", {})),
                 is_seen="seen" in files,
-                reopened=files.get("reopened", {}),
-                outcomes=frozenset(files.get("outcome", {})),
+                reopened=_times(files.get("reopened", {})),
+                outcomes=files.get("outcome", {}),
             )
             for task_uuid, files in found.items()
         }
@@ -355,3 +355,7 @@ class Ledger(RecordStore):
     def pruned(self, asset: str, clip: str, take: int) -> PrunedRecord | None:
         """The record of a take whose videos were removed; None if they were not."""
         return self.read(layout.pruned_key(asset, clip, take), PrunedRecord)
+
+
+def _times(files: Mapping[int, ObjectInfo]) -> dict[int, datetime]:
+    return {number: info.last_modified for number, info in files.items()}

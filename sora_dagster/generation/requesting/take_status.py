@@ -175,7 +175,7 @@ class TakeStatusReader:
         files = self._ledger.task_files(current.task_uuid)
         if sent is None and not files.was_sent:
             return TakeStatus("unsent", f"take {take.number} is about to be sent by another run")
-        if {0, files.reopening} <= files.outcomes:
+        if {0, files.reopening} <= files.outcomes.keys():
             # It ended since its outcome was read.
             return self.status(take)
         key = layout.pending_key(current.dataset, current.task_uuid, files.reopening)
