@@ -185,7 +185,7 @@ ROWS = [
         "polls and archive 'unknown task' for long, answer lost after accepting",
         {"rules": [lose_answer(), {"fault": "unknown", "prompt_contains": "fox"}]},
         all_of(stored(), sent(2, proof="conflict")),
-        needs="a known UUID is refused, or is told as known within unknown_seconds (10 min)",
+        needs="a known UUID is refused, or is known again within unknown_seconds (10 min)",
         settings=replace(HASTY, sending=replace(HASTY.sending, replay_window_seconds=0.0)),
         until=times_sent_is(2),
     ),
