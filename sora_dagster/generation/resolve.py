@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal
 
+from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.pending_index import pending_record
@@ -19,8 +19,6 @@ from sora_dagster.generation.protocol.records import (
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.payloads import with_first_frame
 from sora_dagster.generation.requesting.results import RequestResult
-from sora_dagster.prompts.clips import ClipRequest
-from sora_dagster.runware.client import RunwareClient
 from sora_dagster.storage import StorageError
 
 _ATTEMPT_KEY = re.compile(r".*/take-(\d+)/attempt-(\d+)\.json")
@@ -41,20 +39,8 @@ class Resolution(Record):
     at: datetime
 
 
-class ClipGenerator(Protocol):
-    """What requests clips: an API client, a ledger bound to its account, and a requester."""
-
-    client: RunwareClient
-    ledger: Ledger
-
-    def request(
-        self, requests: Sequence[ClipRequest], options: RequestOptions
-    ) -> list[RequestResult]:
-        """Request clips."""
-
-
 def resend(
-    generator: ClipGenerator, asset: str, clip: str, *, run_limit_usd: float | None
+    generator: Generator, asset: str, clip: str, *, run_limit_usd: float | None
 ) -> RequestResult:
     """Request another attempt of a clip, however the last one ended; it may be paid for again.
 
@@ -152,7 +138,7 @@ def _last_attempt(
     return attempt, ledger.outcome(attempt.task_uuid)
 
 
-def _progress(generator: ClipGenerator, task_uuid: str) -> str:
+def _progress(generator: Generator, task_uuid: str) -> str:
     """The progress of an outstanding task, by a poll."""
     status = generator.client.poll([task_uuid])[task_uuid]
     if status.results:

@@ -8,7 +8,7 @@ import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -211,9 +211,6 @@ def test_a_task_whose_run_is_not_known_is_settled_by_its_day(
     budget = budget_of(root, clock)
     budget.settle({"a": 1.0}, root_run="another")
     assert (budget.spent_usd(TODAY), budget.run_spent_usd("run")) == (5.0, 5.0)
-    clock.move(5 * DAY_SECONDS)
-    budget.settle({"b": 1.0}, root_run="another", reserved_on=TODAY)
-    assert (budget.spent_usd(TODAY), budget.run_spent_usd("run")) == (2.0, 2.0)
 
 
 # Settlements
@@ -249,7 +246,7 @@ def test_a_task_that_was_never_reserved_is_ignored(root: StorageRoot, budget: Bu
     budget.reserve({"a": 4.0}, root_run="run", limits=NO_LIMITS)
     before = keys(root)
     budget.settle({"x": 3.0}, root_run="run")
-    budget.settle({"x": 3.0}, root_run="other", reserved_on=date(2020, 1, 1))
+    budget.settle({"x": 3.0}, root_run="other")
     assert keys(root) == before
     assert (budget.run_spent_usd("run"), budget.spent_usd()) == (4.0, 4.0)
 

@@ -124,33 +124,24 @@ class Budget:
             {task: refused[task] for task in estimates_usd if task in refused},
         )
 
-    def settle(
-        self, costs_usd: Mapping[str, float], *, root_run: str, reserved_on: date | None = None
-    ) -> None:
+    def settle(self, costs_usd: Mapping[str, float], *, root_run: str) -> None:
         """Replace the reservations of tasks by their costs. May be repeated.
 
         Arguments:
             costs_usd: cost of each task in USD, by task UUID; 0 for one that was never accepted. A
                 task that is not reserved is ignored.
             root_run: the run that reserved them.
-            reserved_on: day of the reservation (UTC). Default: the day that the run's log names.
 
         Raises:
             BudgetLogError: if a log is damaged; the costs are then in the other logs.
         """
-        self.settle_many([(root_run, costs_usd)], reserved_on=reserved_on)
+        self.settle_many([(root_run, costs_usd)])
 
-    def settle_many(
-        self,
-        settlements: Iterable[tuple[str, Mapping[str, float]]],
-        *,
-        reserved_on: date | None = None,
-    ) -> None:
+    def settle_many(self, settlements: Iterable[tuple[str, Mapping[str, float]]]) -> None:
         """Settle tasks of several runs, with one entry in each log; see :meth:`settle`.
 
         Arguments:
             settlements: root runs, each with the costs of its tasks.
-            reserved_on: day of the reservations (UTC). Default: the days that the logs name.
         """
         costs_usd: dict[str, float] = {}
         by_run: dict[str, set[str]] = {}
@@ -160,13 +151,15 @@ class Budget:
             by_run.setdefault(root_run, set()).update(costs)
         damaged: list[BudgetLogError] = []
         with self._lock:
+            usual_days = _usual_days(self._today())
             by_day: dict[date, set[str]] = {}
             for root_run, tasks in by_run.items():
                 run = Spending.none()
                 with _collected(damaged):
                     run = self._run(root_run).read()
                 for task in tasks:
-                    for day in self._days_to_settle(run.days_of(task), reserved_on):
+                    # The run's log may be damaged, and a task may be reserved by another run.
+                    for day in run.days_of(task) or usual_days:
                         by_day.setdefault(day, set()).add(task)
             for day, tasks in by_day.items():
                 with _collected(damaged):
@@ -233,8 +226,7 @@ class Budget:
         """
         run = self._run(root_run).read()
         today = self._today()
-        usual = {today, today - timedelta(days=1)}
-        days = sorted(usual.union(*(run.days_of(task) for task in estimates_usd)))
+        days = sorted(_usual_days(today).union(*(run.days_of(task) for task in estimates_usd)))
         logged = {day: self._day(day).read() for day in days}
         grouped: dict[date, dict[str, float]] = {day: {} for day in days}
         for task, estimate in estimates_usd.items():
@@ -290,13 +282,6 @@ class Budget:
             entry = BudgetEntry(costs_usd=new, nonce=self._ledger.new_nonce())
             if not new or log.append(entry) is not None:
                 return spending
-
-    def _days_to_settle(self, days: set[date], reserved_on: date | None) -> set[date]:
-        """The days in whose logs a task may be reserved, given the days in its run's log."""
-        if reserved_on is not None:
-            return days | {reserved_on}
-        today = self._today()
-        return days or {today, today - timedelta(days=1)}
 
     def _reservation_entry(
         self, estimates_usd: Mapping[str, float], root_run: str, day: date
@@ -361,6 +346,11 @@ def _fit(
         for use in uses:
             use.add(task_uuid, estimate)
     return granted, refused
+
+
+def _usual_days(today: date) -> set[date]:
+    """The days on which an outstanding task is usually reserved: today and yesterday."""
+    return {today, today - timedelta(days=1)}
 
 
 def _only(amounts_usd: Mapping[str, float], task_uuids: Iterable[str]) -> dict[str, float]:

@@ -185,17 +185,11 @@ class Claims:
         self._claimed: set[str] = set()
         self._task_keys: list[str] = []
         self._claims_made = 0
-        self._has_rest = False
         self._stepped_at = elapsed()
         self._is_suspect = False
         self._is_lost = False
         self._stop = threading.Event()
         self._timer: threading.Thread | None = None
-
-    @property
-    def has_rest(self) -> bool:
-        """Whether this process collects all tasks of the dataset that no other has claimed."""
-        return self._has_rest
 
     def view(self) -> ClaimsView:
         """Which processes collect the dataset now. Costs one listing."""
@@ -211,12 +205,13 @@ class Claims:
             return False
         self._bury(view.stopped - {self.process})
         number = view.rest_number + 1
-        if self._write_rest(number, self.process):
-            # A process that was stopped before it wrote may have won a number that was removed.
-            self._has_rest = self.view().rest_number == number
-            if not self._has_rest:
-                self._root.delete(f"{self._reader.folder}/rest-{number}.json")
-        return self._has_rest
+        if not self._write_rest(number, self.process):
+            return False
+        # A process that was stopped before it wrote may have won a number that was removed.
+        if self.view().rest_number == number:
+            return True
+        self._root.delete(f"{self._reader.folder}/rest-{number}.json")
+        return False
 
     def _write_rest(self, number: int, process: str) -> bool:
         """Create the next claim of the rest; False if another process created it first."""
