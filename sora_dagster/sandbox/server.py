@@ -53,23 +53,13 @@ def announce(url: str) -> None:
     print(f"listening on {url}", flush=True)
 
 
-def sandbox_app(
+def _app(
     settings: SandboxSettings,
     folder: Path,
-    *,
-    base_url: str = "http://127.0.0.1",
-    catalogue: Catalogue | None = None,
-    clock: Callable[[], float] = time.time,
+    base_url: str,
+    catalogue: Catalogue | None,
+    clock: Callable[[], float],
 ) -> Starlette:
-    """A sandbox as an ASGI application.
-
-    Arguments:
-        settings: how it behaves.
-        folder: where rendered videos and the journal of accepted tasks are written.
-        base_url: address of its root, for the URLs of videos from before a restart.
-        catalogue: the available models. Default: the built-in ones.
-        clock: returns the Unix time in seconds.
-    """
     client = httpx.AsyncClient(trust_env=False, verify=_tls())
     faults = ActiveFaults(settings.fault_plan(), clock=clock)
     renders = RenderQueue(
@@ -222,7 +212,7 @@ def _prepared(
         listening(settings.host, settings.port) as (listener, base_url),
         _data_folder(settings.data_dir) as folder,
     ):
-        app = sandbox_app(settings, folder, base_url=base_url, catalogue=catalogue, clock=clock)
+        app = _app(settings, folder, base_url, catalogue, clock)
         yield AsgiServer(app, lambda: on_ready(f"{base_url}/v1")), listener
 
 

@@ -45,12 +45,7 @@ class NoAnswer(AnswerFault):
 
 
 class Garbage(AnswerFault):
-    """Answer something that is not JSON.
-
-    Arguments:
-        body: the answer's text.
-        status: its HTTP status.
-    """
+    """Answer with an HTTP `status` and a `body` that is not JSON."""
 
     fault: Literal["garbage"]
     body: str = "<html>upstream said something else</html>"
@@ -84,11 +79,10 @@ class Status(AnswerFault):
 
 
 class Slow(AnswerFault):
-    """Answer late, but correctly.
+    """Answer correctly, but `delay_seconds` late.
 
-    Arguments:
-        delay_seconds: how late. With `moment: after` the tasks are accepted at once and only the
-            answer waits; with `before` their acceptance waits too.
+    With `moment: after` the tasks are accepted at once and only the answer waits; with `before`
+    their acceptance waits too.
     """
 
     is_final: ClassVar[bool] = False
@@ -146,12 +140,7 @@ class Unknown(QueryFault):
 
 
 class _Window(QueryFault):
-    """A fault that begins or ends after a number of polls, or of seconds.
-
-    Arguments:
-        polls: polls of the task.
-        seconds: instead of `polls`.
-    """
+    """A fault that begins or ends after a number of polls of the task, or after `seconds`."""
 
     polls: int | None = Field(default=None, ge=0)
     seconds: float | None = Field(default=None, ge=0)

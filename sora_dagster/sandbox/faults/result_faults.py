@@ -47,11 +47,7 @@ class NeverEnds(GenerationFault):
 
 
 class LateResult(GenerationFault):
-    """The generation takes longer.
-
-    Arguments:
-        delay_seconds: how much longer.
-    """
+    """The generation takes `delay_seconds` longer."""
 
     fault: Literal["late_result"]
     delay_seconds: Delay
@@ -64,11 +60,7 @@ class Nsfw(GenerationFault):
 
 
 class WrongCost(GenerationFault):
-    """The result's cost is not reported, though it was requested and charged.
-
-    Arguments:
-        told: `missing` omits the field, `zero` reports 0.
-    """
+    """The result's cost is omitted (`missing`) or reported as 0 (`zero`), though it was charged."""
 
     fault: Literal["wrong_cost"]
     told: Literal["missing", "zero"] = "missing"
@@ -91,22 +83,14 @@ class WebhookLost(WebhookFault):
 
 
 class WebhookLate(WebhookFault):
-    """The webhook is sent later.
-
-    Arguments:
-        delay_seconds: how much later.
-    """
+    """The webhook is sent `delay_seconds` later."""
 
     fault: Literal["webhook_late"]
     delay_seconds: Delay
 
 
 class WebhookRepeated(WebhookFault):
-    """The webhook is sent again after it was delivered.
-
-    Arguments:
-        copies: how often it is sent in total.
-    """
+    """The webhook is sent again after it was delivered: `copies` times in total."""
 
     fault: Literal["webhook_repeated"]
     copies: int = Field(default=2, ge=2)
@@ -119,11 +103,7 @@ class WebhookOutOfOrder(WebhookFault):
 
 
 class WebhookMalformed(WebhookFault):
-    """The webhook's body is not a result.
-
-    Arguments:
-        body: the text that is sent.
-    """
+    """The webhook has a `body` that is not a result."""
 
     fault: Literal["webhook_malformed"]
     body: str = '{"taskType": "videoInference", "taskUUID": '
@@ -153,22 +133,14 @@ class DownloadFault(ResultRule):
 
 
 class DownloadGone(DownloadFault):
-    """The URL is gone.
-
-    Arguments:
-        status: 404 or 410.
-    """
+    """The URL is gone (`status` 404 or 410)."""
 
     fault: Literal["download_gone"]
     status: Literal[404, 410] = 404
 
 
 class DownloadTruncated(DownloadFault):
-    """The announced length is correct, but the connection is cut before the end.
-
-    Arguments:
-        share: share of the body that is sent, 0 to less than 1.
-    """
+    """The announced length is correct, but only a `share` (0 to less than 1) of it is sent."""
 
     fault: Literal["download_truncated"]
     share: Share = 0.5
@@ -194,11 +166,7 @@ class DownloadWrongLength(DownloadFault):
 
 
 class DownloadCorrupt(DownloadFault):
-    """The length is correct, but part of the content is noise.
-
-    Arguments:
-        part: which third of the file is noise, or all of it.
-    """
+    """The length is correct, but a third of the content (`part`), or all of it, is noise."""
 
     is_final: ClassVar[bool] = False
 
@@ -207,11 +175,7 @@ class DownloadCorrupt(DownloadFault):
 
 
 class DownloadSlow(DownloadFault):
-    """The video is sent slowly.
-
-    Arguments:
-        bytes_per_second: how slowly.
-    """
+    """The video is sent slowly, at `bytes_per_second`."""
 
     is_final: ClassVar[bool] = False
 
@@ -247,11 +211,7 @@ class UploadLost(UploadFault):
 
 
 class UploadLate(UploadFault):
-    """The video is uploaded some time after its result is reported.
-
-    Arguments:
-        delay_seconds: how long after it is finished.
-    """
+    """The video is uploaded `delay_seconds` after it is finished and its result is reported."""
 
     is_final: ClassVar[bool] = False
 
@@ -268,11 +228,7 @@ class UploadAlone(UploadFault):
 
 
 class UploadTruncated(UploadFault):
-    """Only the beginning of the video is uploaded, as if it were complete.
-
-    Arguments:
-        share: share of the video that is uploaded, 0 to less than 1.
-    """
+    """Only the first `share` (0 to less than 1) of the video is uploaded, as if complete."""
 
     fault: Literal["upload_truncated"]
     share: Share = 0.5
