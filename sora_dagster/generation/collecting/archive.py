@@ -94,10 +94,6 @@ class ClipArchive:
         # Another process may have stored it in between, and been killed before it recorded that.
         return self._already_stored(attempt, reopening) or given_up
 
-    def void(self, attempt: AttemptRecord) -> FinishedTask:
-        """Record that a task was never sent and cost nothing."""
-        return FinishedTask(attempt, self._ledger.settle_void(attempt.task_uuid), None)
-
     def _already_stored(self, attempt: AttemptRecord, reopening: int) -> FinishedTask | None:
         manifest = self._ledger.manifest(attempt.asset, attempt.clip, attempt.take)
         if manifest is None or manifest.task_uuid != attempt.task_uuid:

@@ -89,7 +89,6 @@ class Collection:
         self._inbox = Inbox(context.client, ledger, on_warning, self.report.unpolled)
         self._reader = OutstandingReader(
             ledger,
-            context.archive,
             unsent_seconds=context.deadlines.unsent_seconds,
             store_time=context.store_time,
         )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sora_dagster.generation.collecting.archive import ClipArchive
 from sora_dagster.generation.collecting.tracked import FinishedTask, TrackedTask
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
@@ -33,7 +32,6 @@ class OutstandingReader:
 
     Arguments:
         ledger: the ledger of the storage root.
-        archive: records that a task was never sent.
         unsent_seconds: age after which a claimed task that was never sent is given up.
         store_time: the store's clock.
     """
@@ -41,13 +39,11 @@ class OutstandingReader:
     def __init__(
         self,
         ledger: Ledger,
-        archive: ClipArchive,
         *,
         unsent_seconds: float,
         store_time: Callable[[], datetime],
     ) -> None:
         self._ledger = ledger
-        self._archive = archive
         self._unsent = timedelta(seconds=unsent_seconds)
         self._store_time = store_time
 
@@ -132,8 +128,8 @@ class OutstandingReader:
             self._is_old(entry) and self._ledger.take_right_to_void(entry.task_uuid)
         ):
             return "unsent"
-        finished = self._archive.void(attempt)
-        return FinishedTask(attempt, finished.outcome, None, entry.reopening, "now")
+        outcome = self._ledger.settle_void(attempt.task_uuid)
+        return FinishedTask(attempt, outcome, None, entry.reopening)
 
     def _is_old(self, entry: PendingEntry) -> bool:
         return self._store_time() - entry.since > self._unsent

@@ -29,16 +29,10 @@ class ClipRestorer:
         self._root = ledger.root
         self._downloader = downloader
 
-    def damaged(self, manifest: ClipManifest) -> tuple[StoredVideo, ...]:
-        """The videos of a clip that are missing or have the wrong size.
-
-        Costs one lookup per video, and reads none.
-        """
-        return tuple(video for video in manifest.videos if not self._is_complete(video))
-
     def restore(self, manifest: ClipManifest) -> tuple[StoredVideo, ...]:
         """Fetch the damaged videos of a clip again. Free while Runware still hosts them.
 
+        A video is damaged if it is missing or has the wrong size; that costs one lookup per video.
         Bytes are fetched to a temporary key first. Only bytes with the recorded hash are copied to
         the key that the manifest names.
 
@@ -50,7 +44,7 @@ class ClipRestorer:
             RunwareError: if Runware cannot be polled.
             StorageError: if the storage root fails.
         """
-        damaged = self.damaged(manifest)
+        damaged = tuple(video for video in manifest.videos if not self._is_complete(video))
         if not damaged:
             return ()
         status = self._client.poll([manifest.task_uuid])[manifest.task_uuid]
