@@ -19,7 +19,7 @@ from sora_dagster.generation.generator import Generator
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.storage import StorageRoot
-from tests.generation.asking import ask, clip
+from tests.generation.requesting import clip, request_clips
 from tests.sandbox_server import KEY, Sandbox, sandbox_process
 
 _LONGEST_SECONDS = 900.0
@@ -91,7 +91,7 @@ def main() -> None:
             measuring = Measuring(sandbox)
             root = StorageRoot(folder / "storage")
             with Generator(RunwareClient(KEY, base_url=sandbox.base_url), root) as generator:
-                ask(generator, *clips)
+                request_clips(generator, *clips)
             measuring.row(f"requesting {len(clips)} clips of {arguments.latency:g} s")
             with Generator(RunwareClient(KEY, base_url=sandbox.base_url), root) as generator:
                 stored = collect(generator)

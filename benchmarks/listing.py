@@ -32,8 +32,8 @@ from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest
 from sora_dagster.resources import ClipStorageResource
 from sora_dagster.sensors import build_completion_sensor
 from sora_dagster.storage import StorageRoot
-from tests.generation.asking import ask, clip, quick_generator
 from tests.generation.large_roots import add_those_that_matter, stored_clips
+from tests.generation.requesting import clip, quick_generator, request_clips
 from tests.sandbox_server import sandbox_process
 
 OUTSTANDING = 5
@@ -118,8 +118,12 @@ def _measure_generator(measuring: Measuring, base_url: str, stored: ClipRequest)
         return call
 
     measuring.row("poll of the collecting run", with_generator(_poll))
-    measuring.row("request of a stored clip", with_generator(lambda made: ask(made, stored)))
-    measuring.row("request of a new clip", with_generator(lambda made: ask(made, clip("new"))))
+    measuring.row(
+        "request of a stored clip", with_generator(lambda made: request_clips(made, stored))
+    )
+    measuring.row(
+        "request of a new clip", with_generator(lambda made: request_clips(made, clip("new")))
+    )
 
 
 def _poll(generator: Generator) -> None:

@@ -13,8 +13,8 @@ from sora_dagster.generation.fetching.download import Downloader, RefusedAddress
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.settings import Settings
-from tests.generation.asking import ask, clip
 from tests.generation.ready_tasks import ready_task
+from tests.generation.requesting import clip, request_clips
 from tests.sandbox_server import KEY, Sandbox
 
 ENVIRONMENT = {
@@ -92,7 +92,7 @@ def test_a_clip_whose_address_was_refused_stays_outstanding_and_is_stored_later(
     )
     resource = settings.runware().model_copy(update={"poll_first_seconds": 0.2})
     with resource.generator(ClipStorageResource(url=str(tmp_path / "storage"))) as generator:
-        ask(generator, clip())
+        request_clips(generator, clip())
         ready = ready_task(generator)
         with pytest.raises(RefusedAddressError, match=r"runware\.ai, localhost, cdn\.example\.com"):
             generator.archive.store(with_url(ready, "https://example.net/a.mp4"))

@@ -16,7 +16,7 @@ from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.resources import ClipStorageResource
 from sora_dagster.storage import StorageError
 from tests.dagster_face.stack import Stack, failure_text
-from tests.generation.asking import ask, clip, collect, quick_generator
+from tests.generation.requesting import clip, collect, quick_generator, request_clips
 from tests.s3_server import make_bucket, s3_environment
 from tests.sandbox_server import KEY, Sandbox
 
@@ -248,7 +248,7 @@ def test_remixes_are_a_dict_by_cell_of_the_grid(in_a_folder: Stack) -> None:
 def test_an_asset_without_partitions_is_one_clip(in_a_folder: Stack) -> None:
     request = ClipRequest(asset="mangrove/dawn", clip="dawn", board="mangrove", spec=clip().spec)
     with quick_generator(in_a_folder.base_url, in_a_folder.root) as generator:
-        ask(generator, request)
+        request_clips(generator, request)
         collect(generator)
     shot = dg.AssetSpec(["mangrove", "dawn"]).with_io_manager_key("clip_io_manager")
     seen: list[bytes] = []

@@ -9,7 +9,7 @@ import pytest
 
 from sora_dagster.generation.generator import Generator
 from sora_dagster.storage import StorageRoot
-from tests.generation.asking import quick_generator
+from tests.generation.requesting import quick_generator
 from tests.sandbox_server import KEY, Sandbox
 
 

@@ -1,4 +1,4 @@
-"""Storage roots with many stored clips, and storage roots that count what is asked of them."""
+"""Storage roots with many stored clips, and storage roots that count the requests to them."""
 
 from __future__ import annotations
 

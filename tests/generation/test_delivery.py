@@ -40,9 +40,9 @@ from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import error_from_payload
 from sora_dagster.runware.results import TaskStatus, VideoResult
 from sora_dagster.storage import AzureSettings, StorageRoot
-from tests.generation.asking import QUICK, ask, clip, collect
 from tests.generation.large_roots import CountingRoot
 from tests.generation.ready_tasks import outstanding_attempt, ready_task
+from tests.generation.requesting import QUICK, clip, collect, request_clips
 from tests.sandbox_server import KEY, Sandbox
 
 SECRETS = ("X-Amz-Signature", "X-Amz-Credential", "Signature=")
@@ -65,9 +65,9 @@ def direct_delivery(
     )
 
 
-def stored(generator: Generator, asked: ClipRequest | None = None) -> ClipManifest:
+def stored(generator: Generator, request: ClipRequest | None = None) -> ClipManifest:
     """Ask for a clip and collect it."""
-    ask(generator, asked or clip())
+    request_clips(generator, request or clip())
     [finished] = collect(generator)
     assert finished.manifest is not None
     return finished.manifest
@@ -75,7 +75,7 @@ def stored(generator: Generator, asked: ClipRequest | None = None) -> ClipManife
 
 def put_by_runware(generator: Generator) -> AttemptRecord:
     """Ask for a clip, and wait until Runware has put it into the bucket."""
-    ask(generator, clip())
+    request_clips(generator, clip())
     attempt = outstanding_attempt(generator)
     root, key = generator.ledger.root, layout.incoming_key(attempt.task_uuid)
     assert wait_until(lambda: root.exists(key), timeout_seconds=30)
@@ -146,7 +146,7 @@ def test_what_is_fetched_again_has_its_attributes(
     [video] = stored(generator).videos
     attributes = bucket.attributes(video.key)
     bucket.write(video.key, b"damaged")
-    [again] = ask(generator, clip())
+    [again] = request_clips(generator, clip())
     assert "fetched again" in again.detail
     assert bucket.attributes(video.key) == attributes
 
@@ -189,7 +189,7 @@ def test_an_api_that_repeats_the_address_does_not_spread_it(
 ) -> None:
     client = RunwareClient(KEY, base_url=sandbox.base_url, transport=EchoingApi())
     with Generator(client, bucket, GenerationSettings(polls=QUICK, delivery="direct")) as generator:
-        [requested] = ask(generator, clip())
+        [requested] = request_clips(generator, clip())
     assert requested.state is RequestState.REFUSED
     assert "cannot put to http://" in requested.detail
     told = [requested.detail, repr(requested), caplog.text]
@@ -265,7 +265,7 @@ def test_direct_on_a_folder_is_refused_before_anything_is_sent(
 ) -> None:
     before = sandbox.ledger()
     generator = generate(delivery="direct")
-    [requested] = ask(generator, clip())
+    [requested] = request_clips(generator, clip())
     assert requested.state is RequestState.REFUSED
     assert "cannot make upload addresses" in requested.detail
     assert "nothing paid" in requested.detail
@@ -292,7 +292,7 @@ def test_a_task_that_is_sent_again_has_a_fresh_address_for_the_same_key(
     generate: Callable[..., Generator], bucket: StorageRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = generate(bucket, delivery="direct")
-    ask(first, clip())
+    request_clips(first, clip())
     attempt = outstanding_attempt(first)
     task_uuid = attempt.task_uuid
     # Another process, whose own clips would be downloaded or direct by its own choice.
@@ -333,7 +333,7 @@ def collecting(generator: Generator) -> Iterator[Collection]:
 
 def have_uploads_awaited(generator: Generator, number: int) -> None:
     """Ask for clips, wait until Runware has all of them, and lose what it put into the bucket."""
-    ask(generator, *[clip(f"clip {index}") for index in range(number)])
+    request_clips(generator, *[clip(f"clip {index}") for index in range(number)])
     root = generator.ledger.root
     for uuid, entry in generator.ledger.pending.tasks(DEFAULT_DATASET).items():
         attempt = generator.ledger.pending.attempt(entry)

@@ -22,7 +22,7 @@ from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, remix_spec
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import AuthenticationError, ConnectionFailedError
 from sora_dagster.storage import StorageRoot
-from tests.generation.asking import ask, clip, collect
+from tests.generation.requesting import clip, collect, request_clips
 from tests.sandbox_server import KEY, Sandbox
 
 DEAD_SECONDS = 0.5
@@ -34,7 +34,7 @@ STEPS = 61
 
 def test_a_clip_is_stored_whole_with_its_record(generate: Callable[..., Generator]) -> None:
     generator = generate()
-    ask(generator, clip())
+    request_clips(generator, clip())
     [finished] = collect(generator)
     manifest = finished.manifest
     assert manifest is not None
@@ -62,7 +62,7 @@ def test_every_container_is_stored_as_asked(
     generate: Callable[..., Generator], fields: dict[str, Any], codec: str, ending: str
 ) -> None:
     generator = generate()
-    ask(generator, clip(**fields))
+    request_clips(generator, clip(**fields))
     [finished] = collect(generator)
     assert finished.manifest is not None
     assert finished.manifest.videos[0].video_codec == codec
@@ -73,7 +73,7 @@ def test_several_results_are_several_videos_of_one_clip(
     generate: Callable[..., Generator],
 ) -> None:
     generator = generate()
-    ask(generator, clip(number_results=3))
+    request_clips(generator, clip(number_results=3))
     [finished] = collect(generator)
     assert finished.manifest is not None
     videos = finished.manifest.videos
@@ -84,13 +84,13 @@ def test_several_results_are_several_videos_of_one_clip(
 
 def test_many_clips_go_in_one_post(generate: Callable[..., Generator]) -> None:
     generator = generate()
-    ask(generator, *[clip(f"clip-{number}") for number in range(8)])
+    request_clips(generator, *[clip(f"clip-{number}") for number in range(8)])
     assert generator.client.posts.submissions == 1
 
 
 def test_nothing_is_left_outstanding(generate: Callable[..., Generator]) -> None:
     generator = generate()
-    ask(generator, clip())
+    request_clips(generator, clip())
     collect(generator)
     for folder in ("pending", "inbox"):
         assert list(generator.ledger.root.list(folder)) == []
@@ -100,18 +100,18 @@ def test_asking_again_for_what_is_stored_is_free(
     generate: Callable[..., Generator], sandbox: Sandbox
 ) -> None:
     generator = generate()
-    ask(generator, clip())
+    request_clips(generator, clip())
     collect(generator)
     before = sandbox.ledger()["total_usd"]
-    [again] = ask(generate(), clip())
+    [again] = request_clips(generate(), clip())
     assert again.state is RequestState.STORED
     assert "0.00 USD" in again.detail
     assert sandbox.ledger()["total_usd"] == before
 
 
 def test_asking_again_for_what_is_generated_joins_it(generate: Callable[..., Generator]) -> None:
-    [first] = ask(generate(), clip())
-    [second] = ask(generate(), clip())
+    [first] = request_clips(generate(), clip())
+    [second] = request_clips(generate(), clip())
     assert second.state is RequestState.OUTSTANDING
     assert second.task_uuid == first.task_uuid
 
@@ -125,7 +125,7 @@ def test_many_who_ask_at_once_pay_once(
 
     def request(generator: Generator) -> str | None:
         start.wait()
-        return ask(generator, clip())[0].task_uuid
+        return request_clips(generator, clip())[0].task_uuid
 
     with ThreadPoolExecutor(6) as pool:
         tasks = set(pool.map(request, generators))
@@ -138,9 +138,9 @@ def test_a_changed_prompt_makes_a_new_take_and_keeps_the_old(
     generate: Callable[..., Generator],
 ) -> None:
     generator = generate()
-    ask(generator, clip())
+    request_clips(generator, clip())
     collect(generator)
-    [changed] = ask(generator, clip(prompt="a fox in rain"), regenerate_changed=True)
+    [changed] = request_clips(generator, clip(prompt="a fox in rain"), regenerate_changed=True)
     collect(generator)
     assert changed.take == 2
     takes = [generator.ledger.manifest("clips", "fox", take) for take in (1, 2)]
@@ -152,28 +152,28 @@ def test_a_changed_prompt_makes_a_new_take_and_keeps_the_old(
 
 def test_a_changed_tag_generates_nothing(generate: Callable[..., Generator]) -> None:
     generator = generate()
-    ask(generator, clip())
+    request_clips(generator, clip())
     collect(generator)
-    [again] = ask(generator, clip(tags=("hero",)))
+    [again] = request_clips(generator, clip(tags=("hero",)))
     assert again.state is RequestState.STORED
 
 
 def test_a_higher_take_is_made_once(generate: Callable[..., Generator]) -> None:
     generator = generate()
-    ask(generator, clip())
+    request_clips(generator, clip())
     collect(generator)
-    [second] = ask(generator, clip(take=2))
+    [second] = request_clips(generator, clip(take=2))
     collect(generator)
-    [again] = ask(generator, clip(take=2))
+    [again] = request_clips(generator, clip(take=2))
     assert (second.state, second.take) == (RequestState.SUBMITTED, 2)
     assert again.state is RequestState.STORED
 
 
 def test_a_changed_clip_is_kept_as_it_is_by_default(generate: Callable[..., Generator]) -> None:
     generator = generate()
-    ask(generator, clip())
+    request_clips(generator, clip())
     collect(generator)
-    [kept] = ask(generator, clip(prompt="a fox in rain"))
+    [kept] = request_clips(generator, clip(prompt="a fox in rain"))
     assert (kept.state, kept.clip_state) == (RequestState.CHANGED, RequestState.STORED)
     assert list(generator.ledger.root.list("pending")) == []
 
@@ -182,7 +182,7 @@ def test_a_remix_is_made_from_its_parents_video(
     generate: Callable[..., Generator], sandbox: Sandbox
 ) -> None:
     generator = generate()
-    ask(generator, clip())
+    request_clips(generator, clip())
     [parent] = collect(generator)
     assert parent.manifest is not None
     request = ClipRequest(
@@ -192,7 +192,7 @@ def test_a_remix_is_made_from_its_parents_video(
         recipe="night",
         parent=parent_video(parent.manifest),
     )
-    ask(generator, request)
+    request_clips(generator, request)
     [remix] = collect(generator)
     assert remix.manifest is not None
     video = remix.manifest.videos[0]
@@ -206,8 +206,8 @@ def test_what_passes_the_limit_is_not_sent_and_the_rest_is(
 ) -> None:
     before = sandbox.charged()
     generator = generate()
-    asked = [clip(f"clip-{number}") for number in range(4)]
-    answers = ask(generator, *asked, run_limit_usd=2.5)
+    requests = [clip(f"clip-{number}") for number in range(4)]
+    answers = request_clips(generator, *requests, run_limit_usd=2.5)
     assert [answer.state for answer in answers] == [
         RequestState.SUBMITTED,
         RequestState.SUBMITTED,
@@ -221,8 +221,8 @@ def test_what_passes_the_limit_is_not_sent_and_the_rest_is(
 
 def test_what_passed_the_limit_can_be_asked_for_later(generate: Callable[..., Generator]) -> None:
     generator = generate()
-    ask(generator, clip(), run_limit_usd=1.0)
-    [later] = ask(generator, clip(), run_limit_usd=2.0, root_run="another run")
+    request_clips(generator, clip(), run_limit_usd=1.0)
+    [later] = request_clips(generator, clip(), run_limit_usd=2.0, root_run="another run")
     assert later.state is RequestState.SUBMITTED
     assert len(collect(generator)) == 1
 
@@ -232,7 +232,7 @@ def test_a_wrong_key_costs_nothing_and_leaves_nothing(
 ) -> None:
     before = sandbox.charged()
     with pytest.raises(AuthenticationError):
-        ask(generate(key="wrong"), clip())
+        request_clips(generate(key="wrong"), clip())
     assert sandbox.charged() == before
     assert list(root.list("")) == []
 
@@ -240,7 +240,7 @@ def test_a_wrong_key_costs_nothing_and_leaves_nothing(
 def test_an_unreachable_api_costs_nothing_and_leaves_nothing(root: StorageRoot) -> None:
     client = RunwareClient(KEY, base_url="http://127.0.0.1:9/v1", retry_attempts=1)
     with Generator(client, root) as generator, pytest.raises(ConnectionFailedError):
-        ask(generator, clip())
+        request_clips(generator, clip())
     assert list(root.list("")) == []
 
 
@@ -260,7 +260,7 @@ def test_a_clip_that_the_api_would_refuse_is_not_sent(
 ) -> None:
     before = sandbox.charged()
     generator = generate()
-    [refused] = ask(generator, clip(**fields))
+    [refused] = request_clips(generator, clip(**fields))
     assert refused.state is RequestState.REFUSED
     assert word in refused.detail
     assert generator.client.posts.submissions == 0
@@ -272,16 +272,16 @@ def test_a_marker_brings_the_poll_forward(
     generate: Callable[..., Generator], sandbox: Sandbox, root: StorageRoot
 ) -> None:
     generator = generate(webhook=WebhookAddress("http://127.0.0.1:9/runware", "secret"))
-    [asked] = ask(generator, clip())
-    assert asked.task_uuid is not None
-    drop_marker(root, DEFAULT_DATASET, asked.task_uuid, b"{}")
+    [result] = request_clips(generator, clip())
+    assert result.task_uuid is not None
+    drop_marker(root, DEFAULT_DATASET, result.task_uuid, b"{}")
     assert len(collect(generator)) == 1
     assert list(root.list("inbox")) == []
 
 
 def test_records_hold_no_secret(generate: Callable[..., Generator], root: StorageRoot) -> None:
     generator = generate(webhook=WebhookAddress("http://127.0.0.1:9/runware", "the-secret"))
-    ask(generator, clip())
+    request_clips(generator, clip())
     collect(generator)
     for info in root.list(""):
         if info.key.endswith(".json") or info.key.startswith("pending/"):
@@ -358,7 +358,7 @@ def test_a_process_that_ends_at_any_write_never_pays_twice_and_loses_nothing(
     with crashing_at(root, step) as has_crashed:
         try:
             generator = generate(root, claims=claims)
-            ask(generator, clip())
+            request_clips(generator, clip())
             collect(generator)
             is_done = True
         except CrashError:
@@ -367,7 +367,7 @@ def test_a_process_that_ends_at_any_write_never_pays_twice_and_loses_nothing(
     assert is_done or step < STEPS - 1
     generator = generate(StorageRoot(root.url), claims=claims, deadlines=SHORT_DEADLINES)
     collect_after_a_crash(generator)
-    ask(generator, clip())
+    request_clips(generator, clip())
     collect(generator)
     assert generator.ledger.manifest("clips", "fox", 1) is not None
     assert len(sandbox.charged() - before) == 1

@@ -18,7 +18,7 @@ from sora_dagster.generation.protocol.root_binding import RootMismatchError
 from sora_dagster.generation.protocol.scan import stored_manifests
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.storage import StorageError, StorageRoot
-from tests.generation.asking import ask, clip, collect
+from tests.generation.requesting import clip, collect, request_clips
 from tests.generation.stored_takes import claim, end, keys, store, stored_take
 from tests.sandbox_server import Sandbox
 
@@ -384,14 +384,14 @@ def test_asking_for_a_clip_whose_older_takes_are_gone_costs_nothing(
     generate: Callable[..., Generator], sandbox: Sandbox
 ) -> None:
     generator = generate()
-    ask(generator, clip())
+    request_clips(generator, clip())
     collect(generator)
-    ask(generator, clip(prompt="a fox in rain"), regenerate_changed=True)
+    request_clips(generator, clip(prompt="a fox in rain"), regenerate_changed=True)
     collect(generator)
     prune(generator.ledger, keep_takes=1, dry_run=False)
     before = sandbox.charged()
-    [again] = ask(generator, clip(prompt="a fox in rain"))
-    [as_it_was] = ask(generator, clip())
+    [again] = request_clips(generator, clip(prompt="a fox in rain"))
+    [as_it_was] = request_clips(generator, clip())
     assert again.state is RequestState.STORED
     assert as_it_was.state is RequestState.CHANGED
     assert collect(generator) == []

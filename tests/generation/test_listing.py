@@ -16,8 +16,8 @@ from sora_dagster.generation.protocol.markers import drop_marker, markers_of
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.storage import StorageRoot
-from tests.generation.asking import ask, clip
 from tests.generation.large_roots import CountingRoot, filled_root
+from tests.generation.requesting import clip, request_clips
 from tests.sandbox_server import Sandbox
 
 OUTSTANDING = 5
@@ -72,7 +72,7 @@ def test_asking_for_a_stored_clip_lists_that_clip(costs: Costs) -> None:
     def ask_for_it(generator: Generator) -> None:
         manifest = generator.ledger.manifest("clips", "fox", 1)
         assert manifest is not None
-        [requested] = ask(generator, manifest.request)
+        [requested] = request_clips(generator, manifest.request)
         assert requested.state is RequestState.STORED
 
     small, large = costs(ask_for_it)
@@ -82,7 +82,7 @@ def test_asking_for_a_stored_clip_lists_that_clip(costs: Costs) -> None:
 
 def test_asking_for_a_new_clip_lists_that_clip(costs: Costs) -> None:
     names = iter(("new in the small root", "new in the large root"))
-    small, large = costs(lambda generator: ask(generator, clip(next(names))))
+    small, large = costs(lambda generator: request_clips(generator, clip(next(names))))
     assert small == large
     assert large.get("listed", 0) <= 2
 

@@ -20,7 +20,7 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import NewerFormatError, UnreadableRecordError
 from sora_dagster.generation.protocol.records import FORMAT_VERSION, MANIFEST_VERSION
 from sora_dagster.storage import StorageRoot
-from tests.generation.asking import ask, clip, collect
+from tests.generation.requesting import clip, collect, request_clips
 from tests.generation.stored_takes import claim, stored_take
 
 SCHEMA_PATH = Path(__file__).parents[2] / "docs" / "schemas" / SCHEMA_NAME
@@ -59,7 +59,7 @@ def test_what_a_generation_writes_is_valid_and_what_lacks_a_field_is_not(
     generate: Callable[..., Generator],
 ) -> None:
     generator = generate()
-    ask(generator, clip(tags=["vertical"]))
+    request_clips(generator, clip(tags=["vertical"]))
     collect(generator)
     content = json.loads(generator.ledger.root.read(layout.manifest_key("clips", "fox", 1)))
     assert schema_error(content) is None

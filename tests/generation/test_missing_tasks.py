@@ -18,7 +18,7 @@ from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import NotFoundError
 from sora_dagster.runware.results import TaskStatus
-from tests.generation.asking import clip
+from tests.generation.requesting import clip
 
 HOUR = 3600.0
 DEADLINES = Deadlines()

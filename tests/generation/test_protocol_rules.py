@@ -32,7 +32,7 @@ from sora_dagster.sandbox.faults.plan import read_fault_plan
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
 from sora_dagster.storage import StorageError, StorageRoot
-from tests.generation.asking import ask, clip, collect, quick_generator
+from tests.generation.requesting import clip, collect, quick_generator, request_clips
 from tests.sandbox_server import Sandbox
 
 Generate = Callable[..., Generator]
@@ -50,21 +50,21 @@ def charged(base_url: str) -> list[str]:
 
 def test_ids_are_derived_and_a_new_fingerprint_is_a_new_take(generate: Generate) -> None:
     first, second = generate(), generate()
-    [asked] = ask(first, clip())
-    [joined] = ask(second, clip())
-    assert joined.task_uuid == asked.task_uuid
+    [result] = request_clips(first, clip())
+    [joined] = request_clips(second, clip())
+    assert joined.task_uuid == result.task_uuid
     collect(first)
-    [changed] = ask(second, clip(prompt="a red fox"), regenerate_changed=True)
-    [shared] = ask(first, clip(prompt="a red fox"), regenerate_changed=True)
+    [changed] = request_clips(second, clip(prompt="a red fox"), regenerate_changed=True)
+    [shared] = request_clips(first, clip(prompt="a red fox"), regenerate_changed=True)
     assert (changed.take, shared.task_uuid) == (2, changed.task_uuid)
 
 
 def test_the_root_is_bound_to_one_api_and_account(generate: Generate) -> None:
-    ask(generate(), clip())
+    request_clips(generate(), clip())
     with running_sandbox(SandboxSettings(extra_keys={"other": "another-account"})) as base_url:
         other = quick_generator(base_url, StorageRoot(generate().ledger.root.url), key="other")
         with pytest.raises(RootMismatchError, match="another-account"):
-            ask(other, clip("owl"))
+            request_clips(other, clip("owl"))
         assert charged(base_url) == []
 
 
@@ -75,7 +75,7 @@ def test_a_store_where_a_second_create_succeeds_is_refused(
     before = sandbox.charged()
     monkeypatch.setattr(generator.ledger.root, "create", lambda _key, _body: True)
     with pytest.raises(StorageError, match="created twice"):
-        ask(generator, clip())
+        request_clips(generator, clip())
     assert sandbox.charged() == before
 
 
@@ -92,7 +92,7 @@ def test_everything_is_on_record_before_anything_is_sent(
 
     monkeypatch.setattr(generator.client, "submit", look_around)
     with pytest.raises(KeyboardInterrupt):
-        ask(generator, clip())
+        request_clips(generator, clip())
     assert {"pending", "slots", "budget", "sent-1.json"} <= set(seen)
     assert "seen.json" not in seen
 
@@ -102,8 +102,8 @@ def test_only_what_cannot_have_been_accepted_is_sent_again_in_place(
 ) -> None:
     busy = {"fault": "status", "status": 429, "retry_after_seconds": 0, "nth": [1]}
     with running_sandbox(faulty(busy)) as base_url, quick_generator(base_url, root) as generator:
-        [asked] = ask(generator, clip())
-        assert asked.state is RequestState.SUBMITTED
+        [result] = request_clips(generator, clip())
+        assert result.state is RequestState.SUBMITTED
         assert generator.client.posts.submissions == 2
         assert len(charged(base_url)) == 1
 
@@ -113,10 +113,10 @@ def test_an_uncertain_submission_is_polled_for_and_replayed_in_the_window(
 ) -> None:
     lost = {"fault": "reset", "moment": "before", "nth": [1]}
     with running_sandbox(faulty(lost)) as base_url, quick_generator(base_url, root) as generator:
-        [asked] = ask(generator, clip())
-        assert asked.state is RequestState.SUBMITTED
-        assert root.exists(f"tasks/{asked.task_uuid}/sent-2.json")
-        assert charged(base_url) == [asked.task_uuid]
+        [result] = request_clips(generator, clip())
+        assert result.state is RequestState.SUBMITTED
+        assert root.exists(f"tasks/{result.task_uuid}/sent-2.json")
+        assert charged(base_url) == [result.task_uuid]
 
 
 def test_replays_can_be_turned_off(root: StorageRoot) -> None:
@@ -132,8 +132,8 @@ def test_replays_can_be_turned_off(root: StorageRoot) -> None:
             deadlines=Deadlines(unknown_seconds=0.4, generation_seconds=1.0),
         ) as generator,
     ):
-        [asked] = ask(generator, clip())
-        assert asked.state is RequestState.UNCONFIRMED
+        [result] = request_clips(generator, clip())
+        assert result.state is RequestState.UNCONFIRMED
         [finished] = collect(generator)
         assert finished.outcome.state == "unsure"
         assert "sora-dagster resolve" in finished.failure_sentence
@@ -151,26 +151,26 @@ def test_what_was_seen_is_never_sent_again(root: StorageRoot) -> None:
             deadlines=Deadlines(unknown_seconds=0.4, generation_seconds=1.0),
         ) as generator,
     ):
-        [asked] = ask(generator, clip())
+        [result] = request_clips(generator, clip())
         [finished] = collect(generator)
         assert finished.outcome.state == "lost"
-        assert charged(base_url) == [asked.task_uuid]
-        assert not root.exists(f"tasks/{asked.task_uuid}/sent-2.json")
+        assert charged(base_url) == [result.task_uuid]
+        assert not root.exists(f"tasks/{result.task_uuid}/sent-2.json")
 
 
 def test_a_marker_only_wakes(generate: Generate, root: StorageRoot) -> None:
     generator = generate()
-    [asked] = ask(generator, clip())
-    assert asked.task_uuid is not None
-    lie = {"taskUUID": asked.task_uuid, "errors": [{"code": "contentPolicyViolation"}]}
-    drop_marker(root, DEFAULT_DATASET, asked.task_uuid, json.dumps(lie).encode())
+    [result] = request_clips(generator, clip())
+    assert result.task_uuid is not None
+    lie = {"taskUUID": result.task_uuid, "errors": [{"code": "contentPolicyViolation"}]}
+    drop_marker(root, DEFAULT_DATASET, result.task_uuid, json.dumps(lie).encode())
     [finished] = collect(generator)
     assert finished.outcome.state == "done"
 
 
 def test_collecting_may_be_repeated_from_any_step(generate: Generate) -> None:
     generator = generate()
-    ask(generator, clip())
+    request_clips(generator, clip())
     [attempt] = [it.latest for it in generator.ledger.takes("clips", "fox")]
     ready = when_over(generator, attempt)
     first, again = (generator.archive.store(ready) for _ in range(2))
@@ -195,9 +195,9 @@ def when_over(generator: Generator, attempt: AttemptRecord) -> ReadyTask:
 
 def test_a_runs_limit_counts_its_retries_and_other_processes(generate: Generate) -> None:
     first, second = generate(), generate()
-    ask(first, clip("fox"), run_limit_usd=2.0, root_run="one")
-    [refused] = ask(second, clip("owl"), run_limit_usd=2.0, root_run="one")
-    [other] = ask(second, clip("owl"), run_limit_usd=2.0, root_run="two")
+    request_clips(first, clip("fox"), run_limit_usd=2.0, root_run="one")
+    [refused] = request_clips(second, clip("owl"), run_limit_usd=2.0, root_run="one")
+    [other] = request_clips(second, clip("owl"), run_limit_usd=2.0, root_run="two")
     assert refused.state is RequestState.OVER_LIMIT
     assert other.state is RequestState.SUBMITTED
 
@@ -217,7 +217,7 @@ def test_ages_are_by_the_stores_clock(root: StorageRoot) -> None:
 
 def test_a_remix_pins_its_parent(generate: Generate, tmp_path: Path) -> None:
     generator = generate()
-    ask(generator, clip())
+    request_clips(generator, clip())
     [parent] = collect(generator)
     assert parent.manifest is not None
     remix = ClipRequest(
@@ -227,14 +227,14 @@ def test_a_remix_pins_its_parent(generate: Generate, tmp_path: Path) -> None:
         recipe="night",
         parent=parent_video(parent.manifest),
     )
-    ask(generator, remix)
+    request_clips(generator, remix)
     slot = generator.ledger.takes("remixes", "fox|night")[-1].latest
     assert slot.parent is not None
     assert (slot.parent.take, slot.parent.video_id) == (1, parent.manifest.videos[0].video_id)
     newer = remix.model_copy(
         update={"parent": slot.parent.model_copy(update={"video_uuid": "another", "take": 2})}
     )
-    [kept] = ask(generator, newer)
+    [kept] = request_clips(generator, newer)
     assert kept.state is RequestState.CHANGED
 
 
@@ -243,9 +243,9 @@ def test_credentials_that_die_sooner_than_the_address_must_live_are_not_used(
 ) -> None:
     bucket = StorageRoot(s3_url)
     generator = generate(bucket)
-    ask(generator, clip("fox"))
+    request_clips(generator, clip("fox"))
     monkeypatch.setattr(bucket, "signing_seconds_left", lambda: 60.0)
-    ask(generator, clip("owl"))
+    request_clips(generator, clip("owl"))
     collect(generator)
     manifests = [generator.ledger.manifest("clips", name, 1) for name in ("fox", "owl")]
     assert [it and it.delivery for it in manifests] == ["direct", "download"]

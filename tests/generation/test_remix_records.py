@@ -1,4 +1,4 @@
-"""What the ledger knows of remixes: which are still to be asked for, and which were asked for."""
+"""The ledger's records of remixes: which are still due, and which were requested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking for clips: what is bought and what is not, what is written when, and how it is sent."""
+"""Requesting clips: what is bought and what is not, what is written when, how it is sent."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def ledger(api: FaultySandbox, root: StorageRoot) -> Ledger:
 
 
 class Process:
-    """One process that asks for clips.
+    """One process that requests clips.
 
     Arguments:
         api: the sandbox.
@@ -118,11 +118,12 @@ class Process:
         self._submissions_before = self._submissions()
         self._charges_before = len(self._charges())
 
-    def ask(self, *asked: ClipRequest, limit_usd: float | None = None, **options: Any) -> Any:
-        """Ask for clips; the answer for one, or a list for several."""
-        asking = RequestOptions("run", limit_usd, **options)
-        answers = self.requester.request(asked, asking)
-        return answers[0] if len(asked) == 1 else answers
+    def request(
+        self, *requests: ClipRequest, limit_usd: float | None = None, **options: Any
+    ) -> Any:
+        """Request clips; the result of one, or a list for several."""
+        answers = self.requester.request(requests, RequestOptions("run", limit_usd, **options))
+        return answers[0] if len(requests) == 1 else answers
 
     @property
     def submissions(self) -> int:
@@ -208,11 +209,11 @@ def store(ledger: Ledger) -> ClipRequest:
 
 
 def in_state(state: str, process: Process) -> ClipRequest:
-    """A clip that was asked for and is in a state now."""
+    """A clip that was requested and is in a state now."""
     if state == "stored":
         return store(process.ledger)
     request = clip()
-    process.ask(request)
+    process.request(request)
     if state != "outstanding":
         settle(process.ledger, "lost" if state == "lost" else "unsure")
     return request
@@ -224,7 +225,7 @@ def test_a_changed_row_is_not_bought_by_the_way(
 ) -> None:
     request = in_state(state, Process(api, ledger))
     process, before = Process(api, ledger), keys(ledger)
-    answer = process.ask(changed(request))
+    answer = process.request(changed(request))
     assert answer.state is RequestState.CHANGED
     assert answer.take == 1
     assert answer.estimate_usd == 0
@@ -241,7 +242,7 @@ def test_a_changed_row_is_not_bought_by_the_way(
 def test_a_changed_row_counts_as_its_kept_take_stands(
     process: Process, state: str, is_ok: bool
 ) -> None:
-    answer = process.ask(changed(in_state(state, process)))
+    answer = process.request(changed(in_state(state, process)))
     assert answer.clip_state.value == ("failed" if state == "lost" else state)
     assert answer.ok is is_ok
     assert failure_reasons([answer]) == ({} if is_ok else {"fox": answer.detail})
@@ -250,14 +251,14 @@ def test_a_changed_row_counts_as_its_kept_take_stands(
 @pytest.mark.parametrize("state", ["stored", "outstanding", "lost", "unsure"])
 def test_a_changed_row_is_bought_with_regenerate_changed(process: Process, state: str) -> None:
     request = changed(in_state(state, process))
-    answer = process.ask(request, regenerate_changed=True)
+    answer = process.request(request, regenerate_changed=True)
     assert (answer.state, answer.take) == (RequestState.SUBMITTED, 2)
-    assert process.ask(request, regenerate_changed=True).state is RequestState.OUTSTANDING
+    assert process.request(request, regenerate_changed=True).state is RequestState.OUTSTANDING
 
 
 def test_a_new_take_of_a_changed_row_has_at_least_the_rows_number(process: Process) -> None:
     request = store(process.ledger)
-    answer = process.ask(
+    answer = process.request(
         changed(request).model_copy(
             update={"spec": request.spec.model_copy(update={"prompt": "other", "take": 5})}
         ),
@@ -269,26 +270,26 @@ def test_a_new_take_of_a_changed_row_has_at_least_the_rows_number(process: Proce
 def test_a_raised_take_is_bought_without_a_flag(process: Process) -> None:
     request = store(process.ledger)
     raised = request.model_copy(update={"spec": request.spec.model_copy(update={"take": 2})})
-    answer = process.ask(raised)
+    answer = process.request(raised)
     assert (answer.state, answer.take) == (RequestState.SUBMITTED, 2)
 
 
 def test_a_row_that_is_changed_after_a_refusal_is_bought(process: Process) -> None:
     refusal = {"fault": "refuse", "error": "safety", "prompt_contains": "fox"}
     process.api.set_faults(rules=[refusal])
-    assert process.ask(clip()).state is RequestState.REFUSED
-    answer = process.ask(clip(prompt="an owl in rain"))
+    assert process.request(clip()).state is RequestState.REFUSED
+    answer = process.request(clip(prompt="an owl in rain"))
     assert (answer.state, answer.take) == (RequestState.SUBMITTED, 2)
 
 
 def test_a_new_take_that_failed_leaves_the_earlier_one_kept(process: Process) -> None:
     request = store(process.ledger)
     newer = changed(request)
-    process.ask(newer, regenerate_changed=True)
+    process.request(newer, regenerate_changed=True)
     settle(process.ledger, "failed", ErrorRecord(kind="safety", message="refused"))
     forget_at_runware(process.api)
     before = process.submissions
-    answer = process.ask(request)
+    answer = process.request(request)
     assert (answer.state, answer.take) == (RequestState.CHANGED, 1)
     assert answer.clip_state is RequestState.STORED
     assert process.submissions == before
@@ -316,7 +317,7 @@ def parent(video: str) -> ParentVideo:
 
 def test_a_changed_recipe_and_a_parents_new_video_are_changes(process: Process) -> None:
     claim(process.ledger, remix(parent("11111111-1111-4111-8111-111111111111")))
-    by_recipe, by_parent, neither = process.ask(
+    by_recipe, by_parent, neither = process.request(
         remix(parent("11111111-1111-4111-8111-111111111111"), prompt="the same at dawn"),
         remix(parent("22222222-2222-4222-8222-222222222222")),
         remix(parent("11111111-1111-4111-8111-111111111111")),
@@ -331,9 +332,9 @@ def test_a_claim_that_was_never_sent_does_not_hold_a_changed_row_back_for_ever(
     api: FaultySandbox, ledger: Ledger
 ) -> None:
     claim(ledger, clip())
-    young = Process(api, ledger).ask(changed(clip()))
+    young = Process(api, ledger).request(changed(clip()))
     assert young.state is RequestState.CHANGED
-    old = Process(api, ledger, unsent_seconds=-1).ask(changed(clip()))
+    old = Process(api, ledger, unsent_seconds=-1).request(changed(clip()))
     assert (old.state, old.take) == (RequestState.SUBMITTED, 2)
     first = ledger.takes("clips", "fox")[0].latest
     sent, outcome = ledger.sent(first.task_uuid), ledger.outcome(first.task_uuid)
@@ -368,16 +369,16 @@ def test_a_manifest_outranks_any_outcome(process: Process) -> None:
         layout.task_key(attempt.task_uuid, "outcome-0"),
         OutcomeRecord(state="lost", cost_usd=1, at=datetime.now(UTC), nonce="n").to_json(),
     )
-    assert process.ask(request).state is RequestState.STORED
+    assert process.request(request).state is RequestState.STORED
 
 
 def test_a_deleted_record_is_made_again_while_runware_hosts_the_video(process: Process) -> None:
-    process.ask(clip())
+    process.request(clip())
     task_uuid = attempt_of(process.ledger).task_uuid
     while not process.client.poll([task_uuid])[task_uuid].results:
         """Runware still generates it."""
     settle(process.ledger, "done")
-    answer = process.ask(clip())
+    answer = process.request(clip())
     assert answer.state is RequestState.OUTSTANDING
     assert "its record is missing; Runware still hosts the video" in answer.detail
     attempt = attempt_of(process.ledger)
@@ -385,13 +386,13 @@ def test_a_deleted_record_is_made_again_while_runware_hosts_the_video(process: P
     assert entry.reopening == 1
     assert process.submissions == 1
     forget_at_runware(process.api)
-    assert process.ask(clip()).state is RequestState.OUTSTANDING
+    assert process.request(clip()).state is RequestState.OUTSTANDING
 
 
 def test_a_deleted_record_that_runware_cannot_replace_fails_with_advice(process: Process) -> None:
     request = store(process.ledger)
     process.ledger.root.delete(layout.manifest_key("clips", "fox", 1))
-    answer = process.ask(request)
+    answer = process.request(request)
     assert answer.state is RequestState.FAILED
     assert "its record is missing" in answer.detail
     assert "Restore the take's folder from a backup, or raise the clip's take" in answer.detail
@@ -402,51 +403,51 @@ def test_a_pruned_take_is_stored(process: Process) -> None:
     manifest = stored_take(process.ledger)
     process.ledger.mark_pruned(manifest, pruned_at=datetime.now(UTC))
     process.ledger.root.delete(layout.manifest_key("clips", "fox", 1))
-    assert process.ask(manifest.request).state is RequestState.STORED
+    assert process.request(manifest.request).state is RequestState.STORED
 
 
 def test_attempts_that_were_never_accepted_do_not_use_up_the_attempts(process: Process) -> None:
     no_balance = {"fault": "status", "status": 402}
     process.api.set_faults(rules=[no_balance])
     for _ in range(3):
-        assert process.ask(clip()).state is RequestState.REFUSED
+        assert process.request(clip()).state is RequestState.REFUSED
     process.api.clear_faults()
-    assert process.ask(clip()).attempt == 4
+    assert process.request(clip()).attempt == 4
     settle(process.ledger, "failed", PASSING)
     forget_at_runware(process.api)
-    answer = process.ask(clip())
+    answer = process.request(clip())
     assert (answer.state, answer.attempt) == (RequestState.SUBMITTED, 5)
 
 
 def test_accepted_attempts_are_limited(process: Process) -> None:
     forget_at_runware(process.api)
     for attempt in (1, 2, 3):
-        assert process.ask(clip()).attempt == attempt
+        assert process.request(clip()).attempt == attempt
         settle(process.ledger, "failed", PASSING)
-    assert process.ask(clip()).state is RequestState.FAILED
-    assert process.ask(clip(), retry_failed=True).attempt == 4
+    assert process.request(clip()).state is RequestState.FAILED
+    assert process.request(clip(), retry_failed=True).attempt == 4
 
 
 @pytest.mark.parametrize("state", ["lost", "unsure"])
 def test_what_may_have_been_paid_for_is_not_sent_again_by_itself(
     process: Process, state: OutcomeState
 ) -> None:
-    process.ask(clip())
+    process.request(clip())
     settle(process.ledger, state, ErrorRecord(kind=state, message="nothing came"))
-    answer = process.ask(clip())
+    answer = process.request(clip())
     assert answer.state is RequestState.FAILED
     assert "sora-dagster resolve 'fox' --asset clips --resend" in answer.detail
     forget_at_runware(process.api)
-    assert process.ask(clip(), retry_failed=True).attempt == 2
+    assert process.request(clip(), retry_failed=True).attempt == 2
 
 
 def test_what_runware_is_still_generating_is_collected_and_not_sent_again(
     process: Process,
 ) -> None:
     process.api.set_faults(rules=[{"fault": "late_result", "delay_seconds": 3600}])
-    process.ask(clip())
+    process.request(clip())
     settle(process.ledger, "lost")
-    answer = process.ask(clip(), retry_failed=True)
+    answer = process.request(clip(), retry_failed=True)
     assert answer.state is RequestState.OUTSTANDING
     assert "Runware is still generating it" in answer.detail
     assert process.submissions == 1
@@ -454,14 +455,14 @@ def test_what_runware_is_still_generating_is_collected_and_not_sent_again(
 
 @pytest.mark.parametrize("record", ["slot", "sent-1", "outcome-0", "manifest"])
 def test_an_unreadable_record_stops_its_own_clip_alone(process: Process, record: str) -> None:
-    process.ask(clip())
+    process.request(clip())
     attempt = attempt_of(process.ledger)
     key = {
         "slot": layout.attempt_key("clips", "fox", 1, 1),
         "manifest": layout.manifest_key("clips", "fox", 1),
     }.get(record, layout.task_key(attempt.task_uuid, record))
     process.ledger.root.write(key, b"{damaged")
-    damaged, other = process.ask(clip(), clip("owl"), retry_failed=True)
+    damaged, other = process.request(clip(), clip("owl"), retry_failed=True)
     assert damaged.state is RequestState.FAILED
     assert "until that is fixed it is not paid for again" in damaged.detail
     assert key in damaged.detail
@@ -470,28 +471,28 @@ def test_an_unreadable_record_stops_its_own_clip_alone(process: Process, record:
 
 
 def test_a_failed_poll_stops_its_own_clip_alone(process: Process) -> None:
-    process.ask(clip())
+    process.request(clip())
     settle(process.ledger, "failed", PASSING)
     process.api.set_faults(rules=[{"fault": "status", "status": 503, "event": "poll"}])
-    unchecked, other = process.ask(clip(), clip("owl"))
+    unchecked, other = process.request(clip(), clip("owl"))
     assert unchecked.state is RequestState.FAILED
     assert "could not be checked at Runware" in unchecked.detail
     assert other.state is RequestState.SUBMITTED
 
 
 def test_a_clip_that_was_set_aside_is_not_put_back_by_asking(process: Process) -> None:
-    process.ask(clip())
+    process.request(clip())
     attempt = attempt_of(process.ledger)
     entry = process.ledger.pending.tasks(attempt.dataset)[attempt.task_uuid]
     process.ledger.pending.mark_stuck(entry, "seen.json cannot be read")
-    answer = process.ask(clip())
+    answer = process.request(clip())
     assert answer.state is RequestState.FAILED
     assert "sora-dagster resolve 'fox' --asset clips --retry" in answer.detail
     assert process.ledger.pending.tasks(attempt.dataset) == {}
 
 
 def test_a_clip_asked_for_twice_at_once_is_bought_once(process: Process) -> None:
-    first, second = process.ask(clip(), clip())
+    first, second = process.request(clip(), clip())
     assert states([first, second]) == ["submitted", "outstanding"]
     assert process.charges == 1
 
@@ -519,13 +520,13 @@ def claim(ledger: Ledger, request: ClipRequest) -> AttemptRecord:
 
 
 def test_what_passes_the_limit_writes_nothing(process: Process) -> None:
-    process.ask(clip("owl"), limit_usd=PRICE_USD)
+    process.request(clip("owl"), limit_usd=PRICE_USD)
     before = keys(process.ledger)
     for _ in range(2):
-        answer = process.ask(clip(), limit_usd=PRICE_USD)
+        answer = process.request(clip(), limit_usd=PRICE_USD)
         assert answer.state is RequestState.OVER_LIMIT
     assert keys(process.ledger) == before
-    assert process.ask(clip(), limit_usd=2 * PRICE_USD).attempt == 1
+    assert process.request(clip(), limit_usd=2 * PRICE_USD).attempt == 1
 
 
 class RacedBudget(Budget):
@@ -550,7 +551,7 @@ def test_a_run_that_loses_the_last_of_its_limit_voids_its_own_claim(
     api: FaultySandbox, ledger: Ledger
 ) -> None:
     process = raced(api, ledger)
-    assert process.ask(clip(), limit_usd=1.0).state is RequestState.OVER_LIMIT
+    assert process.request(clip(), limit_usd=1.0).state is RequestState.OVER_LIMIT
     attempt = attempt_of(ledger)
     sent, outcome = ledger.sent(attempt.task_uuid), ledger.outcome(attempt.task_uuid)
     assert sent is not None
@@ -558,7 +559,7 @@ def test_a_run_that_loses_the_last_of_its_limit_voids_its_own_claim(
     assert outcome is not None
     assert (outcome.state, outcome.was_accepted) == ("void", False)
     assert ledger.pending.tasks(attempt.dataset) == {}
-    assert Process(api, ledger).ask(clip()).attempt == 2
+    assert Process(api, ledger).request(clip()).attempt == 2
 
 
 @pytest.mark.parametrize("is_raced", [False, True])
@@ -567,7 +568,7 @@ def test_a_run_over_its_limit_does_not_void_another_runs_claim(
 ) -> None:
     attempt = claim(ledger, clip())
     process = raced(api, ledger) if is_raced else Process(api, ledger)
-    answer = process.ask(clip(), limit_usd=1.0 if is_raced else 0.1)
+    answer = process.request(clip(), limit_usd=1.0 if is_raced else 0.1)
     assert answer.state is RequestState.OVER_LIMIT
     assert ledger.sent(attempt.task_uuid) is None
     assert attempt.task_uuid in ledger.pending.tasks(attempt.dataset)
@@ -577,18 +578,18 @@ def test_a_claim_that_was_not_sent_is_sent_and_paid_by_the_run_that_sends_it(
     process: Process,
 ) -> None:
     attempt = claim(process.ledger, clip())
-    answer = process.ask(clip(), limit_usd=5.0)
+    answer = process.request(clip(), limit_usd=5.0)
     assert (answer.state, answer.task_uuid) == (RequestState.SUBMITTED, attempt.task_uuid)
-    asking = options_after(process.ledger, attempt)
-    assert (asking.root_run, asking.run_limit_usd) == ("run", 5.0)
-    assert not asking.regenerate_changed
+    options = options_after(process.ledger, attempt)
+    assert (options.root_run, options.run_limit_usd) == ("run", 5.0)
+    assert not options.regenerate_changed
 
 
 def test_an_attempt_that_was_not_sent_is_retried_for_the_run_that_claimed_it(
     ledger: Ledger,
 ) -> None:
-    asking = options_after(ledger, claim(ledger, clip()))
-    assert (asking.root_run, asking.run_limit_usd) == ("another run", 9.0)
+    options = options_after(ledger, claim(ledger, clip()))
+    assert (options.root_run, options.run_limit_usd) == ("another run", 9.0)
 
 
 def test_a_claim_that_another_run_voids_in_between_is_followed_by_the_next_attempt(
@@ -602,7 +603,7 @@ def test_a_claim_that_another_run_voids_in_between_is_followed_by_the_next_attem
             return super().reserve(*arguments, **options)
 
     budget = VoidingBudget(ledger, store_time=ledger.root.store_time)
-    answer = Process(api, ledger, budget=budget).ask(clip())
+    answer = Process(api, ledger, budget=budget).request(clip())
     assert (answer.state, answer.attempt) == (RequestState.SUBMITTED, 2)
 
 
@@ -616,17 +617,17 @@ def test_a_claim_that_another_run_sends_in_between_is_joined(
 
     budget = SendingBudget(ledger, store_time=ledger.root.store_time)
     process = Process(api, ledger, budget=budget)
-    assert process.ask(clip()).state is RequestState.OUTSTANDING
+    assert process.request(clip()).state is RequestState.OUTSTANDING
     assert process.submissions == 0
 
 
 def test_a_damaged_spending_log_stops_buying_and_says_which(process: Process) -> None:
-    process.ask(clip("owl"))
+    process.request(clip("owl"))
     [entry] = process.ledger.root.list(layout.budget_folder(layout.run_log("run")))
     process.ledger.root.write(entry.key, b"{damaged")
     fresh = Process(process.api, process.ledger)
     before = keys(process.ledger)
-    new, outstanding = fresh.ask(clip(), clip("owl"))
+    new, outstanding = fresh.request(clip(), clip("owl"))
     assert states([new, outstanding]) == ["not_sent", "outstanding"]
     assert entry.key in new.detail
     assert keys(process.ledger) == before
@@ -643,7 +644,7 @@ def test_after_a_refusal_of_the_account_nothing_more_is_submitted(
     numbers = list(range(2, 2 + retried))
     process.api.set_faults(rules=[{"fault": "status", "status": status, "nth": numbers}])
     stored = store(process.ledger)
-    answers = process.ask(*clips(6), stored)
+    answers = process.request(*clips(6), stored)
     assert states(answers) == [
         *["submitted"] * 2,
         *["refused"] * 2,
@@ -657,20 +658,20 @@ def test_after_a_refusal_of_the_account_nothing_more_is_submitted(
     refused = process.ledger.outcome(attempt_of(process.ledger, "clip-2").task_uuid)
     assert refused is not None
     assert refused.state == "void"
-    again = process.ask(*clips(6), limit_usd=6 * PRICE_USD)
+    again = process.request(*clips(6), limit_usd=6 * PRICE_USD)
     assert states(again) == ["outstanding"] * 2 + ["submitted"] * 4
 
 
 def test_a_refusal_that_names_a_task_does_not_stop_the_others(process: Process) -> None:
     refusal = {"fault": "refuse", "code": "insufficientCredits", "prompt_contains": "clip-0"}
     process.api.set_faults(rules=[refusal])
-    assert states(process.ask(*clips(4))) == ["refused", *["submitted"] * 3]
+    assert states(process.request(*clips(4))) == ["refused", *["submitted"] * 3]
 
 
 def test_two_failing_submissions_in_a_row_stop_the_run(process: Process) -> None:
     failing = {"fault": "status", "status": 503, "nth": list(range(2, 40))}
     process.api.set_faults(rules=[failing])
-    answers = process.ask(*clips(8))
+    answers = process.request(*clips(8))
     assert states(answers) == [
         *["submitted"] * 2,
         *["unconfirmed"] * 2,
@@ -687,7 +688,7 @@ def test_an_api_that_cannot_be_reached_is_asked_once(api: FaultySandbox, ledger:
         def handle_request(self, request: httpx.Request) -> httpx.Response:
             raise httpx.ConnectError("connection refused", request=request)
 
-    answers = Process(api, ledger, transport=NoNetwork()).ask(*clips(4))
+    answers = Process(api, ledger, transport=NoNetwork()).request(*clips(4))
     assert states(answers) == ["refused"] * 2 + ["not_sent"] * 2
     assert ledger.pending.tasks("default") == {}
 
@@ -697,7 +698,7 @@ def test_an_api_that_cannot_be_reached_is_asked_once(api: FaultySandbox, ledger:
 
 def test_an_uncertain_batch_is_sent_again_as_a_batch(process: Process) -> None:
     process.api.set_faults(rules=[{"fault": "lose_answer", "moment": "before", "nth": 1}])
-    answers = process.ask(*clips(2))
+    answers = process.request(*clips(2))
     assert states(answers) == ["submitted"] * 2
     assert process.submissions == 2
     assert process.charges == 2
@@ -705,7 +706,7 @@ def test_an_uncertain_batch_is_sent_again_as_a_batch(process: Process) -> None:
 
 def test_an_accepted_batch_whose_answer_was_lost_is_not_sent_again(process: Process) -> None:
     process.api.set_faults(rules=[{"fault": "lose_answer", "nth": 1}])
-    assert states(process.ask(*clips(2))) == ["submitted"] * 2
+    assert states(process.request(*clips(2))) == ["submitted"] * 2
     assert process.submissions == 1
 
 
@@ -713,7 +714,7 @@ def test_replays_can_be_turned_off(api: FaultySandbox, ledger: Ledger) -> None:
     api.set_faults(rules=[{"fault": "lose_answer", "moment": "before"}])
     sending = SendSettings(confirm_seconds=0.01, replays=False)
     process = Process(api, ledger, sending=sending)
-    assert process.ask(clip()).state is RequestState.UNCONFIRMED
+    assert process.request(clip()).state is RequestState.UNCONFIRMED
     assert process.submissions == 1
 
 
@@ -731,12 +732,12 @@ def test_a_task_is_sent_again_only_if_its_tokens_are_close_by_the_stores_clock(
     api.set_faults(rules=[{"fault": "lose_answer", "moment": "before"}])
     sending = SendSettings(confirm_seconds=0.01, replay_window_seconds=30)
     process = Process(api, ledger, sending=sending, clocks={"sleep": sleep})
-    assert process.ask(clip()).state is RequestState.UNCONFIRMED
+    assert process.request(clip()).state is RequestState.UNCONFIRMED
     assert process.submissions == 1
 
 
 def test_late_replays_go_in_batches_and_a_conflict_proves_the_task(process: Process) -> None:
-    process.ask(*clips(5))
+    process.request(*clips(5))
     attempts = [attempt_of(process.ledger, f"clip-{number}") for number in range(5)]
     for attempt in attempts:
         process.ledger.root.delete(layout.task_key(attempt.task_uuid, "seen"))
@@ -754,7 +755,7 @@ def test_late_replays_go_in_batches_and_a_conflict_proves_the_task(process: Proc
 
 
 def test_a_replay_that_is_refused_decides_nothing(process: Process) -> None:
-    process.ask(clip())
+    process.request(clip())
     attempt = attempt_of(process.ledger)
     process.api.set_faults(rules=[{"fault": "status", "status": 402}])
     inference = process.requester.rebuild(attempt)
@@ -797,7 +798,7 @@ def test_a_process_that_was_stopped_before_its_post_does_not_send(
 
     paused = PausedLedger(ledger.root, pause)
     process = Process(api, paused, clocks={name: clock})
-    answer = process.ask(clip())
+    answer = process.request(clip())
     assert answer.state is RequestState.UNCONFIRMED
     assert process.submissions == 0
     # Others may have sent it meanwhile, so that nothing is concluded about it here.
@@ -821,12 +822,12 @@ def test_a_refusal_that_is_read_long_after_its_post_concludes_nothing(
     process = Process(
         api, ledger, clocks={"elapsed": clock}, transport=SuspendedNetwork(verify=False)
     )
-    answer = process.ask(clip())
+    answer = process.request(clip())
     assert answer.state is RequestState.UNCONFIRMED
     assert ledger.outcome(answer.task_uuid) is None
 
 
 def test_a_batch_that_is_too_large_is_sent_in_halves(process: Process) -> None:
     process.api.set_faults(rules=[{"fault": "status", "status": 413, "nth": 1}])
-    assert states(process.ask(*clips(2))) == ["submitted"] * 2
+    assert states(process.request(*clips(2))) == ["submitted"] * 2
     assert process.submissions == 3

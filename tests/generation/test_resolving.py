@@ -21,8 +21,7 @@ from sora_dagster.generation.resolve import (
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest
 from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.storage import StorageRoot
-from tests.generation.asking import ask as request
-from tests.generation.asking import clip, collect, quick_generator
+from tests.generation.requesting import clip, collect, quick_generator, request_clips
 from tests.generation.stored_takes import claim
 from tests.protocol.faulty_sandbox import (
     KEY,
@@ -64,8 +63,8 @@ def settle(generator: Generator, task_uuid: str, state: OutcomeState) -> None:
     generator.ledger.pending.remove(DEFAULT_DATASET, task_uuid)
 
 
-def ask(generator: Generator) -> str:
-    [requested] = request(generator, FOX)
+def request_fox(generator: Generator) -> str:
+    [requested] = request_clips(generator, FOX)
     assert requested.task_uuid is not None
     return requested.task_uuid
 
@@ -77,9 +76,9 @@ def set_aside(generator: Generator, task_uuid: str) -> None:
 
 
 def test_an_unsure_clip_is_not_sent_again_by_itself(generator: Generator, sandbox: Sandbox) -> None:
-    settle(generator, ask(generator), "unsure")
+    settle(generator, request_fox(generator), "unsure")
     before = sandbox.charged()
-    [again] = request(generator, FOX)
+    [again] = request_clips(generator, FOX)
     assert again.state is RequestState.FAILED
     assert "retry_failed" in again.detail
     assert sandbox.charged() == before
@@ -88,7 +87,7 @@ def test_an_unsure_clip_is_not_sent_again_by_itself(generator: Generator, sandbo
 def test_resending_collects_what_runware_has_after_all_and_pays_nothing(
     generator: Generator, sandbox: Sandbox
 ) -> None:
-    task = ask(generator)
+    task = request_fox(generator)
     settle(generator, task, "unsure")
     before = sandbox.charged()
     requested = resend(generator, "clips", "fox", run_limit_usd=None)
@@ -120,7 +119,7 @@ def test_resending_what_runware_never_had_makes_another_attempt(
 def test_giving_up_is_put_on_record_and_sends_nothing(
     generator: Generator, sandbox: Sandbox
 ) -> None:
-    task = ask(generator)
+    task = request_fox(generator)
     settle(generator, task, "lost")
     before = sandbox.charged()
     assert give_up(generator.ledger, "clips", "fox").cost_usd == 1.2
@@ -129,14 +128,14 @@ def test_giving_up_is_put_on_record_and_sends_nothing(
 
 
 def test_there_is_nothing_to_resolve_about_a_stored_clip(generator: Generator) -> None:
-    ask(generator)
+    request_fox(generator)
     collect(generator)
     with pytest.raises(ResolutionError, match="is stored"):
         give_up(generator.ledger, "clips", "fox")
 
 
 def test_there_is_nothing_to_resolve_while_a_clip_is_outstanding(generator: Generator) -> None:
-    ask(generator)
+    request_fox(generator)
     with pytest.raises(ResolutionError, match="is outstanding: Runware"):
         resend(generator, "clips", "fox", run_limit_usd=None)
 
@@ -151,7 +150,7 @@ def test_resending_while_runware_still_generates_ends_with_the_video_stored(
     slow_api: FaultySandbox, root: StorageRoot
 ) -> None:
     with quick_generator(slow_api.base_url, root, key=KEY) as generator:
-        task = ask(generator)
+        task = request_fox(generator)
         settle(generator, task, "lost")
         first = resend(generator, "clips", "fox", run_limit_usd=None)
         assert first.state is RequestState.OUTSTANDING
@@ -168,7 +167,7 @@ def test_resending_while_runware_still_generates_ends_with_the_video_stored(
 def test_a_deleted_record_is_collected_again_by_resending(
     generator: Generator, sandbox: Sandbox
 ) -> None:
-    ask(generator)
+    request_fox(generator)
     collect(generator)
     generator.ledger.root.delete(layout.manifest_key("clips", "fox", 1))
     before = sandbox.charged()
@@ -180,7 +179,7 @@ def test_a_deleted_record_is_collected_again_by_resending(
 
 
 def test_what_was_set_aside_is_collected_again(generator: Generator) -> None:
-    task = ask(generator)
+    task = request_fox(generator)
     set_aside(generator, task)
     assert retry_stuck(generator.ledger, "clips", "fox") == (task,)
     assert stuck_folder(generator.ledger, DEFAULT_DATASET).read() == {}
@@ -191,7 +190,7 @@ def test_what_was_set_aside_is_collected_again(generator: Generator) -> None:
 def test_what_was_set_aside_without_a_readable_index_entry_is_found_by_its_attempt(
     generator: Generator,
 ) -> None:
-    task = ask(generator)
+    task = request_fox(generator)
     generator.ledger.root.write(layout.pending_key(DEFAULT_DATASET, task), b"{damaged")
     set_aside(generator, task)
     assert retry_stuck(generator.ledger, "clips", "fox") == (task,)
@@ -199,7 +198,7 @@ def test_what_was_set_aside_without_a_readable_index_entry_is_found_by_its_attem
 
 
 def test_what_cannot_be_read_at_all_has_to_be_restored_first(generator: Generator) -> None:
-    task = ask(generator)
+    task = request_fox(generator)
     slot = layout.attempt_key("clips", "fox", 1, 1)
     for key in (slot, layout.pending_key(DEFAULT_DATASET, task)):
         generator.ledger.root.write(key, b"{damaged")
@@ -212,6 +211,6 @@ def test_what_cannot_be_read_at_all_has_to_be_restored_first(generator: Generato
 def test_there_is_nothing_to_retry_about_a_clip_that_was_not_set_aside(
     generator: Generator,
 ) -> None:
-    ask(generator)
+    request_fox(generator)
     with pytest.raises(ResolutionError, match="was not set aside"):
         retry_stuck(generator.ledger, "clips", "fox")

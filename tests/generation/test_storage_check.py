@@ -15,7 +15,7 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.protocol.root_binding import RootMismatchError
 from sora_dagster.storage import StorageRoot
-from tests.generation.asking import ask, clip, collect
+from tests.generation.requesting import clip, collect, request_clips
 from tests.generation.stored_takes import VIDEO, claim, end, keys, store, stored_take
 from tests.sandbox_server import Sandbox
 
@@ -181,12 +181,12 @@ def test_a_video_that_is_gone_is_mended_by_asking_again_as_it_says(
     generate: Callable[..., Generator], sandbox: Sandbox
 ) -> None:
     generator = generate()
-    ask(generator, clip())
+    request_clips(generator, clip())
     [finished] = collect(generator)
     assert finished.manifest is not None
     generator.ledger.root.delete(finished.manifest.videos[0].key)
     assert only_finding(generator.ledger).kind == "missing"
     before = sandbox.charged()
-    ask(generator, clip())
+    request_clips(generator, clip())
     assert verify(generator.ledger, deep=True).is_whole
     assert sandbox.charged() == before

@@ -24,7 +24,7 @@ from sora_dagster.generation.protocol.records import ClipManifest, StoredVideo
 from sora_dagster.prompts.clips import ClipRequest, ParentVideo
 from sora_dagster.serving import serving
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
-from tests.generation.asking import clip as asked_clip
+from tests.generation.requesting import clip as requested_clip
 from tests.generation.stored_takes import NONCE
 
 BODY = os.urandom(3 << 20)
@@ -42,7 +42,7 @@ def stored(
     root: StorageRoot, *bodies: bytes, asset: str = "clips", clip: str = "fox", **changes: Any
 ) -> StoredClip:
     """A clip in the storage root, of these videos."""
-    request = asked_clip("fox", "a fox in snow", tags=["hero"]).model_copy(
+    request = requested_clip("fox", "a fox in snow", tags=["hero"]).model_copy(
         update={"asset": asset, "clip": clip}
     )
     videos = []
@@ -265,7 +265,7 @@ def remix_of(root: StorageRoot, parent: StoredClip) -> StoredClip:
     request = ClipRequest(
         asset="remixes",
         clip="fox|night",
-        spec=asked_clip("fox", "at night").spec,
+        spec=requested_clip("fox", "at night").spec,
         recipe="night",
         parent=ParentVideo(
             asset="clips",

@@ -39,7 +39,7 @@ def store_many(ledger: Ledger, count: int = MANY, **where: str) -> list[ClipMani
     return [stored_take(ledger, f"Clip {number}", **where) for number in range(count)]  # type: ignore[arg-type]
 
 
-def requests(manifests: Sequence[ClipManifest]) -> list[ClipRequest]:
+def requests_of(manifests: Sequence[ClipManifest]) -> list[ClipRequest]:
     return [manifest.request for manifest in manifests]
 
 
@@ -47,16 +47,16 @@ def changed(request: ClipRequest, **fields: object) -> ClipRequest:
     return request.model_copy(update={"spec": request.spec.model_copy(update=fields)})
 
 
-def missing(ledger: Ledger, asked: Sequence[ClipRequest]) -> list[str]:
+def missing(ledger: Ledger, requests: Sequence[ClipRequest]) -> list[str]:
     """The clips that are not answered as stored."""
-    found = stored_already(ledger, asked)
-    return [request.clip for index, request in enumerate(asked) if index not in found]
+    found = stored_already(ledger, requests)
+    return [request.clip for index, request in enumerate(requests) if index not in found]
 
 
 def test_many_stored_clips_are_found_by_three_listings(ledger: Ledger, root: CountingRoot) -> None:
-    asked = requests(store_many(ledger))
+    requests = requests_of(store_many(ledger))
     root.counts.clear()
-    found = stored_already(ledger, asked)
+    found = stored_already(ledger, requests)
     assert set(found) == set(range(MANY))
     assert root.counts["list"] == 3
     assert root.counts.keys() == {"list", "listed"}
@@ -66,9 +66,9 @@ def test_many_stored_clips_are_found_by_three_listings(ledger: Ledger, root: Cou
 def test_a_few_stored_clips_are_looked_up_without_listing_the_others(
     ledger: Ledger, root: CountingRoot
 ) -> None:
-    asked = requests(store_many(ledger))[:FEW_CLIPS]
+    requests = requests_of(store_many(ledger))[:FEW_CLIPS]
     root.counts.clear()
-    assert set(stored_already(ledger, asked)) == set(range(FEW_CLIPS))
+    assert set(stored_already(ledger, requests)) == set(range(FEW_CLIPS))
     assert root.counts["listed"] == FEW_CLIPS
 
 
@@ -78,15 +78,15 @@ def test_a_part_of_a_much_larger_asset_is_looked_up(
     monkeypatch.setattr(
         "sora_dagster.generation.requesting.stored_index.MOST_SLOTS_LISTED_PER_CLIP", 2
     )
-    asked = requests(store_many(ledger, 5 * MANY))[:MANY]
+    requests = requests_of(store_many(ledger, 5 * MANY))[:MANY]
     root.counts.clear()
-    assert missing(ledger, asked) == []
+    assert missing(ledger, requests) == []
     assert root.counts["listed"] <= 3 * MANY + 1
 
 
 def test_the_answer_names_the_take_and_its_task(ledger: Ledger) -> None:
     manifests = store_many(ledger)
-    answers = stored_results(ledger, requests(manifests))
+    answers = stored_results(ledger, requests_of(manifests))
     assert answers[3].state is RequestState.STORED
     assert answers[3].task_uuid == manifests[3].task_uuid
     assert answers[3].detail == "take 1 is already generated, 0.00 USD"
@@ -95,33 +95,33 @@ def test_the_answer_names_the_take_and_its_task(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("count", [1, MANY])
 def test_what_was_never_asked_for_is_not_found(ledger: Ledger, count: int) -> None:
-    asked = requests(store_many(ledger, count))
-    new = [request.model_copy(update={"clip": f"new {request.clip}"}) for request in asked]
+    requests = requests_of(store_many(ledger, count))
+    new = [request.model_copy(update={"clip": f"new {request.clip}"}) for request in requests]
     assert stored_already(ledger, new) == {}
 
 
 @pytest.mark.parametrize("count", [1, MANY])
 def test_a_changed_row_or_a_raised_take_is_not_stored(ledger: Ledger, count: int) -> None:
-    asked = requests(store_many(ledger, count))
-    asked[0] = changed(asked[0], prompt="another fox")
-    assert missing(ledger, asked) == ["Clip 0"]
-    asked[0] = changed(requests(store_many(ledger, 1))[0], take=2)
-    assert missing(ledger, asked) == ["Clip 0"]
+    requests = requests_of(store_many(ledger, count))
+    requests[0] = changed(requests[0], prompt="another fox")
+    assert missing(ledger, requests) == ["Clip 0"]
+    requests[0] = changed(requests_of(store_many(ledger, 1))[0], take=2)
+    assert missing(ledger, requests) == ["Clip 0"]
 
 
 @pytest.mark.parametrize("count", [1, MANY])
 def test_a_clip_with_an_outstanding_newer_take_is_not_stored(ledger: Ledger, count: int) -> None:
-    asked = requests(store_many(ledger, count))
+    requests = requests_of(store_many(ledger, count))
     claim(ledger, "Clip 0", 2)
-    assert missing(ledger, asked) == ["Clip 0"]
+    assert missing(ledger, requests) == ["Clip 0"]
 
 
 @pytest.mark.parametrize("count", [1, MANY])
 def test_a_later_take_than_asked_for_counts(ledger: Ledger, count: int) -> None:
     store_many(ledger, count)
     second = stored_take(ledger, "Clip 0", 2)
-    asked = [second.request, *requests(store_many(ledger, count))[1:]]
-    assert stored_already(ledger, asked)[0].take == 2
+    requests = [second.request, *requests_of(store_many(ledger, count))[1:]]
+    assert stored_already(ledger, requests)[0].take == 2
 
 
 @pytest.mark.parametrize("count", [1, MANY])
@@ -138,36 +138,36 @@ def test_a_damaged_clip_is_not_stored(ledger: Ledger, count: int, damage: str) -
     else:
         ledger.root.write(record, b"{")
         ledger.root.delete(video)
-    assert missing(ledger, requests(manifests)) == ["Clip 0"]
+    assert missing(ledger, requests_of(manifests)) == ["Clip 0"]
 
 
 def test_what_the_index_lacks_is_looked_up_once_and_added(
     ledger: Ledger, root: CountingRoot
 ) -> None:
-    asked = requests(store_many(ledger))
+    requests = requests_of(store_many(ledger))
     whole = keys(ledger, "stored")
     for key in whole:
         ledger.root.delete(key)
-    assert missing(ledger, asked) == []
+    assert missing(ledger, requests) == []
     assert keys(ledger, "stored") == whole
     root.counts.clear()
-    assert missing(ledger, asked) == []
+    assert missing(ledger, requests) == []
     assert root.counts["read"] == 0
 
 
 def test_a_clip_without_an_outcome_is_stored_since_its_manifest_stands(ledger: Ledger) -> None:
-    asked = requests(store_many(ledger))
-    asked.append(store(ledger, claim(ledger, "just stored")).request)
-    assert missing(ledger, asked) == []
+    requests = requests_of(store_many(ledger))
+    requests.append(store(ledger, claim(ledger, "just stored")).request)
+    assert missing(ledger, requests) == []
 
 
 def test_a_wrong_index_entry_buys_nothing_and_is_removed(ledger: Ledger) -> None:
-    asked = requests(store_many(ledger))
+    requests = requests_of(store_many(ledger))
     whole = keys(ledger, "stored")
     [right] = [key for key in whole if layout.segment("Clip 0") in key]
     ledger.root.delete(right)
     ledger.root.write(layout.stored_key("default", "Clip 0", 1, "0" * 32, len(VIDEO)), b"")
-    assert missing(ledger, asked) == []
+    assert missing(ledger, requests) == []
     assert keys(ledger, "stored") == whole
 
 
@@ -175,7 +175,7 @@ def test_files_of_another_writer_do_not_hide_a_stored_clip(ledger: Ledger) -> No
     manifests = store_many(ledger)
     other = layout.video_key("clips", "Clip 0", 1, manifests[0].task_uuid, "mp4", "other")
     ledger.root.write(other, VIDEO)
-    assert missing(ledger, requests(manifests)) == []
+    assert missing(ledger, requests_of(manifests)) == []
 
 
 @pytest.mark.parametrize("count", [1, MANY])
@@ -187,11 +187,11 @@ def test_a_remix_counts_only_for_the_video_that_it_was_made_from(
         stored_take(ledger, f"fox|{number}", asset="remixes", parent=parent)
         for number in range(count)
     ]
-    asked = requests(remixes)
-    assert missing(ledger, asked) == []
+    requests = requests_of(remixes)
+    assert missing(ledger, requests) == []
     of_other = claim(ledger, "owl|snow", asset="remixes", parent=other).parent
-    asked[0] = asked[0].model_copy(update={"parent": of_other})
-    assert missing(ledger, asked) == [asked[0].clip]
+    requests[0] = requests[0].model_copy(update={"parent": of_other})
+    assert missing(ledger, requests) == [requests[0].clip]
 
 
 def test_clips_of_several_assets_and_datasets_are_told_apart(ledger: Ledger) -> None:
@@ -199,21 +199,21 @@ def test_clips_of_several_assets_and_datasets_are_told_apart(ledger: Ledger) -> 
     winter = store_many(ledger, asset="winter_clips", dataset="winter")
     ledger.root.delete(spring[0].videos[0].key)
     ledger.root.delete(winter[1].videos[0].key)
-    assert missing(ledger, requests(spring)) == ["Clip 0"]
-    assert missing(ledger, requests(winter)) == ["Clip 1"]
-    asked = [*requests(spring), *requests(winter)]
-    assert missing(ledger, asked) == ["Clip 0", "Clip 1"]
+    assert missing(ledger, requests_of(spring)) == ["Clip 0"]
+    assert missing(ledger, requests_of(winter)) == ["Clip 1"]
+    requests = [*requests_of(spring), *requests_of(winter)]
+    assert missing(ledger, requests) == ["Clip 0", "Clip 1"]
 
 
 def test_names_that_differ_by_case_alone_are_told_apart(ledger: Ledger) -> None:
-    asked = requests(store_many(ledger))
-    asked.append(asked[0].model_copy(update={"clip": "clip 0"}))
-    assert missing(ledger, asked) == ["clip 0"]
+    requests = requests_of(store_many(ledger))
+    requests.append(requests[0].model_copy(update={"clip": "clip 0"}))
+    assert missing(ledger, requests) == ["clip 0"]
 
 
 def test_the_same_clip_may_be_asked_for_twice(ledger: Ledger) -> None:
-    asked = requests(store_many(ledger))
-    assert len(stored_already(ledger, [*asked, asked[0]])) == MANY + 1
+    requests = requests_of(store_many(ledger))
+    assert len(stored_already(ledger, [*requests, requests[0]])) == MANY + 1
 
 
 def test_an_empty_root_or_question_has_no_answers(root: CountingRoot) -> None:
@@ -221,4 +221,4 @@ def test_an_empty_root_or_question_has_no_answers(root: CountingRoot) -> None:
     assert stored_results(ledger, []) == {}
     other = Ledger(CountingRoot("memory://"))
     other.bind(api_base_url=API, account=None)
-    assert stored_results(ledger, requests(store_many(other))) == {}
+    assert stored_results(ledger, requests_of(store_many(other))) == {}

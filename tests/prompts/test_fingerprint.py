@@ -24,7 +24,7 @@ from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.models import SORA_2_PRO, Catalogue
 from sora_dagster.storage import StorageRoot
-from tests.generation.asking import clip
+from tests.generation.requesting import clip
 
 LINES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=12)
 BLANKS = st.text(" \t", max_size=3)

@@ -69,7 +69,7 @@ class Step:
     occurrence: int = 1
 
 
-# In the order in which two clips that are asked for together go through them.
+# In the order in which two clips that are requested together go through them.
 STEPS = {
     "root bound": Step("create", r"root\.json"),
     "pending written": Step("write", r"pending/.+"),
@@ -265,8 +265,8 @@ def build_generator(base_url: str, storage: str, webhook_url: str | None) -> Gen
 
 def ask(generator: Generator, *, drops_markers: bool, are_tiny: bool) -> None:
     """Ask for the clips; where wanted, do what the webhook receiver does when they are finished."""
-    asking = RequestOptions(ROOT_RUN, TINY_RUN_LIMIT_USD if are_tiny else RUN_LIMIT_USD)
-    for requested in generator.request(clip_requests(are_tiny=are_tiny), asking):
+    options = RequestOptions(ROOT_RUN, TINY_RUN_LIMIT_USD if are_tiny else RUN_LIMIT_USD)
+    for requested in generator.request(clip_requests(are_tiny=are_tiny), options):
         print(
             json.dumps({"clip": requested.request.clip, "state": requested.state.name}), flush=True
         )

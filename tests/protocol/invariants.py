@@ -273,7 +273,7 @@ def _within_limits(scenario: Scenario, facts: _Facts) -> list[str]:
                 violations.append(f"task {task} was charged, and is in no {kind}'s spending log")
         if sum(task in log.reserved_usd for log in days) > 1:
             violations.append(f"task {task} counts on two days")
-    for root_run, limit_usd in scenario.asked.items():
+    for root_run, limit_usd in scenario.limits_usd.items():
         log = runs.get(layout.budget_folder(layout.run_log(root_run)))
         if log is None:
             continue

@@ -25,7 +25,7 @@ class Story:
 
     Arguments:
         scenario: the scenario.
-        answers: what the first asking brought; empty where it failed as a whole.
+        answers: results of the first request; empty if it failed as a whole.
         error: how it failed as a whole.
     """
 
@@ -75,7 +75,7 @@ class Row:
         fault: what goes wrong.
         plan: the sandbox's fault plan.
         expect: what must be true at the end, besides the invariants.
-        clips: what is asked for while the fault is in force.
+        clips: clips requested while the fault is in force.
         needs: what the row assumes of Runware, or of our settings.
         settings: how the generators work.
         webhook: whether Runware is told to call back.
@@ -135,7 +135,7 @@ def _every_rule_has_struck(story: Story) -> bool:
 def _ask_for_more_than_is_left(scenario: Scenario) -> None:
     """Another run asks for two clips with money for one and a half."""
     poor = scenario.generator()
-    # Where the asking fails as a whole, its limit must hold all the same.
+    # If the request fails as a whole, its limit must hold all the same.
     with suppress(RunwareError):
         scenario.ask(
             poor, clip("heron"), clip("newt"), root_run="poor run", limit_usd=1.5 * PRICE_USD

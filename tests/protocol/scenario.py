@@ -1,4 +1,4 @@
-"""One story of the generation protocol against a sandbox with faults, from the asking to the end.
+"""One story of the generation protocol against a sandbox with faults, from the request to the end.
 
 A scenario has a storage root of its own and as many processes (generators) on it as it takes. All
 its waits are tens of milliseconds, so that a story that takes an hour at Runware takes a moment.
@@ -81,7 +81,7 @@ class Scenario:
     sandbox: FaultySandbox
     root_url: str
     settings: GenerationSettings = QUICK
-    asked: dict[str, float] = field(default_factory=dict)
+    limits_usd: dict[str, float] = field(default_factory=dict)
     finished: list[FinishedTask] = field(default_factory=list)
     _made: list[Generator] = field(default_factory=list)
     _charges_before: int = 0
@@ -143,17 +143,17 @@ class Scenario:
     def ask(
         self,
         generator: Generator,
-        *asked: ClipRequest,
+        *requests: ClipRequest,
         root_run: str = "run",
         limit_usd: float = 10.0,
         **options: Any,
     ) -> list[RequestResult]:
         """Ask for clips on behalf of a run with a spending limit."""
-        self.asked[root_run] = limit_usd
-        return generator.request(asked, RequestOptions(root_run, limit_usd, **options))
+        self.limits_usd[root_run] = limit_usd
+        return generator.request(requests, RequestOptions(root_run, limit_usd, **options))
 
     def ask_at_once(
-        self, generators: Sequence[Generator], *asked: ClipRequest, **options: Any
+        self, generators: Sequence[Generator], *requests: ClipRequest, **options: Any
     ) -> list[list[RequestResult] | BaseException]:
         """Have several processes ask for the same clips at the same moment."""
         start = threading.Barrier(len(generators))
@@ -161,7 +161,7 @@ class Scenario:
         def ask(generator: Generator) -> list[RequestResult] | BaseException:
             start.wait()
             try:
-                return self.ask(generator, *asked, **options)
+                return self.ask(generator, *requests, **options)
             except (RunwareError, CrashError) as error:
                 return error
 

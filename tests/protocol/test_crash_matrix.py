@@ -272,7 +272,7 @@ class Books:
         ]
 
     def check_what_was_paid_is_stored(self) -> None:
-        """Everything that is charged has a whole clip, though nobody asked again."""
+        """Everything that is charged has a whole clip, although it was not requested again."""
         stored = {
             manifest.task_uuid
             for clip in CLIPS
@@ -354,11 +354,11 @@ def kill_and_go_on(
 ) -> None:
     """Kill processes at some points; have a fresh one collect, and another ask again."""
     sandbox, storage = books.sandbox, books.storage
-    asking: tuple[str, ...] = ("--ask", "--drop-markers")
+    steps: tuple[str, ...] = ("--ask", "--drop-markers")
     for point in points:
-        killed = processes.run(sandbox, storage, *options, *asking, "--crash-at", point)
+        killed = processes.run(sandbox, storage, *options, *steps, "--crash-at", point)
         assert (killed.status, killed.said[-1:]) == (-signal.SIGKILL, [f"killed at {point}"])
-        asking = ()
+        steps = ()
     assert processes.run(sandbox, storage, *options) == Ended(0, [])
     books.check_what_was_paid_is_stored()
     again = processes.run(sandbox, storage, *options, "--ask")

@@ -1,4 +1,4 @@
-"""Asking for clips and collecting them without Dagster, quickly."""
+"""Requesting clips and collecting them without Dagster, quickly."""
 
 from __future__ import annotations
 
@@ -51,9 +51,11 @@ def quick_generator(
     )
 
 
-def ask(generator: Generator, *asked: ClipRequest, **options: Any) -> list[RequestResult]:
+def request_clips(
+    generator: Generator, *requests: ClipRequest, **options: Any
+) -> list[RequestResult]:
     settings: dict[str, Any] = {"root_run": "run", "run_limit_usd": None, **options}
-    return generator.request(asked, RequestOptions(**settings))
+    return generator.request(requests, RequestOptions(**settings))
 
 
 def collect(generator: Generator, *, within_seconds: float = 60.0) -> list[FinishedTask]:
