@@ -1,9 +1,13 @@
 """Generative video as Dagster assets.
 
-Build the assets of a prompt dataset, and the jobs and sensors that go with them::
+Build the assets of a prompt dataset, and its jobs and sensors::
 
     dataset = VideoDataset("prompts.yaml")
     assets = [*build_clip_assets(dataset), *build_remix_assets(dataset)]
+
+or everything at once, from the environment::
+
+    defs = build_definitions(Settings.from_environment())
 """
 
 from importlib import import_module
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from sora_dagster.jobs.request import build_request_job
     from sora_dagster.media.checks import CheckThresholds
     from sora_dagster.resources import ClipStorageResource, RunwareResource
+    from sora_dagster.runware.models import Catalogue, FrameSize, VideoModel
     from sora_dagster.schedules import build_generation_schedule
     from sora_dagster.sensors import build_completion_sensor, build_dataset_sensor
     from sora_dagster.settings import Settings
@@ -34,14 +39,17 @@ if TYPE_CHECKING:
 __version__ = version("sora-dagster")
 
 __all__ = [
+    "Catalogue",
     "CheckThresholds",
     "ClipIOManager",
     "ClipStorageResource",
     "CustomCheck",
+    "FrameSize",
     "RunwareResource",
     "Settings",
     "StoredClip",
     "VideoDataset",
+    "VideoModel",
     "build_clip_assets",
     "build_clip_checks",
     "build_collect_job",
@@ -60,35 +68,35 @@ __all__ = [
 
 DagsterLibraryRegistry.register("sora-dagster", __version__, is_dagster_package=False)
 
-# Names are imported when they are asked for: the sandbox and the receiver are of this package too,
-# and need no Dagster.
-_HOMES = {
-    "CheckThresholds": "media.checks",
-    "ClipIOManager": "io_manager",
-    "ClipStorageResource": "resources",
-    "CustomCheck": "generation.library.clip_checks",
-    "RunwareResource": "resources",
-    "Settings": "settings",
-    "StoredClip": "generation.library.stored_clip",
-    "VideoDataset": "dataset",
-    "build_clip_assets": "assets.clips",
-    "build_clip_checks": "generation.library.clip_checks",
-    "build_collect_job": "jobs.collect",
-    "build_completion_sensor": "sensors",
-    "build_cost_assets": "assets.costs",
-    "build_dataset_sensor": "sensors",
-    "build_definitions": "definitions",
-    "build_gallery_asset": "assets.gallery",
-    "build_generation_schedule": "schedules",
-    "build_prune_job": "jobs.housekeeping",
-    "build_remix_assets": "assets.clips",
-    "build_request_job": "jobs.request",
-    "build_storyboard_assets": "assets.storyboards",
-    "build_verify_job": "jobs.housekeeping",
+# Imported on first use, so that the sandbox and the webhook receiver start without Dagster.
+_MODULES = {
+    "assets.clips": ["build_clip_assets", "build_remix_assets"],
+    "assets.costs": ["build_cost_assets"],
+    "assets.gallery": ["build_gallery_asset"],
+    "assets.storyboards": ["build_storyboard_assets"],
+    "dataset": ["VideoDataset"],
+    "definitions": ["build_definitions"],
+    "generation.library.clip_checks": ["CustomCheck", "build_clip_checks"],
+    "generation.library.stored_clip": ["StoredClip"],
+    "io_manager": ["ClipIOManager"],
+    "jobs.collect": ["build_collect_job"],
+    "jobs.housekeeping": ["build_prune_job", "build_verify_job"],
+    "jobs.request": ["build_request_job"],
+    "media.checks": ["CheckThresholds"],
+    "resources": ["ClipStorageResource", "RunwareResource"],
+    "runware.models": ["Catalogue", "FrameSize", "VideoModel"],
+    "schedules": ["build_generation_schedule"],
+    "sensors": ["build_completion_sensor", "build_dataset_sensor"],
+    "settings": ["Settings"],
 }
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -171,7 +171,11 @@ class VideoDataset:
         return load_dataset(self.prompts_path, catalogue=self.catalogue)
 
     def clip_request(self, prompts: PromptDataset, clip_id: str) -> ClipRequest:
-        """The request for a clip, as its row says.
+        """The request for a clip.
+
+        Arguments:
+            prompts: the rows.
+            clip_id: id of the row.
 
         Raises:
             LookupError: if there is no such row.

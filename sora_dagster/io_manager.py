@@ -197,6 +197,10 @@ class ClipIOManager(dg.ConfigurableIOManager):
     Partitions that are not stored are an error, unless the input's metadata has
     `allow_missing_partitions: True`, as with Dagster's own IO managers.
 
+    Arguments:
+        storage: the storage root that the clips are in; the same resource as `clip_storage`.
+        parallel_clips: how many clips are fetched and stored at once.
+
     Example:
         >>> manager = ClipIOManager(storage=ClipStorageResource(url="memory://"))
         >>> manager.parallel_clips
@@ -215,12 +219,15 @@ class ClipIOManager(dg.ConfigurableIOManager):
         return self.storage.root()
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Record a stored clip as the output of its asset: its metadata is the clip's.
+        """Record a stored clip as the output of its asset, with the clip's metadata.
+
+        Arguments:
+            context: Dagster's context of the output.
+            obj: the :class:`~sora_dagster.StoredClip`.
 
         Raises:
-            TypeError: if the asset gave something else than a stored clip.
-            ValueError: if the clip is not the one that the output stands for, or lies in another
-                storage root.
+            TypeError: if the output is not a stored clip.
+            ValueError: if it is another asset's or partition's clip, or in another storage root.
         """
         asset = context.asset_key.to_user_string()
         if not isinstance(obj, StoredClip):

@@ -88,6 +88,9 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     Pass secrets as ``dg.EnvVar``, never as text, which Dagster's UI would show. docs/storage.md
     lists the permissions that each store must grant.
 
+    Arguments:
+        s3: for s3://: settings of dagster-aws.
+
     Example:
         >>> from dagster_aws.s3 import S3Resource
         >>> storage = ClipStorageResource(

@@ -6,7 +6,6 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.assets.automation import at_most_every
 from sora_dagster.assets.cost_plot import plot_costs
 from sora_dagster.dataset import CODE_VERSION, VideoDataset
 from sora_dagster.generation.library.costs import (
@@ -113,6 +112,25 @@ def build_cost_assets(
         )
 
     return [generation_costs, cost_report]
+
+
+def at_most_every(
+    cron_schedule: str, *, also_refresh_on: Sequence[dg.AssetKey] = ()
+) -> dg.AutomationCondition[Any]:
+    """Refresh a report at the next tick of a cron schedule after its inputs changed.
+
+    Arguments:
+        cron_schedule: the shortest interval.
+        also_refresh_on: unpartitioned assets that the report shows and does not depend on.
+    """
+    condition = dg.AutomationCondition
+    changed: dg.AutomationCondition[Any] = condition.any_deps_updated()
+    for key in also_refresh_on:
+        changed = changed | condition.asset_matches(key, condition.newly_updated())
+    ticked: dg.AutomationCondition[Any] = condition.cron_tick_passed(cron_schedule)
+    return (
+        changed.since_last_handled() & ticked.since_last_handled() & ~condition.in_progress()
+    ).with_label(f"inputs changed, at most at {cron_schedule}")
 
 
 def _sums(total: CostSum) -> dict[str, Any]:

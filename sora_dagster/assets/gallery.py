@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.assets.automation import at_most_every
+from sora_dagster.assets.costs import at_most_every
 from sora_dagster.dataset import CODE_VERSION, VideoDataset
 from sora_dagster.gallery.page import (
     GalleryEntry,
@@ -132,8 +132,8 @@ def _stored_entry(manifest: ClipManifest, failed_checks: tuple[str, ...]) -> Gal
 
 
 def _failed_checks(dataset: VideoDataset, manifest: ClipManifest) -> tuple[str, ...]:
-    verdicts = dataset.checks.evaluate(manifest, dataset.catalogue)
-    return tuple(verdict.name for verdict in verdicts if verdict.failed)
+    results = dataset.checks.evaluate(manifest, dataset.catalogue)
+    return tuple(result.name for result in results if result.failed)
 
 
 def _failed_entry(take: FailedTake) -> GalleryEntry:

@@ -91,14 +91,11 @@ def build_storyboard_assets(
     catalogue, checks = catalogue or Catalogue.builtin(), checks or ClipChecks()
     board = load_board(path, catalogue=catalogue)
     keys = {shot.id: dg.AssetKey([board.name, shot.id]) for shot in board.shots}
-    outs = {
-        shot.id: dg.AssetOut(
-            key=keys[shot.id],
-            # A shot is stored before its materialization is logged, so there is nothing to hand
-            # over. The IO manager is for assets that load it.
-            dagster_type=dg.Nothing,
-            io_manager_key=CLIP_IO_MANAGER_KEY,
-            is_required=False,
+    specs = [
+        dg.AssetSpec(
+            keys[shot.id],
+            deps=[keys[shot.parent]] if shot.parent is not None else [],
+            skippable=True,
             description=_description(shot),
             code_version=row_data_version(shot.spec.fingerprint, shot.spec.take),
             group_name=group_name or board.name,
@@ -106,18 +103,15 @@ def build_storyboard_assets(
             owners=owners,
             tags={tag: "" for tag in shot.spec.tags if _TAG_PATTERN.fullmatch(tag)},
             metadata=_metadata(board, shot),
-        )
+            # For assets that load the shot; the run itself hands nothing over.
+        ).with_io_manager_key(CLIP_IO_MANAGER_KEY)
         for shot in board.shots
-    }
+    ]
 
     @dg.multi_asset(
         name=f"storyboard_{board.name}",
         description=f"Generates the shots of {board.name}, parents first.",
-        outs=outs,
-        internal_asset_deps={
-            shot.id: {keys[shot.parent]} if shot.parent is not None else set()
-            for shot in board.shots
-        },
+        specs=specs,
         check_specs=[spec for key in keys.values() for spec in check_specs(checks, key, None)],
         can_subset=True,
     )

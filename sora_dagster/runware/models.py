@@ -35,7 +35,12 @@ _SIZE_PATTERN = re.compile(r"(\d{2,5})\s*[xX×]\s*(\d{2,5})")
 
 
 class FrameSize(NamedTuple):
-    """Width and height in pixels."""
+    """Size of a video or picture.
+
+    Arguments:
+        width: in pixels.
+        height: in pixels.
+    """
 
     width: int
     height: int
