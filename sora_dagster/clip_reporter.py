@@ -1,4 +1,4 @@
-"""Reporting to Dagster how clips ended: materializations, check evaluations and failures."""
+"""Reports to Dagster how clips ended: materializations, check evaluations and failures."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from sora_dagster.runware.models import Catalogue
 from sora_dagster.storage import StorageRoot
 
 # How long a stored clip waits for others, so that Dagster's log is read once for all of them. A
-# collection looks up about once a second, so that a clip is reported within two.
+# collection polls about once a second, so that a clip is reported within two.
 _BATCH_SECONDS = 0.5
 _MAX_BATCH = 100
-# For how many outstanding clips the inputs' events are read with those of a batch.
-_MAX_FORESEEN = 1000
+# For so many outstanding clips the events of their inputs are read with those of a batch.
+_MAX_PREFETCHED = 1000
 
 MetadataOf = Callable[[ClipManifest], Mapping[str, Any]]
 
 
 class ClipReporter:
-    """Logs in Dagster how clips ended: one materialization, one check evaluation, failures apart.
+    """Logs in Dagster how clips ended: one materialization, one check evaluation, failures.
 
     Dagster's log is read once for a batch of clips, never once for each.
 
@@ -49,12 +49,12 @@ class ClipReporter:
         context: the run's context, for its instance and log.
         dataset: the dataset; None if only shots of storyboards are reported.
         root: the storage root.
-        checks: what clips are held to.
+        checks: the checks of stored clips.
         catalogue: says which models make sound.
-        reports_elsewhere: whether clips that another process stored and reported while this run
-            waited get an event of this run too: a backfill counts only events of its own runs,
-            and so do the steps that follow in a run.
-        metadata_of: gives the metadata of a stored clip; None for :func:`clip_metadata`.
+        reports_elsewhere: whether this run also logs an event for clips that another process stored
+            and reported while this run waited. A backfill, and later steps of a run, count only
+            events of their own runs.
+        metadata_of: the metadata of a stored clip. Default: :func:`clip_metadata`.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ClipReporter:
         self._checks = RunChecks(context, checks, catalogue, root)
         #: Names of the clips stored: partition keys, and ``board/shot`` for shots.
         self.stored: list[str] = []
-        #: What they cost.
+        #: Their cost.
         self.cost_usd = 0.0
         #: Why clips, or parts of them, are not stored, by name.
         self.failures: dict[str, str] = {}
@@ -90,11 +90,11 @@ class ClipReporter:
     def report(
         self, ended: Sequence[FinishedTask], *, outstanding: Iterable[AttemptRecord] = ()
     ) -> None:
-        """Log how some tasks ended; close them afterwards.
+        """Log how tasks ended; close them afterwards.
 
         Arguments:
             ended: the tasks.
-            outstanding: attempts that will end later, whose inputs are looked up with the others.
+            outstanding: attempts that will end later, whose inputs are read with the others.
         """
         for event in self.events(ended, outstanding=outstanding):
             self._context.log_event(event)
@@ -102,20 +102,20 @@ class ClipReporter:
     def events(
         self, ended: Sequence[FinishedTask], *, outstanding: Iterable[AttemptRecord] = ()
     ) -> Iterator[dg.AssetMaterialization]:
-        """The materializations of some ended tasks, for a run that has Dagster log them itself.
+        """The materializations of ended tasks, for a run that has Dagster log them itself.
 
         Each must be logged before the next is taken; the checks follow after the last.
 
         Arguments:
             ended: the tasks.
-            outstanding: attempts that will end later, whose inputs are looked up with the others.
+            outstanding: attempts that will end later, whose inputs are read with the others.
         """
         stored = [
             finished
             for finished in ended
             if self._is_reported_here(finished) and finished.manifest is not None
         ]
-        later = list(outstanding)[:_MAX_FORESEEN]
+        later = list(outstanding)[:_MAX_PREFETCHED]
         self._inputs.load(
             (used for one in stored for used in clip_inputs(self._dataset, one.attempt)),
             (used for attempt in later for used in clip_inputs(self._dataset, attempt)),
@@ -149,7 +149,7 @@ class ClipReporter:
                 self._checks.evaluate(manifests, is_runless=is_elsewhere)
 
     def report_request(self, requested: Sequence[RequestResult]) -> None:
-        """Log the submissions of clips and remixes, and of changed rows what they would cost."""
+        """Log the submissions of clips and remixes, and the costs of new takes of changed rows."""
         dataset = self._dataset
         if dataset is None:
             return
@@ -164,7 +164,7 @@ class ClipReporter:
                 self._context.log_event(changed_event(dataset, item))
 
     def sum_up(self) -> None:
-        """Log the check that sums up what the run stored."""
+        """Log the check that summarizes what the run stored."""
         self._checks.sum_up()
 
     def _is_reported_here(self, finished: FinishedTask) -> bool:
@@ -201,29 +201,61 @@ class ClipReporter:
 
 
 def failure_sentence(finished: FinishedTask) -> str | None:
-    """Why a clip, or a part of it, is not stored; None if it is, or if nothing was ever sent."""
+    """Why a clip, or part of it, is not stored; None if it is, or if nothing was sent."""
     outcome = finished.outcome
     if outcome.state == "void":
         return None
     if outcome.has_videos and finished.manifest is None:
         attempt = finished.attempt
         return (
-            f"{attempt.clip}: take {attempt.take} was stored, and its record is missing. Ask for "
-            f"it again: while Runware hosts the video, it is fetched again and costs nothing."
+            f"{attempt.clip}: take {attempt.take} was stored, but its record is missing. Request "
+            f"it again: while Runware hosts the video, it is fetched again at no cost."
         )
     if finished.manifest is None or outcome.errors:
         return finished.failure_sentence
     return None
 
 
-def batches(
-    collection: Collection, *, monotonic: Callable[[], float] = time.monotonic
-) -> Iterator[list[FinishedTask]]:
+class EndedTasks:
+    """Ended tasks, held for a moment so that several are reported at once.
+
+    Arguments:
+        monotonic: a clock, in seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._tasks: list[FinishedTask] = []
+        self._since = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self._tasks)
+
+    def add(self, tasks: Sequence[FinishedTask]) -> None:
+        """Hold more tasks."""
+        if tasks and not self._tasks:
+            self._since = self._monotonic()
+        self._tasks += tasks
+
+    def take_due(self, collection: Collection) -> list[FinishedTask]:
+        """All held tasks, if they are to be reported now."""
+        is_due = (
+            len(self._tasks) >= _MAX_BATCH
+            or self._monotonic() - self._since >= _BATCH_SECONDS
+            or collection.is_done
+            or not collection.outstanding
+        )
+        if not is_due:
+            return []
+        due, self._tasks = self._tasks, []
+        return due
+
+
+def batches(collection: Collection) -> Iterator[list[FinishedTask]]:
     """The tasks of a collection as they end, several at once if they end within a moment.
 
     Arguments:
         collection: the collection, entered.
-        monotonic: a clock, in seconds.
 
     Example:
         The loop of a run::
@@ -233,16 +265,11 @@ def batches(
                 for finished in ended:
                     collection.close(finished)
     """
-    held: list[FinishedTask] = []
-    held_since = 0.0
+    ended = EndedTasks()
     while not collection.is_done:
-        ended = collection.wait()
-        if ended and not held:
-            held_since = monotonic()
-        held += ended
-        is_due = monotonic() - held_since >= _BATCH_SECONDS or len(held) >= _MAX_BATCH
-        if held and (is_due or not collection.outstanding):
-            yield held
-            held = []
-    if held:
-        yield held
+        ended.add(collection.wait())
+        if due := ended.take_due(collection):
+            yield due
+    # Its time may have ended since.
+    if due := ended.take_due(collection):
+        yield due

@@ -20,18 +20,19 @@ def build_clip_assets(
 
     Arguments:
         dataset: the dataset.
-        request_condition: when clips are asked for by themselves, such as
-            ``dg.AutomationCondition.on_missing()`` for each new row; each run keeps to its spending
-            limit, and buys no new take of a changed row. None for never.
+        request_condition: when clips are requested automatically, such as
+            ``dg.AutomationCondition.on_missing()`` for each new row. Each run observes its spending
+            limit, and buys no new take of a changed row. Default: never.
 
-    They need the resources `runware` and `clip_storage`, and an IO manager `clip_io_manager`.
+    The assets need the resources `runware` and `clip_storage`, and an IO manager
+    `clip_io_manager`.
 
     Example:
         >>> [asset.key.to_user_string() for asset in build_clip_assets(VideoDataset("p.yaml"))]
         ['prompts', 'clip_requests', 'clips']
     """
 
-    def ask(prompts: PromptDataset, partition: str, _ledger: Ledger) -> ClipRequest:
+    def request_of(prompts: PromptDataset, partition: str, _ledger: Ledger) -> ClipRequest:
         return dataset.clip_request(prompts, partition)
 
     return [
@@ -46,8 +47,8 @@ def build_clip_assets(
             dataset.clip_requests,
             deps=[dataset.prompts],
             partitions_def=dataset.clip_partitions,
-            description="Submissions to Runware: each clip is asked and paid for once.",
-            ask=ask,
+            description="Submissions to Runware: each clip is requested and paid for once.",
+            request_of=request_of,
             automation_condition=request_condition,
         ),
         build_videos_asset(
@@ -66,38 +67,38 @@ def build_remix_assets(dataset: VideoDataset) -> list[dg.AssetsDefinition]:
     Arguments:
         dataset: the dataset.
 
-    The collecting run asks for the remixes that the dataset wants of each clip, once it is stored.
-    They need the same resources as the clips.
+    The collecting run requests the remixes of each clip once it is stored. The assets need the same
+    resources as the clips.
 
     Example:
         >>> [asset.key.to_user_string() for asset in build_remix_assets(VideoDataset("p.yaml"))]
         ['remix_prompts', 'remix_requests', 'remixes']
     """
 
-    def ask(prompts: PromptDataset, partition: str, ledger: Ledger) -> ClipRequest:
+    def request_of(prompts: PromptDataset, partition: str, ledger: Ledger) -> ClipRequest:
         clip_id, recipe = split_remix_partition(partition)
         parent = ledger.latest_manifest(dataset.clips.to_user_string(), clip_id)
         return dataset.remix_request(prompts, clip_id, recipe, parent, ledger.root)
 
     with without_beta_warnings():
-        of_the_clip = dg.MultiToSingleDimensionPartitionMapping("clip")
+        clip_mapping = dg.MultiToSingleDimensionPartitionMapping("clip")
     return [
         build_prompts_asset(
             dataset,
             dataset.remix_prompts,
             partitions_def=dataset.remix_partitions,
-            description="The remixes that the rows of the dataset ask for.",
+            description="The remixes that the rows of the dataset list.",
         ),
         build_requests_asset(
             dataset,
             dataset.remix_requests,
             deps=[
                 dataset.remix_prompts,
-                dg.AssetDep(dataset.clips, partition_mapping=of_the_clip),
+                dg.AssetDep(dataset.clips, partition_mapping=clip_mapping),
             ],
             partitions_def=dataset.remix_partitions,
-            description="Submissions of remixes: each is made from its clip's video.",
-            ask=ask,
+            description="Submissions of remixes, each made from the video of its clip.",
+            request_of=request_of,
         ),
         build_videos_asset(
             dataset,
@@ -105,7 +106,7 @@ def build_remix_assets(dataset: VideoDataset) -> list[dg.AssetsDefinition]:
             deps=[
                 dataset.remix_requests,
                 dataset.remix_prompts,
-                dg.AssetDep(dataset.clips, partition_mapping=of_the_clip),
+                dg.AssetDep(dataset.clips, partition_mapping=clip_mapping),
             ],
             partitions_def=dataset.remix_partitions,
             description="Generated remixes, in the storage root with cost, seed and provenance.",

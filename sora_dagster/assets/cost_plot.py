@@ -28,7 +28,7 @@ def plot_costs(
     height_inches: float = 4.0,
     dots_per_inch: int = 120,
 ) -> bytes:
-    """A PNG of two panels: USD a day (the last 31 with spending), and USD a model.
+    """A PNG of two panels: USD per day (the last 31 days with spending), and USD per model.
 
     Arguments:
         by_day: sums by day, oldest first.
@@ -43,10 +43,10 @@ def plot_costs(
     figure = Figure(figsize=(width_inches, height_inches), dpi=dots_per_inch, layout="constrained")
     days, models = figure.subplots(1, 2, width_ratios=(3, 2))
     _bars(days, by_day[-_MOST_DAYS:], horizontal=False)
-    days.set_title("USD a day (UTC)", loc="left", color=_TEXT)
-    dearest = sorted(by_model, key=lambda line: line.total_usd + line.outstanding_usd)
-    _bars(models, dearest[-_MOST_NAMES:], horizontal=True)
-    models.set_title("USD a model", loc="left", color=_TEXT)
+    days.set_title("USD per day (UTC)", loc="left", color=_TEXT)
+    most_expensive = sorted(by_model, key=lambda line: line.total_usd + line.outstanding_usd)
+    _bars(models, most_expensive[-_MOST_NAMES:], horizontal=True)
+    models.set_title("USD per model", loc="left", color=_TEXT)
     figure.legend(
         *days.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
     )
@@ -69,7 +69,7 @@ def _bars(axes: object, lines: Sequence[CostSum], *, horizontal: bool) -> None:
         else:
             axes.bar(names, values, bottom=start, color=colour, label=label, width=0.6)
         start = [low + value for low, value in zip(start, values, strict=True)]
-    # Above the longest bar stays some room.
+    # Leaves some space above the longest bar.
     most = 1.08 * max(start, default=0.0) or 1.0
     if horizontal:
         axes.set_xlim(0, most)
@@ -85,7 +85,7 @@ def _bars(axes: object, lines: Sequence[CostSum], *, horizontal: bool) -> None:
 
 
 def _png_of(figure: object) -> bytes:
-    """The figure as a PNG of few colours, so that it is small enough for an event's metadata."""
+    """The figure as a PNG of few colours, small enough for an event's metadata."""
     from matplotlib.figure import Figure
     from PIL import Image
 
@@ -100,7 +100,7 @@ def _png_of(figure: object) -> bytes:
 
 
 def _palette() -> Image.Image:
-    """Each colour of the plot, and its steps towards white, which edges have."""
+    """The colours of the plot, and their steps towards white, which edges have."""
     from PIL import Image, ImageColor
 
     colours = [ImageColor.getrgb(name) for name in (_USED, _WASTED, _OUTSTANDING, _TEXT, "#000000")]

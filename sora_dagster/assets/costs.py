@@ -1,4 +1,4 @@
-"""Assets of what was spent: a row for each task as Parquet, and a report with sums and a plot."""
+"""Assets of costs: a row for each task as Parquet, and a report with sums and a plot."""
 
 import base64
 from collections.abc import Sequence
@@ -35,14 +35,14 @@ def build_cost_assets(
 
     Arguments:
         dataset: the dataset.
-        boards: names of the storyboards that are counted, too. Other datasets in the same storage
-            root have reports of their own.
+        boards: names of the storyboards to include. Other datasets in the same storage root have
+            separate reports.
         also_refresh_on: further assets whose updates refresh the report, such as the shots of a
-            storyboard. They are not dependencies, so that the lineage of a
-            storyboard stays that of its family.
-        cron_schedule: how often at most they are refreshed.
+            storyboard. They are not dependencies, so that the lineage of a storyboard is only its
+            own.
+        cron_schedule: the shortest interval between refreshes.
 
-    They need the resource `clip_storage`.
+    The assets need the resource `clip_storage`.
 
     Example:
         >>> [asset.key.to_user_string() for asset in build_cost_assets(VideoDataset("p.yaml"))]
@@ -58,7 +58,7 @@ def build_cost_assets(
         code_version=CODE_VERSION,
         kinds={"parquet"},
         automation_condition=at_most_every(cron_schedule, also_refresh_on=also_refresh_on),
-        description="What every task cost: one row a task, with its clip, take, model, estimate, "
+        description="Cost of every task: one row per task, with its clip, take, model, estimate, "
         "cost, outcome and run.",
     )
     def generation_costs(
@@ -84,7 +84,7 @@ def build_cost_assets(
         code_version=CODE_VERSION,
         kinds={"report"},
         automation_condition=dg.AutomationCondition.eager(),
-        description="What was spent, by day, model, dataset and tag; what was wasted apart.",
+        description="Spending by day, model, dataset and tag, and what was wasted.",
     )
     def cost_report(clip_storage: ClipStorageResource) -> dg.MaterializeResult[Any]:
         root = clip_storage.root()
@@ -100,12 +100,13 @@ def build_cost_assets(
                 ),
                 **_sums(sum_costs("all", rows)),
                 "by_day": _table("day", by_day[::-1]),
-                "by_model": _table("model", _dearest_first(by_model)),
+                "by_model": _table("model", _most_expensive_first(by_model)),
                 "by_dataset": _table(
-                    "dataset", _dearest_first(sum_costs_by(rows, lambda row: [row.dataset]))
+                    "dataset", _most_expensive_first(sum_costs_by(rows, lambda row: [row.dataset]))
                 ),
                 "by_tag": _table(
-                    "tag", _dearest_first(sum_costs_by(rows, lambda row: row.tags or ["(none)"]))
+                    "tag",
+                    _most_expensive_first(sum_costs_by(rows, lambda row: row.tags or ["(none)"])),
                 ),
                 "plot_picture": link_metadata(root, plot_key),
             }
@@ -143,7 +144,7 @@ def _sums(total: CostSum) -> dict[str, Any]:
     }
 
 
-def _dearest_first(lines: Sequence[CostSum]) -> list[CostSum]:
+def _most_expensive_first(lines: Sequence[CostSum]) -> list[CostSum]:
     return sorted(lines, key=lambda line: -line.total_usd)
 
 

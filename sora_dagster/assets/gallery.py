@@ -1,4 +1,4 @@
-"""The asset of the gallery: a page in the storage root that shows the clips of a dataset."""
+"""The gallery: a page in the storage root that shows the clips of a dataset."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -34,19 +34,19 @@ def build_gallery_asset(
     title: str = "Generated clips",
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> dg.AssetsDefinition:
-    """The asset `gallery`: one self-contained page of the clips and remixes of a dataset.
+    """The asset `gallery`: one self-contained page with the clips and remixes of a dataset.
 
     Arguments:
         dataset: the dataset.
-        boards: names of the storyboards whose shots are shown, too. Other datasets in the same
-            storage root have galleries of their own.
-        also_refresh_on: further assets whose updates refresh it, such as the shots of a
-            storyboard. They are not dependencies: a storyboard's lineage stays its own.
-        cron_schedule: how often at most it is refreshed.
+        boards: names of the storyboards to include. Other datasets in the same storage root have
+            separate galleries.
+        also_refresh_on: further assets whose updates refresh it, such as the shots of a storyboard.
+            They are not dependencies, so that the lineage of a storyboard is only its own.
+        cron_schedule: the shortest interval between refreshes.
         title: heading of the page.
         now: a clock.
 
-    It needs the resource `clip_storage`.
+    The asset needs the resource `clip_storage`.
 
     Example:
         >>> build_gallery_asset(VideoDataset("prompts.yaml")).key.to_user_string()
@@ -61,8 +61,8 @@ def build_gallery_asset(
         code_version=CODE_VERSION,
         kinds={"html"},
         automation_condition=at_most_every(cron_schedule, also_refresh_on=also_refresh_on),
-        description="A page of all clips, to look through, play and filter; it lies in the storage "
-        "root, and works from there or from a copy.",
+        description="A page to browse, play and filter all clips. It is in the storage root, and "
+        "also works from a copy.",
     )
     def gallery(clip_storage: ClipStorageResource) -> dg.MaterializeResult[Any]:
         root = clip_storage.root()

@@ -1,4 +1,4 @@
-"""Assets of dataset rows: what is asked for under each partition, with its data version."""
+"""Assets of dataset rows: the request of each partition, with its data version."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,15 +19,15 @@ def build_prompts_asset(
     partitions_def: dg.PartitionsDefinition[Any],
     description: str,
 ) -> dg.AssetsDefinition:
-    """The asset of the rows, or of the remixes that rows ask for.
+    """The asset of the rows, or of the remixes that rows list.
 
-    Materializing it reads the dataset again; the dataset sensor does the same without a run.
+    Materializing it reads the prompt file; the dataset sensor does the same without a run.
 
     Arguments:
         dataset: the dataset.
         key: `dataset.prompts` or `dataset.remix_prompts`.
         partitions_def: its partitions.
-        description: what the UI says of it.
+        description: its description in the UI.
     """
 
     @partitioned_asset(
@@ -50,7 +50,7 @@ def build_prompts_asset(
             for row in found:
                 context.log_event(row.event())
             raise failure_of(
-                dict.fromkeys(missing, f"{dataset.prompts_path} does not ask for it"),
+                dict.fromkeys(missing, f"it is not in {dataset.prompts_path}"),
                 done=len(found),
                 verb="read",
             )

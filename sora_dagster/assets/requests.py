@@ -1,4 +1,4 @@
-"""Assets of submissions: each partition is asked for, and paid for, once."""
+"""Assets of submissions: each partition is requested, and paid for, once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
@@ -26,10 +26,10 @@ from sora_dagster.runs import (
     root_run_of,
 )
 
-# Submitting is quick, and small runs share the work of a large backfill.
+# Submitting is fast, and small runs divide the work of a large backfill.
 _REQUESTS_PER_RUN = 100
 
-AskFor = Callable[[PromptDataset, str, Ledger], ClipRequest]
+RequestOf = Callable[[PromptDataset, str, Ledger], ClipRequest]
 
 
 class RequestConfig(dg.Config):
@@ -83,14 +83,14 @@ def request_options_of(
     *,
     is_for_one: bool = False,
 ) -> RequestOptions:
-    """On whose behalf a run asks for clips.
+    """The options of a run's requests.
 
     Arguments:
         config: the run's config.
         run: the run.
-        default_limit_usd: its spending limit in USD if the config sets none; None for no limit.
-        is_for_one: whether the run is for exactly one clip. If a person launched it, they ask for
-            a new take of that clip if its row changed.
+        default_limit_usd: the spending limit in USD if the config sets none; None: no limit.
+        is_for_one: whether the run is for exactly one clip. If a person launched it, it buys a new
+            take of that clip if its row changed.
     """
     return RequestOptions(
         root_run=root_run_of(run),
@@ -104,7 +104,7 @@ def request_options_of(
 def log_requested(
     context: dg.AssetExecutionContext | dg.OpExecutionContext, requested: Sequence[RequestResult]
 ) -> None:
-    """Say in the run's log what became of each clip, and what new takes of changed rows cost."""
+    """Log the result for each clip, and the cost of new takes of changed rows."""
     for item in requested:
         context.log.info(f"{item.request.name}: {item.detail}")
     changed = [item for item in requested if item.state is RequestState.CHANGED]
@@ -122,12 +122,12 @@ def log_estimates(
     dataset: VideoDataset | None,
     estimates: Sequence[Estimate],
 ) -> None:
-    """Show what a request would cost: an observation for each clip, and the total in the log.
+    """Report what a request would cost: an observation for each clip, and the total in the log.
 
     Arguments:
         context: the run's context.
         dataset: the dataset; None for shots of a storyboard, which are requested themselves.
-        estimates: what each clip would cost.
+        estimates: the estimate for each clip.
     """
     for item in estimates:
         asset = item.request.asset
@@ -145,7 +145,7 @@ def log_estimates(
             )
         )
     total = sum(item.usd for item in estimates)
-    context.log.info(f"dry run: {total:.2f} USD in all; nothing was sent, nothing is paid")
+    context.log.info(f"dry run: {total:.2f} USD in total; nothing was sent, nothing is paid")
 
 
 def build_requests_asset(
@@ -155,7 +155,7 @@ def build_requests_asset(
     deps: Sequence[dg.AssetKey | dg.AssetDep],
     partitions_def: dg.PartitionsDefinition[Any],
     description: str,
-    ask: AskFor,
+    request_of: RequestOf,
     automation_condition: dg.AutomationCondition[Any] | None = None,
 ) -> dg.AssetsDefinition:
     """The asset of the submissions of a dataset's clips, or of its remixes.
@@ -163,11 +163,11 @@ def build_requests_asset(
     Arguments:
         dataset: the dataset.
         key: `dataset.clip_requests` or `dataset.remix_requests`.
-        deps: what submissions are made from.
+        deps: its upstream assets.
         partitions_def: its partitions.
-        description: what the UI says of it.
-        ask: gives what the dataset asks for under a partition.
-        automation_condition: when clips are asked for without a person; None for never.
+        description: its description in the UI.
+        request_of: the request for a partition.
+        automation_condition: when clips are requested automatically. Default: never.
     """
 
     @partitioned_asset(
@@ -184,7 +184,7 @@ def build_requests_asset(
         # A dry run has no output, and a range run logs the event of each partition itself.
         output_required=False,
     )
-    def requests(
+    def submissions(
         context: dg.AssetExecutionContext,
         config: RequestConfig,
         runware: RunwareResource,
@@ -195,32 +195,32 @@ def build_requests_asset(
         sync_rows(context, dataset, prompts, set(partitions))
         failures: dict[str, str] = {}
         with runware.generator(clip_storage) as generator:
-            asked = []
+            requests = []
             for partition in partitions:
                 try:
-                    asked.append(ask(prompts, partition, generator.ledger))
+                    requests.append(request_of(prompts, partition, generator.ledger))
                 except (LookupError, ValueError) as error:
                     failures[partition] = str(error)
-            asking = request_options_of(
+            options = request_options_of(
                 config, context.run, runware.run_limit_usd(), is_for_one=len(partitions) == 1
             )
             if config.dry_run:
-                log_estimates(context, dataset, generator.estimate(asked, asking))
+                log_estimates(context, dataset, generator.estimate(requests, options))
                 return
-            if asked:
+            if requests:
                 generator.bind()
                 dataset.bind(generator.ledger)
             try:
-                requested = generator.request(asked, asking)
+                results = generator.request(requests, options)
             finally:
                 add_post_counts(context, generator.client.posts)
-            log_requested(context, requested)
-            failures |= failure_reasons(requested)
+            log_requested(context, results)
+            failures |= failure_reasons(results)
             events = request_events(
                 InputEvents(context.instance),
                 generator.ledger,
                 dataset,
-                [item for item in requested if item.request.name not in failures],
+                [item for item in results if item.request.name not in failures],
             )
         if failures:
             for event in events:
@@ -228,4 +228,4 @@ def build_requests_asset(
             raise failure_of(failures, done=len(events), verb="requested")
         yield from report_partitions(context, key, events)
 
-    return requests
+    return submissions

@@ -1,4 +1,4 @@
-"""Storyboards as assets: each shot an asset of its own, each remix downstream of its parent."""
+"""Storyboards as assets: one asset for each shot, remixes downstream of their parents."""
 
 import logging
 import re
@@ -63,22 +63,22 @@ def build_storyboard_assets(
     """The shots of a storyboard, each an asset without partitions, remixes downstream of parents.
 
     Arguments:
-        path: the storyboard, a YAML file; see
-            :func:`sora_dagster.prompts.boards.load_board`. It is read now, since its
-            shots are what is defined.
-        catalogue: the models that shots may use; default: Sora 2 Pro and Sora 2.
-        checks: what stored shots are held to; see :func:`build_clip_checks`. If `collect_clips`
-            finishes a shot, the checks of its dataset are made.
-        group_name: asset group of the shots; default: the board's name.
-        owners: owners of the shots, as Dagster has them.
+        path: the storyboard, a YAML file; see :func:`sora_dagster.prompts.boards.load_board`. It is
+            read when definitions load, since it defines the assets.
+        catalogue: the models that shots may use. Default: the models of this package.
+        checks: checks of stored shots; see :func:`build_clip_checks`. Default: all, with their
+            default thresholds. For a shot that `collect_clips` stores, the checks of its dataset
+            are used.
+        group_name: asset group of the shots. Default: the board's name.
+        owners: owners of the shots: email addresses, or ``team:`` and a name. Default: none.
 
-    A run asks for the chosen shots, level by level, and stores each as it is finished; parents that
-    are not chosen come from storage. Asking for what is stored is free. A shot is stale when its
-    prompt or settings have changed, or its parent has a new take. A new take of it is bought by a
-    run of that one shot that a person launched, or with `regenerate_changed`.
+    A run requests the selected shots, level by level, and stores each once finished. Parents that
+    are not selected come from storage. Requesting a stored shot is free. A shot is stale if its
+    prompt or settings changed, or its parent has a new take. A run of that one shot that a person
+    launched buys a new take of it, and so does a run with `regenerate_changed`.
 
-    The shots need the resources `runware` and `clip_storage`, and an IO manager `clip_io_manager`,
-    by which assets downstream load them.
+    The shots need the resources `runware` and `clip_storage`, and an IO manager `clip_io_manager`
+    for downstream assets.
 
     Raises:
         DatasetError: if the file is wrong; it names all its problems.
@@ -103,7 +103,6 @@ def build_storyboard_assets(
             owners=owners,
             tags={tag: "" for tag in shot.spec.tags if _TAG_PATTERN.fullmatch(tag)},
             metadata=_metadata(board, shot),
-            # For assets that load the shot; the run itself hands nothing over.
         ).with_io_manager_key(CLIP_IO_MANAGER_KEY)
         for shot in board.shots
     ]
@@ -124,20 +123,22 @@ def build_storyboard_assets(
         if not context.selected_asset_keys:
             _evaluate_checks(context, checks, catalogue, clip_storage)
             return
-        chosen = [shot.id for shot in board.shots if keys[shot.id] in context.selected_asset_keys]
-        asking = request_options_of(
-            config, context.run, runware.run_limit_usd(), is_for_one=len(chosen) == 1
+        selected = [shot.id for shot in board.shots if keys[shot.id] in context.selected_asset_keys]
+        options = request_options_of(
+            config, context.run, runware.run_limit_usd(), is_for_one=len(selected) == 1
         )
         with runware.generator(clip_storage) as generator:
             if config.dry_run:
-                log_estimates(context, None, list(estimate_board(generator, board, chosen, asking)))
+                log_estimates(
+                    context, None, list(estimate_board(generator, board, selected, options))
+                )
                 return
             root = generator.ledger.root
             run = BoardRun(
                 generator,
                 board,
-                chosen,
-                asking,
+                selected,
+                options,
                 BoardLimits(
                     max_wait_seconds=config.max_wait_minutes * 60,
                     linger_seconds=config.remix_linger_seconds,
@@ -167,10 +168,10 @@ def build_storyboard_assets(
 def build_board_or_problem(
     path: str | Path, catalogue: Catalogue, checks: ClipChecks
 ) -> dg.AssetsDefinition:
-    """A storyboard's shots; or if it cannot be read, one asset that says what is wrong.
+    """The shots of a storyboard; if it cannot be read, one asset with the error.
 
-    For code locations that hold more than the board: one that does not load neither asks for
-    clips nor stores those that are paid for.
+    For code locations with other assets: one that does not load neither requests clips nor stores
+    paid ones.
     """
     try:
         return build_storyboard_assets(path, catalogue=catalogue, checks=checks)
@@ -184,7 +185,7 @@ def build_board_or_problem(
         name="unreadable",
         key_prefix=group_name,
         group_name=group_name,
-        description=f"The storyboard cannot be read, so its shots are not here.\n\n{problem}",
+        description=f"The storyboard cannot be read, so its shots are missing.\n\n{problem}",
     )
     def unreadable() -> None:
         raise dg.Failure(
@@ -201,7 +202,7 @@ def _results(
     ends: Iterator[ShotResult],
     reporter: ClipReporter,
 ) -> Iterator[dg.MaterializeResult[Any]]:
-    """Report each shot to Dagster as it ends, and at the end all that failed."""
+    """Report each shot to Dagster once it ends, and all failures at the end."""
     failures: dict[str, str] = {}
     for end in ends:
         if end.finished is not None:
@@ -214,7 +215,7 @@ def _results(
             context.log_event(failure_event(key, None, end.failure, end.last_failure, end.error))
     failures |= reporter.failures | reporter.blocked
     if failures:
-        # Dagster takes a chosen asset without an event for a success.
+        # Dagster considers a selected asset without an event a success.
         raise failure_of(failures, done=len(reporter.stored), verb="stored")
 
 
@@ -224,12 +225,12 @@ def _evaluate_checks(
     catalogue: Catalogue,
     clip_storage: ClipStorageResource,
 ) -> None:
-    """Make the chosen checks of stored shots again, without generating anything."""
+    """Run the selected checks of stored shots again, without generating anything."""
     run_checks = RunChecks(context, checks, catalogue, clip_storage.root())
-    chosen: dict[dg.AssetKey, set[str]] = {}
+    selected: dict[dg.AssetKey, set[str]] = {}
     for check in context.selected_asset_check_keys:
-        chosen.setdefault(check.asset_key, set()).add(check.name)
-    for key, names in chosen.items():
+        selected.setdefault(check.asset_key, set()).add(check.name)
+    for key, names in selected.items():
         run_checks.evaluate_stored(key.to_user_string(), [key.path[-1]], only=names)
 
 

@@ -1,4 +1,4 @@
-"""Assets of stored videos: a run waits for its partitions and reports each as it is stored."""
+"""Assets of stored videos: a run waits for its partitions, and reports each once stored."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -34,8 +34,8 @@ from sora_dagster.runs import (
 from sora_dagster.storage import AccessDeniedError
 
 CLIP_IO_MANAGER_KEY = "clip_io_manager"
-# Collecting waits, so that many clips share one waiting run, and a backfill of both never has
-# submitting queue behind waiting.
+# Collecting waits, so many clips share one waiting run. In a backfill of requests and clips,
+# submitting then never queues behind waiting.
 _CLIPS_PER_RUN = 1000
 
 
@@ -62,18 +62,16 @@ def build_videos_asset(
     Arguments:
         dataset: the dataset.
         key: `dataset.clips` or `dataset.remixes`.
-        deps: what they are made from.
-        partitions_def: their partitions.
-        description: what the UI says of them.
+        deps: its upstream assets.
+        partitions_def: its partitions.
+        description: its description in the UI.
     """
     spec = dg.AssetSpec(
         key,
         deps=deps,
         partitions_def=partitions_def,
         skippable=True,
-        group_name=dataset.labels["group_name"],
-        owners=dataset.labels["owners"],
-        tags=dataset.labels["tags"],
+        **dataset.labels,
         code_version=CODE_VERSION,
         kinds={"mp4"},
         description=description,
@@ -84,7 +82,7 @@ def build_videos_asset(
         specs=[spec],
         backfill_policy=dg.BackfillPolicy.multi_run(_CLIPS_PER_RUN),
         check_specs=check_specs(dataset.checks, key, partitions_def),
-        # So that the checks can be made again by themselves.
+        # So that checks can be run again without the asset.
         can_subset=True,
     )
     def videos(
@@ -120,8 +118,8 @@ def build_videos_asset(
 class _VideosRun:
     """One run of an asset of videos.
 
-    A run of one partition has Dagster log the event, so that steps that follow in the run have the
-    clip. A run of several logs each event itself, as soon as the clip is stored; see
+    For a run of one partition Dagster logs the event, so that later steps of the run have the clip.
+    A run of several partitions logs each event itself, as soon as the clip is stored; see
     :func:`sora_dagster.runs.report_partitions`.
 
     Arguments:
@@ -129,7 +127,7 @@ class _VideosRun:
         dataset: the dataset.
         key: the asset.
         ledger: the ledger.
-        io_manager: records what is stored.
+        io_manager: records the stored clips.
     """
 
     def __init__(
@@ -164,17 +162,17 @@ class _VideosRun:
         return len(self._partitions) == 1
 
     def results(self, collection: Collection) -> Iterator[dg.MaterializeResult[Any]]:
-        """Wait for the partitions' newest attempts, and report each clip as it is stored."""
+        """Wait for the newest attempts of the partitions, and report each clip once stored."""
         collection.add(*self._newest_attempts())
-        held: list[FinishedTask] = []
+        later: list[FinishedTask] = []
         for ended in batches(collection):
             self._note_failures(ended)
             if self._is_for_one or self._is_used_later:
-                held += ended
+                later += ended
             else:
                 self._report(collection, ended)
         if self._is_for_one:
-            for finished in held:
+            for finished in later:
                 for event in self.reporter.events([finished]):
                     assert finished.manifest is not None
                     clip = StoredClip(finished.manifest, self._ledger.root)
@@ -182,12 +180,12 @@ class _VideosRun:
                 self._close(collection, finished)
             return
         is_whole = not (self._failures or collection.outstanding)
-        if is_whole and (hashes := _hashes(held)):
+        if is_whole and (hashes := _hashes(later)):
             yield combined_result(self._key, hashes)
-        self._report(collection, held)
+        self._report(collection, later)
 
     def end(self, collection: Collection, *, max_wait_seconds: float) -> None:
-        """Sum the run up.
+        """Log the summary of the run.
 
         Raises:
             Failure: naming the clips that are not stored, or failed a blocking check.
@@ -199,8 +197,8 @@ class _VideosRun:
             self._fail(
                 attempt.clip,
                 f"take {attempt.take} was not finished within {max_wait_seconds:.0f} s: {reason}. "
-                f"It is not lost: the completion sensor, or materializing this again, collects "
-                f"it, and nothing is paid twice",
+                f"It is not lost: the completion sensor collects it, or materialize this again; "
+                f"nothing is paid twice",
             )
         self.reporter.sum_up()
         failures = self.reporter.failures | self._failures | self.reporter.blocked
@@ -216,7 +214,7 @@ class _VideosRun:
                 self._fail(partition, newest)
 
     def _newest_attempt(self, partition: str) -> AttemptRecord | str:
-        """The attempt that is waited for; or why there is none."""
+        """The attempt to wait for, or why there is none."""
         try:
             takes = self._ledger.takes(self._key.to_user_string(), partition)
         except (UnreadableRecordError, AccessDeniedError) as error:
@@ -226,7 +224,7 @@ class _VideosRun:
         return takes[-1].latest
 
     def _note_failures(self, ended: Sequence[FinishedTask]) -> None:
-        """Note which clips the reporter does not count as failed, although there is no video."""
+        """Note clips without a video that the reporter does not count as failed."""
         for finished in ended:
             if (reason := failure_sentence(finished)) is not None:
                 self._failures[finished.attempt.clip] = reason
@@ -247,9 +245,9 @@ class _VideosRun:
             self._close(collection, finished)
 
     def _close(self, collection: Collection, finished: FinishedTask) -> None:
-        """Take a reported clip out of the index, once the next run knows to ask for its remixes.
+        """Remove a reported clip from the index, after noting that its remixes are due.
 
-        A run of the assets asks for no remixes; what a collecting run stored, it asked for itself.
+        A run of the assets requests no remixes; a collecting run requests those of its clips.
         """
         is_new = not finished.ended_before and finished.manifest is not None
         if is_new and self._has_remixes(finished.attempt):
@@ -263,11 +261,11 @@ class _VideosRun:
             self._prompts = self._prompts or self._dataset.load_prompts()
             return bool(self._prompts.recipes_of(attempt.clip))
         except DatasetError:
-            # The collecting run that finds it says so, and asks once the dataset can be read.
+            # The collecting run reports it, and requests the remixes once the file can be read.
             return True
 
     def _recorded(self, manifest: ClipManifest) -> Mapping[str, Any]:
-        """The metadata that the IO manager records of a clip."""
+        """The metadata that the IO manager records for a clip."""
         context = dg.build_output_context(asset_key=self._key, partition_key=manifest.clip)
         self._io_manager.handle_output(context, StoredClip(manifest, self._ledger.root))
         return context.get_logged_metadata()
@@ -284,7 +282,7 @@ def _evaluate_checks(
     key: dg.AssetKey,
     clip_storage: ClipStorageResource,
 ) -> None:
-    """Make the chosen checks of stored clips again, without storing anything."""
+    """Run the selected checks of stored clips again, without storing anything."""
     only = {check.name for check in context.selected_asset_check_keys}
     has_partitions = context.has_partition_key or context.has_partition_key_range
     checks = RunChecks(context, dataset.checks, dataset.catalogue, clip_storage.root())

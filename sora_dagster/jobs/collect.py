@@ -35,14 +35,14 @@ class CollectClipsConfig(dg.Config):
 
 
 def build_collect_job(dataset: VideoDataset, boards: Sequence[str] = ()) -> dg.JobDefinition:
-    """The job `collect_clips`: stores what is finished, and waits for what is not.
+    """The job `collect_clips`: waits for outstanding clips and stores them.
 
     Arguments:
         dataset: the dataset.
-        boards: names of the storyboards whose outstanding shots it collects too.
+        boards: names of the storyboards whose outstanding shots it also collects.
 
-    The completion sensor starts it; one run waits for everything outstanding in the dataset and the
-    storyboards, and for nothing of other datasets in the same storage root.
+    The completion sensor starts it. One run waits for all outstanding clips of the dataset and the
+    storyboards, and for none of other datasets in the same storage root.
 
     Example:
         >>> build_collect_job(VideoDataset("prompts.yaml")).name
@@ -51,7 +51,7 @@ def build_collect_job(dataset: VideoDataset, boards: Sequence[str] = ()) -> dg.J
 
     @dg.op(
         name=dataset.definition_name("collect"),
-        description="Store finished clips, and ask for the remixes that follow from them.",
+        description="Stores finished clips, and requests their remixes.",
         out=dg.Out(dg.Nothing),
     )
     def collect(
@@ -80,7 +80,7 @@ def build_collect_job(dataset: VideoDataset, boards: Sequence[str] = ()) -> dg.J
     @dg.job(
         name=dataset.definition_name(COLLECT_JOB),
         description=collect.description,
-        # One process is enough: the work is waiting, and a second one would only start slower.
+        # One process is enough: the run mostly waits, and a second one would only start slower.
         executor_def=dg.in_process_executor,
         tags={"dagster/max_runtime": str(_MAX_COLLECT_SECONDS)},
     )
@@ -97,11 +97,9 @@ def _sum_up(context: dg.OpExecutionContext, report: CollectReport) -> None:
         Failure: if a clip failed, or a record of one cannot be read, or Runware was not reached.
     """
     if report.is_elsewhere:
-        context.log.info("another live run collects everything, so there is nothing to do here")
+        context.log.info("another run collects all outstanding clips, so there is nothing to do")
     if report.is_taken_over:
-        context.log.warning(
-            "this run was paused for so long that another one took over and carries on"
-        )
+        context.log.warning("this run was paused for so long that another run took over")
     for name, reason in report.left.items():
         if reason:
             context.log.warning(f"{name} is left to a later run: {reason}")

@@ -1,4 +1,4 @@
-"""Runs of the collecting job as the completion sensor sees them: starting, failed, advancing."""
+"""State of the runs of the collecting job, for the completion sensor."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import dagster as dg
 
 ADVANCED_TAG = "sora_dagster/advanced"
 
-# A run that has claimed nothing yet counts as alive only while it is young: one that died without
-# a word must not keep the next from starting.
+# A run that has not claimed anything yet counts as alive only for a while: one that died silently
+# must not prevent the next one.
 _YOUNG_AFTER_START = timedelta(minutes=1)
 _BEFORE_START = [
     dg.DagsterRunStatus.QUEUED,
@@ -18,25 +18,25 @@ _BEFORE_START = [
 ]
 _FIRST_WAIT = timedelta(seconds=30)
 _LONGEST_WAIT = timedelta(minutes=30)
-# After so many failures in a row the wait has its full length.
+# After so many failures in a row the wait no longer grows.
 _MOST_FAILURES_COUNTED = 7
 
 
 def mark_advanced(instance: dg.DagsterInstance, run_id: str, advanced: int) -> None:
-    """Tag a collecting run with how many tasks it brought to an end or asked for.
+    """Tag a collecting run with the number of tasks that it finished or requested.
 
-    The sensor waits before it starts another run only after a run that failed without any.
+    The sensor waits before the next run only after a run that failed with none.
     """
     instance.add_run_tags(run_id, {ADVANCED_TAG: str(advanced)})
 
 
 def reason_to_wait(instance: dg.DagsterInstance, job_name: str, *, now: datetime) -> str | None:
-    """Why no collecting run is to be started now; None if one may be.
+    """Why no collecting run should be started now; None if one may be.
 
     Arguments:
         instance: the Dagster instance.
         job_name: name of the collecting job.
-        now: the time of the clock that Dagster's records go by.
+        now: the time, by the clock of Dagster's records.
     """
     if _is_about_to_collect(instance, job_name, now=now):
         return "a collecting run is about to start"
@@ -50,8 +50,8 @@ def reason_to_wait(instance: dg.DagsterInstance, job_name: str, *, now: datetime
     times = "time" if failures == 1 else "times in a row"
     count = f"{failures} or more" if failures == _MOST_FAILURES_COUNTED else str(failures)
     return (
-        f"{job_name} failed {count} {times} and got nothing done; the next run starts in "
-        f"{left.total_seconds():.0f} s. See the run's error, or start one by hand"
+        f"{job_name} failed {count} {times} without progress; the next run starts in "
+        f"{left.total_seconds():.0f} s. See the run's error, or start a run manually"
     )
 
 
@@ -80,6 +80,6 @@ def _failures_in_a_row(instance: dg.DagsterInstance, job_name: str) -> tuple[dat
     if not failures:
         return datetime.min.replace(tzinfo=UTC), 0
     ended = newest[0].end_time
-    # A run that could not be launched has no end of its own.
+    # A run that could not be launched has no end time.
     failed_at = newest[0].update_timestamp if ended is None else datetime.fromtimestamp(ended, UTC)
     return failed_at.replace(tzinfo=failed_at.tzinfo or UTC), failures

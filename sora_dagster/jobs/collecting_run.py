@@ -1,4 +1,4 @@
-"""The run that waits for everything: reports what is stored, and asks for its remixes."""
+"""The run that waits for all outstanding clips, reports them and requests their remixes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from sora_dagster.assets.requests import log_requested
-from sora_dagster.clip_reporter import ClipReporter
+from sora_dagster.clip_reporter import ClipReporter, EndedTasks
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.settings import CollectionLimits
@@ -17,23 +17,18 @@ from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.clocks import running_seconds
 from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
 from sora_dagster.jobs.collect_runs import mark_advanced
-from sora_dagster.jobs.remixes import RemixAnswers, RemixParent, read_due_remixes, request_remixes
+from sora_dagster.jobs.remixes import RemixParent, RemixResults, read_due_remixes, request_remixes
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.runware.errors import RunwareError
-
-# How long a stored clip waits for others, so that Dagster's log is read once for all of them. A
-# collection looks up about once a second, so that each is reported within two.
-_BATCH_SECONDS = 0.5
-_MOST_IN_A_BATCH = 100
 
 
 @dataclass(frozen=True)
 class CollectLimits:
-    """How long a collecting run stays, and how it works.
+    """How long a collecting run waits, and how it works.
 
     Arguments:
-        max_wait_seconds: longest stay; the sensor starts another run for what is left.
-        remix_linger_seconds: longest wait for more clips before their remixes are asked for, so
+        max_wait_seconds: longest wait; the sensor starts another run for unfinished clips.
+        remix_linger_seconds: longest wait for more clips before their remixes are requested, so
             that one POST carries the remixes of many clips.
         parallel_clips: how many clips are fetched and stored at once.
     """
@@ -49,11 +44,11 @@ class CollectReport:
 
     Arguments:
         stored: names of the clips stored: partition keys, and ``board/shot`` for shots.
-        cost_usd: what they cost.
-        remixes_requested: partition keys of the remixes that are on their way or stored.
+        cost_usd: their cost.
+        remixes_requested: partition keys of the remixes that are outstanding or stored.
         failures: reasons by name.
-        left: why tasks are still outstanding, by name; empty if it is only that they take long.
-        is_elsewhere: whether another run collects all of it, so that there was nothing to do.
+        left: why tasks are still outstanding, by name; empty if they only take long.
+        is_elsewhere: whether another run collects everything, so that there was nothing to do.
         is_taken_over: whether another run took over while this one was stopped.
     """
 
@@ -67,15 +62,15 @@ class CollectReport:
 
 
 class CollectingRun:
-    """Collects a dataset and some storyboards until nothing is outstanding, or its time is over.
+    """Collects a dataset and storyboards until nothing is outstanding, or time is up.
 
-    It asks for the remixes of what it stores, and of clips that other runs stored without asking.
+    It requests the remixes of the clips it stores, and of clips stored by runs that do not.
 
     Arguments:
         context: the op's context, for its instance and log.
         dataset: the dataset.
         generator: the generator.
-        limits: how long it stays.
+        limits: how long it waits.
         boards: names of the storyboards whose shots it collects too.
         elapsed: a clock for waits, in seconds.
     """
@@ -105,18 +100,17 @@ class CollectingRun:
             checks=dataset.checks,
             catalogue=dataset.catalogue,
         )
-        # Stored clips whose remixes are still to be asked for. They stay in the index until then,
-        # so that a run that is killed here leaves them to the next.
-        self._held: dict[str, FinishedTask] = {}
-        # The same of clips that runs stored which do not ask for remixes.
+        # Stored clips whose remixes are not requested yet. They remain in the index until then, so
+        # that if this run is killed, the next one finds them.
+        self._parents: dict[str, FinishedTask] = {}
+        # The same for clips stored by runs that do not request remixes.
         self._due: dict[str, RemixParent] = {}
         self._postponed: set[str] = set()
         self._waiting_since: float | None = None
         self._due_read_at: float | None = None
         self._prompts: PromptDataset | None = None
         self._prompts_read_at: float | None = None
-        self._ended: list[FinishedTask] = []
-        self._ended_since = 0.0
+        self._ended = EndedTasks(elapsed)
         self._advanced = 0
 
     def run(self) -> CollectReport:
@@ -153,35 +147,23 @@ class CollectingRun:
 
     def _loop(self, collection: Collection) -> None:
         while not (collection.report.is_elsewhere or collection.report.is_taken_over):
-            self._take(collection.wait())
+            self._ended.add(collection.wait())
             if collection.report.is_taken_over:
                 return
-            if self._ended and self._is_batch_due(collection):
-                self._log_ended(collection)
+            if due := self._ended.take_due(collection):
+                self._log_ended(collection, due)
             if self._ended:
                 continue
             if self._request_remixes(collection):
-                # The index has more now: look at it before anything is said to be done.
+                # The index has more entries now: read it before the run counts as done.
                 collection.add()
             elif collection.is_done:
                 return
 
-    def _take(self, ended: Sequence[FinishedTask]) -> None:
-        if ended and not self._ended:
-            self._ended_since = self._elapsed()
-        self._ended += ended
-
-    def _is_batch_due(self, collection: Collection) -> bool:
-        """Whether what ended is to be reported now; Dagster's log is read once for each batch."""
-        waited = self._elapsed() - self._ended_since
-        is_full = len(self._ended) >= _MOST_IN_A_BATCH or waited >= _BATCH_SECONDS
-        return is_full or collection.is_done or not collection.outstanding
-
-    def _log_ended(self, collection: Collection) -> None:
-        ended, self._ended = self._ended, []
+    def _log_ended(self, collection: Collection, ended: Sequence[FinishedTask]) -> None:
         self._reporter.report(ended, outstanding=collection.outstanding.values())
         for finished in ended:
-            self._hold_or_close(collection, finished)
+            self._keep_or_close(collection, finished)
         self._advance(len(ended))
 
     def _sum_up(self, collection: Collection, names: dict[str, str]) -> None:
@@ -192,7 +174,7 @@ class CollectingRun:
         report.left = {names.get(uuid, uuid): reason for uuid, reason in found.left.items()}
         report.failures = {**self._reporter.failures, **report.failures, **found.stuck}
         for uuid, reason in found.unpolled.items():
-            report.failures[uuid] = f"a webhook came for it, and it could not be polled: {reason}"
+            report.failures[uuid] = f"its webhook arrived, but it could not be polled: {reason}"
         if found.polling_failure is not None and found.left:
             report.failures["polling"] = (
                 f"every poll of Runware failed in this run, and {len(found.left)} clips are "
@@ -203,7 +185,7 @@ class CollectingRun:
         is_first = self._advanced == 0
         self._advanced += count
         if is_first:
-            # A run that is killed later has got something done all the same.
+            # Written at once: a run that is killed later has still made progress.
             self._mark_advanced()
 
     def _mark_advanced(self) -> None:
@@ -218,20 +200,20 @@ class CollectingRun:
 
     # Remixes
 
-    def _hold_or_close(self, collection: Collection, finished: FinishedTask) -> None:
+    def _keep_or_close(self, collection: Collection, finished: FinishedTask) -> None:
         is_parent = (
             finished.manifest is not None
             and finished.attempt.asset == self._dataset.clips.to_user_string()
             and not finished.ended_before
         )
         if is_parent and self._may_have_remixes(finished.attempt.clip):
-            self._held[finished.attempt.task_uuid] = finished
-            self._begin_to_wait()
+            self._parents[finished.attempt.task_uuid] = finished
+            self._start_waiting()
         else:
             collection.close(finished)
 
     def _may_have_remixes(self, clip: str) -> bool:
-        """Whether the dataset wants remixes of a clip, or cannot be read now."""
+        """Whether the dataset lists remixes of a clip, or cannot be read now."""
         now = self._elapsed()
         is_old = (
             self._prompts_read_at is None
@@ -241,7 +223,7 @@ class CollectingRun:
             try:
                 self._read_prompts()
             except DatasetError:
-                # It is reported when the remixes are to be asked for.
+                # It is reported when the remixes are requested.
                 self._prompts = None
         return self._prompts is None or bool(self._prompts.recipes_of(clip))
 
@@ -250,12 +232,12 @@ class CollectingRun:
         self._prompts = self._dataset.load_prompts()
         return self._prompts
 
-    def _begin_to_wait(self) -> None:
+    def _start_waiting(self) -> None:
         if self._waiting_since is None:
             self._waiting_since = self._elapsed()
 
     def _find_due(self) -> None:
-        """Find clips now and then whose remixes no run has asked for. Costs one listing."""
+        """Find clips whose remixes no run has requested, from time to time. Costs one listing."""
         now = self._elapsed()
         wait = self._limits.remix_linger_seconds
         if self._due_read_at is not None and now - self._due_read_at < wait:
@@ -267,13 +249,13 @@ class CollectingRun:
         self._add_failures(found.failures)
         for parent in found.parents:
             self._due[parent.attempt.task_uuid] = parent
-            self._begin_to_wait()
+            self._start_waiting()
 
     def _request_remixes(self, collection: Collection) -> bool:
-        """Ask for the remixes that are due, once no more clips are worth waiting for.
+        """Request the remixes that are due, unless more clips are expected soon.
 
         Returns:
-            Whether any were asked for.
+            Whether any were requested.
         """
         self._find_due()
         if self._waiting_since is None:
@@ -289,43 +271,46 @@ class CollectingRun:
         self._waiting_since = None
         parents = [
             RemixParent(finished.attempt, finished.manifest)
-            for finished in self._held.values()
+            for finished in self._parents.values()
             if finished.manifest is not None
         ]
         parents += self._due.values()
         try:
             prompts = self._read_prompts()
-            for answers in request_remixes(self._dataset, self._generator, prompts, parents):
-                self._take_answers(answers)
+            for found in request_remixes(self._dataset, self._generator, prompts, parents):
+                self._add_results(found)
         except (DatasetError, RunwareError) as error:
-            # What is stored is reported and closed all the same.
+            # Stored clips are still reported and closed.
             self._postpone(len(parents), error)
         else:
             for task_uuid in self._due:
                 self._ledger.remixes.clear_due(self._dataset.name, task_uuid)
-        for finished in self._held.values():
+        for finished in self._parents.values():
             collection.close(finished)
-        self._held.clear()
+        self._parents.clear()
         self._due.clear()
         return True
 
     def _postpone(self, count: int, error: Exception) -> None:
         """Leave the remixes to the next collecting run."""
-        for finished in self._held.values():
+        for finished in self._parents.values():
             self._ledger.remixes.mark_due(finished.attempt)
-        self._postponed |= self._held.keys() | self._due.keys()
+        self._postponed |= self._parents.keys() | self._due.keys()
         self._add_failures(
-            {"remixes": f"those of {count} stored clips are left to the next run: {error}"}
+            {"remixes": f"the remixes of {count} stored clips are left to the next run: {error}"}
         )
 
-    def _take_answers(self, answers: RemixAnswers) -> None:
-        requested = answers.requested
-        log_requested(self._context, requested)
-        self._reporter.report_request(requested)
-        self._add_failures({**answers.failures, **failure_reasons(requested)})
-        asked = [item for item in requested if item.ok and item.state is not RequestState.CHANGED]
-        self._report.remixes_requested += [item.request.name for item in asked]
-        self._advance(len(asked))
+    def _add_results(self, found: RemixResults) -> None:
+        log_requested(self._context, found.results)
+        self._reporter.report_request(found.results)
+        self._add_failures({**found.failures, **failure_reasons(found.results)})
+        requested = [
+            item.request.name
+            for item in found.results
+            if item.ok and item.state is not RequestState.CHANGED
+        ]
+        self._report.remixes_requested += requested
+        self._advance(len(requested))
 
     def _add_failures(self, failures: Mapping[str, str]) -> None:
         for name, reason in failures.items():

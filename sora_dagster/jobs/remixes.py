@@ -1,4 +1,4 @@
-"""Asking for the remixes of stored clips, once for each parent video and recipe."""
+"""Requests the remixes of stored clips, once for each parent video and recipe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sora_dagster.storage import AccessDeniedError
 
 @dataclass(frozen=True)
 class RemixParent:
-    """A stored clip whose remixes are to be asked for.
+    """A stored clip whose remixes are not requested yet.
 
     Arguments:
         attempt: the attempt that it came from; its run pays for the remixes.
@@ -32,25 +32,25 @@ class RemixParent:
 
 
 @dataclass(frozen=True)
-class RemixAnswers:
-    """What became of asking for remixes.
+class RemixResults:
+    """Results of requesting remixes.
 
     Arguments:
-        requested: the answers.
-        failures: why others were not asked for, by name.
+        results: results of the requests.
+        failures: why other remixes were not requested, by name.
     """
 
-    requested: Sequence[RequestResult] = ()
+    results: Sequence[RequestResult] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class DueRemixes:
-    """What the index says of stored clips whose remixes no run has asked for.
+    """Stored clips whose remixes no run has requested, according to the index.
 
     Arguments:
         parents: the clips.
-        failures: why the remixes of others cannot be asked for, by task.
+        failures: why the remixes of other clips cannot be requested, by task.
     """
 
     parents: Sequence[RemixParent] = ()
@@ -59,17 +59,17 @@ class DueRemixes:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The remixes of one clip that no run has asked for.
+    """The remixes of one clip that no run has requested.
 
     Arguments:
         parent: the clip.
-        asking: on whose behalf they are asked for; None if there is nothing to ask for.
+        options: which run pays for them; None if there is nothing to request.
         remixes: the remixes.
-        failures: why others cannot be asked for, by partition key.
+        failures: why other remixes cannot be requested, by partition key.
     """
 
     parent: RemixParent
-    asking: RequestOptions | None
+    options: RequestOptions | None
     remixes: Sequence[ClipRequest]
     failures: Mapping[str, str]
 
@@ -79,14 +79,14 @@ def request_remixes(
     generator: Generator,
     prompts: PromptDataset,
     parents: Iterable[RemixParent],
-) -> Iterator[RemixAnswers]:
-    """Ask for the remixes that a dataset wants of stored clips and that no run has asked for.
+) -> Iterator[RemixResults]:
+    """Request the remixes of stored clips that the dataset lists and no run has requested.
 
-    They are paid for by the run that paid for their clip, within its limit. Whatever the answer,
-    no later run asks for them by itself. A changed remix is listed and not bought.
+    The run that paid for a clip pays for its remixes, within its limit. Whatever the result, no
+    later run requests them automatically. A changed remix is listed and not bought.
 
     Yields:
-        What became of them, once for each run that pays.
+        The results, once for each run that pays.
 
     Raises:
         RunwareError: if the API refuses the key or cannot be reached.
@@ -103,18 +103,18 @@ def request_remixes(
     wanted = [parent for clip, parent in newest.items() if prompts.recipes_of(clip)]
     for plan in in_parallel(wanted, lambda parent: _plan(dataset, generator, prompts, parent)):
         failures |= plan.failures
-        if plan.asking is not None:
+        if plan.options is not None:
             task_uuid = plan.parent.attempt.task_uuid
-            by_payer.setdefault(plan.asking, []).extend(
+            by_payer.setdefault(plan.options, []).extend(
                 (task_uuid, remix) for remix in plan.remixes
             )
     if failures:
-        yield RemixAnswers(failures=failures)
-    for asking, asked in by_payer.items():
-        requested = generator.request([remix for _, remix in asked], asking)
-        for (task_uuid, remix), answer in zip(asked, requested, strict=True):
-            generator.ledger.remixes.add(task_uuid, remix, answer=answer.state.value)
-        yield RemixAnswers(requested)
+        yield RemixResults(failures=failures)
+    for options, requests in by_payer.items():
+        results = generator.request([remix for _, remix in requests], options)
+        for (task_uuid, remix), result in zip(requests, results, strict=True):
+            generator.ledger.remixes.add(task_uuid, remix, answer=result.state.value)
+        yield RemixResults(results)
 
 
 def _plan(
@@ -131,24 +131,24 @@ def _plan(
         except ValueError as error:
             failures[remix_partition(clip, recipe)] = str(error)
     remixes = ledger.remixes.never_requested(parent.attempt.task_uuid, remixes)
-    asking = None
+    options = None
     if remixes:
         try:
-            asking = options_after(ledger, parent.attempt)
+            options = options_after(ledger, parent.attempt)
         except (UnreadableRecordError, AccessDeniedError) as error:
             failures |= {
-                remix.name: f"it is not known which run pays for it: {error}" for remix in remixes
+                remix.name: f"the run that pays for it is unknown: {error}" for remix in remixes
             }
-    return _Plan(parent, asking, remixes, failures)
+    return _Plan(parent, options, remixes, failures)
 
 
 def read_due_remixes(ledger: Ledger, dataset: str, task_uuids: Iterable[str]) -> DueRemixes:
-    """The stored clips whose remixes are due; entries that are of no use are removed.
+    """The stored clips whose remixes are due. Obsolete entries are removed.
 
     Arguments:
         ledger: the ledger.
         dataset: name of the dataset.
-        task_uuids: the tasks that the index names.
+        task_uuids: the tasks in the index.
     """
     parents = []
     failures = {}
@@ -157,8 +157,8 @@ def read_due_remixes(ledger: Ledger, dataset: str, task_uuids: Iterable[str]) ->
             parent = _due_parent(ledger, dataset, task_uuid)
         except (UnreadableRecordError, AccessDeniedError) as error:
             failures[task_uuid] = (
-                f"the remixes of its clip are not asked for, since a record cannot be read: "
-                f"{error} Correct that, then ask for them with the job request_clips"
+                f"the remixes of its clip are not requested, because a record cannot be read: "
+                f"{error} Repair it, then request them with the job request_clips"
             )
             parent = None
         if parent is None:
@@ -169,7 +169,7 @@ def read_due_remixes(ledger: Ledger, dataset: str, task_uuids: Iterable[str]) ->
 
 
 def _due_parent(ledger: Ledger, dataset: str, task_uuid: str) -> RemixParent | None:
-    """A clip whose remixes are due; None if it is not stored, or a newer take of it is."""
+    """A clip whose remixes are due; None if it is not stored, or has a newer take."""
     attempt = ledger.remixes.due_attempt(dataset, task_uuid)
     if attempt is None:
         return None

@@ -1,4 +1,4 @@
-"""The job that requests any set of clips, and ends."""
+"""The job that requests any set of clips."""
 
 from collections.abc import Collection, Sequence
 
@@ -31,26 +31,22 @@ REQUEST_JOB = "request_clips"
 
 
 class RequestClipsConfig(RequestConfig):
-    """Which clips are asked for, and how.
-
-    Arguments:
-        clip_ids: the clips; all of the dataset where empty.
-    """
+    """Which clips are requested, and how."""
 
     clip_ids: list[str] = Field(
-        default_factory=list, description="Ids of the clips; all of the dataset where empty."
+        default_factory=list, description="Ids of the clips. Default: all clips of the dataset."
     )
 
 
 def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
-    """The job `request_clips`: asks for any clips of the dataset, and for remixes of stored ones.
+    """The job `request_clips`: requests any clips of the dataset, and remixes of stored ones.
 
     Arguments:
         dataset: the dataset.
 
-    It ends when everything is submitted; the completion sensor sees to the rest. Scattered clips
-    go in one run, which a backfill could not do. A clip whose row changed is listed with what a new
-    take would cost, and bought only with `regenerate_changed`.
+    It ends when everything is submitted; the completion sensor collects the clips. Unlike a
+    backfill, one run can request any set of clips. A clip whose row changed is listed with the cost
+    of a new take, and bought only with `regenerate_changed`.
 
     Example:
         >>> build_request_job(VideoDataset("prompts.yaml")).name
@@ -59,7 +55,7 @@ def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
 
     @dg.op(
         name=dataset.definition_name("request"),
-        description="Ask Runware for clips, and for the remixes of those that are stored.",
+        description="Requests clips from Runware, and the remixes of stored clips.",
         out=dg.Out(dg.Nothing),
     )
     def request(
@@ -77,16 +73,16 @@ def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
         }
         sync_rows(context, dataset, prompts, {*clip_ids, *cells})
         failures: dict[str, str] = {}
-        asking = request_options_of(config, context.run, runware.run_limit_usd())
+        options = request_options_of(config, context.run, runware.run_limit_usd())
         with runware.generator(clip_storage) as generator:
-            asked = _clips_and_remixes(dataset, prompts, generator, clip_ids, failures)
+            requests = _clips_and_remixes(dataset, prompts, generator, clip_ids, failures)
             if config.dry_run:
-                log_estimates(context, dataset, generator.estimate(asked, asking))
+                log_estimates(context, dataset, generator.estimate(requests, options))
                 return
             generator.bind()
             dataset.bind(generator.ledger)
             try:
-                requested = generator.request(asked, asking)
+                results = generator.request(requests, options)
             finally:
                 add_post_counts(context, generator.client.posts)
             reporter = ClipReporter(
@@ -96,14 +92,14 @@ def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
                 checks=dataset.checks,
                 catalogue=dataset.catalogue,
             )
-            news = _unreported(context.instance, dataset, generator.ledger, requested)
-            if known := len(requested) - len(news):
-                context.log.info(f"{known} clips are stored, and nothing about them changed")
-            log_requested(context, news)
-            reporter.report_request(news)
-        not_asked = failure_reasons(requested)
-        if failures := failures | not_asked:
-            raise failure_of(failures, done=len(requested) - len(not_asked), verb="requested")
+            unreported = _unreported(context.instance, dataset, generator.ledger, results)
+            if known := len(results) - len(unreported):
+                context.log.info(f"{known} clips are stored and unchanged")
+            log_requested(context, unreported)
+            reporter.report_request(unreported)
+        refused = failure_reasons(results)
+        if failures := failures | refused:
+            raise failure_of(failures, done=len(results) - len(refused), verb="requested")
 
     @dg.job(
         name=dataset.definition_name(REQUEST_JOB),
@@ -123,15 +119,15 @@ def _clips_and_remixes(
     clip_ids: Collection[str],
     failures: dict[str, str],
 ) -> list[ClipRequest]:
-    """Requests of the clips, and of the remixes whose clip is stored in its present version.
+    """Requests of the clips, and of the remixes whose clip is stored in its current version.
 
-    The remixes of the others follow when those are collected.
+    Other remixes are requested when their clips are collected.
     """
     ledger = generator.ledger
-    asked: list[ClipRequest] = []
+    clips: list[ClipRequest] = []
     for clip_id in clip_ids:
         try:
-            asked.append(dataset.clip_request(prompts, clip_id))
+            clips.append(dataset.clip_request(prompts, clip_id))
         except LookupError as error:
             failures[clip_id] = str(error)
 
@@ -153,26 +149,26 @@ def _clips_and_remixes(
                 reasons[remix_partition(request.clip, recipe)] = str(error)
         return found, reasons
 
-    parents = [request for request in asked if prompts.recipes_of(request.clip)]
+    parents = [request for request in clips if prompts.recipes_of(request.clip)]
     remixes: list[ClipRequest] = []
     for found, reasons in in_parallel(parents, remixes_of):
         remixes += found
         failures |= reasons
-    return [*asked, *remixes]
+    return [*clips, *remixes]
 
 
 def _unreported(
     instance: dg.DagsterInstance,
     dataset: VideoDataset,
     ledger: Ledger,
-    requested: Sequence[RequestResult],
+    results: Sequence[RequestResult],
 ) -> list[RequestResult]:
-    """What became of clips, but for those that are stored as Dagster's log has it already.
+    """The results without those of stored clips that Dagster's log already has.
 
-    So asking again for a large dataset writes no event for each clip that is stored.
+    Requesting a large dataset again then writes no event for each stored clip.
     """
     stored = [
-        item for item in requested if item.state is RequestState.STORED and not item.restored_videos
+        item for item in results if item.state is RequestState.STORED and not item.restored_videos
     ]
     events = request_events(InputEvents(instance), ledger, dataset, stored)
     partitions: dict[dg.AssetKey, list[str | None]] = {}
@@ -187,6 +183,6 @@ def _unreported(
             known.add((event.asset_key, event.partition))
     return [
         item
-        for item in requested
+        for item in results
         if (dataset.request_key(item.request.asset), item.request.partition) not in known
     ]

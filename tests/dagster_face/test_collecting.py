@@ -206,7 +206,7 @@ def test_asking_again_for_stored_clips_logs_nothing_about_them(stack: Stack) -> 
     assert result.success
     assert len(stack.events("clip_requests", "fox")) == 1
     assert len(stack.events("remix_requests", "fox|night")) == 1
-    assert "2 clips are stored, and nothing about them changed" in stack.log_of(result.run_id)
+    assert "2 clips are stored and unchanged" in stack.log_of(result.run_id)
 
 
 # --- failures

@@ -226,7 +226,7 @@ def test_after_a_run_that_failed_and_got_nothing_done_none_is_started_at_once(
     assert not stack.run_job("collect_clips").success
     data = evaluate(stack)
     assert not data.run_requests
-    assert "collect_clips failed 1 time and got nothing done" in str(data.skip_message)
+    assert "collect_clips failed 1 time without progress" in str(data.skip_message)
 
 
 def test_a_marker_of_a_task_that_is_not_outstanding_is_removed(stack: Stack) -> None:
@@ -301,5 +301,5 @@ def test_a_marker_whose_task_cannot_be_polled_does_not_start_a_run_at_every_tick
     with stamina.set_testing(True, attempts=1):
         result = stack.run_job("collect_clips")
     assert not result.success
-    assert "a webhook came for it, and it could not be polled" in failure_text(result)
+    assert "its webhook arrived, but it could not be polled" in failure_text(result)
     assert tick(stack) == 0
