@@ -1,4 +1,4 @@
-"""Keeping Dagster in step with the prompt dataset: partitions, and data versions of rows."""
+"""Updates Dagster from the prompt file: partitions, and data versions of rows."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from sora_dagster.prompts.dataset import PromptDataset
 
 @dataclass(frozen=True)
 class Row:
-    """What the dataset asks for under one partition.
+    """The row of one partition.
 
     Arguments:
         asset: `prompts` or `remix_prompts`.
         partition: the partition key.
-        data_version: changes exactly when another video is asked for.
-        spec: what is asked for.
+        data_version: changes exactly when the row describes another video.
+        spec: the clip or remix to generate.
     """
 
     asset: dg.AssetKey
@@ -32,7 +32,7 @@ class Row:
     spec: ClipSpec
 
     def metadata(self) -> dict[str, Any]:
-        """What the UI shows of it."""
+        """Metadata for the UI."""
         metadata: dict[str, Any] = {
             "prompt": self.spec.prompt,
             "model": self.spec.model,
@@ -46,14 +46,14 @@ class Row:
         return metadata
 
     def event(self) -> dg.AssetMaterialization:
-        """The materialization that tells Dagster."""
+        """The materialization of the row."""
         return prompt_event(
             self.asset, self.partition, data_version=self.data_version, metadata=self.metadata()
         )
 
 
 def rows_of(dataset: VideoDataset, prompts: PromptDataset) -> Iterator[Row]:
-    """All rows and all remixes that the dataset asks for."""
+    """All rows, and all remixes that they list."""
     for spec in prompts.clips:
         yield Row(
             dataset.prompts, spec.clip_id, row_data_version(spec.fingerprint, spec.take), spec
@@ -71,7 +71,7 @@ def rows_of(dataset: VideoDataset, prompts: PromptDataset) -> Iterator[Row]:
 def missing_partitions(
     dataset: VideoDataset, instance: dg.DagsterInstance, prompts: PromptDataset
 ) -> Mapping[str, list[str]]:
-    """Partitions that the dataset has and Dagster lacks, by partitions definition."""
+    """Partitions that are missing in Dagster, by partitions definition."""
     wanted = {
         dataset.clip_partitions: [spec.clip_id for spec in prompts.clips],
         dataset.recipe_partitions: [recipe.name for recipe in prompts.recipes],
@@ -90,10 +90,9 @@ def sync_rows(
     prompts: PromptDataset,
     partitions: Collection[str],
 ) -> bool:
-    """Register rows before they are requested, so that their requests name their version.
+    """Log rows before they are requested, so that their requests refer to their versions.
 
-    The dataset sensor does the same for the whole dataset when it comes round; what it finds
-    logged here it does not log again.
+    The dataset sensor later does the same for the whole dataset, and does not log these again.
 
     Arguments:
         context: the run's context, for its instance and log.
@@ -106,15 +105,15 @@ def sync_rows(
     """
     for name, keys in missing_partitions(dataset, context.instance, prompts).items():
         context.instance.add_dynamic_partitions(name, keys)
-    asked = [row for row in rows_of(dataset, prompts) if row.partition in partitions]
-    changed = unlogged_rows(context.instance, asked)
+    rows = [row for row in rows_of(dataset, prompts) if row.partition in partitions]
+    changed = unlogged_rows(context.instance, rows)
     for row in changed:
         context.log_event(row.event())
     return bool(changed)
 
 
 def unlogged_rows(instance: dg.DagsterInstance, rows: Sequence[Row]) -> list[Row]:
-    """Those of some rows that Dagster does not know in their present version, in their order."""
+    """The rows whose current version is not in Dagster's log, in their order."""
     partitions: dict[dg.AssetKey, list[str]] = {}
     for row in rows:
         partitions.setdefault(row.asset, []).append(row.partition)

@@ -34,15 +34,17 @@ def build_definitions(
     """Everything for one dataset: assets, jobs, sensors and resources.
 
     Arguments:
-        settings: where the dataset, the storage root and the API are.
-        runware: the API resource, for settings of it that the environment does not have.
-        checks: what stored clips are held to; our checks with their defaults where None.
+        settings: the prompt file, the storage root and the API.
+        runware: the API resource. Default: one from `settings`; pass your own for settings that
+            have no environment variable.
+        checks: checks of stored clips; see :func:`build_clip_checks`. Default: all, with their
+            default thresholds.
 
-    A storyboard that cannot be read takes no other asset with it: one asset that says what is wrong
-    stands in its place, and everything paid for is still collected.
+    A storyboard that cannot be read is replaced by one asset with the error, so that the other
+    assets load and everything paid for is still collected.
 
     Raises:
-        ValueError: where the file of catalogue entries is wrong.
+        ValueError: if the file of catalogue entries or a setting is wrong.
 
     Example:
         >>> defs = build_definitions(Settings(prompts_path="prompts.yaml"))
@@ -68,7 +70,7 @@ def build_definitions(
             target=dg.AssetSelection.assets(*(report.key for report in reports)),
             default_status=dg.DefaultSensorStatus.RUNNING,
             minimum_interval_seconds=60,
-            description="Refreshes the gallery and the cost report when something has changed.",
+            description="Refreshes the gallery and the cost report after changes.",
         )
     return dg.Definitions(
         assets=[*build_clip_assets(dataset), *build_remix_assets(dataset), *boards, *reports],

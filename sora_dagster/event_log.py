@@ -1,4 +1,4 @@
-"""Finds the events that made a clip's inputs: what Dagster shows as stale is decided by them."""
+"""Finds the events of a clip's inputs, by which Dagster decides what is stale."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import dagster as dg
 
 DATA_VERSION_TAG = "dagster/data_version"
 
-# One query names this many partitions at most; the parameters of a query are limited.
+# Maximum number of partitions in a query, whose parameters are limited.
 _PARTITIONS_AT_ONCE = 500
-# An input whose version is older than this many events of its partition is not searched for.
+# Maximum number of events of a partition that are searched for an input's version.
 _EVENTS_SEARCHED = 25
-# Dagster compares an input's newest event with the one that was used. With this pointer it has
-# nothing to compare, and does not call the asset stale because of that input.
+# Dagster compares an input's newest event with the one that was used. With this pointer there is
+# nothing to compare, and the asset is not stale because of that input.
 _NO_EVENT = 0
 
 
 @dataclass(frozen=True)
 class InputVersion:
-    """What an asset was made from: a partition of another asset, in one data version of it.
+    """An input of an asset: a partition of another asset, in one data version.
 
     Arguments:
-        key: the other asset.
+        key: the input asset.
         partition: its partition key; None if it has no partitions.
         data_version: the version that was used.
     """
@@ -34,10 +34,10 @@ class InputVersion:
 
 
 class InputEvents:
-    """The storage ids of the events by which inputs have the versions that were used.
+    """Storage ids of the events that gave inputs the versions that were used.
 
-    Dagster decides by storage id whether the partition of an input was updated, so every event of
-    a clip has to name them. They are read for many clips at once, and never change.
+    Dagster decides by storage id whether the partition of an input was updated, so every event of a
+    clip must contain them. They are read for many clips at once, and never change.
 
     Arguments:
         instance: the Dagster instance.
@@ -46,31 +46,31 @@ class InputEvents:
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self._instance = instance
         self._found: dict[InputVersion, int] = {}
-        self._foreseen: set[InputVersion] = set()
+        self._prefetched: set[InputVersion] = set()
 
     def load(self, used: Iterable[InputVersion], later: Iterable[InputVersion] = ()) -> None:
-        """Find the events of inputs; nothing is read if all are known.
+        """Find the events of inputs. Nothing is read if all are known.
 
         Arguments:
             used: inputs whose events are needed now.
-            later: inputs whose events will be needed, which are searched for with the others.
+            later: inputs whose events will be needed later, which are read with the others.
         """
         missing = {item for item in used if item.partition is not None} - self._found.keys()
         if not missing:
             return
-        foreseen = {item for item in later if item.partition is not None}
-        foreseen -= self._found.keys() | self._foreseen
-        self._foreseen |= foreseen
+        prefetch = {item for item in later if item.partition is not None}
+        prefetch -= self._found.keys() | self._prefetched
+        self._prefetched |= prefetch
         by_key: dict[dg.AssetKey, set[InputVersion]] = {}
-        for item in missing | foreseen:
+        for item in missing | prefetch:
             by_key.setdefault(item.key, set()).add(item)
         for key, wanted in by_key.items():
             self._search(key, wanted)
 
     def storage_id(self, used: InputVersion) -> int:
-        """The newest event by which an input had the version that was used.
+        """The newest event that gave an input the version that was used.
 
-        An input without partitions needs none: Dagster compares the versions themselves.
+        An input without partitions needs none: Dagster compares the versions.
         """
         return self._found.get(used, _NO_EVENT)
 
@@ -98,19 +98,19 @@ class InputEvents:
 
 
 def data_version_of(event: dg.AssetMaterialization) -> str | None:
-    """The data version that a materialization carries."""
+    """The data version of a materialization."""
     return (event.tags or {}).get(DATA_VERSION_TAG)
 
 
 def newest_materializations(
     instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str | None]
 ) -> dict[str | None, dg.EventLogRecord]:
-    """The newest materialization of each of some partitions, in one query for most of them.
+    """The newest materialization of each partition, mostly in one query.
 
     Arguments:
         instance: the Dagster instance.
         key: the asset.
-        partitions: partition keys; None stands for an asset without partitions.
+        partitions: partition keys; None for an asset without partitions.
     """
     found: dict[str | None, dg.EventLogRecord] = {}
     if None in partitions:

@@ -1,8 +1,8 @@
-"""Asset events that Dagster would write itself if it ran each clip as a step of its own.
+"""Asset events as Dagster would write them if each clip were a separate step.
 
 One run requests or collects any set of clips, so it logs one materialization for each, with the
-data version and the provenance tags that Dagster's own events carry: without them a clip would
-show as stale after a request that changed nothing.
+data version and the provenance tags of Dagster's own events. Without them a clip would show as
+stale after a request that changed nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +13,7 @@ from typing import Any
 import dagster as dg
 
 from sora_dagster.dataset import CODE_VERSION, VideoDataset, asset_key_of, split_remix_partition
-from sora_dagster.event_log import (
-    DATA_VERSION_TAG,
-    InputEvents,
-    InputVersion,
-    newest_materializations,
-)
-from sora_dagster.event_log import data_version_of as data_version_of
+from sora_dagster.event_log import DATA_VERSION_TAG, InputEvents, InputVersion
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
@@ -34,30 +28,14 @@ _CODE_VERSION_TAG = "dagster/code_version"
 
 
 def data_version_tags(data_version: str) -> dict[str, str]:
-    """Tags that give a materialization a data version of ours."""
+    """Tags that set the data version of a materialization."""
     return {DATA_VERSION_TAG: data_version, _USER_PROVIDED_TAG: "true"}
-
-
-def latest_materialization(
-    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None
-) -> tuple[int, dg.AssetMaterialization] | None:
-    """Storage id and content of the newest materialization, if there is one.
-
-    Arguments:
-        instance: the Dagster instance.
-        key: the asset.
-        partition: its partition key; None for an asset without partitions.
-    """
-    record = newest_materializations(instance, key, [partition]).get(partition)
-    if record is None or record.asset_materialization is None:
-        return None
-    return record.storage_id, record.asset_materialization
 
 
 def prompt_event(
     key: dg.AssetKey, partition: str, *, data_version: str, metadata: Mapping[str, Any]
 ) -> dg.AssetMaterialization:
-    """The materialization that says what the dataset asks for under a partition."""
+    """The materialization of a row."""
     return dg.AssetMaterialization(
         asset_key=key,
         partition=partition,
@@ -71,7 +49,7 @@ def prompt_event(
 
 
 def row_data_version(fingerprint: str, take: int) -> str:
-    """Data version of a dataset row: changes exactly when another video is asked for."""
+    """Data version of a row: changes exactly when the row describes another video."""
     return fingerprint if take == 1 else f"{fingerprint}-take-{take}"
 
 
@@ -80,14 +58,14 @@ def request_events(
 ) -> list[dg.AssetMaterialization]:
     """The materializations of submissions, in their order.
 
-    Of a clip whose row changed and whose take is kept, the event names the row that the kept take
-    was made from, so that Dagster goes on showing it as stale.
+    If a row changed and the clip's take is kept, the event refers to the row that the take was made
+    from, so that Dagster still shows it as stale.
 
     Arguments:
-        inputs: finds the events of what they were made from.
-        ledger: the ledger, for the takes that are kept.
+        inputs: finds the events of their inputs.
+        ledger: the ledger, for kept takes.
         dataset: the dataset.
-        requested: what became of asking.
+        requested: results of the requests.
     """
     used = [_inputs_of_request(ledger, dataset, item) for item in requested]
     inputs.load(version for versions in used for version in versions)
@@ -106,7 +84,7 @@ def request_events(
 
 
 def changed_event(dataset: VideoDataset, requested: RequestResult) -> dg.AssetObservation:
-    """The observation that says that a row changed, and what a new take would cost."""
+    """The observation of a changed row, with the cost of a new take."""
     return dg.AssetObservation(
         asset_key=dataset.request_key(requested.request.asset),
         partition=requested.request.clip,
@@ -115,15 +93,15 @@ def changed_event(dataset: VideoDataset, requested: RequestResult) -> dg.AssetOb
 
 
 def has_request_asset(dataset: VideoDataset, request: ClipRequest) -> bool:
-    """Whether the submission of a clip is an asset: a storyboard's shot has none of its own."""
+    """Whether the submission of a clip is an asset; for shots of storyboards it is not."""
     return request.asset in (dataset.clips.to_user_string(), dataset.remixes.to_user_string())
 
 
 def clip_inputs(dataset: VideoDataset | None, attempt: AttemptRecord) -> list[InputVersion]:
-    """What a clip is made from, in the versions that are used.
+    """The inputs of a clip, in the versions that were used.
 
-    They are those it was asked for with, not the newest: a row that changed while the clip was
-    generated leaves the clip stale.
+    These are the versions at the time of the request, not the newest: if the row changed during
+    generation, the clip is stale.
     """
     request = attempt.request
     if dataset is None or not has_request_asset(dataset, request):
@@ -131,8 +109,8 @@ def clip_inputs(dataset: VideoDataset | None, attempt: AttemptRecord) -> list[In
         if parent is None:
             return []
         return [InputVersion(asset_key_of(parent.asset), None, parent.content_hash)]
-    asked = InputVersion(dataset.request_key(request.asset), attempt.clip, attempt.task_uuid)
-    return [asked, *_row_and_parent(dataset, request, attempt.fingerprint)]
+    submission = InputVersion(dataset.request_key(request.asset), attempt.clip, attempt.task_uuid)
+    return [submission, *_row_and_parent(dataset, request, attempt.fingerprint)]
 
 
 def clip_event(
@@ -147,11 +125,11 @@ def clip_event(
     A shot's code version is that of its spec.
 
     Arguments:
-        inputs: the events of what it was made from, loaded before.
+        inputs: the events of its inputs, already loaded.
         dataset: the dataset; None if only shots of storyboards are stored.
-        attempt: what was asked.
+        attempt: the attempt that it came from.
         manifest: the stored clip.
-        metadata: what the UI shows of it.
+        metadata: metadata for the UI.
     """
     request = manifest.request
     is_shot = request.board is not None
@@ -178,15 +156,15 @@ def failure_event(
     finished: FinishedTask | None = None,
     error: ErrorRecord | None = None,
 ) -> dg.AssetObservation:
-    """The observation that says why a clip is not stored, and what can be done about it.
+    """The observation that a clip is not stored, with the reason and what to do.
 
     Arguments:
         key: the asset.
         partition: its partition key; None for an asset without partitions.
-        sentence: what failed, and why.
-        finished: the task that ended without its clip, or without a part of it; None if there is
-            no such task, as for a clip that was not finished in time.
-        error: why it was refused, if that is known and no task ended.
+        sentence: what failed and why.
+        finished: the task that ended without the clip or a part of it; None if there is none, such
+            as for a clip that was not finished in time.
+        error: why the clip was refused, if no task ended.
     """
     metadata: dict[str, Any] = {"state": "not stored", "failure": sentence}
     if finished is not None:
@@ -209,19 +187,16 @@ def failure_event(
 def _what_to_do(finished: FinishedTask) -> str:
     state = finished.outcome.state
     if state == "done":
-        return (
-            "Ask for it again: while Runware hosts the video, it is fetched again and costs "
-            "nothing."
-        )
+        return "Request it again: while Runware hosts the video, it is fetched again at no cost."
     if state == "partial":
         return (
             "The videos that arrived are stored. Raise the clip's take to generate all of them "
-            "again, which costs again."
+            "again, which costs money again."
         )
     clip, asset = finished.attempt.clip, finished.attempt.asset
     if state in ("unsure", "lost"):
         return (
-            f"It may have been charged, so you have to decide. Run: sora-dagster resolve "
+            f"It may have been charged, so the decision is yours. Run: sora-dagster resolve "
             f"{clip!r} --asset {asset} --resend, or with --give-up."
         )
     if state == "void":
@@ -242,14 +217,14 @@ def is_event_of(record: dg.EventLogRecord | None, manifest: ClipManifest) -> boo
 
 
 def request_data_version(requested: RequestResult) -> str:
-    """Data version of a submission: its task, so that asking again changes nothing."""
+    """Data version of a submission: its task, so that requesting it again changes nothing."""
     return requested.task_uuid or f"take-{requested.take}"
 
 
 def _inputs_of_request(
     ledger: Ledger, dataset: VideoDataset, requested: RequestResult
 ) -> list[InputVersion]:
-    """What a submission is made from: of a changed clip, what its kept take was asked for with."""
+    """The inputs of a submission; of a changed clip, those of its kept take."""
     request, fingerprint = requested.request, requested.request.spec.fingerprint
     if requested.state is RequestState.CHANGED:
         for take in ledger.takes(request.asset, request.clip):
@@ -280,14 +255,14 @@ def _tags(
     for version in used:
         name = version.key.to_user_string()
         tags[f"dagster/input_data_version/{name}"] = version.data_version
-        # Dagster takes an input without this tag for a new dependency, and one whose event is not
-        # the newest of its version for a changed one.
+        # Dagster considers an input without this tag a new dependency, and one whose event is not
+        # the newest of its version a changed one.
         tags[f"dagster/input_event_pointer/{name}"] = str(inputs.storage_id(version))
     return tags
 
 
 def _dimension_tags(partition_key: str) -> dict[str, str]:
-    """The tags by which Dagster finds a cell of the grid along each dimension."""
+    """Tags by which Dagster finds the partition in each dimension."""
     clip_id, recipe = split_remix_partition(partition_key)
     if not recipe:
         return {}

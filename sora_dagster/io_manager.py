@@ -20,15 +20,15 @@ from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
 ALLOW_MISSING_PARTITIONS = "allow_missing_partitions"
 
 _PARALLEL_LOOKUPS = 16
-_MOST_NAMED = 10
-_POSSIBLE = (
+_MAX_NAMED = 10
+_ALLOWED = (
     "sora_dagster.StoredClip, pathlib.Path or bytes for one partition, and dict[str, …] of any of "
     "these for several"
 )
 
 
 class DownloadFolders:
-    """Temporary folders of the files that were fetched for steps."""
+    """Temporary folders for files that are fetched for steps."""
 
     def __init__(self) -> None:
         self._made: list[tempfile.TemporaryDirectory[str]] = []
@@ -37,7 +37,7 @@ class DownloadFolders:
         """A new folder.
 
         Arguments:
-            for_this_process: whether it stays until the process ends, and not only until
+            for_this_process: whether it is kept until the process ends, instead of until
                 :meth:`remove`.
         """
         folder = tempfile.TemporaryDirectory(prefix="sora-clip-", ignore_cleanup_errors=True)
@@ -48,18 +48,18 @@ class DownloadFolders:
         return Path(folder.name)
 
     def remove(self) -> None:
-        """Remove the folders and what is in them."""
+        """Remove the folders and their files."""
         while self._made:
             self._made.pop().cleanup()
 
 
 class ClipInput:
-    """One input of one step: which clips it names, and what they are read as.
+    """One input of one step: its clips, and the type that they are read as.
 
     Arguments:
         context: Dagster's context of the input.
         root: the storage root.
-        folders: the folders that files are fetched to.
+        folders: folders for fetched files.
         parallel_clips: how many videos are read at once.
     """
 
@@ -90,12 +90,10 @@ class ClipInput:
         convert = self._converter(self._wanted if element is None else element)
         if not context.has_asset_partitions:
             if self._if_known(lambda: context.asset_partitions_def) is not None:
-                raise StorageError(
-                    f"{self._asset} has partitions; name those that are to be loaded"
-                )
+                raise StorageError(f"{self._asset} has partitions; pass the partition keys to load")
             if element is not None:
                 raise self._type_error("the asset has no partitions")
-            # Such as a shot of a storyboard: the last part of the asset's key names the clip.
+            # Such as a shot of a storyboard: the last part of its key is the clip's id.
             return convert(load_clip(self._ledger, self._asset, context.asset_key.path[-1]))
         partitions = list(context.asset_partition_keys)
         if element is None and len(partitions) == 1:
@@ -119,19 +117,19 @@ class ClipInput:
             found = list(zip(partitions, pool.map(load, partitions), strict=True))
         missing = [partition for partition, clip in found if clip is None]
         if missing:
-            named = ", ".join(missing[:_MOST_NAMED])
-            more = len(missing) - _MOST_NAMED
-            said = (
+            named = ", ".join(missing[:_MAX_NAMED])
+            more = len(missing) - _MAX_NAMED
+            problem = (
                 f"{len(missing)} of {len(partitions)} partitions of {self._asset} are not stored "
                 f"in {self._ledger.root.url}: {named}{f' and {more} more' if more > 0 else ''}"
             )
             if not (self._context.definition_metadata or {}).get(ALLOW_MISSING_PARTITIONS):
                 raise ObjectMissingError(
-                    f"{said}. Materialize them first; or, to do with those that are stored, give "
-                    f"the input the metadata {{{ALLOW_MISSING_PARTITIONS!r}: True}}, as in "
+                    f"{problem}. Materialize them first; or, to load only the stored ones, set the "
+                    f"input's metadata {{{ALLOW_MISSING_PARTITIONS!r}: True}}, as in "
                     f"AssetIn(metadata=…)."
                 )
-            self._context.log.warning(f"{said}; they are left out")
+            self._context.log.warning(f"{problem}; they are left out")
         return {partition: clip for partition, clip in found if clip is not None}
 
     def _converter(self, annotation: Any) -> Callable[[StoredClip], Any]:
@@ -141,37 +139,37 @@ class ClipInput:
             return lambda clip: clip.read()
         if annotation is Path:
             return self._file
-        raise self._type_error("a stored clip cannot be given as that")
+        raise self._type_error("a stored clip cannot be loaded as that type")
 
     def _file(self, clip: StoredClip) -> Path:
         """The stored file itself, or on a bucket a copy of it."""
         if clip.path is not None:
             return clip.path
-        # Each in a folder of its own: names that differ by case alone are one on some disks.
+        # A folder for each: on some disks names that differ only by case are the same.
         return clip.download(self._folders.make(for_this_process=not self._is_of_a_step))
 
     @property
     def _is_of_a_step(self) -> bool:
-        """Whether a step asks, and not a caller of `load_asset_value`, who uses the file later."""
+        """Whether a step loads the input; a caller of `load_asset_value` uses the file later."""
         return self._if_known(lambda: self._context.step_context) is not None
 
     @staticmethod
-    def _if_known(ask: Callable[[], Any]) -> Any:
-        """What Dagster's context says; None if it raises because it does not know."""
+    def _if_known(read: Callable[[], Any]) -> Any:
+        """A value of Dagster's context; None if it does not have it and raises."""
         try:
-            return ask()
+            return read()
         except dg.DagsterInvariantViolationError:
             return None
 
     def _type_error(self, reason: str) -> TypeError:
         return TypeError(
             f"input {self._context.name!r}, asset {self._asset}: its annotation is "
-            f"{self._wanted}, and {reason}. Possible are {_POSSIBLE}."
+            f"{self._wanted}, and {reason}. Allowed are {_ALLOWED}."
         )
 
 
 def _element_of_dict(annotation: Any) -> Any:
-    """What a dict's or mapping's values are annotated with; None for another annotation."""
+    """The annotation of the values of a dict or mapping; None for another annotation."""
     if annotation in (dict, Mapping):
         return Any
     if get_origin(annotation) in (dict, Mapping):
@@ -181,21 +179,20 @@ def _element_of_dict(annotation: Any) -> Any:
 
 
 class ClipIOManager(dg.ConfigurableIOManager):
-    """Records the clips of an asset run as they are stored, and gives them to other assets.
+    """Records stored clips as outputs of their assets, and loads them for downstream assets.
 
-    An asset of videos gives it a :class:`~sora_dagster.StoredClip`. Its bytes are in the storage
-    root already: a video is fetched, checked and stored by the collection that the run waits with,
-    `parallel_clips` at once, and never passes through Dagster. An asset downstream gets what its
-    input is annotated with:
+    The output of an asset of videos is a :class:`~sora_dagster.StoredClip`. Its video is already in
+    the storage root and never passes through Dagster. A downstream asset gets what its input is
+    annotated with:
 
-    - `StoredClip`: the video, cost, seed and provenance; nothing is fetched before it is read;
-    - `pathlib.Path`: a file; on a bucket it is fetched, checked, and removed when the run's process
-      ends, and in a local storage root it is the stored file itself, not to be changed;
+    - `StoredClip`: the video, cost, seed and provenance; nothing is fetched until it is read;
+    - `pathlib.Path`: a file; from a bucket it is fetched, checked, and removed when the run's
+      process ends; in a local storage root it is the stored file, which must not be changed;
     - `bytes`: the video in memory;
     - `dict[str, …]` of any of these: all partitions that the input maps to, by partition key.
 
     Partitions that are not stored are an error, unless the input's metadata has
-    `allow_missing_partitions: True`, as with Dagster's own IO managers.
+    `allow_missing_partitions: True`, as with Dagster's IO managers.
 
     Arguments:
         storage: the storage root that the clips are in; the same resource as `clip_storage`.
@@ -209,7 +206,7 @@ class ClipIOManager(dg.ConfigurableIOManager):
 
     storage: dg.ResourceDependency[ClipStorageResource]
     parallel_clips: int = Field(
-        default=4, ge=1, description="How many clips are fetched and stored at once."
+        default=4, ge=1, description="Number of clips fetched and stored at once."
     )
 
     _folders: DownloadFolders = PrivateAttr(default_factory=DownloadFolders)
@@ -232,29 +229,29 @@ class ClipIOManager(dg.ConfigurableIOManager):
         asset = context.asset_key.to_user_string()
         if not isinstance(obj, StoredClip):
             raise TypeError(
-                f"{asset} gave a {type(obj).__name__}; this IO manager records a StoredClip. Use "
-                f"another IO manager for other assets."
+                f"the output of {asset} is a {type(obj).__name__}; this IO manager records only "
+                f"StoredClip. Use another IO manager for other assets."
             )
         manifest = obj.manifest
         wanted = context.partition_key if context.has_partition_key else None
         if (manifest.asset, manifest.request.partition) != (asset, wanted):
             raise ValueError(
                 f"{asset}, partition {wanted}: the clip is {manifest.asset}, partition "
-                f"{manifest.request.partition}. An asset records its own clips only."
+                f"{manifest.request.partition}. An asset can only record its own clips."
             )
         if obj.root.url != self._root.url:
             raise ValueError(
                 f"{manifest.request.name} is stored in {obj.root.url}, and this IO manager reads "
-                f"{self._root.url}. Give both the same clip_storage."
+                f"{self._root.url}. Pass the same clip_storage to both."
             )
         context.add_output_metadata(clip_metadata(manifest, obj.root))
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """The newest stored take: of one partition, or a dict of those of several.
+        """Load the newest stored take of one partition, or a dict of those of several.
 
         Raises:
             StorageError: if clips are not stored, or cannot be read.
-            TypeError: if the input is annotated with something that clips cannot be read as.
+            TypeError: if the annotation of the input is not supported.
         """
         return ClipInput(
             context,
@@ -264,5 +261,5 @@ class ClipIOManager(dg.ConfigurableIOManager):
         ).load()
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
-        """Remove the files that were fetched for steps."""
+        """Remove files that were fetched for steps."""
         self._folders.remove()

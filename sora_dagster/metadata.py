@@ -1,4 +1,4 @@
-"""What the Dagster UI shows of a request and of a stored clip."""
+"""Metadata of requests and stored clips for the Dagster UI."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sora_dagster.generation.protocol.records import ClipManifest, StoredVideo
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.storage import StorageRoot
 
-# Dagster keeps each event twice and loads a run's events whole, so that pictures must stay small.
-_MOST_THUMBNAIL_BYTES = 4500
+# Dagster keeps each event twice and loads all events of a run, so pictures must be small.
+_MAX_THUMBNAIL_BYTES = 4500
 
 
 def request_metadata(requested: RequestResult) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def error_metadata(error: dict[str, Any]) -> dict[str, Any]:
 
 
 def clip_metadata(manifest: ClipManifest, root: StorageRoot) -> dict[str, Any]:
-    """Metadata of a stored clip; figures are numbers, so that the UI plots them over time."""
+    """Metadata of a stored clip. Figures are numbers, so that the UI plots them over time."""
     spec, first = manifest.request.spec, manifest.videos[0]
     metadata: dict[str, Any] = {}
     if picture := _thumbnail(manifest, root):
@@ -75,7 +75,7 @@ def clip_metadata(manifest: ClipManifest, root: StorageRoot) -> dict[str, Any]:
     if spec.tags:
         metadata["tags"] = ", ".join(spec.tags)
     if first.seed is not None:
-        # A text: a number would be plotted, and a line of seeds says nothing.
+        # As text: a number would be plotted, which is useless for seeds.
         metadata["seed"] = str(first.seed)
     if manifest.cost_is_estimate:
         metadata["cost_is_estimate"] = True
@@ -114,9 +114,9 @@ def clip_metadata(manifest: ClipManifest, root: StorageRoot) -> dict[str, Any]:
 
 
 def link_metadata(root: StorageRoot, key: str) -> dg.MetadataValue[Any]:
-    """Where people look at an object: a link that opens it, its file, or its address in the store.
+    """A link to an object: in the viewer if there is one, else its file or its URL in the store.
 
-    A link is the viewer's, and stays good: a signed one would be a secret, and end.
+    It is not a presigned URL, which would be a secret and would expire.
     """
     if link := root.link(key):
         return dg.MetadataValue.url(link)
@@ -125,16 +125,16 @@ def link_metadata(root: StorageRoot, key: str) -> dg.MetadataValue[Any]:
 
 
 def _thumbnail(manifest: ClipManifest, root: StorageRoot) -> dg.MetadataValue[Any] | None:
-    """The first, middle and last frame as a picture inside the metadata, small enough for it."""
+    """The first, middle and last frame as an inline picture, if it is small enough."""
     body = root.read_if_present(manifest.thumbnail_key) if manifest.thumbnail_key else None
-    if body is None or len(body) > _MOST_THUMBNAIL_BYTES:
+    if body is None or len(body) > _MAX_THUMBNAIL_BYTES:
         return None
     data = base64.b64encode(body).decode()
     return dg.MetadataValue.md(f"![first, middle and last frame](data:image/jpeg;base64,{data})")
 
 
 def _response(video: StoredVideo) -> dict[str, Any]:
-    """What the API said of a video, by its own names; without the address, which ends."""
+    """The API's response for a video, with its field names and without the URL, which expires."""
     response: dict[str, Any] = {"videoUUID": video.video_uuid, "seed": video.seed}
     if video.cost_usd is not None:
         response["cost"] = video.cost_usd

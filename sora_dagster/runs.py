@@ -1,4 +1,4 @@
-"""Runs: what their tags say, and how a run over many partitions is declared, reports and fails."""
+"""Runs: their tags, and how a run of many partitions is declared, reports and fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POLL_POSTS_TAG = "sora_dagster/poll_posts"
 OTHER_POSTS_TAG = "sora_dagster/other_posts"
 
 _BACKFILL_TAG = "dagster/backfill"
-# Runs with one of these tags were launched by Dagster, or by a retry of another run.
+# Runs with one of these tags were launched by Dagster, or are a retry.
 _LAUNCHED_BY_DAGSTER_TAGS = (
     _BACKFILL_TAG,
     "dagster/schedule_name",
@@ -31,7 +31,7 @@ _LAUNCHED_BY_DAGSTER_TAGS = (
 
 
 def root_run_of(run: dg.DagsterRun) -> str:
-    """The backfill, or the first of a run's retries, that a spending limit belongs to."""
+    """The run that a spending limit belongs to: the backfill, or the first of the retries."""
     return run.tags.get(_BACKFILL_TAG) or run.root_run_id or run.run_id
 
 
@@ -49,7 +49,7 @@ def is_launched_by_a_person(run: dg.DagsterRun) -> bool:
 def add_post_counts(
     context: dg.AssetExecutionContext | dg.OpExecutionContext, posts: PostCounts
 ) -> None:
-    """Tag the run with the number of POSTs it made to the API, on top of those tagged before."""
+    """Add the number of POSTs to the API to the tags of the run."""
     run = context.instance.get_run_by_id(context.run.run_id)
     before = {} if run is None else run.tags
     made = {
@@ -78,9 +78,9 @@ def partitioned_multi_asset(**settings: Any) -> Callable[[Callable[..., Any]], d
 
 
 def is_used_later(context: dg.AssetExecutionContext) -> bool:
-    """Whether a later step of the same run takes the asset of this one.
+    """Whether a later step of the same run loads the asset of this step.
 
-    Dagster skips that step if this one gives no output.
+    Dagster skips that step if this one has no output.
     """
     this = context.op_execution_context.op_handle.name
     return any(
@@ -96,10 +96,10 @@ def report_partitions(
 ) -> Iterator[dg.MaterializeResult[Any]]:
     """Report the partitions that a run materialized, with one event for each.
 
-    Of one partition Dagster logs the event. It gives all partitions of a range run one data
-    version, and the newest events of their inputs, so each partition's own event is logged here,
-    and the step gives no output. Only if a later step of the run needs that output does Dagster
-    log its events too, before the exact ones.
+    For one partition, Dagster logs the event. In a range run Dagster would give all partitions one
+    data version and the newest events of their inputs. So the exact events are logged here, and the
+    step has no output. Only if a later step of the run needs the output, Dagster logs its events
+    too, before the exact ones.
 
     Arguments:
         context: the run's context.
@@ -118,7 +118,7 @@ def report_partitions(
 
 
 def exact_result(event: dg.AssetMaterialization, **settings: Any) -> dg.MaterializeResult[Any]:
-    """The result by which Dagster logs this very event.
+    """The result for which Dagster logs exactly this event.
 
     Arguments:
         event: the materialization.
@@ -128,7 +128,7 @@ def exact_result(event: dg.AssetMaterialization, **settings: Any) -> dg.Material
         asset_key=event.asset_key,
         metadata=event.metadata,
         data_version=dg.DataVersion(data_version_of(event) or ""),
-        # What it was made from, which need not be the newest.
+        # The versions of its inputs, which need not be the newest.
         tags=event.tags,
         **settings,
     )
@@ -142,12 +142,12 @@ def combined_result(key: dg.AssetKey, data_versions: Sequence[str]) -> dg.Materi
 
 
 def failure_of(failures: Mapping[str, str], *, done: int, verb: str) -> dg.Failure:
-    """A failure that names what failed and why, and is not retried by Dagster.
+    """A failure that lists what failed and why. Dagster does not retry it.
 
     Arguments:
         failures: reasons by partition key.
-        done: how many others succeeded.
-        verb: what was done with those.
+        done: number of others that succeeded.
+        verb: what was done with those, such as ``stored``.
     """
     reasons = "\n".join(f"- {partition}: {reason}" for partition, reason in failures.items())
     return dg.Failure(

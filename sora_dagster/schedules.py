@@ -1,4 +1,4 @@
-"""Schedules: so many clips, or so many dollars' worth of them, at a time."""
+"""A schedule that requests a number of clips, or clips for an amount of money, per tick."""
 
 import dagster as dg
 
@@ -20,26 +20,25 @@ def build_generation_schedule(
     execution_timezone: str | None = None,
     default_status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.STOPPED,
 ) -> dg.ScheduleDefinition:
-    """A schedule that asks for the oldest clips of the dataset that were never asked for.
+    """A schedule that requests the oldest clips of the dataset that were never requested.
 
-    Oldest are the rows that Dagster learned of first; rows that came together go in the order of
-    the file. Each tick starts one run of `request_clips` with `max_usd` as its spending limit, from
-    which the remixes that follow are paid too. Clips that failed, or whose row changed since, are
-    left to people.
+    The oldest rows are those that Dagster registered first, then in the order of the file. Each
+    tick starts one run of `request_clips` with `max_usd` as its spending limit, which also covers
+    the remixes of its clips. Clips that failed or whose row changed are not requested.
 
     Arguments:
         dataset: the dataset.
         request_job: the job `request_clips`.
-        cron_schedule: when, such as ``0 6 * * *``.
-        max_clips: most clips a tick; None for no limit.
-        max_usd: most USD a tick, by the catalogue's prices, remixes included; None for the spending
-            limit of any run.
+        cron_schedule: when it ticks, such as ``0 6 * * *``.
+        max_clips: maximum number of clips per tick. Default: no limit.
+        max_usd: maximum USD per tick, by catalogue prices, remixes included. Default: the spending
+            limit of the `runware` resource.
         name: name of the schedule.
-        execution_timezone: time zone of `cron_schedule`; UTC where None.
-        default_status: whether it runs from the start. It spends money, so by default it does not.
+        execution_timezone: time zone of `cron_schedule`. Default: UTC.
+        default_status: whether the schedule runs from the start. Default: no; it spends money.
 
     Raises:
-        ValueError: where neither limit is given, or one is not above zero.
+        ValueError: if neither limit is set, or one is not above zero.
 
     Example:
         >>> from sora_dagster import build_request_job
@@ -50,12 +49,10 @@ def build_generation_schedule(
         'generation_schedule'
     """
     if max_clips is None and max_usd is None:
-        raise ValueError(
-            "a schedule spends money at every tick: give it max_clips, max_usd, or both"
-        )
+        raise ValueError("a schedule spends money at every tick; set max_clips, max_usd, or both")
     if (max_clips is not None and max_clips < 1) or (max_usd is not None and max_usd <= 0):
         raise ValueError(
-            f"max_clips is {max_clips} and max_usd {max_usd}; both must be above zero, or None"
+            f"max_clips is {max_clips} and max_usd is {max_usd}; each must be above zero or None"
         )
 
     @dg.schedule(
@@ -64,8 +61,8 @@ def build_generation_schedule(
         cron_schedule=cron_schedule,
         execution_timezone=execution_timezone,
         default_status=default_status,
-        description=f"Asks for the oldest clips that were never asked for, at most "
-        f"{_limits_in_words(max_clips, max_usd)} a tick.",
+        description=f"Requests the oldest clips that were never requested, at most "
+        f"{_limits_in_words(max_clips, max_usd)} per tick.",
     )
     def generation_schedule(
         context: dg.ScheduleEvaluationContext, clip_storage: ClipStorageResource
@@ -81,20 +78,24 @@ def build_generation_schedule(
                 _oldest_first(context.instance, dataset, prompts),
             )
         )
-        pick = select_clips(
+        selection = select_clips(
             prompts, dataset.catalogue, waiting, max_clips=max_clips, max_usd=max_usd
         )
-        for line in _account(pick, max_usd):
+        for line in _summary(selection, max_usd):
             context.log.info(line)
-        if not pick.clip_ids:
+        if not selection.clip_ids:
             return dg.SkipReason(
-                " ".join(_account(pick, max_usd))
-                or f"all {len(prompts.clips)} clips of the dataset were asked for before"
+                " ".join(_summary(selection, max_usd))
+                or f"all {len(prompts.clips)} clips of the dataset were requested before"
             )
-        config = {"clip_ids": list(pick.clip_ids), "max_usd": max_usd, "regenerate_changed": False}
+        config = {
+            "clip_ids": list(selection.clip_ids),
+            "max_usd": max_usd,
+            "regenerate_changed": False,
+        }
         return dg.RunRequest(
             run_config={"ops": {dataset.definition_name("request"): {"config": config}}},
-            tags={"sora_dagster/clips": str(len(pick.clip_ids))},
+            tags={"sora_dagster/clips": str(len(selection.clip_ids))},
         )
 
     return generation_schedule
@@ -103,26 +104,26 @@ def build_generation_schedule(
 def _oldest_first(
     instance: dg.DagsterInstance, dataset: VideoDataset, prompts: PromptDataset
 ) -> list[str]:
-    """Clip ids in the order in which Dagster learned of them, then those it does not know yet."""
+    """Clip ids in the order in which Dagster registered them, then those not registered yet."""
     known = instance.get_dynamic_partitions(str(dataset.clip_partitions.name))
     place = {clip_id: number for number, clip_id in enumerate(known)}
     return sorted(prompts.clip_ids, key=lambda clip_id: place.get(clip_id, len(place)))
 
 
-def _account(pick: Selection, max_usd: float | None) -> list[str]:
-    """What a tick took and what it left, in sentences."""
+def _summary(selection: Selection, max_usd: float | None) -> list[str]:
+    """Sentences on what a tick requested and what it left."""
     lines = []
-    if pick.clip_ids:
+    if selection.clip_ids:
         lines.append(
-            f"asking for {len(pick.clip_ids)} clips, with their remixes about {pick.usd:.2f} USD: "
-            f"{', '.join(pick.clip_ids)}."
+            f"requesting {len(selection.clip_ids)} clips, about {selection.usd:.2f} USD with their "
+            f"remixes: {', '.join(selection.clip_ids)}."
         )
-    if pick.left:
-        lines.append(f"{pick.left} clips are left for later ticks.")
-    if pick.over_budget:
+    if selection.left:
+        lines.append(f"{selection.left} clips are left for later ticks.")
+    if selection.over_budget:
         lines.append(
-            f"{len(pick.over_budget)} cost more than a tick may spend ({max_usd:.2f} USD), "
-            f"remixes included: {', '.join(pick.over_budget)}. Raise max_usd, or request them "
+            f"{len(selection.over_budget)} cost more than the limit of a tick ({max_usd:.2f} USD), "
+            f"remixes included: {', '.join(selection.over_budget)}. Raise max_usd, or request them "
             f"with the job request_clips."
         )
     return lines

@@ -1,4 +1,4 @@
-"""The two sensors: one watches the dataset, one watches what is outstanding."""
+"""The two sensors: one for the prompt file, one for outstanding clips."""
 
 import base64
 import json
@@ -19,9 +19,9 @@ from sora_dagster.resources import NO_STORAGE_ROOT, ClipStorageResource
 
 # A tick must end within 60 s; an event costs about 13 ms.
 _EVENTS_PER_TICK = 500
-# Other code locations may collect a dataset of the same root; they have had their time by then.
+# Other code locations may collect a dataset of the same root; by then they would have done so.
 _UNCOLLECTED_AGE = timedelta(minutes=30)
-# Where a completion sensor names the datasets that it looks after.
+# Metadata of a completion sensor: names of the datasets that it collects.
 _DATASETS = "sora_dagster/datasets"
 
 
@@ -31,16 +31,15 @@ def build_dataset_sensor(
     minimum_interval_seconds: int = 30,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
-    """The sensor that keeps partitions and data versions in step with the dataset.
+    """The sensor that updates partitions and data versions from the prompt file.
 
     Arguments:
         dataset: the dataset.
-        minimum_interval_seconds: shortest time between two looks.
-        default_status: whether it runs from the start.
+        minimum_interval_seconds: shortest time between two ticks.
+        default_status: whether the sensor runs from the start.
 
-    It logs a materialization of a row only when the row is new or changed, so that exactly the
-    clips of those rows show as stale. It generates nothing. Rows that were removed keep their
-    partitions and clips.
+    It logs a materialization only for a new or changed row, so that exactly the clips of those rows
+    show as stale. It generates nothing. Removed rows keep their partitions and clips.
 
     Example:
         >>> build_dataset_sensor(VideoDataset("prompts.yaml")).name
@@ -49,7 +48,7 @@ def build_dataset_sensor(
 
     @dg.sensor(
         name=dataset.definition_name("dataset_sensor"),
-        description="Keeps partitions and data versions in step with the prompt dataset.",
+        description="Updates partitions and data versions from the prompt file.",
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
     )
@@ -70,7 +69,7 @@ def build_dataset_sensor(
         removed = sorted(set(known) - present)
         for name in removed:
             context.log.info(
-                f"{name} is no longer in the dataset; its partition and what was generated stay"
+                f"{name} is no longer in the dataset; its partition and clips are kept"
             )
             del known[name]
         requests = [
@@ -80,7 +79,7 @@ def build_dataset_sensor(
         return dg.SensorResult(
             skip_reason=None
             if changed or requests
-            else dg.SkipReason(f"the {len(rows)} rows of the dataset are as they were"),
+            else dg.SkipReason(f"the {len(rows)} rows of the dataset have not changed"),
             cursor=_write_cursor(known),
             dynamic_partitions_requests=requests,
             asset_events=[row.event() for row in changed],
@@ -98,20 +97,20 @@ def build_completion_sensor(
     minimum_interval_seconds: int = 10,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
-    """The sensor that starts the collecting run when something is finished or overdue.
+    """The sensor that starts the collecting run when clips are finished or due to be polled.
 
     Arguments:
         dataset: the dataset.
         collect_job: the job to start.
-        boards: names of the storyboards whose shots the job collects too.
-        poll_after_seconds: age of an outstanding clip at which it is polled for, marker or not;
-            short where there is no webhook.
-        minimum_interval_seconds: shortest time between two looks.
-        default_status: whether it runs from the start.
+        boards: names of the storyboards whose shots the job also collects.
+        poll_after_seconds: age in seconds from which an outstanding clip is polled, with or without
+            a marker; choose a short one without a webhook.
+        minimum_interval_seconds: shortest time between two ticks.
+        default_status: whether the sensor runs from the start.
 
-    A tick costs two listings for each dataset if nothing is outstanding. While a live run collects
-    a dataset, no other is started for it. After a run that failed and got nothing done, the next
-    one is started 30 seconds later, and after each further failure twice as late, up to 30 minutes.
+    A tick costs two listings per dataset if nothing is outstanding. While a run collects a dataset,
+    no other is started for it. After a run that failed without progress, the next one starts 30
+    seconds later; the wait doubles with each further failure, up to 30 minutes.
 
     Example:
         >>> dataset = VideoDataset("prompts.yaml")
@@ -123,7 +122,7 @@ def build_completion_sensor(
 
     @dg.sensor(
         name=dataset.definition_name("completion_sensor"),
-        description="Starts a collecting run when clips are finished or overdue.",
+        description="Starts a collecting run when clips are finished or due to be polled.",
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
         job=collect_job,
@@ -140,7 +139,7 @@ def build_completion_sensor(
             ledger, datasets, poll_after_seconds=poll_after_seconds, store_time=store_time
         )
         work = reader.read(int(context.cursor or 0))
-        # A cursor is written only if it changed: each one is a write to Dagster's database.
+        # Written only if changed: each update is a write to Dagster's database.
         if str(work.next_read) != (context.cursor or "0"):
             context.update_cursor(str(work.next_read))
         if not work.is_due:
@@ -150,7 +149,7 @@ def build_completion_sensor(
             return dg.SkipReason(f"{work.outstanding} clips are outstanding; {wait}")
         context.log.info(
             f"{work.outstanding} clips are outstanding, {work.markers} markers have arrived, and "
-            f"remixes of {work.remixes} clips have to be requested"
+            f"the remixes of {work.remixes} clips are due"
         )
         for folder in uncollected_folders(
             ledger,
@@ -176,15 +175,15 @@ def _why_nothing_is_due(work: DueWork, poll_after_seconds: float) -> str:
     if work.collected:
         return f"{count}, and a run collects {', '.join(work.collected)}"
     return (
-        f"{count}, the oldest for {work.oldest_seconds or 0.0:.0f} s; they are polled for after "
-        f"{poll_after_seconds:.0f} s, or, if they are slow or claimed by another run, later"
+        f"{count}, the oldest for {work.oldest_seconds or 0.0:.0f} s; they are polled after "
+        f"{poll_after_seconds:.0f} s, or later if they are slow or claimed by another run"
     )
 
 
 def _datasets_collected_here(
     context: dg.SensorEvaluationContext, own: Sequence[str]
 ) -> tuple[str, ...]:
-    """Names of all datasets that sensors of the same code location look after."""
+    """Names of all datasets that sensors of the same code location collect."""
     found = list(own)
     repository = context.repository_def
     for sensor in () if repository is None else repository.sensor_defs:
@@ -199,7 +198,7 @@ def _cursor_name(row: Row) -> str:
 
 
 def _read_cursor(cursor: str | None) -> dict[str, str]:
-    """Data versions by row, as the last tick left them."""
+    """Data versions by row, as of the last tick."""
     if not cursor:
         return {}
     known: dict[str, str] = json.loads(zlib.decompress(base64.b64decode(cursor)))

@@ -1,4 +1,4 @@
-"""The two jobs that look after the storage root: one makes room, one checks what is there."""
+"""The jobs that prune and verify the storage root."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from sora_dagster.resources import ClipStorageResource
 
 PRUNE_JOB = "prune_storage"
 VERIFY_JOB = "verify_storage"
-# An event is kept in Dagster's database; the run's log has all rows, its table the first ones.
+# Events are kept in Dagster's database, so tables are cut; the run's log has all rows.
 _MOST_TABLE_ROWS = 200
 _MOST_OBSERVATIONS = 1000
 
@@ -38,11 +38,11 @@ class PruneConfig(dg.Config):
 
 
 class VerifyConfig(dg.Config):
-    """How closely the storage root is checked."""
+    """How thoroughly the storage root is checked."""
 
     deep: bool = Field(
         default=False,
-        description="Read every video and compare its hash; else lengths are compared.",
+        description="Read every video and compare its hash. Default: only compare sizes.",
     )
 
 
@@ -52,7 +52,7 @@ def build_prune_job(dataset: VideoDataset) -> dg.JobDefinition:
     Arguments:
         dataset: the dataset.
 
-    Dry run by default: it only says what it would remove.
+    Dry run by default: it only logs what it would remove.
 
     Example:
         >>> build_prune_job(VideoDataset("prompts.yaml")).name
@@ -61,7 +61,7 @@ def build_prune_job(dataset: VideoDataset) -> dg.JobDefinition:
 
     @dg.op(
         name=dataset.definition_name("prune"),
-        description="Remove what is no longer needed from the storage root. Dry run by default.",
+        description="Removes unneeded objects from the storage root. Dry run by default.",
         out=dg.Out(dg.Nothing),
     )
     def prune_op(
@@ -99,13 +99,13 @@ def build_prune_job(dataset: VideoDataset) -> dg.JobDefinition:
 
 
 def build_verify_job(dataset: VideoDataset) -> dg.JobDefinition:
-    """The job `verify_storage`: checks that everything that was stored is there, and whole.
+    """The job `verify_storage`: checks that all stored objects exist and are complete.
 
     Arguments:
         dataset: the dataset.
 
-    It fails where something is not, logs what and what to do, and an observation for each clip
-    concerned.
+    It fails if one is missing or damaged, and logs which and what to do, with an observation for
+    each affected clip.
 
     Example:
         >>> build_verify_job(VideoDataset("prompts.yaml")).name
@@ -114,7 +114,7 @@ def build_verify_job(dataset: VideoDataset) -> dg.JobDefinition:
 
     @dg.op(
         name=dataset.definition_name("verify"),
-        description="Check that everything that was stored is in the storage root, and whole.",
+        description="Checks that all stored objects exist and are complete.",
         out=dg.Out(dg.Nothing),
     )
     def verify_op(
@@ -185,7 +185,7 @@ def _table(
 
 
 def _observations(findings: Sequence[Finding]) -> list[dg.AssetObservation]:
-    """One observation for each clip with a finding, so that its page in the UI says so."""
+    """One observation for each clip with a finding, shown on its page in the UI."""
     by_clip: dict[tuple[str, str | None], list[Finding]] = {}
     for found in findings:
         if found.asset is not None:

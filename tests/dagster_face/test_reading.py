@@ -232,7 +232,7 @@ def test_a_value_is_loaded_without_a_run(in_a_bucket: Stack) -> None:
     file = load(partition_key="fox", python_type=Path)
     assert file.read_bytes() == video(in_a_bucket, "fox")
     assert load(partition_key="owl").cost_usd == 1.2
-    with pytest.raises(StorageError, match="name those that are to be loaded"):
+    with pytest.raises(StorageError, match="pass the partition keys to load"):
         load()
 
 
@@ -299,7 +299,9 @@ def test_the_io_manager_records_nothing_but_stored_clips(stack: Stack) -> None:
         resources=stack.definitions.resources,
         raise_on_error=False,
     )
-    assert "table gave a int; this IO manager records a StoredClip" in failure_text(result)
+    assert "the output of table is a int; this IO manager records only StoredClip" in failure_text(
+        result
+    )
 
 
 def test_an_asset_records_no_clip_of_another_asset(in_a_folder: Stack) -> None:
@@ -309,9 +311,9 @@ def test_an_asset_records_no_clip_of_another_asset(in_a_folder: Stack) -> None:
     manager = ClipIOManager(storage=ClipStorageResource(url=in_a_folder.root.url))
     for asset, partition in (("poster", "owl"), ("clips", "fox")):
         context = dg.build_output_context(asset_key=dg.AssetKey(asset), partition_key=partition)
-        with pytest.raises(ValueError, match="An asset records its own clips only"):
+        with pytest.raises(ValueError, match="An asset can only record its own clips"):
             manager.handle_output(context, clip_of_owl)
     elsewhere = ClipIOManager(storage=ClipStorageResource(url="memory://"))
     context = dg.build_output_context(asset_key=dg.AssetKey("clips"), partition_key="owl")
-    with pytest.raises(ValueError, match="Give both the same clip_storage"):
+    with pytest.raises(ValueError, match="Pass the same clip_storage to both"):
         elsewhere.handle_output(context, clip_of_owl)
