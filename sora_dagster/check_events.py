@@ -15,6 +15,7 @@ from sora_dagster.generation.library.clip_checks import (
     ClipChecks,
 )
 from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.metadata import table_metadata
 
 _SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 _MAX_ROWS = 50
@@ -52,9 +53,7 @@ def clip_evaluation(
         passed=not failed,
         severity=_highest_severity(failed),
         description=description,
-        metadata={
-            "checks": _table(rows, ("check", "result", "severity", "found", "figures")),
-        },
+        metadata={"checks": table_metadata(rows)},
         partition=manifest.request.partition,
         target_materialization_data=_target(target),
     )
@@ -130,7 +129,7 @@ def quality_evaluation(
             }
             for clip, result in failed[:_MAX_ROWS]
         ]
-        metadata["failed_checks"] = _table(rows, ("clip", "check", "severity", "found"))
+        metadata["failed_checks"] = table_metadata(rows)
     return dg.AssetCheckEvaluation(
         asset_key=asset_key_of(asset),
         check_name=QUALITY,
@@ -150,13 +149,6 @@ def _status(result: ClipCheckResult) -> str:
 def _highest_severity(failed: Sequence[ClipCheckResult]) -> dg.AssetCheckSeverity:
     is_error = any(result.severity == "error" for result in failed)
     return _SEVERITIES["error" if is_error else "warn"]
-
-
-def _table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> dg.TableMetadataValue:
-    return dg.MetadataValue.table(
-        [dg.TableRecord(row) for row in rows],
-        schema=dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in columns]),
-    )
 
 
 def _target(record: dg.EventLogRecord | None) -> Any:

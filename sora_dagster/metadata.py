@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -113,6 +114,21 @@ def clip_metadata(manifest: ClipManifest, root: StorageRoot) -> dict[str, Any]:
     return metadata
 
 
+def table_metadata(
+    rows: Iterable[Mapping[str, str | int | float]], **types: str
+) -> dg.TableMetadataValue:
+    """A table for the UI.
+
+    Arguments:
+        rows: the rows, all with the same columns.
+        types: types of columns that are not ``string``; of all columns if there may be no rows.
+    """
+    records = [dg.TableRecord(dict(row)) for row in rows]
+    names = records[0].data if records else types
+    columns = [dg.TableColumn(name, types.get(name, "string")) for name in names]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns=columns))
+
+
 def link_metadata(root: StorageRoot, key: str) -> dg.MetadataValue[Any]:
     """A link to an object: in the viewer if there is one, else its file or its URL in the store.
 
@@ -146,30 +162,20 @@ def _response(video: StoredVideo) -> dict[str, Any]:
 
 
 def _videos_table(manifest: ClipManifest, root: StorageRoot) -> dg.TableMetadataValue:
-    return dg.MetadataValue.table(
-        [
-            dg.TableRecord(
-                {
-                    "video_uuid": video.video_uuid,
-                    "video_id": video.video_id or "",
-                    "seed": -1 if video.seed is None else video.seed,
-                    "cost_usd": -1.0 if video.cost_usd is None else video.cost_usd,
-                    "size_bytes": video.size_bytes,
-                    "sha256": video.sha256,
-                    "uri": root.uri(video.key),
-                }
-            )
+    return table_metadata(
+        (
+            {
+                "video_uuid": video.video_uuid,
+                "video_id": video.video_id or "",
+                "seed": -1 if video.seed is None else video.seed,
+                "cost_usd": -1.0 if video.cost_usd is None else video.cost_usd,
+                "size_bytes": video.size_bytes,
+                "sha256": video.sha256,
+                "uri": root.uri(video.key),
+            }
             for video in manifest.videos
-        ],
-        schema=dg.TableSchema(
-            columns=[
-                dg.TableColumn("video_uuid", "string"),
-                dg.TableColumn("video_id", "string"),
-                dg.TableColumn("seed", "int"),
-                dg.TableColumn("cost_usd", "float"),
-                dg.TableColumn("size_bytes", "int"),
-                dg.TableColumn("sha256", "string"),
-                dg.TableColumn("uri", "string"),
-            ]
         ),
+        seed="int",
+        cost_usd="float",
+        size_bytes="int",
     )

@@ -63,18 +63,23 @@ def add_post_counts(
     )
 
 
-def partitioned_asset(**settings: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """`dg.asset`, without its warning that backfill policies are in beta."""
-    with without_beta_warnings():
-        decorator: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(**settings)
-        return decorator
+def partitioned_asset(
+    spec: dg.AssetSpec, *, partitions_per_run: int, **settings: Any
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """The decorator of an asset with partitions, without Dagster's beta warnings.
 
-
-def partitioned_multi_asset(**settings: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """`dg.multi_asset`, without its warning that backfill policies are in beta."""
+    Arguments:
+        spec: the asset; skippable, since a range run logs the event of each partition itself.
+        partitions_per_run: maximum number of partitions of a run of a backfill.
+        settings: further arguments of `dg.multi_asset`.
+    """
     with without_beta_warnings():
-        decorator: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.multi_asset(**settings)
-        return decorator
+        return dg.multi_asset(
+            name=spec.key.to_python_identifier(),
+            specs=[spec],
+            backfill_policy=dg.BackfillPolicy.multi_run(partitions_per_run),
+            **settings,
+        )
 
 
 def is_used_later(context: dg.AssetExecutionContext) -> bool:

@@ -18,7 +18,7 @@ from sora_dagster.generation.library.costs import (
     write_cost_table,
 )
 from sora_dagster.generation.library.library_scan import scan_library
-from sora_dagster.metadata import link_metadata
+from sora_dagster.metadata import link_metadata, table_metadata
 from sora_dagster.resources import ClipStorageResource
 
 _MOST_LINES = 100
@@ -149,17 +149,11 @@ def _most_expensive_first(lines: Sequence[CostSum]) -> list[CostSum]:
 
 
 def _table(name: str, lines: Sequence[CostSum]) -> dg.TableMetadataValue:
-    columns = ["tasks", "total_usd", "used_usd", "wasted_usd", "outstanding_usd"]
-    return dg.MetadataValue.table(
-        [
-            dg.TableRecord({name: line.name, **{key: getattr(line, key) for key in columns}})
+    money = ["total_usd", "used_usd", "wasted_usd", "outstanding_usd"]
+    return table_metadata(
+        (
+            {name: line.name, "tasks": line.tasks, **{key: getattr(line, key) for key in money}}
             for line in lines[:_MOST_LINES]
-        ],
-        schema=dg.TableSchema(
-            columns=[
-                dg.TableColumn(name, "string"),
-                dg.TableColumn("tasks", "int"),
-                *(dg.TableColumn(key, "float") for key in columns[1:]),
-            ]
         ),
+        **{name: "string", "tasks": "int", **dict.fromkeys(money, "float")},
     )

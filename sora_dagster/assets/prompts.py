@@ -30,18 +30,17 @@ def build_prompts_asset(
         description: its description in the UI.
     """
 
-    @partitioned_asset(
-        key=key,
+    spec = dg.AssetSpec(
+        key,
         partitions_def=partitions_def,
-        backfill_policy=dg.BackfillPolicy.multi_run(_ROWS_PER_RUN),
+        skippable=True,
         **dataset.labels,
         code_version=CODE_VERSION,
         kinds={"yaml"},
         description=description,
-        dagster_type=dg.Nothing,
-        # A range run logs the event of each partition itself.
-        output_required=False,
     )
+
+    @partitioned_asset(spec, partitions_per_run=_ROWS_PER_RUN)
     def prompts(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
         rows = {row.partition: row for row in rows_of(dataset, dataset.load_prompts())}
         found = [rows[partition] for partition in context.partition_keys if partition in rows]

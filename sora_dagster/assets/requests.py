@@ -170,20 +170,19 @@ def build_requests_asset(
         automation_condition: when clips are requested automatically. Default: never.
     """
 
-    @partitioned_asset(
-        key=key,
+    spec = dg.AssetSpec(
+        key,
         deps=deps,
         partitions_def=partitions_def,
-        backfill_policy=dg.BackfillPolicy.multi_run(_REQUESTS_PER_RUN),
+        skippable=True,
         automation_condition=automation_condition,
         **dataset.labels,
         code_version=CODE_VERSION,
         kinds={"runware"},
         description=description,
-        dagster_type=dg.Nothing,
-        # A dry run has no output, and a range run logs the event of each partition itself.
-        output_required=False,
     )
+
+    @partitioned_asset(spec, partitions_per_run=_REQUESTS_PER_RUN)
     def submissions(
         context: dg.AssetExecutionContext,
         config: RequestConfig,

@@ -29,7 +29,7 @@ from sora_dagster.runs import (
     failure_of,
     is_of_a_backfill,
     is_used_later,
-    partitioned_multi_asset,
+    partitioned_asset,
 )
 from sora_dagster.storage import AccessDeniedError
 
@@ -77,10 +77,9 @@ def build_videos_asset(
         description=description,
     ).with_io_manager_key(CLIP_IO_MANAGER_KEY)
 
-    @partitioned_multi_asset(
-        name=key.to_python_identifier(),
-        specs=[spec],
-        backfill_policy=dg.BackfillPolicy.multi_run(_CLIPS_PER_RUN),
+    @partitioned_asset(
+        spec,
+        partitions_per_run=_CLIPS_PER_RUN,
         check_specs=check_specs(dataset.checks, key, partitions_def),
         # So that checks can be run again without the asset.
         can_subset=True,

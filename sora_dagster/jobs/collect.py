@@ -3,35 +3,15 @@
 from collections.abc import Sequence
 
 import dagster as dg
-from pydantic import Field
 
 from sora_dagster.dataset import VideoDataset
-from sora_dagster.jobs.collecting_run import CollectingRun, CollectLimits, CollectReport
+from sora_dagster.jobs.collecting_run import CollectClipsConfig, CollectingRun, CollectReport
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.runs import add_post_counts, failure_of
 
 COLLECT_JOB = "collect_clips"
 # Run monitoring ends a collecting run that hangs. `max_wait_minutes` must stay below.
 _MAX_COLLECT_SECONDS = 3600
-
-
-class CollectClipsConfig(dg.Config):
-    """How long a collecting run waits, and how it works."""
-
-    max_wait_minutes: float = Field(
-        default=30.0,
-        ge=0,
-        le=55,
-        description="Longest wait; the completion sensor starts another run for unfinished clips.",
-    )
-    remix_linger_seconds: float = Field(
-        default=30.0,
-        ge=0,
-        description="Longest wait for more stored clips before their remixes are requested.",
-    )
-    parallel_clips: int = Field(
-        default=4, ge=1, description="Number of clips fetched and stored at once."
-    )
 
 
 def build_collect_job(dataset: VideoDataset, boards: Sequence[str] = ()) -> dg.JobDefinition:
@@ -62,17 +42,7 @@ def build_collect_job(dataset: VideoDataset, boards: Sequence[str] = ()) -> dg.J
     ) -> None:
         with runware.generator(clip_storage) as generator:
             try:
-                report = CollectingRun(
-                    context,
-                    dataset,
-                    generator,
-                    CollectLimits(
-                        max_wait_seconds=config.max_wait_minutes * 60,
-                        remix_linger_seconds=config.remix_linger_seconds,
-                        parallel_clips=config.parallel_clips,
-                    ),
-                    boards=boards,
-                ).run()
+                report = CollectingRun(context, dataset, generator, config, boards=boards).run()
             finally:
                 add_post_counts(context, generator.client.posts)
         _sum_up(context, report)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
+from pydantic import Field
 
 from sora_dagster.assets.requests import log_requested
 from sora_dagster.clip_reporter import ClipReporter, EndedTasks
@@ -22,20 +23,23 @@ from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.runware.errors import RunwareError
 
 
-@dataclass(frozen=True)
-class CollectLimits:
-    """How long a collecting run waits, and how it works.
+class CollectClipsConfig(dg.Config):
+    """How long a collecting run waits, and how it works."""
 
-    Arguments:
-        max_wait_seconds: longest wait; the sensor starts another run for unfinished clips.
-        remix_linger_seconds: longest wait for more clips before their remixes are requested, so
-            that one POST carries the remixes of many clips.
-        parallel_clips: how many clips are fetched and stored at once.
-    """
-
-    max_wait_seconds: float
-    remix_linger_seconds: float
-    parallel_clips: int
+    max_wait_minutes: float = Field(
+        default=30.0,
+        ge=0,
+        le=55,
+        description="Longest wait; the completion sensor starts another run for unfinished clips.",
+    )
+    remix_linger_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        description="Longest wait for more stored clips before their remixes are requested.",
+    )
+    parallel_clips: int = Field(
+        default=4, ge=1, description="Number of clips fetched and stored at once."
+    )
 
 
 @dataclass
@@ -70,7 +74,7 @@ class CollectingRun:
         context: the op's context, for its instance and log.
         dataset: the dataset.
         generator: the generator.
-        limits: how long it waits.
+        config: how long it waits.
         boards: names of the storyboards whose shots it collects too.
         elapsed: a clock for waits, in seconds.
     """
@@ -80,7 +84,7 @@ class CollectingRun:
         context: dg.OpExecutionContext,
         dataset: VideoDataset,
         generator: Generator,
-        limits: CollectLimits,
+        config: CollectClipsConfig,
         *,
         boards: Sequence[str] = (),
         elapsed: Callable[[], float] = running_seconds,
@@ -89,7 +93,7 @@ class CollectingRun:
         self._dataset = dataset
         self._generator = generator
         self._ledger = generator.ledger
-        self._limits = limits
+        self._config = config
         self._datasets = (dataset.name, *boards)
         self._elapsed = elapsed
         self._report = CollectReport()
@@ -125,8 +129,8 @@ class CollectingRun:
         self._dataset.bind(self._ledger)
         collection = self._generator.collection(
             CollectionLimits(
-                max_wait_seconds=self._limits.max_wait_seconds,
-                parallel_clips=self._limits.parallel_clips,
+                max_wait_seconds=self._config.max_wait_minutes * 60,
+                parallel_clips=self._config.parallel_clips,
             ),
             holder=self._context.run.run_id,
             datasets=self._datasets,
@@ -217,7 +221,7 @@ class CollectingRun:
         now = self._elapsed()
         is_old = (
             self._prompts_read_at is None
-            or now - self._prompts_read_at >= self._limits.remix_linger_seconds
+            or now - self._prompts_read_at >= self._config.remix_linger_seconds
         )
         if is_old:
             try:
@@ -239,7 +243,7 @@ class CollectingRun:
     def _find_due(self) -> None:
         """Find clips whose remixes no run has requested, from time to time. Costs one listing."""
         now = self._elapsed()
-        wait = self._limits.remix_linger_seconds
+        wait = self._config.remix_linger_seconds
         if self._due_read_at is not None and now - self._due_read_at < wait:
             return
         self._due_read_at = now
@@ -266,7 +270,7 @@ class CollectingRun:
                 attempt.asset == clips for attempt in collection.outstanding.values()
             )
             waited = self._elapsed() - self._waiting_since
-            if more_to_come and waited < self._limits.remix_linger_seconds:
+            if more_to_come and waited < self._config.remix_linger_seconds:
                 return False
         self._waiting_since = None
         parents = [

@@ -1,6 +1,7 @@
 """The jobs that prune and verify the storage root."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -9,13 +10,14 @@ from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.housekeeping.prune import PruneReport, RemovedObject, prune
 from sora_dagster.generation.housekeeping.verify import Finding, VerifyReport, verify
 from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.metadata import table_metadata
 from sora_dagster.resources import ClipStorageResource
 
 PRUNE_JOB = "prune_storage"
 VERIFY_JOB = "verify_storage"
 # Events are kept in Dagster's database, so tables are cut; the run's log has all rows.
-_MOST_TABLE_ROWS = 200
-_MOST_OBSERVATIONS = 1000
+_MAX_TABLE_ROWS = 200
+_MAX_OBSERVATIONS = 1000
 
 
 class PruneConfig(dg.Config):
@@ -67,13 +69,13 @@ def build_prune_job(dataset: VideoDataset) -> dg.JobDefinition:
     def prune_op(
         context: dg.OpExecutionContext, config: PruneConfig, clip_storage: ClipStorageResource
     ) -> None:
-        rows: list[dg.TableRecord] = []
+        rows: list[dict[str, Any]] = []
         verb = "would be removed" if config.dry_run else "removed"
 
         def note(removed: RemovedObject) -> None:
             context.log.info(f"{verb}: {removed.key} ({removed.kind}, {removed.size_bytes} bytes)")
-            if len(rows) < _MOST_TABLE_ROWS:
-                rows.append(dg.TableRecord(removed._asdict()))
+            if len(rows) < _MAX_TABLE_ROWS:
+                rows.append(removed._asdict())
 
         report = prune(
             Ledger(clip_storage.root()),
@@ -130,7 +132,7 @@ def build_verify_job(dataset: VideoDataset) -> dg.JobDefinition:
         if not report.is_whole:
             raise dg.Failure(
                 description=f"{report.sentence}:\n"
-                + "\n".join(f"- {found.sentence}" for found in report.findings[:_MOST_TABLE_ROWS]),
+                + "\n".join(f"- {found.sentence}" for found in report.findings[:_MAX_TABLE_ROWS]),
                 metadata=_verify_metadata(report),
                 allow_retries=False,
             )
@@ -148,40 +150,32 @@ def build_verify_job(dataset: VideoDataset) -> dg.JobDefinition:
     return verify_storage
 
 
-def _prune_metadata(
-    report: PruneReport, rows: Sequence[dg.TableRecord]
-) -> dict[str, dg.MetadataValue]:
-    return {
-        "dry_run": dg.MetadataValue.bool(report.is_dry_run),
-        "objects": dg.MetadataValue.int(sum(report.objects.values())),
-        "bytes": dg.MetadataValue.int(sum(report.size_bytes.values())),
+def _prune_metadata(report: PruneReport, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "dry_run": report.is_dry_run,
+        "objects": sum(report.objects.values()),
+        "bytes": sum(report.size_bytes.values()),
         "summary": dg.MetadataValue.md("\n".join(f"- {line}" for line in report.sentences)),
-        **_table("removed", rows, kind="string", key="string", size_bytes="int"),
     }
+    if rows:
+        metadata["removed"] = table_metadata(rows, size_bytes="int")
+    return metadata
 
 
-def _verify_metadata(report: VerifyReport) -> dict[str, dg.MetadataValue]:
-    rows = [
-        dg.TableRecord({"kind": found.kind, "key": found.key, "detail": found.detail})
-        for found in report.findings[:_MOST_TABLE_ROWS]
-    ]
-    return {
-        "takes": dg.MetadataValue.int(report.takes),
-        "objects": dg.MetadataValue.int(report.objects),
-        "bytes": dg.MetadataValue.int(report.size_bytes),
-        "deep": dg.MetadataValue.bool(report.is_deep),
-        "damaged": dg.MetadataValue.int(len(report.findings)),
-        **_table("findings", rows, kind="string", key="string", detail="string"),
+def _verify_metadata(report: VerifyReport) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "takes": report.takes,
+        "objects": report.objects,
+        "bytes": report.size_bytes,
+        "deep": report.is_deep,
+        "damaged": len(report.findings),
     }
-
-
-def _table(
-    name: str, rows: Sequence[dg.TableRecord], **columns: str
-) -> dict[str, dg.MetadataValue]:
-    if not rows:
-        return {}
-    schema = dg.TableSchema([dg.TableColumn(column, kind) for column, kind in columns.items()])
-    return {name: dg.MetadataValue.table(rows, schema)}
+    if report.findings:
+        metadata["findings"] = table_metadata(
+            {"kind": found.kind, "key": found.key, "detail": found.detail}
+            for found in report.findings[:_MAX_TABLE_ROWS]
+        )
+    return metadata
 
 
 def _observations(findings: Sequence[Finding]) -> list[dg.AssetObservation]:
@@ -197,5 +191,5 @@ def _observations(findings: Sequence[Finding]) -> list[dg.AssetObservation]:
             description="; ".join(found.sentence for found in found_there),
             metadata={"damaged": [found.key for found in found_there]},
         )
-        for (asset, partition), found_there in list(by_clip.items())[:_MOST_OBSERVATIONS]
+        for (asset, partition), found_there in list(by_clip.items())[:_MAX_OBSERVATIONS]
     ]
