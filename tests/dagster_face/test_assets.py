@@ -133,7 +133,7 @@ def test_a_removed_row_fails_alone_and_says_what_to_do(stack: Stack) -> None:
     stack.write(FOX, BEE)
     result = stack.materialize(["clip_requests"], ["fox", "bee"])
     assert not result.success
-    assert "put the row back" in failure_text(result)
+    assert "Restore the row" in failure_text(result)
     assert stack.events("clip_requests", "fox")
     assert stack.events("clip_requests", "bee")
     assert not stack.events("clip_requests", "owl")
