@@ -110,7 +110,13 @@ def demo_command(
 
 @click.command("dev")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of the Dagster UI.")
-@click.option("--port", default=3000, show_default=True, help="Port of the Dagster UI.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=3000,
+    show_default=True,
+    help="Port of the Dagster UI.",
+)
 @_demo_options
 def dev_command(host: str, port: int, home_folder: Path, latency: float) -> None:
     """Start the Dagster UI on the demo's data.

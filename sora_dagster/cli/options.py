@@ -42,7 +42,11 @@ def listen_options(port: int) -> Callable[[Callable[..., Any]], Callable[..., An
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         command = click.option(
-            "--port", default=port, show_default=True, help="Port to listen at; 0 for a free one."
+            "--port",
+            type=click.IntRange(0, 65535),
+            default=port,
+            show_default=True,
+            help="Port to listen at; 0 for a free one.",
         )(command)
         return click.option(
             "--host", default="127.0.0.1", show_default=True, help="Address to listen at."
