@@ -45,6 +45,6 @@ def retry_advice(asset: str, clip: str) -> str:
         clip: its partition key.
     """
     return (
-        f"set retry_failed in the config of the run, or run: sora-dagster resolve {clip!r} "
-        f"--asset {asset} --resend"
+        f"set retry_failed in the run config (sora-dagster generate: --retry-failed), or run: "
+        f"sora-dagster resolve {clip!r} --asset {asset} --resend"
     )
