@@ -1,4 +1,4 @@
-"""The collection: whoever waits for clips gets each once, stored, as soon as it is."""
+"""The collection: each clip is handed over once, as soon as it is stored."""
 
 from __future__ import annotations
 
@@ -357,7 +357,7 @@ def store_while(generator: Generator, ready: ReadyTask, meanwhile: Callable[[], 
         generator.archive.store(ready)
 
 
-def test_a_stored_clip_outranks_a_verdict_that_came_before_it(scenario: Scenario) -> None:
+def test_a_stored_clip_outranks_an_outcome_that_was_recorded_before(scenario: Scenario) -> None:
     scenario.ask(scenario.generator(), clip())
     [attempt] = scenario.attempts()
     generator = scenario.generator()
@@ -369,7 +369,7 @@ def test_a_stored_clip_outranks_a_verdict_that_came_before_it(scenario: Scenario
     assert outcome_states(scenario) == {"fox": "done"}
 
 
-def test_a_verdict_that_comes_after_the_manifest_gives_way_to_it(
+def test_an_outcome_that_is_recorded_after_the_manifest_gives_way_to_it(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scenario.ask(scenario.generator(), clip())
@@ -379,7 +379,7 @@ def test_a_verdict_that_comes_after_the_manifest_gives_way_to_it(
     settle = judging.ledger.settle
 
     def late(*arguments: Any, **options: Any) -> Any:
-        # The video is stored between the look for a manifest and the verdict.
+        # The video is stored between the read of the manifest and the outcome.
         monkeypatch.setattr(judging.ledger, "settle", settle)
         standing = settle(*arguments, **options)
         monkeypatch.setattr(storing.ledger, "settle", killed)
@@ -645,7 +645,7 @@ def test_a_root_without_its_root_record_is_not_taken_for_empty(scenario: Scenari
         pass
 
 
-# Asking again
+# Requesting again
 
 
 def test_a_collecting_run_waits_for_the_retries_that_it_makes(scenario: Scenario) -> None:

@@ -131,9 +131,7 @@ class UrlGuard:
         api = httpx.URL(api_base_url)
         self._api_origin = (api.scheme, _host_of(api))
         self._domains = (RESULT_DOMAIN, *parse_result_hosts(result_hosts))
-        self._networks = [
-            ipaddress.ip_network(network) for network in parse_result_networks(result_networks)
-        ]
+        self._networks = list(map(ipaddress.ip_network, parse_result_networks(result_networks)))
         self._resolve = resolve
 
     def check(self, url: str) -> None:

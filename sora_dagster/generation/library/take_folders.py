@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.records import ClipManifest
-from sora_dagster.storage import ObjectInfo, StorageRoot
+from sora_dagster.storage import StorageRoot
 
 MANIFEST_NAME = "clip.json"
 PRUNED_NAME = "pruned.json"
@@ -22,7 +21,6 @@ class TakeFolder:
 
     Arguments:
         path: the folder's key, such as ``clips/clips/fox/take-1``.
-        newest: when its newest object was written, by the store's clock.
         has_manifest: whether the take is complete.
         is_pruned: whether its videos were removed on purpose.
         objects: number of objects, without the manifest and the record of its removal.
@@ -31,7 +29,6 @@ class TakeFolder:
     """
 
     path: str
-    newest: datetime
     has_manifest: bool = False
     is_pruned: bool = False
     objects: int = 0
@@ -48,9 +45,8 @@ class TakeFolder:
         """Key of the take's manifest."""
         return f"{self.path}/{MANIFEST_NAME}"
 
-    def add(self, info: ObjectInfo, name: str) -> None:
+    def add(self, name: str) -> None:
         """Count an object of the folder."""
-        self.newest = max(self.newest, info.last_modified)
         if name == MANIFEST_NAME:
             self.has_manifest = True
         elif name == PRUNED_NAME:
@@ -72,11 +68,7 @@ def list_take_folders(root: StorageRoot) -> dict[str, dict[int, TakeFolder]]:
     """All folders of takes, by their clip's folder and the take's number. Costs one listing."""
     clips: dict[str, dict[int, TakeFolder]] = {}
     for info in root.list(layout.CLIPS_FOLDER):
-        if not (match := _TAKE_OBJECT.fullmatch(info.key)):
-            continue
-        takes = clips.setdefault(match[1], {})
-        number = int(match[2])
-        if number not in takes:
-            takes[number] = TakeFolder(f"{match[1]}/take-{match[2]}", info.last_modified)
-        takes[number].add(info, match[3])
+        if match := _TAKE_OBJECT.fullmatch(info.key):
+            folder = TakeFolder(f"{match[1]}/take-{match[2]}")
+            clips.setdefault(match[1], {}).setdefault(int(match[2]), folder).add(match[3])
     return clips
