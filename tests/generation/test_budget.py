@@ -57,7 +57,7 @@ def test_what_fits_is_granted_in_the_order_requested(budget: Budget) -> None:
 def test_what_was_reserved_before_counts(root: StorageRoot) -> None:
     budget_of(root).reserve({"a": 4.0}, root_run="run", limits=RUN_OF_5)
     reservation = budget_of(root).reserve({"b": 2.0}, root_run="run", limits=RUN_OF_5)
-    assert "4.00 USD of the run's spending limit of 5.00 USD are taken" in reservation.refused["b"]
+    assert "4.00 USD of the run's spending limit of 5.00 USD are used" in reservation.refused["b"]
 
 
 def test_a_task_that_is_reserved_again_counts_once(budget: Budget) -> None:

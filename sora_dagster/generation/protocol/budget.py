@@ -315,13 +315,13 @@ class _LimitUse:
 
     def refusal(self, task_uuid: str, estimate_usd: float) -> str | None:
         """Why a task does not fit; None if it does."""
-        limit, taken = self._limit_usd, self._total_usd
+        limit, used = self._limit_usd, self._total_usd
         added = self._spending.added_usd(task_uuid, estimate_usd)
-        if limit is None or taken + added <= limit + _ROUNDING_USD:
+        if limit is None or used + added <= limit + _ROUNDING_USD:
             return None
         return (
-            f"not sent, nothing paid: it would cost {estimate_usd:.2f} USD, and {taken:.2f} USD of "
-            f"{self._whose} spending limit of {limit:.2f} USD are taken. Raise the limit "
+            f"not sent, nothing paid: it would cost {estimate_usd:.2f} USD, and {used:.2f} USD of "
+            f"{self._whose} spending limit of {limit:.2f} USD are used. Raise the limit "
             f"({self._setting}), or request fewer clips."
         )
 

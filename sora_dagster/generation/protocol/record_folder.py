@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.record_store import UnreadableRecordError, parse_record
+from sora_dagster.generation.protocol.record_store import RecordStore, UnreadableRecordError
 from sora_dagster.generation.protocol.records import NoteRecord, Record, StuckRecord
 from sora_dagster.generation.protocol.scan import in_parallel
-from sora_dagster.storage import AccessDeniedError, ObjectInfo, StorageRoot
+from sora_dagster.storage import AccessDeniedError, ObjectInfo
 
 _log = logging.getLogger(__name__)
 
@@ -22,13 +21,13 @@ class RecordFolder(Generic[AnyRecord]):
     """The records of one folder by their names; each is read again only if it changed.
 
     Arguments:
-        root: the storage root.
+        records: the records of the storage root.
         folder: the folder.
         model: the model of its records.
     """
 
-    def __init__(self, root: StorageRoot, folder: str, model: type[AnyRecord]) -> None:
-        self._root = root
+    def __init__(self, records: RecordStore, folder: str, model: type[AnyRecord]) -> None:
+        self._records = records
         self._folder = folder
         self._model = model
         self._known: dict[str, tuple[ObjectInfo, AnyRecord | None]] = {}
@@ -41,7 +40,7 @@ class RecordFolder(Generic[AnyRecord]):
         Raises:
             StorageError: if the storage root fails.
         """
-        listed = list(self._root.list(self._folder))
+        listed = list(self._records.root.list(self._folder))
         new = [
             info
             for info in listed
@@ -58,21 +57,19 @@ class RecordFolder(Generic[AnyRecord]):
         }
 
     def _read(self, info: ObjectInfo) -> AnyRecord | None:
-        uri = self._root.uri(info.key)
         try:
-            body = self._root.read_if_present(info.key)
-            return None if body is None else parse_record(body, self._model, uri=uri)
+            return self._records.read(info.key, self._model)
         except (UnreadableRecordError, AccessDeniedError) as error:
             # These records are informational only; decisions are based on other records.
-            _log.warning("%s is left out: %s", uri, error)
+            _log.warning("%s is left out: %s", info.key, error)
             return None
 
 
-def note_folder(ledger: Ledger, dataset: str) -> RecordFolder[NoteRecord]:
+def note_folder(records: RecordStore, dataset: str) -> RecordFolder[NoteRecord]:
     """Notes on outstanding tasks of a dataset that are slow or cannot be stored yet, by UUID."""
-    return RecordFolder(ledger.root, layout.notes_folder(dataset), NoteRecord)
+    return RecordFolder(records, layout.notes_folder(dataset), NoteRecord)
 
 
-def stuck_folder(ledger: Ledger, dataset: str) -> RecordFolder[StuckRecord]:
+def stuck_folder(records: RecordStore, dataset: str) -> RecordFolder[StuckRecord]:
     """Tasks of a dataset that cannot be collected, by UUID."""
-    return RecordFolder(ledger.root, layout.stuck_folder(dataset), StuckRecord)
+    return RecordFolder(records, layout.stuck_folder(dataset), StuckRecord)

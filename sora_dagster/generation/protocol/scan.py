@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.record_store import UnreadableRecordError, parse_record
+from sora_dagster.generation.protocol.record_store import RecordStore, UnreadableRecordError
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.storage import StorageRoot
 
@@ -79,12 +79,11 @@ def read_manifests(
 ) -> Iterator[tuple[str, ClipManifest]]:
     """Manifests by their keys, in the keys' order; those that were removed are left out."""
 
+    records = RecordStore(root)
+
     def read(key: str) -> tuple[str, ClipManifest | UnreadableRecordError | None]:
-        body = root.read_if_present(key)
         try:
-            if body is None:
-                return key, None
-            return key, parse_record(body, ClipManifest, uri=root.uri(key))
+            return key, records.read(key, ClipManifest)
         except UnreadableRecordError as error:
             return key, error
 
