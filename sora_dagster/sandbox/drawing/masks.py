@@ -36,7 +36,6 @@ def dots(
     count: int,
     radii: tuple[float, float],
     *,
-    rows: int | None = None,
     brightness: tuple[float, float] = (1.0, 1.0),
     outline: float = 0.0,
 ) -> Floats:
@@ -44,11 +43,10 @@ def dots(
 
     Arguments:
         radii: smallest and largest radius in units.
-        rows: height of the mask; default: one and a half times the frame's.
         brightness: lowest and highest value of a spot.
         outline: width in units of a brighter rim.
     """
-    rows = rows or round(stage.height * 1.5)
+    rows = round(stage.height * 1.5)
     columns = stage.period
 
     def draw(pen: ImageDraw.ImageDraw, scale: int) -> None:

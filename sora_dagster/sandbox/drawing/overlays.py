@@ -36,7 +36,7 @@ def rain(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
         for _ in range(260):
             length = random.uniform(8, 13) * stage.unit
             x, y = random.uniform(0, stage.period), random.uniform(0, rows)
-            for left in (x, x - stage.period):
+            for left in (x, x + stage.period):
                 for top in (y, y - rows):
                     end = (scale * (left - 0.22 * length), scale * (top + length))
                     pen.line([(scale * left, scale * top), end], fill=170, width=width)

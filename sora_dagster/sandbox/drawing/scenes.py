@@ -127,7 +127,10 @@ def city(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
         layers.append(Light(stage, lit * (0.4 + 0.45 * depth), window, motion))
     for speed, colour in ((26, palette.light), (-20, turned(palette.light, 140, saturation=3))):
         rows = round(4 * stage.unit)
-        cars = dots(stage, random, 9, (0.6, 0.8), rows=rows)
+        middle, half = rows // 2, max(1, rows // 6)
+        cars = np.zeros((rows, stage.period), np.float32)
+        for x in random.integers(half, stage.period - half, 9):
+            cars[middle - half : middle + half, x - half : x + half] = 1
         mask = np.clip(2 * blurred(cars, 0.5 * stage.unit), 0, 1)
         top = stage.height - round((8 if speed > 0 else 4.5) * stage.unit)
         layers.append(Light(stage, mask, colour, stage.motion(speed), top=top))
