@@ -10,7 +10,6 @@ from uuid import UUID
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.records import SeenRecord
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.storage import ObjectInfo, StorageRoot
 from tests.generation.stored_takes import NONCE, claim, stored_take
@@ -30,7 +29,7 @@ def stored_clips(count: int) -> Iterator[tuple[str, bytes]]:
     made = Ledger(StorageRoot("memory://"))
     made.bind(api_base_url="https://api.example.com/v1", account=None)
     task = stored_take(made, _CLIP).task_uuid
-    made.mark_seen(task, SeenRecord(how="polled", at=made.clock()))
+    made.mark_seen(task, "polled")
     folders = (
         layout.CLIPS_FOLDER,
         layout.SLOTS_FOLDER,

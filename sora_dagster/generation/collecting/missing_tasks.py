@@ -19,7 +19,7 @@ from sora_dagster.generation.collecting.settings import Deadlines
 from sora_dagster.generation.collecting.tracked import EmptyPolls, ReadyTask, TrackedTask
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.records import AttemptRecord, FactsFrom, SeenRecord
+from sora_dagster.generation.protocol.records import AttemptRecord, FactsFrom
 from sora_dagster.generation.requesting.options import retry_advice
 from sora_dagster.runware.answers import parse_answer
 from sora_dagster.runware.client import RunwareClient
@@ -148,9 +148,7 @@ class MissingTasks:
             return self._ready(task, archived)
         if archived.is_known:
             was_seen, task.is_seen, task.empty_polls = task.is_seen, True, None
-            self._ledger.mark_seen(
-                task.task_uuid, SeenRecord(how="polled", at=self._ledger.clock())
-            )
+            self._ledger.mark_seen(task.task_uuid, "polled")
             if not (was_seen and archived.errors):
                 return "wait"
             # Its errors may come from a refused replay, so they do not say how it ended.

@@ -128,7 +128,7 @@ class OutstandingReader:
             self._is_old(entry) and self._ledger.take_right_to_void(entry.task_uuid)
         ):
             return "unsent"
-        outcome = self._ledger.settle_void(attempt.task_uuid)
+        outcome = self._ledger.settle_unaccepted(attempt.task_uuid)
         return FinishedTask(attempt, outcome, None, entry.reopening)
 
     def _is_old(self, entry: PendingEntry) -> bool:

@@ -14,7 +14,6 @@ from sora_dagster.generation.collecting.task_tracker import TaskTracker
 from sora_dagster.generation.collecting.tracked import ReadyTask, TrackedTask
 from sora_dagster.generation.collecting.workers import CollectionWorkers, PollResult
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
-from sora_dagster.generation.protocol.records import SeenRecord
 from sora_dagster.runware.errors import InvalidRequestError, RunwareError, UnknownModelError
 from sora_dagster.runware.results import TaskStatus
 from sora_dagster.storage import AccessDeniedError, ObjectMissingError
@@ -97,7 +96,7 @@ class TaskPoller:
                 continue
             if status.is_known and not task.is_seen:
                 ledger = self._context.ledger
-                ledger.mark_seen(uuid, SeenRecord(how="polled", at=ledger.clock()))
+                ledger.mark_seen(uuid, "polled")
                 task.is_seen = True
             try:
                 if self._evaluate(task, status) == "replay":

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.pending_index import PendingIndex
@@ -24,11 +25,13 @@ from sora_dagster.generation.protocol.records import (
     PrunedRecord,
     ReopenedRecord,
     RootRecord,
+    SeenHow,
     SeenRecord,
     SentRecord,
 )
 from sora_dagster.generation.protocol.remix_records import RemixRecords
 from sora_dagster.generation.protocol.root_binding import RootMismatchError, bind_root
+from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.storage import ObjectInfo, StorageRoot
 
 _TASK_FILE = re.compile(r"tasks/([^/]+)/(sent|outcome|reopened|seen)(?:-(\d+))?\.json")
@@ -252,9 +255,10 @@ class Ledger(RecordStore):
             for task_uuid, files in found.items()
         }
 
-    def mark_seen(self, task_uuid: str, seen: SeenRecord) -> None:
+    def mark_seen(self, task_uuid: str, how: SeenHow) -> None:
         """Record the proof that Runware has a task; the first proof is kept."""
-        self.root.create(layout.task_key(task_uuid, "seen"), seen.to_json())
+        record = SeenRecord(how=how, at=self.clock())
+        self.root.create(layout.task_key(task_uuid, "seen"), record.to_json())
 
     def settle(
         self, task_uuid: str, outcome: OutcomeRecord, *, reopening: int = 0
@@ -269,13 +273,25 @@ class Ledger(RecordStore):
         """
         return self.claim(layout.task_key(task_uuid, f"outcome-{reopening}"), outcome)[1]
 
-    def settle_void(self, task_uuid: str) -> OutcomeRecord:
-        """Record that a task was never sent and cost nothing; the first record is kept."""
+    def settle_unaccepted(
+        self,
+        task_uuid: str,
+        state: Literal["void", "failed"] = "void",
+        error: ErrorRecord | None = None,
+    ) -> OutcomeRecord:
+        """Record that a task was never accepted and cost nothing; the first record is kept.
+
+        Arguments:
+            task_uuid: the task.
+            state: `failed` if Runware refused the clip, `void` for any other cause.
+            error: why it was not accepted; None if it was never sent.
+        """
         return self.settle(
             task_uuid,
             OutcomeRecord(
-                state="void",
+                state=state,
                 cost_usd=0.0,
+                errors=() if error is None else (error,),
                 was_accepted=False,
                 at=self.clock(),
                 nonce=self.new_nonce(),

@@ -213,10 +213,13 @@ class RemixRecord(Record):
     at: datetime
 
 
+SeenHow = Literal["acknowledged", "conflict", "polled"]
+
+
 class SeenRecord(Record):
     """`tasks/<uuid>/seen.json`: proof that Runware has the task."""
 
-    how: Literal["acknowledged", "conflict", "polled"]
+    how: SeenHow
     at: datetime
 
 

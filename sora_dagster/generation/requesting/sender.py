@@ -18,7 +18,7 @@ from typing import Literal
 from sora_dagster.generation.protocol.clocks import running_seconds
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
-from sora_dagster.generation.protocol.records import OutcomeRecord, SeenRecord
+from sora_dagster.generation.protocol.records import SeenHow
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.submission_gate import SubmissionGate
 from sora_dagster.runware.client import RunwareClient
@@ -242,10 +242,8 @@ class Sender:
         task_uuid = submission.task_uuid
         if submission.state in ("accepted", "conflict"):
             # A conflict proves that Runware has the task.
-            how: Literal["acknowledged", "conflict"] = (
-                "acknowledged" if submission.state == "accepted" else "conflict"
-            )
-            self._ledger.mark_seen(task_uuid, SeenRecord(how=how, at=self._ledger.clock()))
+            how: SeenHow = "acknowledged" if submission.state == "accepted" else "conflict"
+            self._ledger.mark_seen(task_uuid, how)
             return SendResult(task_uuid, "seen")
         error = submission.error.to_record() if submission.error is not None else None
         if submission.state == "uncertain" or not may_refuse:
@@ -256,8 +254,9 @@ class Sender:
             kind="connection", message="the request was never sent", retryable=True
         )
         is_void = submission.state == "unsent" or error.kind in _NOT_CLIP_ERRORS
-        self.end_unaccepted(task_uuid, error, is_void=is_void)
-        return SendResult(task_uuid, "void" if is_void else "failed", error)
+        state: Literal["void", "failed"] = "void" if is_void else "failed"
+        self._ledger.settle_unaccepted(task_uuid, state, error)
+        return SendResult(task_uuid, state, error)
 
     def _resolve(
         self,
@@ -271,7 +270,7 @@ class Sender:
         while unclear := [uuid for uuid, sent in answers.items() if sent.state == "unconfirmed"]:
             self._sleep(self._settings.confirm_seconds)
             for task_uuid in self._known(unclear):
-                self._ledger.mark_seen(task_uuid, SeenRecord(how="polled", at=self._ledger.clock()))
+                self._ledger.mark_seen(task_uuid, "polled")
                 answers[task_uuid] = SendResult(task_uuid, "seen")
                 unclear.remove(task_uuid)
             may_replay = self._settings.replays and gate.closed_because is None
@@ -305,20 +304,6 @@ class Sender:
             _log.warning("unclear answers could not be resolved yet: %s", error)
             return []
         return [task_uuid for task_uuid in task_uuids if statuses[task_uuid].is_known]
-
-    def end_unaccepted(self, task_uuid: str, error: ErrorRecord, *, is_void: bool) -> None:
-        """Record that a task was not accepted and cost nothing."""
-        self._ledger.settle(
-            task_uuid,
-            OutcomeRecord(
-                state="void" if is_void else "failed",
-                cost_usd=0.0,
-                errors=(error,),
-                was_accepted=False,
-                at=self._ledger.clock(),
-                nonce=self._ledger.new_nonce(),
-            ),
-        )
 
     def _now(self) -> _Moment:
         return _Moment(self._wall_clock(), self._elapsed())

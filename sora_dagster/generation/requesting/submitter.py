@@ -239,7 +239,7 @@ class TaskSubmitter:
 
     def _end_void(self, claimed: _ClaimedTask, kind: str, message: str) -> None:
         error = ErrorRecord(kind=kind, message=message)
-        self._sender.end_unaccepted(claimed.task_uuid, error, is_void=True)
+        self._ledger.settle_unaccepted(claimed.task_uuid, error=error)
         self._release([claimed])
         self._remove_pending([claimed])
 

@@ -163,7 +163,7 @@ class TakeStatusReader:
             return True
         if not self._ledger.take_right_to_void(attempt.task_uuid):
             return False
-        self._ledger.settle_void(attempt.task_uuid)
+        self._ledger.settle_unaccepted(attempt.task_uuid)
         self._ledger.pending.remove(attempt.dataset, attempt.task_uuid)
         return True
 
