@@ -45,7 +45,7 @@ def stack(
 
 @pytest.fixture
 def faulty(stack: Stack, tmp_path: Path) -> Iterator[FaultyStack]:
-    """The stack against a sandbox of its own that misbehaves by some rules."""
+    """The stack against a separate sandbox with faults."""
     with ExitStack() as stopping:
 
         def make(*rules: dict[str, Any]) -> tuple[Stack, Sandbox]:

@@ -1,4 +1,4 @@
-"""The definitions of a small dataset on a Dagster instance of their own, against the sandbox."""
+"""The definitions of a small dataset on a separate Dagster instance, against the sandbox."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Stack:
         self.boards = tuple(dict.fromkeys([*self.boards, str(path)]))
 
     def materialize_shots(self, *shots: str, name: str = "glade", **config: Any) -> Any:
-        """Materialize shots of a storyboard in one run; all of it where none are named."""
+        """Materialize shots of a storyboard in one run; default: all of them."""
         definitions = self.definitions
         keys = [
             key
@@ -127,7 +127,7 @@ class Stack:
         }
 
     def tick_dataset_sensor(self) -> list[str]:
-        """Evaluate the dataset sensor as the daemon does; gives the rows it logged."""
+        """Evaluate the dataset sensor as the daemon does; returns the rows it logged."""
         definitions = self.definitions
         context = dg.build_sensor_context(
             instance=self.instance, cursor=self.cursor, definitions=definitions
@@ -146,7 +146,7 @@ class Stack:
         return [str(event.partition) for event in result.asset_events]
 
     def tick_completion_sensor(self) -> list[dg.RunRequest]:
-        """Evaluate the completion sensor; gives the runs it asks for."""
+        """Evaluate the completion sensor; returns the runs it requests."""
         definitions = self.definitions
         with dg.build_sensor_context(
             instance=self.instance,
@@ -236,7 +236,7 @@ def live_claim(ledger: Ledger, dataset: str, *tasks: str) -> Iterator[None]:
 
 
 def failure_text(result: dg.ExecuteInProcessResult) -> str:
-    """What a failed run says of its failure."""
+    """The failure message of a failed run."""
     failures = [
         event.step_failure_data
         for event in result.all_events

@@ -118,7 +118,7 @@ def test_a_clip_stays_stale_where_its_row_changed_while_it_was_generated(stack: 
     assert "clips/fox" in stack.stale("clips")
 
 
-def test_rows_can_be_read_anew_by_hand(stack: Stack) -> None:
+def test_rows_can_be_read_again_by_materializing_them(stack: Stack) -> None:
     stack.write(FOX, OWL)
     stack.tick_dataset_sensor()
     stack.write({"id": "fox", "prompt": "a red fox"}, OWL)
@@ -127,7 +127,7 @@ def test_rows_can_be_read_anew_by_hand(stack: Stack) -> None:
     assert stack.tick_dataset_sensor() == []
 
 
-def test_a_removed_row_fails_alone_and_says_what_to_do(stack: Stack) -> None:
+def test_only_a_removed_row_fails_and_the_message_says_what_to_do(stack: Stack) -> None:
     stack.write(FOX, OWL, BEE)
     stack.tick_dataset_sensor()
     stack.write(FOX, BEE)
@@ -139,7 +139,7 @@ def test_a_removed_row_fails_alone_and_says_what_to_do(stack: Stack) -> None:
     assert not stack.events("clip_requests", "owl")
 
 
-def test_clips_that_were_never_asked_for_fail_alone(stack: Stack) -> None:
+def test_only_clips_that_were_never_requested_fail(stack: Stack) -> None:
     stack.write(FOX, OWL)
     stack.tick_dataset_sensor()
     stack.materialize(["clip_requests"], ["owl"])
@@ -150,7 +150,7 @@ def test_clips_that_were_never_asked_for_fail_alone(stack: Stack) -> None:
     assert not stack.events("clips", "fox")
 
 
-def test_waiting_ends_and_loses_nothing(stack: Stack) -> None:
+def test_a_run_stops_waiting_and_loses_nothing(stack: Stack) -> None:
     stack.write(FOX)
     stack.tick_dataset_sensor()
     stack.materialize(["clip_requests"], ["fox"])
@@ -163,7 +163,7 @@ def test_waiting_ends_and_loses_nothing(stack: Stack) -> None:
     assert stack.events("clips", "fox")
 
 
-def test_remixes_are_made_by_hand_from_stored_clips(stack: Stack, sandbox: Sandbox) -> None:
+def test_remixes_of_stored_clips_can_be_materialized(stack: Stack, sandbox: Sandbox) -> None:
     stack.write({"id": "fox", "recipes": ["night"]}, OWL, recipes={"night": "at night"})
     stack.tick_dataset_sensor()
     stack.materialize(["clip_requests", "clips"], ["fox"])
@@ -176,9 +176,7 @@ def test_remixes_are_made_by_hand_from_stored_clips(stack: Stack, sandbox: Sandb
     assert stack.stale("remix_requests", "remixes") == set()
 
 
-def test_a_remix_that_no_row_asks_for_is_refused_and_not_paid(
-    stack: Stack, sandbox: Sandbox
-) -> None:
+def test_a_remix_that_no_row_lists_is_refused_and_not_paid(stack: Stack, sandbox: Sandbox) -> None:
     stack.write({"id": "fox", "recipes": ["night"]}, OWL, recipes={"night": "at night"})
     stack.tick_dataset_sensor()
     stack.materialize(["clip_requests", "clips"], ["owl"])
@@ -200,9 +198,7 @@ def test_a_new_take_of_a_clip_makes_its_remix_stale(stack: Stack) -> None:
     assert "remixes/fox|night" in stack.stale("remixes")
 
 
-def test_nothing_is_bought_anew_because_something_changed_by_itself(
-    stack: Stack, sandbox: Sandbox
-) -> None:
+def test_no_new_take_is_bought_automatically_after_a_change(stack: Stack, sandbox: Sandbox) -> None:
     stack.write({"id": "fox", "recipes": ["night"]}, recipes={"night": "at night"})
     stack.tick_dataset_sensor()
     stack.materialize(["clip_requests", "clips"], ["fox"])
@@ -261,22 +257,22 @@ def test_a_dry_run_of_the_asset_materializes_nothing_and_pays_nothing(
     ] == ["api", "api"]
 
 
-def test_new_rows_are_asked_for_by_themselves_where_that_is_wished(stack: Stack) -> None:
+def test_new_rows_are_requested_automatically_with_a_request_condition(stack: Stack) -> None:
     stack.write(FOX, OWL)
     stack.tick_dataset_sensor()
     dataset = VideoDataset(stack.prompts_path)
     assets = build_clip_assets(dataset, request_condition=dg.AutomationCondition.on_missing())
     definitions = dg.Definitions(assets=assets, resources=stack.definitions.resources)
     first = dg.evaluate_automation_conditions(definitions, instance=stack.instance)
-    asked = first.get_requested_partitions(dataset.clip_requests)
+    requested = first.get_requested_partitions(dataset.clip_requests)
     # Rows that were there before the condition was are for a backfill, or a schedule.
     stack.write(FOX, OWL, {"id": "yak"})
     stack.tick_dataset_sensor()
     second = dg.evaluate_automation_conditions(
         definitions, instance=stack.instance, cursor=first.cursor
     )
-    assert "yak" in asked | second.get_requested_partitions(dataset.clip_requests)
-    assert "yak" not in asked
+    assert "yak" in requested | second.get_requested_partitions(dataset.clip_requests)
+    assert "yak" not in requested
 
 
 def test_owners_tags_and_group_are_those_of_the_dataset(stack: Stack) -> None:

@@ -1,4 +1,4 @@
-"""Checks of stored clips: made by whoever stores them, and held against what follows."""
+"""Checks of stored clips: run by the run that stores them, and used to block remixes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_check_that_was_not_evaluated_is_listed_as_such_and_not_as_passed(stac
     assert found["quality", None].metadata["unevaluated_checks"].value == 1
 
 
-def test_a_run_by_hand_makes_the_same_checks(stack: Stack) -> None:
+def test_a_materialization_runs_the_same_checks(stack: Stack) -> None:
     stack.write({"id": "fox"}, {"id": "owl"})
     stack.tick_dataset_sensor()
     result = stack.materialize(["clip_requests", "clips"], ["fox", "owl"])
@@ -122,7 +122,7 @@ def test_a_check_that_failed_for_an_earlier_take_is_logged_for_the_next_one(stac
     assert {name for name, clip in second if clip == "fox"} == {"clip_checks", "not_silent"}
 
 
-def test_a_blocking_check_is_logged_by_its_name_though_it_passes(stack: Stack) -> None:
+def test_a_blocking_check_is_logged_by_its_name_even_if_it_passes(stack: Stack) -> None:
     stack.checks = build_clip_checks(blocking=["decodes"])
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
@@ -147,7 +147,7 @@ def test_remixes_of_a_clip_that_failed_a_blocking_check_are_not_bought(stack: St
     assert stack.ledger.takes("remixes", "fox|night") == ()
 
 
-def test_a_run_by_hand_fails_on_a_blocking_check_and_keeps_the_clip(stack: Stack) -> None:
+def test_a_materialization_fails_on_a_blocking_check_and_keeps_the_clip(stack: Stack) -> None:
     stack.checks = build_clip_checks(
         custom={"has_logo": CustomCheck(no_logo)}, blocking=["has_logo"]
     )
@@ -159,7 +159,7 @@ def test_a_run_by_hand_fails_on_a_blocking_check_and_keeps_the_clip(stack: Stack
     assert stack.events("clips", "fox")
 
 
-def test_an_own_check_that_breaks_says_so_and_loses_nothing(stack: Stack) -> None:
+def test_a_custom_check_that_raises_is_reported_and_loses_nothing(stack: Stack) -> None:
     def broken(_clip: StoredClip) -> tuple[bool, str, Mapping[str, Figure]]:
         raise ZeroDivisionError("no scale")
 
@@ -173,7 +173,7 @@ def test_an_own_check_that_breaks_says_so_and_loses_nothing(stack: Stack) -> Non
     assert "no scale" in str(found.description)
 
 
-def test_checks_can_be_made_again_without_generating_anything(stack: Stack) -> None:
+def test_checks_can_be_run_again_without_generating_anything(stack: Stack) -> None:
     stack.write({"id": "fox"}, {"id": "owl"})
     for result in (
         stack.run_job("request_clips", clip_ids=["fox"]),

@@ -41,7 +41,7 @@ def test_the_checks_of_a_storyboard_are_shown(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("clips", [["fox"], ["fox", "owl"]])
-def test_the_checks_of_a_run_by_hand_are_shown_after_another_run_collected(
+def test_the_checks_of_a_materialization_are_shown_after_another_run_collected(
     stack: Stack, clips: list[str]
 ) -> None:
     stack.write(*({"id": clip} for clip in clips))
@@ -54,7 +54,7 @@ def test_the_checks_of_a_run_by_hand_are_shown_after_another_run_collected(
     assert newest_quality_run(stack) == by_hand.run_id
 
 
-def test_checks_that_a_run_did_not_come_to_are_made_by_the_next(
+def test_checks_that_a_run_did_not_reach_are_run_by_the_next(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack.write({"id": "fox"})

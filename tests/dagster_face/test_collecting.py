@@ -1,4 +1,4 @@
-"""The collecting run: remixes are asked for once, and what cannot be done is said once."""
+"""The collecting run: remixes are requested once, and each failure is reported once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RECIPES = {"night": "at night", "snow": "in snow"}
 
 
 def store_by_hand(stack: Stack, *clips: str) -> None:
-    """Materialize clips by hand; such a run asks for no remixes."""
+    """Materialize clips by hand; such a run requests no remixes."""
     result = stack.materialize(["clips"], clips)
     assert result.success, failure_text(result)
 
@@ -40,7 +40,7 @@ def remixes_due(stack: Stack) -> int:
 # --- remixes
 
 
-def test_remixes_of_clips_stored_by_hand_are_asked_for_by_one_run_and_in_one_post(
+def test_remixes_of_materialized_clips_are_requested_by_one_run_in_one_post(
     stack: Stack, sandbox: Sandbox
 ) -> None:
     stack.write(
@@ -63,7 +63,7 @@ def test_remixes_of_clips_stored_by_hand_are_asked_for_by_one_run_and_in_one_pos
     assert stack.tick_completion_sensor() == []
 
 
-def test_remixes_of_clips_stored_by_hand_are_paid_for_within_the_limit_of_the_clips_run(
+def test_remixes_of_materialized_clips_are_paid_within_the_limit_of_the_clips_run(
     stack: Stack, sandbox: Sandbox
 ) -> None:
     stack.write({"id": "fox", "recipes": ["night", "snow"]}, recipes=RECIPES)
@@ -75,7 +75,7 @@ def test_remixes_of_clips_stored_by_hand_are_paid_for_within_the_limit_of_the_cl
     assert len(sandbox.charged() - before) == 1
 
 
-def test_a_remix_that_was_not_allowed_is_not_asked_for_by_itself_again(
+def test_a_refused_remix_is_not_requested_automatically_again(
     stack: Stack, sandbox: Sandbox
 ) -> None:
     stack.write({"id": "fox", "recipes": ["night"]}, recipes=RECIPES)
@@ -85,7 +85,7 @@ def test_a_remix_that_was_not_allowed_is_not_asked_for_by_itself_again(
     before = sandbox.charged()
     assert stack.run_job("collect_clips").success
     assert sandbox.charged() == before
-    # A person who asks for it has a limit of their own.
+    # A person who requests it has another limit.
     assert stack.run_job("request_clips").success
     assert len(sandbox.charged() - before) == 1
 
@@ -137,7 +137,7 @@ def test_remixes_are_left_to_the_next_run_while_the_dataset_is_broken(
     assert remixes_due(stack) == 0
 
 
-def test_remixes_of_an_interrupted_run_are_asked_for_by_the_next(
+def test_remixes_of_an_interrupted_run_are_requested_by_the_next(
     stack: Stack, sandbox: Sandbox
 ) -> None:
     stack.write({"id": "fox", "recipes": ["night"]}, recipes=RECIPES)
@@ -176,7 +176,7 @@ def test_a_changed_row_is_listed_with_what_a_new_take_costs_and_not_bought(
     assert len(sandbox.charged() - before) == 1
 
 
-def test_one_changed_clip_is_not_bought_by_the_job_without_saying_so(
+def test_one_changed_clip_is_bought_by_the_job_only_with_regenerate_changed(
     stack: Stack, sandbox: Sandbox
 ) -> None:
     stack.write({"id": "fox"})
@@ -198,7 +198,7 @@ def test_a_raised_take_is_bought(stack: Stack, sandbox: Sandbox) -> None:
     assert len(sandbox.charged() - before) == 1
 
 
-def test_asking_again_for_stored_clips_logs_nothing_about_them(stack: Stack) -> None:
+def test_requesting_stored_clips_again_logs_no_events(stack: Stack) -> None:
     stack.write({"id": "fox", "recipes": ["night"]}, recipes=RECIPES)
     stack.run_job("request_clips")
     stack.run_job("collect_clips")
@@ -236,7 +236,7 @@ def test_clips_that_were_not_sent_fail_the_run_and_cost_nothing(faulty: FaultySt
 
 
 def test_a_run_that_never_reached_the_api_fails_and_loses_nothing(faulty: FaultyStack) -> None:
-    # A wait that long is left to whoever asks again, so that the poll fails at once.
+    # A wait that long is left to the next request, so the poll fails at once.
     stack, _ = faulty(
         {"fault": "status", "event": "poll", "status": 503, "retry_after_seconds": 3600}
     )
@@ -259,7 +259,7 @@ def test_a_record_that_cannot_be_read_fails_the_run_once_and_no_other_clip(stack
     assert stack.run_job("collect_clips").success
 
 
-def test_a_slow_clip_holds_no_run_and_is_no_failure(faulty: FaultyStack) -> None:
+def test_a_slow_clip_blocks_no_run_and_is_not_a_failure(faulty: FaultyStack) -> None:
     stack, _ = faulty({"fault": "never_ends", "prompt_contains": "slow"})
     stack.settings_changes["generation_minutes"] = 0.01
     stack.write({"id": "slow"})
@@ -277,7 +277,7 @@ def test_a_slow_clip_holds_no_run_and_is_no_failure(faulty: FaultyStack) -> None
     assert stack.tick_completion_sensor() == []
 
 
-def test_outstanding_shots_of_a_storyboard_are_collected_too(stack: Stack) -> None:
+def test_outstanding_shots_of_a_storyboard_are_also_collected(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.write_board({"id": "dawn", "prompt": "a fox at dawn"})
     board = load_board(stack.boards[0], catalogue=Catalogue.builtin())
@@ -324,7 +324,7 @@ class TwoDatasets:
         )
 
 
-def test_each_dataset_collects_its_own_clips_and_asks_for_its_own_remixes(
+def test_each_dataset_collects_its_clips_and_requests_its_remixes(
     stack: Stack, tmp_path: Path
 ) -> None:
     both = TwoDatasets(stack, tmp_path)

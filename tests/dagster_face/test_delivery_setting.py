@@ -1,4 +1,4 @@
-"""The setting that says whether Runware puts videos into the bucket."""
+"""The setting for direct delivery of videos into the bucket."""
 
 from __future__ import annotations
 

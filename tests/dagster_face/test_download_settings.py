@@ -1,4 +1,4 @@
-"""The settings that say where videos may be downloaded from."""
+"""The settings for the hosts that videos may be downloaded from."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_a_provider_error_is_tried_again_by_an_asset_run(faulty: FaultyStack) ->
     assert stack.events("clips", "owl")
 
 
-def test_attempts_end_at_the_most_allowed(faulty: FaultyStack) -> None:
+def test_attempts_end_at_the_maximum(faulty: FaultyStack) -> None:
     stack, sandbox = faulty({"fault": "fail", "error": "provider"})
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
@@ -61,13 +61,13 @@ def test_a_refusal_for_safety_is_not_tried_again_and_says_why(faulty: FaultyStac
     assert failure.metadata["error_kind"].value == "safety"
     assert failure.metadata["error_code"].value
     assert str(failure.metadata["error_code"].value) in failure_text(result)
-    # It stays failed, at no cost, until the spec changes or the user asks for it.
+    # It stays failed, at no cost, until the spec changes or the user requests it.
     again = stack.run_job("request_clips")
     assert "retry_failed" in failure_text(again)
     assert len(sandbox.ledger()["charges"]) == 1
 
 
-def test_a_failed_clip_is_made_when_the_user_asks_for_it(faulty: FaultyStack) -> None:
+def test_a_failed_clip_is_generated_when_the_user_requests_it(faulty: FaultyStack) -> None:
     stack, sandbox = faulty({"fault": "fail", "error": "safety", "nth": [1]})
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
@@ -78,7 +78,7 @@ def test_a_failed_clip_is_made_when_the_user_asks_for_it(faulty: FaultyStack) ->
     assert len(sandbox.ledger()["charges"]) == 2
 
 
-def test_of_a_partial_success_the_videos_are_kept_and_the_failure_is_shown(
+def test_after_a_partial_success_the_videos_are_kept_and_the_failure_is_shown(
     faulty: FaultyStack,
 ) -> None:
     stack, _ = faulty({"fault": "fail", "error": "provider", "nth": [2]})
@@ -106,7 +106,7 @@ def test_a_failed_clip_leaves_the_others_of_its_range_materialized(faulty: Fault
     assert "safety" in str(failures(stack, "owl")[0].metadata["failure"].value)
 
 
-def test_a_lost_answer_is_cleared_up_within_the_request(faulty: FaultyStack) -> None:
+def test_a_lost_response_is_resolved_within_the_request(faulty: FaultyStack) -> None:
     stack, sandbox = faulty({"fault": "lose_answer", "nth": [1]})
     stack.write({"id": "fox"}, {"id": "owl"})
     assert stack.run_job("request_clips").success
@@ -115,7 +115,7 @@ def test_a_lost_answer_is_cleared_up_within_the_request(faulty: FaultyStack) -> 
     assert len(charged) == len(set(charged)) == 2
 
 
-def test_remixes_of_a_clip_that_came_late_are_made_in_the_same_run(faulty: FaultyStack) -> None:
+def test_remixes_of_a_late_clip_are_requested_in_the_same_run(faulty: FaultyStack) -> None:
     stack, sandbox = faulty({"fault": "download_gone", "times": 1, "status": 404})
     stack.write({"id": "fox", "recipes": ["night"]}, recipes={"night": "at night"})
     stack.run_job("request_clips")

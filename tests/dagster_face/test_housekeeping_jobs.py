@@ -1,4 +1,4 @@
-"""The jobs that look after the storage root, on a Dagster instance, and the same by command."""
+"""The jobs that prune and verify the storage root, and the same commands."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def output_metadata(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     }
 
 
-def test_pruning_removes_nothing_unless_it_is_told_to(stack: Stack, ledger: Ledger) -> None:
+def test_pruning_is_a_dry_run_by_default(stack: Stack, ledger: Ledger) -> None:
     for take in (1, 2):
         stored_take(ledger, "fox", take)
     before = keys(ledger)
@@ -64,7 +64,7 @@ def test_pruning_removes_nothing_unless_it_is_told_to(stack: Stack, ledger: Ledg
     )
 
 
-def test_pruning_keeps_every_take_as_it_comes(stack: Stack, ledger: Ledger) -> None:
+def test_pruning_keeps_every_take_by_default(stack: Stack, ledger: Ledger) -> None:
     for take in (1, 2):
         stored_take(ledger, "fox", take)
     before = keys(ledger)
@@ -92,7 +92,7 @@ def test_a_wrong_number_fails_the_run_with_what_is_allowed(stack: Stack, ledger:
     assert ledger.manifest("clips", "fox", 1) is not None
 
 
-def test_verifying_tells_how_much_was_checked(stack: Stack, ledger: Ledger) -> None:
+def test_verifying_reports_how_much_was_checked(stack: Stack, ledger: Ledger) -> None:
     stored_take(ledger, "fox", 1)
     result = run(stack, "verify_storage", "verify", deep=True)
     assert result.success
@@ -100,7 +100,7 @@ def test_verifying_tells_how_much_was_checked(stack: Stack, ledger: Ledger) -> N
     assert (metadata["takes"], metadata["objects"], metadata["damaged"]) == (1, 4, 0)
 
 
-def test_damage_fails_the_run_and_shows_at_the_clip(stack: Stack, ledger: Ledger) -> None:
+def test_damage_fails_the_run_and_is_shown_on_the_clip(stack: Stack, ledger: Ledger) -> None:
     manifest = stored_take(ledger, "fox", 1)
     stored_take(ledger, "owl", 1)
     ledger.root.delete(manifest.videos[0].key)
@@ -127,7 +127,7 @@ def test_damage_fails_the_run_and_shows_at_the_clip(stack: Stack, ledger: Ledger
     }
 
 
-def test_the_jobs_of_a_second_dataset_have_names_of_their_own(tmp_path: Path) -> None:
+def test_the_jobs_of_a_second_dataset_have_different_names(tmp_path: Path) -> None:
     from sora_dagster import VideoDataset, build_prune_job, build_verify_job
 
     dataset = VideoDataset("prompts.yaml", "spring")
@@ -145,8 +145,8 @@ def test_the_commands_do_the_same(tmp_path: Path) -> None:
     storage = f"--storage={ledger.root.url}"
     whole = CliRunner().invoke(verify_command, [storage, "--deep"])
     assert (whole.exit_code, "2 takes with 8 objects" in whole.output) == (0, True)
-    told = CliRunner().invoke(prune_command, [storage, "--keep-takes=1"])
-    assert "Run this again with --apply" in told.output
+    dry = CliRunner().invoke(prune_command, [storage, "--keep-takes=1"])
+    assert "Run this again with --apply" in dry.output
     assert ledger.manifest("clips", "fox", 1) is not None
     done = CliRunner().invoke(prune_command, [storage, "--keep-takes=1", "--apply"])
     assert "older take: 6 objects" in done.output
@@ -158,7 +158,7 @@ def test_the_commands_do_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [verify_command, prune_command])
-def test_a_folder_that_is_no_root_is_said(tmp_path: Path, command: Any) -> None:
+def test_a_folder_that_is_not_a_storage_root_is_reported(tmp_path: Path, command: Any) -> None:
     result = CliRunner().invoke(command, [f"--storage={tmp_path}"])
     assert result.exit_code == 1
     assert "root.json" in result.output

@@ -1,4 +1,4 @@
-"""The jobs: scattered clips asked for in one run, and everything collected in another."""
+"""The jobs: scattered clips requested in one run, and everything collected in another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.sandbox_server import Sandbox
 RECIPES = {"night": "at night", "snow": "in snow"}
 
 
-def test_scattered_clips_are_asked_for_in_one_run_and_one_post(
+def test_scattered_clips_are_requested_in_one_run_and_one_post(
     stack: Stack, sandbox: Sandbox
 ) -> None:
     stack.write(*[{"id": f"clip-{number:02}"} for number in range(12)])
@@ -25,7 +25,7 @@ def test_scattered_clips_are_asked_for_in_one_run_and_one_post(
     ) == {"clip-01", "clip-05", "clip-11"}
 
 
-def test_collecting_stores_clips_and_the_remixes_that_rows_ask_for_and_no_others(
+def test_collecting_stores_clips_and_exactly_the_remixes_that_rows_list(
     stack: Stack, sandbox: Sandbox
 ) -> None:
     stack.write(
@@ -65,7 +65,7 @@ def test_a_second_pass_over_an_unchanged_dataset_requests_nothing(
     assert sandbox.ledger()["total_usd"] == before["total_usd"]
 
 
-def test_a_remix_that_a_row_asks_for_later_is_made_of_the_stored_clip(
+def test_a_remix_that_a_row_lists_later_is_made_from_the_stored_clip(
     stack: Stack, sandbox: Sandbox
 ) -> None:
     stack.write({"id": "fox"}, recipes=RECIPES)
@@ -109,7 +109,7 @@ def test_two_runs_do_not_collect_at_once(stack: Stack) -> None:
     assert stack.events("clips", "fox")
 
 
-def test_collecting_goes_on_while_the_dataset_is_broken(stack: Stack) -> None:
+def test_collecting_continues_while_the_dataset_is_broken(stack: Stack) -> None:
     stack.write({"id": "fox", "recipes": ["night"]}, recipes=RECIPES)
     stack.run_job("request_clips")
     stack.prompts_path.write_text("clips: [{id: fox, prompt: 3}]")
@@ -117,7 +117,7 @@ def test_collecting_goes_on_while_the_dataset_is_broken(stack: Stack) -> None:
     assert stack.events("clips", "fox")
 
 
-def test_a_broken_dataset_asks_for_nothing_and_names_its_problems(
+def test_a_broken_dataset_requests_nothing_and_lists_its_problems(
     stack: Stack, sandbox: Sandbox
 ) -> None:
     stack.write({"id": "fox", "size": "1x1"}, {"id": "../../etc/x"}, {"id": "a|b"})
@@ -130,7 +130,7 @@ def test_a_broken_dataset_asks_for_nothing_and_names_its_problems(
     assert sandbox.ledger()["posts"] == before
 
 
-def test_the_limit_of_a_run_counts_its_remixes_too(stack: Stack, sandbox: Sandbox) -> None:
+def test_the_limit_of_a_run_includes_its_remixes(stack: Stack, sandbox: Sandbox) -> None:
     stack.write({"id": "fox", "recipes": ["night", "snow"]}, recipes=RECIPES)
     before = sandbox.charged()
     stack.run_job("request_clips", max_usd=2.5)
@@ -160,7 +160,7 @@ def test_a_dry_run_shows_what_it_would_cost_and_pays_nothing(
     assert list(stack.root.list("")) == []
 
 
-def test_a_clip_that_was_lost_from_storage_is_fetched_again_for_free(
+def test_a_clip_that_is_missing_in_storage_is_fetched_again_for_free(
     stack: Stack, sandbox: Sandbox
 ) -> None:
     stack.write({"id": "fox"})

@@ -131,7 +131,7 @@ def content(value: Any) -> bytes:
 
 
 @pytest.mark.parametrize("annotation", [StoredClip, Path, bytes, None, Any])
-def test_one_partition_is_given_as_it_is_annotated(in_a_folder: Stack, annotation: Any) -> None:
+def test_one_partition_is_loaded_as_annotated(in_a_folder: Stack, annotation: Any) -> None:
     kind = StoredClip if annotation in (None, Any) else annotation
     value = read(in_a_folder, annotation, partition="fox")
     assert isinstance(value, kind)
@@ -189,7 +189,7 @@ def test_one_partition_that_is_not_stored_is_an_error_whatever_the_metadata(
 
 
 @pytest.mark.parametrize("annotation", [str, list[StoredClip], dict[str, str], dict[int, bytes]])
-def test_an_annotation_that_cannot_be_met_is_an_error_that_lists_those_that_can(
+def test_an_unsupported_annotation_is_an_error_that_lists_the_supported_ones(
     in_a_folder: Stack, annotation: Any
 ) -> None:
     with pytest.raises(RuntimeError) as raised:
@@ -203,7 +203,7 @@ def test_several_partitions_for_an_annotation_of_one_are_an_error(in_a_folder: S
         read(in_a_folder, StoredClip)
 
 
-def test_a_file_from_a_bucket_is_there_for_the_run_and_no_longer(in_a_bucket: Stack) -> None:
+def test_a_file_from_a_bucket_exists_until_the_run_ends(in_a_bucket: Stack) -> None:
     def use(file: Path) -> tuple[Path, bytes]:
         return file, file.read_bytes()
 
@@ -213,7 +213,7 @@ def test_a_file_from_a_bucket_is_there_for_the_run_and_no_longer(in_a_bucket: St
     assert not file.parent.exists()
 
 
-def test_a_damaged_video_is_not_given_as_a_file(in_a_bucket: Stack) -> None:
+def test_a_damaged_video_is_not_loaded_as_a_file(in_a_bucket: Stack) -> None:
     manifest = in_a_bucket.ledger.latest_manifest("clips", "owl")
     assert manifest is not None
     key, body = manifest.videos[0].key, video(in_a_bucket, "owl")
@@ -267,7 +267,7 @@ def test_an_asset_without_partitions_is_one_clip(in_a_folder: Stack) -> None:
     assert seen == [video(in_a_folder, "dawn", "mangrove/dawn")]
 
 
-def test_clips_and_what_follows_from_them_are_made_in_one_run(in_a_folder: Stack) -> None:
+def test_clips_and_their_downstream_assets_are_made_in_one_run(in_a_folder: Stack) -> None:
     seen: list[bytes] = []
 
     @dg.asset(partitions_def=asset_of(in_a_folder, "clips").partitions_def)
@@ -288,7 +288,7 @@ def test_clips_and_what_follows_from_them_are_made_in_one_run(in_a_folder: Stack
     assert seen == [video(in_a_folder, "owl")]
 
 
-def test_the_io_manager_records_nothing_but_stored_clips(stack: Stack) -> None:
+def test_the_io_manager_records_only_stored_clips(stack: Stack) -> None:
     @dg.asset(io_manager_key="clip_io_manager")
     def table() -> int:
         return 1
@@ -304,7 +304,7 @@ def test_the_io_manager_records_nothing_but_stored_clips(stack: Stack) -> None:
     )
 
 
-def test_an_asset_records_no_clip_of_another_asset(in_a_folder: Stack) -> None:
+def test_an_asset_cannot_record_a_clip_of_another_asset(in_a_folder: Stack) -> None:
     stored = in_a_folder.ledger.latest_manifest("clips", "owl")
     assert stored is not None
     clip_of_owl = StoredClip(stored, in_a_folder.root)

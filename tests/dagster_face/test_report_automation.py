@@ -1,4 +1,4 @@
-"""When the gallery and the costs are made anew by themselves."""
+"""When the gallery and the costs are refreshed automatically."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import dagster as dg
 from tests.dagster_face.stack import Stack
 
 REPORT_NAMES = ("gallery", "generation_costs")
-# Reports are made anew at full ten minutes.
+# Reports are refreshed at full ten minutes.
 NOON = datetime(2026, 11, 24, 12, 5, tzinfo=UTC)
 
 
-def test_a_shot_makes_the_reports_anew_though_they_are_not_downstream_of_it(stack: Stack) -> None:
+def test_a_shot_refreshes_the_reports_although_they_are_not_downstream_of_it(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.write_board({"id": "pond", "prompt": "a pond"})
     graph = stack.definitions.resolve_asset_graph()

@@ -77,7 +77,7 @@ def test_the_sums_equal_the_manifests(stack: Stack) -> None:
     assert by_tag == {"animal": 3, "forest": 2}
 
 
-def test_a_row_tells_all_of_its_task(stack: Stack) -> None:
+def test_a_row_has_all_facts_of_its_task(stack: Stack) -> None:
     stack.write({"id": "fox", "size": "1280x720", "duration": 4, "tags": ["animal"]})
     generate(stack)
     materialize(stack, "generation_costs")
@@ -131,7 +131,7 @@ def test_what_failed_and_was_charged_is_wasted(faulty: FaultyStack) -> None:
     assert events["gallery"].metadata["failed"].value == 1
 
 
-def test_what_is_outstanding_is_counted_apart(stack: Stack) -> None:
+def test_outstanding_costs_are_counted_separately(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
     events = materialize(stack, "generation_costs")
@@ -171,9 +171,7 @@ def test_the_gallery_shows_every_clip_with_links_that_lead_to_it(stack: Stack) -
         assert stack.root.exists(manifest.videos[0].key)
 
 
-def test_datasets_in_one_storage_root_have_reports_of_their_own(
-    stack: Stack, ledger: Ledger
-) -> None:
+def test_datasets_in_one_storage_root_have_separate_reports(stack: Stack, ledger: Ledger) -> None:
     stack.storage_url = ledger.root.url
     stored_take(ledger, "fox")
     stored_take(ledger, "owl", asset="trailers/clips", dataset="trailers")
@@ -218,7 +216,7 @@ def test_the_storyboards_of_a_code_location_are_counted_with_its_dataset(
     assert {line.data["dataset"] for line in lines} == {"default", "glade"}
 
 
-def test_what_is_requested_carries_the_name_of_its_dataset(stack: Stack, ledger: Ledger) -> None:
+def test_requests_have_the_name_of_their_dataset(stack: Stack, ledger: Ledger) -> None:
     stack.write({"id": "fox", "recipes": ["night"]}, recipes={"night": "the same at night"})
     stack.write_board({"id": "pond", "prompt": "a pond"})
     dataset = VideoDataset(stack.prompts_path, "trailers")
@@ -248,4 +246,4 @@ def test_the_cost_assets_say_which_extra_they_need(
     )
     assert result.filter_events(
         lambda event: event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION
-    ), "the gallery is made all the same"
+    ), "the gallery is still made"

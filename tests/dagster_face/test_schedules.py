@@ -36,7 +36,7 @@ def run(stack: Stack, request: dg.RunRequest | dg.SkipReason) -> list[str]:
     return chosen
 
 
-def test_each_tick_takes_the_oldest_that_were_never_asked_for(stack: Stack) -> None:
+def test_each_tick_requests_the_oldest_clips_that_were_never_requested(stack: Stack) -> None:
     stack.write({"id": "yak"}, {"id": "fox"})
     stack.tick_dataset_sensor()
     stack.write({"id": "ant"}, {"id": "fox"}, {"id": "yak"})
@@ -48,7 +48,7 @@ def test_each_tick_takes_the_oldest_that_were_never_asked_for(stack: Stack) -> N
     assert "all 3 clips" in str(skipped.skip_message)
 
 
-def test_a_tick_spends_no_more_than_it_may_remixes_included(stack: Stack) -> None:
+def test_a_tick_observes_its_limit_including_remixes(stack: Stack) -> None:
     stack.write(
         {"id": "fox", "recipes": ["night"]},  # 4 s at 0.30 USD, twice
         {"id": "owl"},
@@ -61,7 +61,7 @@ def test_a_tick_spends_no_more_than_it_may_remixes_included(stack: Stack) -> Non
     assert config == {"clip_ids": ["fox", "owl"], "max_usd": 4.0, "regenerate_changed": False}
 
 
-def test_a_clip_that_is_too_dear_by_itself_is_named_and_passed_over(stack: Stack) -> None:
+def test_a_clip_over_the_limit_of_a_tick_is_named_and_skipped(stack: Stack) -> None:
     stack.write({"id": "fox", "duration": 20}, {"id": "owl"})
     assert run(stack, tick(stack, max_usd=2.0)) == ["owl"]
     skipped = tick(stack, max_usd=2.0)
@@ -70,20 +70,20 @@ def test_a_clip_that_is_too_dear_by_itself_is_named_and_passed_over(stack: Stack
     assert "Raise max_usd" in str(skipped.skip_message)
 
 
-def test_a_clip_that_went_over_a_limit_is_taken_by_a_later_tick(stack: Stack) -> None:
+def test_a_clip_that_exceeded_a_limit_is_requested_by_a_later_tick(stack: Stack) -> None:
     stack.write({"id": "fox"})
     assert not stack.run_job("request_clips", max_usd=0.5).success
     assert run(stack, tick(stack, max_clips=1)) == ["fox"]
 
 
-def test_a_clip_whose_record_cannot_be_read_is_passed_over(stack: Stack) -> None:
+def test_a_clip_whose_record_cannot_be_read_is_skipped(stack: Stack) -> None:
     stack.write({"id": "fox"}, {"id": "owl"})
     stack.run_job("request_clips", clip_ids=["fox"])
     stack.root.write(layout.attempt_key("clips", "fox", 1, 1), b"{")
     assert run(stack, tick(stack, max_clips=5)) == ["owl"]
 
 
-def test_failed_and_changed_clips_are_left_to_people(stack: Stack) -> None:
+def test_failed_and_changed_clips_are_not_requested(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
     stack.run_job("collect_clips")

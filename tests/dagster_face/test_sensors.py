@@ -93,7 +93,7 @@ def evaluate(
 
 
 def tick(stack: Stack, *, poll_after_seconds: float = 0.0) -> int:
-    """Evaluate the completion sensor; gives how many runs it asks for."""
+    """Evaluate the completion sensor; returns the number of runs it requests."""
     return len(evaluate(stack, poll_after_seconds=poll_after_seconds).run_requests or [])
 
 
@@ -101,13 +101,13 @@ def test_nothing_outstanding_starts_nothing(stack: Stack) -> None:
     assert tick(stack) == 0
 
 
-def test_what_is_overdue_starts_one_run(stack: Stack) -> None:
+def test_an_overdue_clip_starts_one_run(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
     assert tick(stack) == 1
 
 
-def test_what_is_young_and_unmarked_is_left_alone(stack: Stack) -> None:
+def test_a_young_clip_without_a_marker_starts_no_run(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
     assert tick(stack, poll_after_seconds=600.0) == 0
@@ -159,7 +159,7 @@ def test_while_a_run_is_starting_no_other_is_started(
     assert tick(stack) == 0
 
 
-def test_a_run_that_has_not_started_counts_at_any_age_and_one_that_started_only_while_it_is_young(
+def test_a_run_counts_as_alive_before_it_starts_and_shortly_after(
     stack: Stack,
 ) -> None:
     later = datetime.now(UTC) + timedelta(hours=1)
@@ -172,7 +172,7 @@ def test_a_run_that_has_not_started_counts_at_any_age_and_one_that_started_only_
 
 
 def failing_run(stack: Stack, *, advanced: int = 0) -> datetime:
-    """A collecting run that fails; gives when it ended."""
+    """A collecting run that fails; returns when it ended."""
 
     @dg.op
     def fail() -> None:
@@ -199,7 +199,7 @@ def waits(stack: Stack, now: datetime) -> bool:
 @pytest.mark.parametrize(
     ("failures", "seconds"), [(1, 30), (2, 60), (3, 120), (7, 1800), (9, 1800)]
 )
-def test_after_each_failure_in_a_row_the_next_run_comes_later(
+def test_the_wait_grows_with_each_failure_in_a_row(
     stack: Stack, failures: int, seconds: float
 ) -> None:
     for _ in range(failures):
@@ -208,7 +208,7 @@ def test_after_each_failure_in_a_row_the_next_run_comes_later(
     assert not waits(stack, ended + timedelta(seconds=seconds + 1))
 
 
-def test_a_failed_run_that_got_something_done_ends_the_row(stack: Stack) -> None:
+def test_a_failed_run_with_progress_resets_the_wait(stack: Stack) -> None:
     failing_run(stack)
     ended = failing_run(stack, advanced=3)
     assert not waits(stack, ended)
@@ -217,7 +217,7 @@ def test_a_failed_run_that_got_something_done_ends_the_row(stack: Stack) -> None
     assert not waits(stack, ended + timedelta(seconds=31))
 
 
-def test_after_a_run_that_failed_and_got_nothing_done_none_is_started_at_once(
+def test_after_a_failed_run_without_progress_the_next_one_waits(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack.write({"id": "fox"})
@@ -239,7 +239,7 @@ def test_a_marker_of_a_task_that_is_not_outstanding_is_removed(stack: Stack) -> 
     assert list(stack.root.list("inbox")) == []
 
 
-def test_the_next_tick_goes_on_reading_where_this_one_stopped(stack: Stack) -> None:
+def test_the_next_tick_continues_reading_where_this_one_stopped(stack: Stack) -> None:
     ledger = stack.ledger
     ledger.bind(api_base_url=stack.base_url, account=None)
     for number in range(12):
@@ -255,7 +255,7 @@ def test_the_next_tick_goes_on_reading_where_this_one_stopped(stack: Stack) -> N
     assert started
 
 
-def test_a_folder_of_the_index_that_no_sensor_looks_after_is_reported(
+def test_outstanding_clips_that_no_sensor_collects_are_reported(
     stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stack.ledger.bind(api_base_url=stack.base_url, account=None)

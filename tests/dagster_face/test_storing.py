@@ -44,7 +44,7 @@ def check_evaluations(stack: Stack, run_id: str) -> list[tuple[str, str | None]]
     return [(item.check_name, item.partition) for item in found if item is not None]
 
 
-def test_four_clips_by_hand_give_four_materializations_each_of_its_own_clip(stack: Stack) -> None:
+def test_four_materialized_clips_have_one_event_each(stack: Stack) -> None:
     ask_for(stack, *FOUR)
     result = stack.materialize(["clips"], FOUR)
     assert result.success, failure_text(result)
@@ -102,7 +102,7 @@ def test_dagsters_log_is_read_once_for_a_batch_of_clips(
         report()
 
     assert reporting.execute_in_process(instance=stack.instance).success
-    # What the clips were asked for with, their submissions, and what their checks looked at.
+    # Their rows at the time of the request, their submissions, and the targets of their checks.
     assert len(reads) == 3
     assert all(len(stack.events("clips", clip)) == 1 for clip in FOUR)
 
@@ -140,7 +140,7 @@ def another_run_collects(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Itera
         thread.join()
 
 
-def test_a_run_by_hand_waits_for_the_run_that_collects_and_reports_nothing_twice(
+def test_a_materialization_waits_for_the_collecting_run_and_reports_nothing_twice(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask_for(stack, "ant", "bee")
@@ -152,7 +152,7 @@ def test_a_run_by_hand_waits_for_the_run_that_collects_and_reports_nothing_twice
     assert check_evaluations(stack, result.run_id) == []
 
 
-def test_a_backfills_run_has_events_of_its_own_for_what_another_run_collected(
+def test_a_backfill_logs_its_own_events_for_clips_that_another_run_collected(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Dagster counts a partition of a backfill by an event of one of the backfill's runs.
@@ -165,7 +165,7 @@ def test_a_backfills_run_has_events_of_its_own_for_what_another_run_collected(
     assert len(stack.events("clips", "ant")) == len(stack.events("clips", "bee")) == 1
 
 
-def test_the_checks_of_a_backfills_run_are_shown_though_another_run_made_them_too(
+def test_the_checks_of_a_backfill_are_shown_although_another_run_also_ran_them(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask_for(stack, "ant", "bee")
@@ -200,7 +200,7 @@ def test_the_checks_of_a_backfills_run_are_shown_though_another_run_made_them_to
 
 
 @pytest.mark.parametrize("clips", [["ant"], ["ant", "bee"]])
-def test_a_step_that_follows_in_the_run_has_the_clips(stack: Stack, clips: list[str]) -> None:
+def test_a_later_step_of_the_run_has_the_clips(stack: Stack, clips: list[str]) -> None:
     ask_for(stack, *clips)
     poster = dg.AssetKey("poster")
     seen: list[str] = []
@@ -232,7 +232,7 @@ def test_a_step_that_follows_in_the_run_has_the_clips(stack: Stack, clips: list[
     assert stack.stale("clips") == set()
 
 
-def test_a_run_by_hand_leaves_the_remixes_of_its_clips_to_the_next_collecting_run(
+def test_a_materialization_leaves_the_remixes_to_the_next_collecting_run(
     stack: Stack,
 ) -> None:
     stack.write({"id": "fox", "recipes": ["night"]}, {"id": "owl"}, recipes={"night": "at night"})
@@ -312,7 +312,7 @@ def test_a_changed_row_is_kept_by_a_range_run_and_bought_by_a_run_of_it_alone(
         ({"dagster/parent_run_id": "abc", "dagster/root_run_id": "abc"}, False),
     ],
 )
-def test_a_run_with_a_tag_of_dagsters_own_is_not_launched_by_a_person(
+def test_a_run_with_a_tag_of_dagster_is_not_launched_by_a_person(
     tags: dict[str, str], is_by_a_person: bool
 ) -> None:
     run = dg.DagsterRun(job_name="__ASSET_JOB", tags=tags)

@@ -1,4 +1,4 @@
-"""Storyboards as assets: families of shots, asked for level by level, each stored as it ends."""
+"""Storyboards as assets: families of shots, requested level by level, each stored once finished."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_family_is_made_level_by_level_each_shot_from_its_parents_video(
     assert stack.stale_shots() == set()
 
 
-def test_a_shots_event_tells_what_its_video_is_and_what_it_was_made_from(stack: Stack) -> None:
+def test_the_event_of_a_shot_has_the_facts_of_its_video_and_its_inputs(stack: Stack) -> None:
     stack.write_board(COUPLE)
     assert stack.materialize_shots().success
     [event] = stack.shot_events("night")
@@ -97,7 +97,7 @@ def test_materializing_a_stored_board_again_is_free_and_says_so_whatever_its_tag
     assert "glade/night: take 1 is already generated, 0.00 USD" in said
 
 
-def test_a_chosen_shot_takes_its_parent_from_storage(stack: Stack, sandbox: Sandbox) -> None:
+def test_a_selected_shot_takes_its_parent_from_storage(stack: Stack, sandbox: Sandbox) -> None:
     stack.write_board(FAMILY)
     assert stack.materialize_shots("fox").success
     before = sandbox.charged()
@@ -184,7 +184,7 @@ def test_a_run_that_stops_waiting_is_finished_by_the_collecting_run_alone(
     assert not stack.shot_events("fox")
     collected = stack.run_job("collect_clips")
     assert collected.success, failure_text(collected)
-    # The collecting run stores what was asked for; a board's remixes are its own run's to ask for.
+    # The collecting run stores requested shots; a run of the board requests their remixes.
     assert len(sandbox.charged() - before) == 1
     [event] = stack.shot_events("fox")
     assert event.partition is None
@@ -275,7 +275,7 @@ def test_an_asset_downstream_loads_a_shot_by_the_io_manager(stack: Stack) -> Non
     assert [clip.manifest.asset for clip in loaded] == ["glade/fox"] * 2
 
 
-def test_a_broken_board_is_told_of_in_its_place_and_takes_nothing_else_with_it(
+def test_a_broken_board_is_replaced_by_one_asset_with_the_error(
     stack: Stack,
 ) -> None:
     stack.write({"id": "bee"})
@@ -300,7 +300,7 @@ def boards_of(**environment: str) -> list[str]:
     return [Path(path).name for path in settings.board_paths()]
 
 
-def test_the_example_board_comes_with_the_example_dataset_alone() -> None:
+def test_the_example_board_comes_only_with_the_example_dataset() -> None:
     assert boards_of(**SANDBOX) == ["mangrove.yaml"]
     assert boards_of(**SANDBOX, SORA_PROMPTS="mine.jsonl") == []
     assert boards_of(**SANDBOX, SORA_BOARDS="a.yaml, b.yaml") == ["a.yaml", "b.yaml"]
@@ -318,7 +318,7 @@ def test_the_lineage_of_the_example_board_is_its_family() -> None:
 
 @pytest.fixture
 def faulty(stack: Stack) -> Iterator[Callable[..., Stack]]:
-    """The stack against a sandbox of its own that misbehaves by some rules."""
+    """The stack against a separate sandbox with faults."""
     with ExitStack() as stopping:
 
         def make(*rules: dict[str, Any]) -> Stack:
@@ -335,7 +335,7 @@ def faulty(stack: Stack) -> Iterator[Callable[..., Stack]]:
         yield make
 
 
-def test_a_shot_that_fails_takes_only_its_descendants_with_it(
+def test_a_failed_shot_fails_only_its_descendants(
     faulty: Callable[..., Stack],
 ) -> None:
     stack = faulty({"fault": "fail", "error": "safety", "prompt_contains": "night"})
@@ -361,7 +361,7 @@ def test_a_shot_that_fails_takes_only_its_descendants_with_it(
     assert "retry_failed" in str(metadata["what_to_do"].value)
 
 
-def test_a_failure_that_may_pass_is_tried_again_within_the_run(
+def test_a_transient_failure_is_tried_again_within_the_run(
     faulty: Callable[..., Stack],
 ) -> None:
     stack = faulty({"fault": "fail", "error": "provider", "nth": [2]})
