@@ -82,6 +82,24 @@ def partitioned_asset(
         )
 
 
+def in_process_job(
+    op: dg.OpDefinition, name: str, *, tags: Mapping[str, str] | None = None
+) -> dg.JobDefinition:
+    """A job of one op in one process: it mostly waits, and a second process starts slower.
+
+    Arguments:
+        op: the op.
+        name: name of the job.
+        tags: tags of its runs.
+    """
+
+    @dg.job(name=name, description=op.description, executor_def=dg.in_process_executor, tags=tags)
+    def job() -> None:
+        op()
+
+    return job
+
+
 def is_used_later(context: dg.AssetExecutionContext) -> bool:
     """Whether a later step of the same run loads the asset of this step.
 

@@ -7,9 +7,8 @@ import dagster as dg
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.jobs.collecting_run import CollectClipsConfig, CollectingRun, CollectReport
 from sora_dagster.resources import ClipStorageResource, RunwareResource
-from sora_dagster.runs import add_post_counts, failure_of
+from sora_dagster.runs import add_post_counts, failure_of, in_process_job
 
-COLLECT_JOB = "collect_clips"
 # Run monitoring ends a collecting run that hangs. `max_wait_minutes` must stay below.
 _MAX_COLLECT_SECONDS = 3600
 
@@ -47,17 +46,11 @@ def build_collect_job(dataset: VideoDataset, boards: Sequence[str] = ()) -> dg.J
                 add_post_counts(context, generator.client.posts)
         _sum_up(context, report)
 
-    @dg.job(
-        name=dataset.definition_name(COLLECT_JOB),
-        description=collect.description,
-        # One process is enough: the run mostly waits, and a second one would only start slower.
-        executor_def=dg.in_process_executor,
+    return in_process_job(
+        collect,
+        dataset.definition_name("collect_clips"),
         tags={"dagster/max_runtime": str(_MAX_COLLECT_SECONDS)},
     )
-    def collect_clips() -> None:
-        collect()
-
-    return collect_clips
 
 
 def _sum_up(context: dg.OpExecutionContext, report: CollectReport) -> None:

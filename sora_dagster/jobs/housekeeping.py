@@ -12,9 +12,8 @@ from sora_dagster.generation.housekeeping.verify import Finding, VerifyReport, v
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.metadata import table_metadata
 from sora_dagster.resources import ClipStorageResource
+from sora_dagster.runs import in_process_job
 
-PRUNE_JOB = "prune_storage"
-VERIFY_JOB = "verify_storage"
 # Events are kept in Dagster's database, so tables are cut; the run's log has all rows.
 _MAX_TABLE_ROWS = 200
 _MAX_OBSERVATIONS = 1000
@@ -89,15 +88,7 @@ def build_prune_job(dataset: VideoDataset) -> dg.JobDefinition:
             context.log.info(sentence)
         context.add_output_metadata(_prune_metadata(report, rows))
 
-    @dg.job(
-        name=dataset.definition_name(PRUNE_JOB),
-        description=prune_op.description,
-        executor_def=dg.in_process_executor,
-    )
-    def prune_storage() -> None:
-        prune_op()
-
-    return prune_storage
+    return in_process_job(prune_op, dataset.definition_name("prune_storage"))
 
 
 def build_verify_job(dataset: VideoDataset) -> dg.JobDefinition:
@@ -139,15 +130,7 @@ def build_verify_job(dataset: VideoDataset) -> dg.JobDefinition:
         context.log.info(report.sentence)
         context.add_output_metadata(_verify_metadata(report))
 
-    @dg.job(
-        name=dataset.definition_name(VERIFY_JOB),
-        description=verify_op.description,
-        executor_def=dg.in_process_executor,
-    )
-    def verify_storage() -> None:
-        verify_op()
-
-    return verify_storage
+    return in_process_job(verify_op, dataset.definition_name("verify_storage"))
 
 
 def _prune_metadata(report: PruneReport, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from sora_dagster.generation.requesting.results import RequestResult, RequestSta
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.resources import ClipStorageResource, RunwareResource
-from sora_dagster.runs import add_post_counts, failure_of
+from sora_dagster.runs import add_post_counts, failure_of, in_process_job
 from sora_dagster.storage import AccessDeniedError
 
 REQUEST_JOB = "request_clips"
@@ -101,15 +101,7 @@ def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
         if failures := failures | refused:
             raise failure_of(failures, done=len(results) - len(refused), verb="requested")
 
-    @dg.job(
-        name=dataset.definition_name(REQUEST_JOB),
-        description=request.description,
-        executor_def=dg.in_process_executor,
-    )
-    def request_clips() -> None:
-        request()
-
-    return request_clips
+    return in_process_job(request, dataset.definition_name(REQUEST_JOB))
 
 
 def _clips_and_remixes(

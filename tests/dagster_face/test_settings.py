@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
 
 from sora_dagster.assets.requests import RequestConfig
 from sora_dagster.definitions import build_definitions
@@ -282,6 +283,9 @@ def test_a_secret_from_a_variable_is_used_and_shows_nowhere(
     assert requested.success, failure_text(requested)
     resource = (stack.definitions.resources or {})["runware"]
     shown = [repr(resource), str(resource), str(resource.get_resource_definition().config_schema)]
+    shown.append(
+        dg.serialize_value(RepositorySnap.from_def(stack.definitions.get_repository_def()))
+    )
     shown += [repr(entry) for entry in stack.instance.all_logs(requested.run_id)]
     shown += [repr(record) for record in stack.instance.get_run_records()]
     shown += capfd.readouterr()
