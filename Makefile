@@ -1,8 +1,8 @@
 # make demo         generate the example dataset against a local Runware
 # make test         run all tests
-# make dev          start the Dagster UI on the demo's data
+# make dev          start the Dagster UI with the demo's clips
 # make check        lint, types and import contracts
-# make screenshots  take the README's pictures again (needs a Chromium)
+# make screenshots  take the README's pictures again (needs Chromium)
 # make schema       write the JSON schema of manifests to docs/schemas
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
@@ -36,7 +36,7 @@ screenshots: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and was not found" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
-	  { echo "Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is another (set PYTHON=…)" >&2; exit 1; }
+	  { echo "Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is another version (set PYTHON=…)" >&2; exit 1; }
 	@echo "Installing into $(VENV) …"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'

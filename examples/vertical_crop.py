@@ -1,7 +1,7 @@
-"""An asset downstream of clips: each clip as a 9:16 centre crop for phones, its sound kept.
+"""An asset downstream of clips: each clip as a 9:16 center crop for phones, with its sound.
 
-A whole code location: `dagster dev -f examples/vertical_crop.py`. The crops lie in the storage root
-too, below `derived/`, which sora-dagster never touches.
+A complete code location: `dagster dev -f examples/vertical_crop.py`. The crops are stored in the
+same storage root, under `derived/`, which sora-dagster never touches.
 """
 
 import shutil
@@ -23,7 +23,7 @@ dataset = settings.dataset()
     partitions_def=dataset.clip_partitions,
     group_name=dataset.group_name,
     kinds={"mp4"},
-    description="The clips as 9:16 centre crops.",
+    description="The clips as 9:16 center crops.",
 )
 def vertical(
     context: dg.AssetExecutionContext, clip: sora.StoredClip
@@ -49,10 +49,10 @@ def vertical(
 
 
 def crop_to_portrait(source: BinaryIO, target: BinaryIO) -> tuple[int, int]:
-    """Write the middle of a video as MP4, no wider than 9:16; gives its size in pixels."""
+    """Write the center of a video as MP4, no wider than 9:16. Returns its width and height."""
     with av.open(source, "r") as video, av.open(target, "w", format="mp4") as cropped:
         picture = video.streams.video[0]
-        # H.264 wants even numbers.
+        # H.264 requires even numbers.
         width = min(picture.width, picture.height * 9 // 16) // 2 * 2
         height = min(picture.height, picture.width * 16 // 9) // 2 * 2
         encoder = cropped.add_stream("libx264", rate=picture.average_rate)
