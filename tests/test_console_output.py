@@ -20,7 +20,7 @@ from sora_dagster.cli.console import (
 from sora_dagster.cli.options import one_line
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
-from sora_dagster.local.progress import ClipProgress, ClipState, Purchase
+from sora_dagster.local.progress import ClipProgress, ClipState, PipelineOptions, Purchase
 from sora_dagster.local.waiting import Patience
 from tests.generation.stored_takes import stored_take
 
@@ -78,13 +78,13 @@ class Result:
     paid_now_usd: float = 0.0
 
 
-def printed(result: Result, *, regenerate_changed: bool = False) -> str:
+def printed(result: Result, options: PipelineOptions | None = None) -> str:
     screen, body = console()
     print_result(
         screen,
         result,  # type: ignore[arg-type]
+        options or PipelineOptions(),
         storage_url="file:///clips",
-        regenerate_changed=regenerate_changed,
     )
     return body.getvalue().decode()
 
@@ -135,20 +135,20 @@ def test_purchases_are_listed_by_reason() -> None:
         changed("fox"),
         FOLLOWING,
     ]
-    assert purchases_line(progress, regenerate_changed=False) == (
+    assert purchases_line(progress, PipelineOptions()) == (
         "To generate: 2 new clips (2.40 USD), 1 raised take (2.00 USD); about 4.40 USD in total"
     )
-    assert purchases_line(progress, regenerate_changed=True) == (
+    assert purchases_line(progress, PipelineOptions(regenerate_changed=True)) == (
         "To generate: 2 new clips (2.40 USD), 1 raised take (2.00 USD), 1 changed row (1.20 USD), "
         "1 remix of a new video (1.20 USD); about 6.80 USD in total"
     )
-    assert purchases_line([changed("fox")], regenerate_changed=False) == ""
+    assert purchases_line([changed("fox")], PipelineOptions()) == ""
 
 
 def test_failed_clips_are_bought_only_with_retry_failed() -> None:
     failed = clip("fox", ClipState.FAILED, purchase=Purchase.RETRY, price_usd=1.2)
-    assert purchases_line([failed], regenerate_changed=True) == ""
-    assert purchases_line([failed], regenerate_changed=False, retry_failed=True) == (
+    assert purchases_line([failed], PipelineOptions(regenerate_changed=True)) == ""
+    assert purchases_line([failed], PipelineOptions(retry_failed=True)) == (
         "To generate: 1 failed clip (1.20 USD); about 1.20 USD in total"
     )
 
@@ -188,7 +188,7 @@ def test_the_result_lists_changed_rows_their_prices_and_the_option_to_use(
     assert "--regenerate-changed" in text
     assert "fox: its row changed; take 1 is kept; a new take costs about 1.20 USD" in text
     assert "nothing was generated, nothing was paid" in text
-    assert "--regenerate-changed" not in printed(result, regenerate_changed=True)
+    assert "--regenerate-changed" not in printed(result, PipelineOptions(regenerate_changed=True))
 
 
 def test_the_result_shows_the_reason_of_each_clip_that_is_not_stored() -> None:

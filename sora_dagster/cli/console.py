@@ -12,7 +12,7 @@ from rich.text import Text
 
 from sora_dagster.cli.options import one_line
 from sora_dagster.generation.protocol.records import ClipManifest
-from sora_dagster.local.progress import ClipProgress, ClipState, Purchase, count
+from sora_dagster.local.progress import ClipProgress, ClipState, PipelineOptions, Purchase, count
 
 if TYPE_CHECKING:
     from sora_dagster.local.pipeline import PipelineResult
@@ -100,9 +100,7 @@ def _counts(progress: Sequence[ClipProgress]) -> str:
 # What would be bought
 
 
-def purchases_line(
-    progress: Sequence[ClipProgress], *, regenerate_changed: bool, retry_failed: bool = False
-) -> str:
+def purchases_line(progress: Sequence[ClipProgress], options: PipelineOptions) -> str:
     """What is about to be bought, and its price by the catalogue; empty if nothing is."""
     names = {
         Purchase.NEW: ("new clip", "new clips"),
@@ -114,10 +112,7 @@ def purchases_line(
     parts, total_usd = [], 0.0
     for purchase, words in names.items():
         bought = [
-            clip
-            for clip in progress
-            if clip.purchase is purchase
-            and clip.is_bought(regenerate_changed=regenerate_changed, retry_failed=retry_failed)
+            clip for clip in progress if clip.purchase is purchase and clip.is_bought(options)
         ]
         if bought:
             usd = sum(clip.price_usd for clip in bought)
@@ -199,7 +194,7 @@ def clips_table(manifests: Sequence[ClipManifest]) -> Table:
 
 
 def print_result(
-    console: Console, result: PipelineResult, *, storage_url: str, regenerate_changed: bool
+    console: Console, result: PipelineResult, options: PipelineOptions, *, storage_url: str
 ) -> None:
     """Print what is stored, its cost, what changed or failed, and how many POSTs were made."""
     manifests = list(result.manifests.values())
@@ -225,7 +220,7 @@ def print_result(
     print_line(console, f"Stored in: {storage_url}")
     if result.gallery_uri is not None:
         print_line(console, f"Gallery: {result.gallery_uri}")
-    if not regenerate_changed and (line := changes_line(result.progress)):
+    if not options.regenerate_changed and (line := changes_line(result.progress)):
         print_line(
             console,
             f"{line}. The existing clips are kept. To generate new takes, run the same command "

@@ -6,12 +6,15 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sora_dagster.cli.generate import generate_dataset, generation_options
 from sora_dagster.cli.options import readable_errors
+
+if TYPE_CHECKING:
+    from sora_dagster.local.progress import PipelineOptions
 
 _DEFAULT_HOME = Path(".sora") / "demo"
 _LATENCY_SECONDS = 4.0
@@ -66,9 +69,7 @@ def demo_command(
     storage_url: str | None,
     max_usd: str | None,
     delivery: str | None,
-    regenerate_changed: bool,
-    retry_failed: bool,
-    stall_timeout_minutes: float,
+    options: PipelineOptions,
 ) -> None:
     """Generate the example dataset against a local Runware.
 
@@ -99,10 +100,8 @@ def demo_command(
                 generate_dataset(
                     local,
                     home,
-                    secrets,
-                    regenerate_changed=regenerate_changed,
-                    retry_failed=retry_failed,
-                    stall_timeout_minutes=stall_timeout_minutes,
+                    options,
+                    secrets=secrets,
                     after="To explore the result in the Dagster UI, run: make dev   "
                     "(or: sora-dagster dev)",
                 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +27,17 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sora_dagster.local.home import LocalHome
-    from sora_dagster.local.progress import ClipProgress
+    from sora_dagster.local.progress import ClipProgress, PipelineOptions
     from sora_dagster.settings import Settings
 
 
 def generation_options(*, default_max_usd: str) -> Callable[..., Any]:
-    """The options of commands that generate a dataset.
+    """The options of commands that generate a dataset, most of them as one `PipelineOptions`.
 
     Arguments:
         default_max_usd: the default of --max-usd, in words.
     """
-    options = (
+    click_options = (
         click.option(
             "--stall-timeout-minutes",
             default=45.0,
@@ -63,9 +65,23 @@ def generation_options(*, default_max_usd: str) -> Callable[..., Any]:
     )
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in options:
-            command = option(command)
-        return command
+        @functools.wraps(command)
+        def with_options(
+            *,
+            regenerate_changed: bool,
+            retry_failed: bool,
+            stall_timeout_minutes: float,
+            **arguments: Any,
+        ) -> None:
+            from sora_dagster.local.progress import PipelineOptions
+
+            options = PipelineOptions(regenerate_changed, retry_failed, stall_timeout_minutes)
+            command(options=options, **arguments)
+
+        decorated: Callable[..., Any] = with_options
+        for option in click_options:
+            decorated = option(decorated)
+        return decorated
 
     return decorate
 
@@ -87,9 +103,7 @@ def generate_command(
     home_folder: Path | None,
     max_usd: str | None,
     delivery: str | None,
-    regenerate_changed: bool,
-    retry_failed: bool,
-    stall_timeout_minutes: float,
+    options: PipelineOptions,
 ) -> None:
     """Generate all clips and remixes of the dataset PROMPTS.
 
@@ -119,24 +133,15 @@ def generate_command(
         default_folder = folder_beside(prompts) / "generate" / segment(settings.storage_root_url())
         home = LocalHome(home_folder or default_folder)
         with home.in_use():
-            generate_dataset(
-                settings,
-                home,
-                {},
-                regenerate_changed=regenerate_changed,
-                retry_failed=retry_failed,
-                stall_timeout_minutes=stall_timeout_minutes,
-            )
+            generate_dataset(settings, home, options)
 
 
 def generate_dataset(
     settings: Settings,
     home: LocalHome,
-    secrets: Mapping[str, str],
+    options: PipelineOptions,
     *,
-    regenerate_changed: bool,
-    retry_failed: bool,
-    stall_timeout_minutes: float,
+    secrets: Mapping[str, str] | None = None,
     after: str | None = None,
 ) -> None:
     """Generate a dataset and print progress and result. Exits with status 1 if it is incomplete.
@@ -144,44 +149,33 @@ def generate_dataset(
     Arguments:
         settings: dataset, API and storage root.
         home: folder of the Dagster instance.
+        options: what is generated, and how long to wait.
         secrets: environment variables that are not settings.
-        regenerate_changed: whether clips whose rows changed get a new take.
-        retry_failed: whether failed clips are requested again.
-        stall_timeout_minutes: maximum time without any change.
         after: printed after the result.
     """
     from rich.console import Console
 
-    from sora_dagster.cli.console import ProgressBar, print_result
+    from sora_dagster.cli.console import ProgressBar, print_line, print_result, purchases_line
     from sora_dagster.local.pipeline import Pipeline
 
     # Raises if the limit is invalid, before anything is started.
     settings.runware().run_limit_usd()
     # Output to a file or a pipe is not wrapped.
     console = Console() if sys.stdout.isatty() else Console(width=160)
-    pipeline = Pipeline(
-        settings, home, environment=secrets, stall_timeout_minutes=stall_timeout_minutes
-    )
+    pipeline = Pipeline(settings, home, secrets or {})
     progress = pipeline.read_progress()
-    regenerate_changed = regenerate_changed or _confirm_changes(console, progress)
-    _print_purchases(
-        console, progress, regenerate_changed=regenerate_changed, retry_failed=retry_failed
-    )
+    if not options.regenerate_changed and _confirm_changes(console, progress):
+        options = replace(options, regenerate_changed=True)
+    if line := purchases_line(progress, options):
+        print_line(console, line)
     with ProgressBar(console) as bar:
 
         def show(progress: Sequence[ClipProgress]) -> None:
             Interrupted.check()
             bar.show(progress)
 
-        result = pipeline.run(
-            show, bar.print, regenerate_changed=regenerate_changed, retry_failed=retry_failed
-        )
-    print_result(
-        console,
-        result,
-        storage_url=settings.storage_root_url(),
-        regenerate_changed=regenerate_changed,
-    )
+        result = pipeline.run(options, show, bar.print)
+    print_result(console, result, options, storage_url=settings.storage_root_url())
     if after is not None:
         console.print(after)
     if not result.is_complete:
@@ -197,22 +191,6 @@ def _confirm_changes(console: Console, progress: Sequence[ClipProgress]) -> bool
         return False
     print_changes(console, progress)
     return click.confirm(f"{changes}. Generate them?", default=False)
-
-
-def _print_purchases(
-    console: Console,
-    progress: Sequence[ClipProgress],
-    *,
-    regenerate_changed: bool,
-    retry_failed: bool,
-) -> None:
-    from sora_dagster.cli.console import print_line, purchases_line
-
-    line = purchases_line(
-        progress, regenerate_changed=regenerate_changed, retry_failed=retry_failed
-    )
-    if line:
-        print_line(console, line)
 
 
 @click.command("estimate")

@@ -20,7 +20,7 @@ from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.jobs.request import REQUEST_JOB
 from sora_dagster.local.dataset_progress import DatasetProgress
 from sora_dagster.local.home import LocalHome
-from sora_dagster.local.progress import ClipProgress, ClipState, count
+from sora_dagster.local.progress import ClipProgress, ClipState, PipelineOptions, count
 from sora_dagster.local.request_runs import RequestRuns, run_job
 from sora_dagster.local.stack import dagster_daemon
 from sora_dagster.local.waiting import UNFINISHED, Waiting
@@ -96,22 +96,13 @@ class Pipeline:
     Arguments:
         settings: dataset, API and storage root.
         home: the Dagster instance's folder.
-        environment: secrets for the processes that are started, on top of this process's own.
-        stall_timeout_minutes: maximum time without any change.
+        secrets: environment variables for the processes that are started, besides the settings.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        home: LocalHome,
-        *,
-        environment: Mapping[str, str],
-        stall_timeout_minutes: float,
-    ) -> None:
+    def __init__(self, settings: Settings, home: LocalHome, secrets: Mapping[str, str]) -> None:
         self._settings = settings
         self._home = home
-        self._environment = {**settings.to_environment(), **environment}
-        self._stall_timeout_minutes = stall_timeout_minutes
+        self._environment = {**settings.to_environment(), **secrets}
         self._dataset = settings.dataset()
         self._dataset_progress: DatasetProgress | None = None
 
@@ -135,19 +126,16 @@ class Pipeline:
 
     def run(
         self,
+        options: PipelineOptions,
         on_progress: Callable[[Sequence[ClipProgress]], None],
         on_event: Callable[[str], None],
-        *,
-        regenerate_changed: bool,
-        retry_failed: bool,
     ) -> PipelineResult:
         """Request what is missing, and wait until everything is stored or has failed.
 
         Arguments:
+            options: what is generated, and how long to wait.
             on_progress: called with how far each clip is, about once a second.
             on_event: called with a sentence about each run that failed.
-            regenerate_changed: whether clips whose rows changed get a new take, which costs again.
-            retry_failed: whether clips that failed are requested again, which may cost again.
 
         Raises:
             DatasetError, MissingKeyError, RunwareError, StorageError: see `read_progress`.
@@ -161,7 +149,7 @@ class Pipeline:
         gallery = gallery_key(self._dataset.name)
         store_time = StoreClock(ledger.root.store_time)
         started_by_store = store_time()
-        dataset_progress.regenerates_changed = regenerate_changed
+        dataset_progress.regenerates_changed = options.regenerate_changed
         before = dataset_progress.read()
         on_progress(before)
 
@@ -198,8 +186,7 @@ class Pipeline:
                 threads,
                 run_limit_usd=self._settings.runware().run_limit_usd(),
                 spent_usd=Budget(ledger, store_time=store_time).run_spent_usd,
-                regenerate_changed=regenerate_changed,
-                retry_failed=retry_failed,
+                options=options,
             )
             waiting = Waiting(
                 instance,
@@ -208,7 +195,7 @@ class Pipeline:
                 claims=ClaimReader(ledger, self._dataset.name, store_time=store_time),
                 since=started_at,
                 daemon_log=str(self._home.log_path("daemon")),
-                stall_timeout_minutes=self._stall_timeout_minutes,
+                stall_timeout_minutes=options.stall_timeout_minutes,
             )
             progress = waiting.wait(before, on_progress, on_event, daemon.check)
             posts = _count_posts(instance, started_at)

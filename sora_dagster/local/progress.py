@@ -37,6 +37,21 @@ class Purchase(Enum):
 
 
 @dataclass(frozen=True)
+class PipelineOptions:
+    """How a dataset is generated.
+
+    Arguments:
+        regenerate_changed: whether clips whose rows changed get a new take, which costs again.
+        retry_failed: whether clips that failed are requested again, which may cost again.
+        stall_timeout_minutes: maximum time without any change.
+    """
+
+    regenerate_changed: bool = False
+    retry_failed: bool = False
+    stall_timeout_minutes: float = 45.0
+
+
+@dataclass(frozen=True)
 class ClipProgress:
     """How far one clip is.
 
@@ -65,11 +80,11 @@ class ClipProgress:
         """Whether its take is kept unless `regenerate_changed` is set."""
         return self.purchase in (Purchase.CHANGED, Purchase.FOLLOWS)
 
-    def is_bought(self, *, regenerate_changed: bool, retry_failed: bool) -> bool:
+    def is_bought(self, options: PipelineOptions) -> bool:
         """Whether it is bought with these options."""
         if self.purchase is Purchase.RETRY:
-            return retry_failed
-        return self.purchase is not None and (regenerate_changed or not self.is_kept)
+            return options.retry_failed
+        return self.purchase is not None and (options.regenerate_changed or not self.is_kept)
 
 
 def count(progress: Iterable[ClipProgress], *states: ClipState) -> int:

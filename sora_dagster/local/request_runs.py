@@ -13,7 +13,7 @@ import dagster as dg
 from sora_dagster.dataset import VideoDataset, split_remix_partition, without_beta_warnings
 from sora_dagster.jobs.request import REQUEST_JOB
 from sora_dagster.local.code_location_loader import load_code_location
-from sora_dagster.local.progress import ClipProgress, Purchase
+from sora_dagster.local.progress import ClipProgress, PipelineOptions, Purchase
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,7 @@ class RequestRuns:
         threads: runs the job.
         run_limit_usd: spending limit of all these runs together. None: no limit.
         spent_usd: what was spent within the limit of a root run.
-        regenerate_changed: whether clips whose rows changed get a new take.
-        retry_failed: whether failed clips are requested again, once.
+        options: what is requested; failed clips once.
         problems: what failed in the runs that ended.
     """
 
@@ -87,8 +86,7 @@ class RequestRuns:
     threads: ThreadPoolExecutor
     run_limit_usd: float | None
     spent_usd: Callable[[str], float]
-    regenerate_changed: bool
-    retry_failed: bool
+    options: PipelineOptions
     problems: list[str] = field(default_factory=list)
     _root_runs: list[str] = field(default_factory=list)
     _requested_again: set[tuple[str, int]] = field(default_factory=set)
@@ -99,8 +97,8 @@ class RequestRuns:
         self._requested_again |= self._changed_remixes(progress).keys()
         is_first = not self._root_runs
         config: dict[str, Any] = {
-            "regenerate_changed": self.regenerate_changed,
-            "retry_failed": self.retry_failed and is_first,
+            "regenerate_changed": self.options.regenerate_changed,
+            "retry_failed": self.options.retry_failed and is_first,
         }
         if clip_ids:
             config["clip_ids"] = list(clip_ids)
@@ -133,7 +131,7 @@ class RequestRuns:
 
         No sensor requests these. Each is requested once.
         """
-        if not self.regenerate_changed:
+        if not self.options.regenerate_changed:
             return False
         remixes = self._changed_remixes(progress)
         clip_ids = sorted({remixes[key] for key in remixes.keys() - self._requested_again})

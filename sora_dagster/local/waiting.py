@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -71,6 +72,7 @@ class Patience:
         return "stalled" if now - self._changed_at > self._stall_seconds else "wait"
 
 
+@dataclass
 class Waiting:
     """Waits until everything is stored or has failed, or waiting is pointless.
 
@@ -82,28 +84,18 @@ class Waiting:
         since: when this command began.
         daemon_log: where the daemon's output is.
         stall_timeout_minutes: maximum time without any change.
+        stalled_minutes: if waiting ended because nothing changed: after how many minutes.
     """
 
-    def __init__(
-        self,
-        instance: dg.DagsterInstance,
-        dataset_progress: DatasetProgress,
-        *,
-        requests: RequestRuns,
-        claims: ClaimReader,
-        since: datetime,
-        daemon_log: str,
-        stall_timeout_minutes: float,
-    ) -> None:
-        self._instance = instance
-        self._dataset_progress = dataset_progress
-        self._requests = requests
-        self._claims = claims
-        self._since = since
-        self._daemon_log = daemon_log
-        self._stall_timeout_minutes = stall_timeout_minutes
-        self._failed_runs: set[str] = set()
-        self.stalled_minutes: float | None = None
+    instance: dg.DagsterInstance
+    dataset_progress: DatasetProgress
+    requests: RequestRuns
+    claims: ClaimReader
+    since: datetime
+    daemon_log: str
+    stall_timeout_minutes: float
+    stalled_minutes: float | None = None
+    _failed_runs: set[str] = field(default_factory=set)
 
     def wait(
         self,
@@ -121,23 +113,23 @@ class Waiting:
             check_processes: raises if a process that is needed has ended.
         """
         patience = Patience(
-            quiet_seconds=_QUIET_SECONDS, stall_seconds=self._stall_timeout_minutes * 60
+            quiet_seconds=_QUIET_SECONDS, stall_seconds=self.stall_timeout_minutes * 60
         )
-        self._requests.start(progress)
+        self.requests.start(progress)
         is_thorough = True
         while True:
             check_processes()
-            if self._requests.has_just_ended():
+            if self.requests.has_just_ended():
                 is_thorough = True
-                if self._requests.problems:
+                if self.requests.problems:
                     patience.quiet_seconds = _QUIET_SECONDS_AFTER_FAILURE
-            progress = self._dataset_progress.read(thorough=is_thorough)
+            progress = self.dataset_progress.read(thorough=is_thorough)
             on_progress(progress)
             for sentence in self._new_failures():
                 on_event(sentence)
             is_busy = self._is_busy()
             if is_thorough and not is_busy:
-                if self._requests.start_for_new_videos(progress):
+                if self.requests.start_for_new_videos(progress):
                     is_busy = True
                 elif not count(progress, ClipState.WAITING, ClipState.GENERATING):
                     return progress
@@ -145,37 +137,37 @@ class Waiting:
             match patience.after_reading(seen, is_busy=is_busy):
                 case "quiet":
                     return progress
-                case "stalled" if not self._requests.is_running:
-                    self.stalled_minutes = self._stall_timeout_minutes
+                case "stalled" if not self.requests.is_running:
+                    self.stalled_minutes = self.stall_timeout_minutes
                     return progress
             # Before waiting ends, also read clips that the index does not show as changed.
             is_thorough = not is_busy
             time.sleep(_INTERVAL_SECONDS)
 
     def _is_busy(self) -> bool:
-        if self._requests.is_running or self._dataset_progress.outstanding:
+        if self.requests.is_running or self.dataset_progress.outstanding:
             return True
         # Runs from before this command may be dead.
-        unfinished = dg.RunsFilter(statuses=UNFINISHED, created_after=self._since)
-        if self._instance.get_runs(unfinished, limit=1):
+        unfinished = dg.RunsFilter(statuses=UNFINISHED, created_after=self.since)
+        if self.instance.get_runs(unfinished, limit=1):
             return True
-        view = self._claims.view()
+        view = self.claims.view()
         return view.rest is not None or bool(view.tasks)
 
     def _new_failures(self) -> list[str]:
         """Why runs of the daemon failed, each reported once."""
-        failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=self._since)
-        request_job = self._requests.dataset.definition_name(REQUEST_JOB)
+        failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=self.since)
+        request_job = self.requests.dataset.definition_name(REQUEST_JOB)
         sentences = []
-        for run in self._instance.get_runs(failed):
+        for run in self.instance.get_runs(failed):
             if run.run_id not in self._failed_runs and run.job_name != request_job:
                 self._failed_runs.add(run.run_id)
                 sentences.append(f"{run.job_name} failed: {self._failure_of(run)}")
         return sentences
 
     def _failure_of(self, run: dg.DagsterRun) -> str:
-        logged = self._instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+        logged = self.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
         for entry in logged:
             if entry.dagster_event is not None:
                 return failure_text(entry.dagster_event)
-        return f"its process ended; the reason is in {self._daemon_log}"
+        return f"its process ended; the reason is in {self.daemon_log}"
