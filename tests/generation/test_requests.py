@@ -476,7 +476,7 @@ def test_a_failed_poll_stops_its_own_clip_alone(process: Process) -> None:
     process.api.set_faults(rules=[{"fault": "status", "status": 503, "event": "poll"}])
     unchecked, other = process.request(clip(), clip("owl"))
     assert unchecked.state is RequestState.FAILED
-    assert "could not be checked at Runware" in unchecked.detail
+    assert "could not be polled again" in unchecked.detail
     assert other.state is RequestState.SUBMITTED
 
 

@@ -109,15 +109,15 @@ class ClaimReader:
         """Which processes collect it now. Costs one listing, and a read of each new claim."""
         signs: dict[str, dict[str, datetime]] = {}
         rests: dict[int, str] = {}
-        tasks: list[str] = []
+        tasks: dict[str, str] = {}
         for info in self._ledger.root.list(self.folder):
             name = info.key.removeprefix(f"{self.folder}/")
             if match := _SIGN.fullmatch(name):
                 signs.setdefault(match[1], {})[match[2]] = info.last_modified
             elif match := _REST.fullmatch(name):
                 rests[int(match[1])] = info.key
-            elif _TASKS.fullmatch(name):
-                tasks.append(info.key)
+            elif match := _TASKS.fullmatch(name):
+                tasks[info.key] = match[1]
         oldest = self._store_time() - timedelta(seconds=self._settings.dead_seconds)
         live = {
             process
@@ -133,7 +133,7 @@ class ClaimReader:
         number = max(rests, default=0)
         newest = self._record(rests[number]) if rests else None
         holder = newest.process if newest is not None and newest.process in live else None
-        owners = {match[1] for key in tasks if (match := _TASKS.fullmatch(key.rpartition("/")[2]))}
+        owners = set(tasks.values())
         if newest is not None and newest.process:
             owners.add(newest.process)
         ended = {process for process, found in signs.items() if "dead" in found}

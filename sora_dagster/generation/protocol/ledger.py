@@ -40,7 +40,7 @@ _ATTEMPT_KEY = re.compile(r".*/take-(\d+)/attempt-(\d+)\.json")
 
 @dataclass(frozen=True, slots=True)
 class TaskFiles:
-    """The facts of a task on record, and their times, from one listing.
+    """The recorded facts of a task, and their times, from one listing.
 
     Arguments:
         sent: when each right to send it was taken, by the store's clock, by the token's number.
@@ -179,7 +179,7 @@ class Ledger(RecordStore):
         )
 
     def claim_attempt(self, attempt: AttemptRecord) -> tuple[bool, AttemptRecord]:
-        """Claim an attempt, its index entry first, so that whatever is claimed can be found.
+        """Claim an attempt, its index entry first, so that every claim can be found.
 
         Returns:
             Whether this call won the claim, and the record on file.
@@ -232,11 +232,11 @@ class Ledger(RecordStore):
         return None if sent is None or sent.slot is None else self.read(sent.slot, AttemptRecord)
 
     def task_files(self, task_uuid: str) -> TaskFiles:
-        """The facts of a task on record. Costs one listing."""
+        """The recorded facts of a task. Costs one listing."""
         return self._task_files(layout.task_folder(task_uuid)).get(task_uuid, TaskFiles())
 
     def all_task_files(self) -> dict[str, TaskFiles]:
-        """The facts of all tasks on record, by UUID. Costs one listing, and memory for each."""
+        """The recorded facts of all tasks, by UUID. Costs one listing, and memory for each."""
         return self._task_files(layout.TASKS_FOLDER)
 
     def _task_files(self, folder: str) -> dict[str, TaskFiles]:
@@ -269,7 +269,7 @@ class Ledger(RecordStore):
             task_uuid: the task.
             outcome: how it ended.
             reopening: number of the reopening that has ended, as it was when the task was read:
-                what was concluded about an earlier one never ends a later one.
+                a conclusion about an earlier one never ends a later one.
         """
         return self.claim(layout.task_key(task_uuid, f"outcome-{reopening}"), outcome)[1]
 

@@ -1,4 +1,4 @@
-"""The index of outstanding tasks, and what is on record of those that are slow or stuck."""
+"""The index of outstanding tasks, with records of those that are slow or stuck."""
 
 from __future__ import annotations
 

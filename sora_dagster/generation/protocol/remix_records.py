@@ -12,7 +12,7 @@ from sora_dagster.prompts.clips import ClipRequest
 
 
 class RemixRecords:
-    """Remembers the remixes of stored videos, so that each is requested once by itself.
+    """Records the remixes of stored videos, so that each is requested automatically only once.
 
     Arguments:
         records: the records of the storage root.
@@ -43,7 +43,7 @@ class RemixRecords:
         return [remix for remix in remixes if _remix_key(task_uuid, remix) not in known]
 
     def add(self, task_uuid: str, remix: ClipRequest, *, answer: str) -> None:
-        """Record that a remix of a task's video was requested: no run does so by itself again.
+        """Record that a remix of a task's video was requested, so that no run requests it again.
 
         Arguments:
             task_uuid: the task that the parent video came from.

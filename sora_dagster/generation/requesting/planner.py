@@ -45,7 +45,7 @@ class AttemptPlanner:
     """Reads a clip's chain of attempts, and decides what a request of the clip does now.
 
     Arguments:
-        client: the API client, to poll an ended attempt once more before another is made.
+        client: the API client, to poll an ended attempt again before another is made.
         ledger: the ledger.
         store_time: the store's clock.
         max_attempts: most attempts of one take that Runware accepted, without `retry_failed`.
@@ -109,7 +109,7 @@ class AttemptPlanner:
             result = _unknown_result(
                 request,
                 error.error.kind,
-                f"it could not be checked at Runware whether its last attempt brought a video "
+                f"Runware could not be polled again about its last attempt, which may have a video "
                 f"after all. Request it again: {error}",
             )
             return replace(result, error=error.error.to_record())
@@ -178,7 +178,10 @@ class AttemptPlanner:
         new_take_usd = 0.0
         try:
             new_take_usd = estimate_usd(request, self._client.catalogue)
-            advice = f"a new take would cost about {new_take_usd:.2f} USD: set regenerate_changed"
+            advice = (
+                f"a new take would cost about {new_take_usd:.2f} USD: set regenerate_changed in "
+                f"the run config (sora-dagster generate: --regenerate-changed)"
+            )
         except UnknownModelError as error:
             advice = f"no new take can be generated: {error}"
         return RequestResult(

@@ -113,7 +113,7 @@ class Requester:
                 results.update(sent)
                 batch.clear()
                 for task in again:
-                    # Another run acted on the same clip in between: what is on record now decides.
+                    # Another run acted on the same clip in between: its records now decide.
                     prepare(task.index, self.planner.plan(requests[task.index], options))
             on_progress([results[index] for index in submitted])
 
@@ -183,7 +183,7 @@ class Requester:
             return not_sent(result, submitter.closed_because)
         task_uuid = self._ledger.task_uuid(request.asset, request.clip, plan.take, plan.attempt)
         try:
-            # The collection goes by the delivery on record, so a claimed attempt keeps its own.
+            # The collection uses the recorded delivery, so a claimed attempt keeps its own.
             upload_url = (
                 self._direct.begin(request, task_uuid, attempt=plan.attempt)
                 if plan.claimed is None

@@ -94,7 +94,7 @@ class Sender:
         settings: how unclear answers are resolved.
         wall_clock: the time of day, in seconds.
         elapsed: a clock that runs through a suspended machine, in seconds.
-        sleep: waits so many seconds.
+        sleep: waits for a number of seconds.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Sender:
         tokens: Mapping[str, int],
         gate: SubmissionGate | None = None,
     ) -> dict[str, SendResult]:
-        """Send tasks again, in batches, that Runware has not known for long.
+        """Send tasks again, in batches, that Runware has reported as unknown for long enough.
 
         Arguments:
             inferences: the requests, with the same task UUIDs.
@@ -164,8 +164,8 @@ class Sender:
             gate: whether this run may still submit; default: a new one for this call.
 
         Returns:
-            The results by task UUID. A refused replay is `unconfirmed`: it says nothing
-            about the earlier POST.
+            The results by task UUID. A refused replay is `unconfirmed`: it says nothing about the
+            earlier POST.
         """
         gate = gate or SubmissionGate()
         answers: dict[str, SendResult] = {}
@@ -189,7 +189,7 @@ class Sender:
         options: RequestOptions | None,
         slots: Mapping[str, str] | None = None,
     ) -> tuple[list[VideoInference], dict[str, SendResult]]:
-        """Take a token for each task; gives those that were won, and answers for the others."""
+        """Take a token for each task; gives the won tasks, and results for the others."""
         won: list[VideoInference] = []
         taken: dict[str, SendResult] = {}
         for inference in inferences:
@@ -265,7 +265,7 @@ class Sender:
         first_taken_at: _Moment,
         gate: SubmissionGate,
     ) -> None:
-        """Poll what is unconfirmed, and replay it while the window is open."""
+        """Poll unconfirmed tasks, and replay them while the window is open."""
         token = 1
         while unclear := [uuid for uuid, sent in answers.items() if sent.state == "unconfirmed"]:
             self._sleep(self._settings.confirm_seconds)

@@ -58,7 +58,7 @@ class NewTask:
 
 @dataclass(frozen=True)
 class _ClaimedTask:
-    """A task whose attempt is on record.
+    """A task whose attempt is recorded.
 
     Arguments:
         task: the task.
@@ -185,7 +185,7 @@ class TaskSubmitter:
         return [task for task in tasks if task.task_uuid not in decision.refused]
 
     def _claim(self, task: NewTask) -> _ClaimedTask | None:
-        """Put the attempt on record; None if another run claimed it in between."""
+        """Record the attempt; None if another run claimed it in between."""
         request, plan = task.result.request, task.plan
         if plan.claimed is not None:
             # Its entry may have been removed together with claims that seemed abandoned.

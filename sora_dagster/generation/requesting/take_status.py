@@ -61,7 +61,7 @@ class TakeStatus:
 
 
 class TakeStatusReader:
-    """Reads the status of takes, and corrects what is on record if it is wrong.
+    """Reads the status of takes, and corrects records that are wrong.
 
     Arguments:
         client: the API client.
@@ -213,6 +213,6 @@ def _without_video(kind: StatusKind, take: Take, outcome: OutcomeRecord, advice:
 def _missing_record(attempt: AttemptRecord) -> str:
     return (
         f"its task {attempt.task_uuid} ended with videos, its record is missing, and Runware does "
-        f"not host them any more. Restore the take's folder from a backup, or raise the clip's "
+        f"not host them any longer. Restore the take's folder from a backup, or raise the clip's "
         f"take to generate it again, which costs again."
     )
