@@ -58,7 +58,9 @@ class VideoDataset:
             and gallery are kept apart from those of other datasets; letters, digits and ``_``.
             Unless it is ``default``, jobs, sensors, ops and partitions definitions start with it.
         key_prefix: put before the asset keys. Default: the name; nothing for ``default``.
-        catalogue: the models that clips may use. Default: the models of this package.
+        catalogue: the models that clips may use. Default: the models of this package. For others,
+            pass ``Catalogue.from_yaml(path)``, and the same path as `models_path` of
+            :class:`RunwareResource`.
         group_name: asset group of all assets.
         owners: owners of all assets: email addresses, or ``team:`` and a name.
         tags: Dagster tags of all assets.

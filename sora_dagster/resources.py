@@ -1,13 +1,11 @@
 """Dagster resources: settings of the API client and of the storage root."""
 
-import os
 from pathlib import Path
 from typing import Any, Self
 
 import dagster as dg
 from dagster_aws.s3 import S3Resource
 from pydantic import (
-    BaseModel,
     Field,
     ValidatorFunctionWrapHandler,
     field_validator,
@@ -25,6 +23,7 @@ from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import MissingKeyError
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.runware.transport import DEFAULT_BASE_URL
+from sora_dagster.secret_fields import refuse_plain_secrets, secret_field, secret_value
 from sora_dagster.storage import (
     AzureSettings,
     GcsSettings,
@@ -40,37 +39,6 @@ NO_STORAGE_ROOT = (
     "a default only with a local sandbox, beside the dataset or else in DAGSTER_HOME: with an API "
     "that charges, a second root would pay for the same clips again"
 )
-
-
-# Dagster's launchpad leaves such a field out.
-_SECRET = {"dagster__is_secret": True}
-
-
-def _secret(description: str, variable: str) -> Any:
-    return Field(
-        default=None,
-        repr=False,
-        json_schema_extra=_SECRET,  # type: ignore[arg-type]
-        description=f"{description} Pass a dg.EnvVar. Default: the variable {variable}.",
-    )
-
-
-def _secret_value(value: str | None, variable: str) -> str | None:
-    """A secret; the variable is read here too, since run config can replace the whole resource."""
-    if isinstance(value, dg.EnvVar):
-        # The resource is used outside Dagster, which would have resolved it.
-        value = value.get_value()
-    return (value or os.environ.get(variable, "")).strip() or None
-
-
-def _refuse_plain_secrets(resource: BaseModel) -> None:
-    for name, field in type(resource).model_fields.items():
-        value = getattr(resource, name, None)
-        if field.json_schema_extra == _SECRET and value and not isinstance(value, dg.EnvVar):
-            raise ValueError(
-                f"{name} of {type(resource).__name__} is given as text, which Dagster's UI would "
-                f"show; put it in an environment variable, and pass dg.EnvVar with its name"
-            )
 
 
 class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -134,13 +102,13 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             "of the connection string."
         ),
     )
-    azure_account_key: str | None = _secret(
+    azure_account_key: str | None = secret_field(
         "For az://: the account key, which can also sign URLs.", "AZURE_STORAGE_ACCOUNT_KEY"
     )
-    azure_sas_token: str | None = _secret(
+    azure_sas_token: str | None = secret_field(
         "For az://: a shared access signature of the container.", "AZURE_STORAGE_SAS_TOKEN"
     )
-    azure_connection_string: str | None = _secret(
+    azure_connection_string: str | None = secret_field(
         "For az://: a connection string.", "AZURE_STORAGE_CONNECTION_STRING"
     )
     azure_endpoint_url: str | None = Field(
@@ -156,7 +124,7 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             ValueError: naming the field.
         """
-        _refuse_plain_secrets(self)
+        refuse_plain_secrets(self)
         return super().get_resource_definition()
 
     def root(self) -> StorageRoot:
@@ -194,9 +162,9 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             ),
             azure=AzureSettings(
                 account_name=self.azure_account_name,
-                account_key=_secret_value(self.azure_account_key, "AZURE_STORAGE_ACCOUNT_KEY"),
-                sas_token=_secret_value(self.azure_sas_token, "AZURE_STORAGE_SAS_TOKEN"),
-                connection_string=_secret_value(
+                account_key=secret_value(self.azure_account_key, "AZURE_STORAGE_ACCOUNT_KEY"),
+                sas_token=secret_value(self.azure_sas_token, "AZURE_STORAGE_SAS_TOKEN"),
+                connection_string=secret_value(
                     self.azure_connection_string, "AZURE_STORAGE_CONNECTION_STRING"
                 ),
                 endpoint_url=self.azure_endpoint_url,
@@ -214,7 +182,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         40.0
     """
 
-    api_key: str | None = _secret("The API key.", API_KEY_VARIABLE)
+    api_key: str | None = secret_field("The API key.", API_KEY_VARIABLE)
     base_url: str = Field(default=DEFAULT_BASE_URL, description="Address of the API.")
     models_path: str | None = Field(
         default=None,
@@ -233,7 +201,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=None,
         description="Public address of the webhook receiver. Default: none, results are polled.",
     )
-    webhook_secret: str | None = _secret(
+    webhook_secret: str | None = secret_field(
         "The secret that webhook addresses are signed with.", "SORA_WEBHOOK_SECRET"
     )
     hosted_seconds: int | None = Field(
@@ -334,7 +302,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             ValueError: naming the field.
         """
-        _refuse_plain_secrets(self)
+        refuse_plain_secrets(self)
         return super().get_resource_definition()
 
     @field_validator("result_hosts")
@@ -377,7 +345,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             MissingKeyError: if there is none.
         """
-        key = _secret_value(self.api_key, API_KEY_VARIABLE)
+        key = secret_value(self.api_key, API_KEY_VARIABLE)
         if key is None:
             raise MissingKeyError
         return key
@@ -407,7 +375,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         webhook = None
         if self.webhook_url is not None:
-            secret = _secret_value(self.webhook_secret, "SORA_WEBHOOK_SECRET")
+            secret = secret_value(self.webhook_secret, "SORA_WEBHOOK_SECRET")
             webhook = WebhookAddress(self.webhook_url, secret or "")
         # Opened first, so that no connection is made if there is no root.
         root = storage.root()

@@ -65,7 +65,7 @@ def build_storyboard_assets(
     Arguments:
         path: the storyboard, a YAML file; see :func:`sora_dagster.prompts.boards.load_board`. It is
             read when definitions load, since it defines the assets.
-        catalogue: the models that shots may use. Default: the models of this package.
+        catalogue: the models that shots may use, as for :class:`VideoDataset`.
         checks: checks of stored shots; see :func:`build_clip_checks`. Default: all, with their
             default thresholds. For a shot that `collect_clips` stores, the checks of its dataset
             are used.

@@ -59,14 +59,7 @@ class DueRemixes:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The remixes of one clip that no run has requested.
-
-    Arguments:
-        parent: the clip.
-        options: which run pays for them; None if there is nothing to request.
-        remixes: the remixes.
-        failures: why other remixes cannot be requested, by partition key.
-    """
+    """The remixes of one clip that no run has requested, and the run that pays for them."""
 
     parent: RemixParent
     options: RequestOptions | None
