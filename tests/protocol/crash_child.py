@@ -1,4 +1,4 @@
-"""A process that asks for two clips and collects them, and is killed at a named step of it.
+"""A process that requests two clips and collects them, and is killed at a named step of it.
 
 The test starts it with ``python -m tests.protocol.crash_child``. The steps are found by what is
 written, sent or read, from outside: the code that is tested knows nothing of them.
@@ -263,8 +263,8 @@ def build_generator(base_url: str, storage: str, webhook_url: str | None) -> Gen
     )
 
 
-def ask(generator: Generator, *, drops_markers: bool, are_tiny: bool) -> None:
-    """Ask for the clips; where wanted, do what the webhook receiver does when they are finished."""
+def request(generator: Generator, *, drops_markers: bool, are_tiny: bool) -> None:
+    """Request the clips; if wanted, do what the webhook receiver does when they are finished."""
     options = RequestOptions(ROOT_RUN, TINY_RUN_LIMIT_USD if are_tiny else RUN_LIMIT_USD)
     for requested in generator.request(clip_requests(are_tiny=are_tiny), options):
         print(
@@ -312,7 +312,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--base-url")
     parser.add_argument("--storage")
     parser.add_argument("--s3-endpoint", help="server of an s3:// storage root")
-    parser.add_argument("--ask", action="store_true", help="ask for the clips before collecting")
+    parser.add_argument(
+        "--request", action="store_true", help="request the clips before collecting"
+    )
     parser.add_argument("--drop-markers", action="store_true")
     parser.add_argument("--tiny", action="store_true", help="clips of the sandbox's tiny model")
     parser.add_argument("--tell", action="store_true", help="print the clips that it reports")
@@ -332,8 +334,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run_collect_job(options.collect_job, options.base_url)
         return
     with build_generator(options.base_url, options.storage, options.webhook_url) as generator:
-        if options.ask:
-            ask(generator, drops_markers=options.drop_markers, are_tiny=options.tiny)
+        if options.request:
+            request(generator, drops_markers=options.drop_markers, are_tiny=options.tiny)
         collect(generator, tells=options.tell)
 
 

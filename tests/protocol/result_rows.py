@@ -25,7 +25,7 @@ def _fail(error: str, **more: Any) -> dict[str, Any]:
 
 def _is_refused_when_asked_again(story: Story) -> None:
     before = story.scenario.submissions
-    [again] = story.scenario.ask(story.scenario.generator(), clip())
+    [again] = story.scenario.request(story.scenario.generator(), clip())
     assert again.state is RequestState.FAILED
     assert story.scenario.submissions == before
 

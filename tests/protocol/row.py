@@ -106,15 +106,15 @@ class Row:
 
 
 def play(row: Row, scenario: Scenario) -> Story:
-    """Ask and collect under a row's fault, then let it end and collect until it is quiet."""
+    """Request and collect under a row's fault, then let it end and collect until it is quiet."""
     story = Story(scenario)
     scenario.sandbox.set_faults(**row.plan)
-    asker = scenario.generator()
+    generator = scenario.generator()
     try:
-        story.answers = scenario.ask(asker, *row.clips)
+        story.answers = scenario.request(generator, *row.clips)
     except RunwareError as error:
         story.error = error
-    _ask_for_more_than_is_left(scenario)
+    _request_more_than_is_left(scenario)
     if row.lasts:
         scenario.run_until_quiet()
     else:
@@ -132,12 +132,12 @@ def _every_rule_has_struck(story: Story) -> bool:
     return all(story.scenario.sandbox.struck().values())
 
 
-def _ask_for_more_than_is_left(scenario: Scenario) -> None:
-    """Another run asks for two clips with money for one and a half."""
+def _request_more_than_is_left(scenario: Scenario) -> None:
+    """Another run requests two clips with money for one and a half."""
     poor = scenario.generator()
     # If the request fails as a whole, its limit must hold all the same.
     with suppress(RunwareError):
-        scenario.ask(
+        scenario.request(
             poor, clip("heron"), clip("newt"), root_run="poor run", limit_usd=1.5 * PRICE_USD
         )
 

@@ -140,7 +140,7 @@ class Scenario:
         for generator in self._made:
             generator.close()
 
-    def ask(
+    def request(
         self,
         generator: Generator,
         *requests: ClipRequest,
@@ -152,21 +152,21 @@ class Scenario:
         self.limits_usd[root_run] = limit_usd
         return generator.request(requests, RequestOptions(root_run, limit_usd, **options))
 
-    def ask_at_once(
+    def request_at_once(
         self, generators: Sequence[Generator], *requests: ClipRequest, **options: Any
     ) -> list[list[RequestResult] | BaseException]:
-        """Have several processes ask for the same clips at the same moment."""
+        """Have several processes request the same clips at the same moment."""
         start = threading.Barrier(len(generators))
 
-        def ask(generator: Generator) -> list[RequestResult] | BaseException:
+        def request(generator: Generator) -> list[RequestResult] | BaseException:
             start.wait()
             try:
-                return self.ask(generator, *requests, **options)
+                return self.request(generator, *requests, **options)
             except (RunwareError, CrashError) as error:
                 return error
 
         with ThreadPoolExecutor(len(generators)) as pool:
-            return list(pool.map(ask, generators))
+            return list(pool.map(request, generators))
 
     # Collecting
 

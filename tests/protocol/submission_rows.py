@@ -33,7 +33,7 @@ def _is_void_and_free_to_ask_again(story: Story) -> None:
     assert story.states() == ["void"]
     assert story.scenario.charges_of("fox") == 0
     scenario = story.scenario
-    [again] = scenario.ask(scenario.generator(), clip())
+    [again] = scenario.request(scenario.generator(), clip())
     assert (again.state, again.attempt) == (RequestState.SUBMITTED, 2)
     scenario.run_until_quiet()
     assert story.states() == ["void", "done"]

@@ -1,7 +1,7 @@
 """Processes killed with SIGKILL at every step: nothing is paid twice, nothing paid for is lost.
 
 Each row kills a real process at one step, or at two in a row, has a fresh process collect, and then
-another one ask again and collect. What happened is checked against the sandbox's own books.
+another one request again and collect. What happened is checked against the sandbox's own books.
 """
 
 from __future__ import annotations
@@ -352,16 +352,16 @@ def test_a_process_that_is_killed_while_a_video_cannot_be_fetched_leaves_no_note
 def kill_and_go_on(
     processes: Processes, books: Books, points: Sequence[str], *options: str
 ) -> None:
-    """Kill processes at some points; have a fresh one collect, and another ask again."""
+    """Kill processes at some points; have a fresh one collect, and another request again."""
     sandbox, storage = books.sandbox, books.storage
-    steps: tuple[str, ...] = ("--ask", "--drop-markers")
+    steps: tuple[str, ...] = ("--request", "--drop-markers")
     for point in points:
         killed = processes.run(sandbox, storage, *options, *steps, "--crash-at", point)
         assert (killed.status, killed.said[-1:]) == (-signal.SIGKILL, [f"killed at {point}"])
         steps = ()
     assert processes.run(sandbox, storage, *options) == Ended(0, [])
     books.check_what_was_paid_is_stored()
-    again = processes.run(sandbox, storage, *options, "--ask")
+    again = processes.run(sandbox, storage, *options, "--request")
     assert again.status == 0, "\n".join(again.said)
 
 
@@ -387,7 +387,7 @@ def test_a_runware_that_is_killed_and_comes_back_costs_no_clip(
         books = Books(sandbox, tmp_path / "storage", limit_usd=RUN_LIMIT_USD)
         with running(
             "the collecting process",
-            command(sandbox, books.storage, "--ask"),
+            command(sandbox, books.storage, "--request"),
             environment={"PYTHONPATH": str(REPOSITORY)},
             log_path=tmp_path / "child.log",
         ) as child:
@@ -425,7 +425,7 @@ def test_webhooks_that_a_killed_receiver_does_not_get_are_made_good_by_polls(
             url = receiver.wait_for_line("listening on ")
             with running(
                 "the collecting process",
-                command(sandbox, books.storage, "--ask", "--webhook-url", url),
+                command(sandbox, books.storage, "--request", "--webhook-url", url),
                 environment={"PYTHONPATH": str(REPOSITORY)},
                 log_path=tmp_path / "child.log",
             ) as child:
@@ -447,7 +447,7 @@ def test_a_process_that_was_stopped_reports_nothing_of_what_another_took_over(
         books = Books(Sandbox(base_url), tmp_path / "storage")
         with running(
             "the collecting process",
-            command(books.sandbox, books.storage, "--tiny", "--ask", "--tell"),
+            command(books.sandbox, books.storage, "--tiny", "--request", "--tell"),
             environment={"PYTHONPATH": str(REPOSITORY)},
             log_path=tmp_path / "child.log",
         ) as stopped:

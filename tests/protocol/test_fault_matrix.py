@@ -57,10 +57,10 @@ def test_another_accounts_key_stops_and_sends_nothing(
     new_scenario: NewScenario, matrix: Matrix
 ) -> None:
     scenario = new_scenario()
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     before = scenario.submissions
     with pytest.raises(RootMismatchError, match="belongs to Runware account"):
-        scenario.ask(scenario.generator(key=OTHER_ACCOUNT_KEY), clip("owl"))
+        scenario.request(scenario.generator(key=OTHER_ACCOUNT_KEY), clip("owl"))
     assert scenario.submissions == before
     assert scenario.attempts_of("owl") == []
     scenario.run_until_quiet()
@@ -72,12 +72,12 @@ def test_another_accounts_key_stops_and_sends_nothing(
 def test_wrong_clocks_change_nothing(
     faulty: FaultySandbox, new_scenario: NewScenario, matrix: Matrix
 ) -> None:
-    """Runware's clock is three days ahead, the asker's two hours behind, the collector's ahead."""
+    """Runware's clock is three days ahead, the first process's two hours behind."""
     scenario = new_scenario()
     faulty.set_faults(
         clock_shift_seconds=3 * 86_400, rules=[{"fault": "late_result", "delay_seconds": 0.5}]
     )
-    scenario.ask(scenario.generator(clock_is_wrong_by=timedelta(hours=-2)), clip())
+    scenario.request(scenario.generator(clock_is_wrong_by=timedelta(hours=-2)), clip())
     scenario.run_until_quiet(scenario.generator(clock_is_wrong_by=timedelta(hours=3)))
     faulty.clear_faults()
     violations = check_invariants(scenario)
@@ -95,7 +95,7 @@ def test_the_check_notices_a_task_that_is_charged_twice(
         known_uuids="charged_again",
         rules=[{"fault": "lose_answer", "nth": 1}, {"fault": "not_yet_known", "polls": 2}],
     )
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     faulty.clear_faults()
     scenario.run_until_quiet()
     violations = check_invariants(scenario)
@@ -107,7 +107,7 @@ def test_the_check_notices_a_stored_video_that_is_not_whole(
     faulty: FaultySandbox, new_scenario: NewScenario
 ) -> None:
     scenario = new_scenario()
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     scenario.run_until_quiet()
     video = Story(scenario).manifest().videos[0]
     whole = scenario.root().read(video.key)
@@ -117,7 +117,7 @@ def test_the_check_notices_a_stored_video_that_is_not_whole(
 
 def test_the_check_notices_what_is_left(new_scenario: NewScenario) -> None:
     scenario = new_scenario(settings=QUICK)
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     violations = check_invariants(scenario)
     assert violations[2]
     assert violations[3]

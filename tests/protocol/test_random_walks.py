@@ -1,4 +1,4 @@
-"""Random sequences of faults, askings and crashes end with the same invariants as single faults.
+"""Random sequences of faults, requests and crashes end with the same invariants as single faults.
 
 A sequence is drawn from its seed; which thread or answer comes first is not, so that a sequence
 played again may go another way. A failure tells the seed and what was done.

@@ -134,11 +134,11 @@ def on_s3(
     scenario.close()
 
 
-def ask_and_collect(scenario: Scenario) -> list[str]:
+def request_and_collect(scenario: Scenario) -> list[str]:
     """A run as a user starts it; gives what its two halves say of the store."""
     errors: list[str] = []
     steps: list[Callable[[], Any]] = [
-        lambda: scenario.ask(scenario.generator(), clip()),
+        lambda: scenario.request(scenario.generator(), clip()),
         lambda: errors.extend(collect_once(scenario)),
     ]
     for step in steps:
@@ -164,13 +164,13 @@ def test_a_fault_of_the_store_costs_nothing_twice_and_loses_nothing(
     fault = row.fault()
     on_s3.settings = replace(QUICK, delivery=row.delivery)
     store.faults.append(fault)
-    errors = ask_and_collect(on_s3)
+    errors = request_and_collect(on_s3)
     assert fault.struck, "nothing struck"
     if row.says is not None:
         assert any(row.says in error for error in errors), errors
 
     store.faults.clear()
-    on_s3.ask(on_s3.generator(), clip())
+    on_s3.request(on_s3.generator(), clip())
     ledger = on_s3.ledger()
     if stuck_folder(ledger, DEFAULT_DATASET).read():
         retry_stuck(ledger, "clips", "fox")

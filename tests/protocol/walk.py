@@ -1,4 +1,4 @@
-"""Random sequences of faults, askings, collections and crashes, each from one seed."""
+"""Random sequences of faults, requests, collections and crashes, each from one seed."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class Walk:
         some, root_run, limit = self._asked()
         retry_failed = self._random.random() < 0.2
         try:
-            answers = self.scenario.ask(
+            answers = self.scenario.request(
                 self.scenario.generator(),
                 *some,
                 root_run=root_run,
@@ -179,20 +179,20 @@ class Walk:
         except RunwareError as error:
             came_of_it = type(error).__name__
         self.told.append(
-            f"{root_run} asks for {[it.clip for it in some]} (retry_failed {retry_failed}): "
+            f"{root_run} requests {[it.clip for it in some]} (retry_failed {retry_failed}): "
             f"{came_of_it}"
         )
 
     def _ask_at_once(self) -> None:
         some, root_run, limit = self._asked()
-        answers = self.scenario.ask_at_once(
+        answers = self.scenario.request_at_once(
             [self.scenario.generator() for _ in range(2)],
             *some,
             root_run=root_run,
             limit_usd=limit,
         )
         self.told.append(
-            f"{root_run} asks twice at once for {[it.clip for it in some]}: "
+            f"{root_run} requests twice at once {[it.clip for it in some]}: "
             + " and ".join(
                 type(came).__name__
                 if isinstance(came, BaseException)
@@ -213,17 +213,17 @@ class Walk:
             self.told.append(f"  it failed: {type(error).__name__}")
 
     def _crash(self) -> None:
-        step, asks = self._random.randrange(0, 50), self._random.random() < 0.6
+        step, requests = self._random.randrange(0, 50), self._random.random() < 0.6
         some, root_run, limit = self._asked()
         self.told.append(
-            f"crash at step {step} of {'asking and ' if asks else ''}collecting "
+            f"crash at step {step} of {'requesting and ' if requests else ''}collecting "
             f"({root_run}, {[it.clip for it in some]})"
         )
         root = self.scenario.root()
         with crashing_at(root, step):
             try:
-                if asks:
-                    self.scenario.ask(
+                if requests:
+                    self.scenario.request(
                         self.scenario.generator(root), *some, root_run=root_run, limit_usd=limit
                     )
                 self._collect_rounds(4, root)
@@ -282,14 +282,14 @@ class Walk:
             self.scenario.take_ended(collection)
 
     def _step_clock(self) -> None:
-        """The clock of a machine is set while it asks and collects."""
+        """The clock of a machine is set while it requests and collects."""
         step = self._random.choice(_CLOCK_STEPS)
-        self.told.append(f"a clock is set by {step} while its process asks and collects")
+        self.told.append(f"a clock is set by {step} while its process requests and collects")
         generator = self.scenario.generator()
         some, root_run, limit = self._asked()
         right = generator.ledger.clock
         try:
-            self.scenario.ask(generator, *some, root_run=root_run, limit_usd=limit)
+            self.scenario.request(generator, *some, root_run=root_run, limit_usd=limit)
             with self.scenario.collection(generator) as collection:
                 self._some_rounds(collection, 1)
                 generator.ledger.clock = lambda: right() + step
@@ -311,7 +311,7 @@ class Walk:
         self._collect_rounds(self._random.randint(2, 5), self.scenario.root())
 
     def _damage(self) -> None:
-        """A record is damaged while a process collects and another asks, and then restored."""
+        """A record is damaged while a process collects and another requests, and then restored."""
         root = self.scenario.root()
         keys = [key for key in self.scenario.keys("") if _DAMAGEABLE.search(key)]
         if not keys:
@@ -322,7 +322,9 @@ class Walk:
         root.write(key, b"{ damaged")
         some, root_run, limit = self._asked()
         with suppress(RunwareError):
-            self.scenario.ask(self.scenario.generator(), *some, root_run=root_run, limit_usd=limit)
+            self.scenario.request(
+                self.scenario.generator(), *some, root_run=root_run, limit_usd=limit
+            )
         self._collect_rounds(self._random.randint(1, 4), root)
         root.write(key, body)
         self._put_back()
@@ -349,7 +351,7 @@ class Walk:
         root.read_if_present = refusing  # type: ignore[method-assign]
         some, root_run, limit = self._asked()
         with suppress(RunwareError):
-            self.scenario.ask(
+            self.scenario.request(
                 self.scenario.generator(root), *some, root_run=root_run, limit_usd=limit
             )
         self._collect_rounds(4, root)
