@@ -1,4 +1,4 @@
-"""What the README tells people to type works."""
+"""The examples, links and paths in the README and in docs/ are right."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sora_dagster.settings import settings_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks/README.md"]
 
 
 def blocks(language: str) -> list[str]:
@@ -59,9 +60,39 @@ def test_the_catalogue_entry_is_one(tmp_path: Path) -> None:
     assert Catalogue.from_yaml(tmp_path / "models.yaml").get(written["air"]).name
 
 
-def test_the_pictures_are_there() -> None:
-    for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
-        assert (ROOT / path).exists()
+def test_the_examples_of_storage_resources_run() -> None:
+    names: dict[str, object] = {}
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs/storage.md").read_text(), re.DOTALL)
+    assert len(examples) == 3
+    for example in examples:
+        exec(example, names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_pictures_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if not link.startswith("http"):
+            path, _, anchor = link.partition("#")
+            target = page.parent / path if path else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_tests_that_the_guarantees_name_exist() -> None:
+    rows = re.findall(r"^\|.*`tests/.*$", (ROOT / "docs/guarantees.md").read_text(), re.MULTILINE)
+    assert len(rows) > 10
+    for row in rows:
+        folder = Path()
+        for name in re.findall(r"`([\w/]+(?:\.py|/))`", row):
+            # A name without a folder is in the folder of the one before it.
+            path = Path(name) if name.startswith("tests/") else folder / name
+            folder = path.parent
+            assert (ROOT / path).exists(), path
 
 
 def test_the_table_of_settings_lists_every_variable() -> None:
