@@ -108,7 +108,7 @@ def count_stores(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> list[
 
 
 def test_a_clip_that_is_not_closed_is_reported_by_the_next_process(scenario: Scenario) -> None:
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     with scenario.collection(scenario.generator()) as first:
         assert wait_for_one(first).ended == "now"
     with scenario.collection(scenario.generator()) as second:
@@ -124,7 +124,7 @@ def test_a_run_of_the_asset_and_a_collecting_run_fetch_and_report_each_clip_once
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["fox", "owl", "crab", "newt"]
-    scenario.ask(scenario.generator(), *map(clip, names))
+    scenario.request(scenario.generator(), *map(clip, names))
     scenario.sandbox.set_faults(rules=[])
     by_hand, collecting = scenario.generator(), scenario.generator()
     stored_by_hand = count_stores(by_hand, monkeypatch)
@@ -145,7 +145,7 @@ def test_a_run_of_the_asset_and_a_collecting_run_fetch_and_report_each_clip_once
 def test_a_run_of_the_asset_leaves_its_clips_to_a_collecting_run_and_hears_of_them(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scenario.ask(scenario.generator(), clip("fox"), clip("owl"))
+    scenario.request(scenario.generator(), clip("fox"), clip("owl"))
     by_hand, collecting = scenario.generator(), scenario.generator()
     stored_by_hand = count_stores(by_hand, monkeypatch)
     with scenario.collection(collecting) as rest, chosen(by_hand, *scenario.attempts()) as waiting:
@@ -162,7 +162,7 @@ def test_a_run_of_the_asset_leaves_its_clips_to_a_collecting_run_and_hears_of_th
 
 
 def test_what_was_stored_before_a_run_began_to_wait_is_told_apart(scenario: Scenario) -> None:
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     scenario.run_until_quiet()
     with chosen(scenario.generator(), *scenario.attempts()) as waiting:
         [finished] = to_the_end(waiting)
@@ -171,7 +171,7 @@ def test_what_was_stored_before_a_run_began_to_wait_is_told_apart(scenario: Scen
 
 
 def test_a_second_collecting_run_has_nothing_to_do(scenario: Scenario) -> None:
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     with scenario.collection(scenario.generator()), scenario.collection(scenario.generator()) as it:
         assert it.report.is_elsewhere
         assert it.is_done
@@ -181,7 +181,7 @@ def test_a_dead_collecting_runs_clips_are_taken_over_by_who_waits_for_them(
     scenario: Scenario,
 ) -> None:
     scenario.settings = replace(QUICK, claims=MORTAL)
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     with scenario.collection(scenario.generator()) as dead:
         # It makes no step any more. Whoever waits takes over.
         with chosen(scenario.generator(), *scenario.attempts()) as waiting:
@@ -195,7 +195,7 @@ def test_a_dead_collecting_runs_clips_are_taken_over_by_who_waits_for_them(
 def test_each_clip_is_handed_over_while_others_are_still_stored(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scenario.ask(scenario.generator(), *(clip(f"c{number}") for number in range(5)))
+    scenario.request(scenario.generator(), *(clip(f"c{number}") for number in range(5)))
     generator = scenario.generator()
     first_is_reported, store = threading.Event(), generator.archive.store
     begun: list[str] = []
@@ -216,7 +216,7 @@ def test_each_clip_is_handed_over_while_others_are_still_stored(
 
 def test_a_clip_that_cannot_be_fetched_is_left_to_any_other_process(scenario: Scenario) -> None:
     scenario.settings = replace(QUICK, deadlines=replace(QUICK.deadlines, fetch_seconds=0.3))
-    scenario.ask(scenario.generator(), clip("fox"), clip("owl"))
+    scenario.request(scenario.generator(), clip("fox"), clip("owl"))
     scenario.sandbox.set_faults(
         rules=[
             {"fault": "status", "status": 503, "event": "download", "prompt_contains": "fox"},
@@ -233,7 +233,7 @@ def test_a_clip_that_cannot_be_fetched_is_left_to_any_other_process(scenario: Sc
 
 def test_a_dataset_is_collected_by_its_own_run_alone(scenario: Scenario) -> None:
     other = clip("owl").model_copy(update={"dataset": "trailers", "asset": "trailers"})
-    scenario.ask(scenario.generator(), clip("fox"), other)
+    scenario.request(scenario.generator(), clip("fox"), other)
     drop_marker(scenario.root(), "trailers", scenario.attempts_of("owl")[0].task_uuid, b"{}")
     with scenario.collection(scenario.generator()) as collection:
         assert [it.attempt.clip for it in to_the_end(collection)] == ["fox"]
@@ -250,12 +250,12 @@ def test_a_collection_of_a_new_root_writes_nothing(scenario: Scenario) -> None:
     with scenario.collection(scenario.generator()) as collection:
         assert collection.is_done
     assert scenario.keys("") == []
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
 
 
 def test_a_collection_ends_in_time_and_says_what_it_leaves(scenario: Scenario) -> None:
     scenario.sandbox.set_faults(rules=[{"fault": "never_ends"}])
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     [attempt] = scenario.attempts()
     with chosen(scenario.generator(), attempt, max_wait_seconds=0.2) as collection:
         assert to_the_end(collection) == []
@@ -266,7 +266,7 @@ def test_a_collection_ends_in_time_and_says_what_it_leaves(scenario: Scenario) -
 def test_a_slow_generation_holds_no_run_and_is_reported(scenario: Scenario) -> None:
     scenario.settings = HASTY
     scenario.sandbox.set_faults(rules=[{"fault": "never_ends", "prompt_contains": "fox"}])
-    scenario.ask(scenario.generator(), clip("fox"), clip("owl"))
+    scenario.request(scenario.generator(), clip("fox"), clip("owl"))
     warned: list[str] = []
     limits = CollectionLimits(max_wait_seconds=30.0)
     with scenario.generator().collection(
@@ -288,7 +288,7 @@ def test_a_slow_generation_holds_no_run_and_is_reported(scenario: Scenario) -> N
 def test_a_task_that_is_resolved_while_it_runs_is_stored_when_it_ends(scenario: Scenario) -> None:
     scenario.settings = replace(HASTY, deadlines=replace(HASTY.deadlines, running_seconds=0.7))
     scenario.sandbox.set_faults(rules=[{"fault": "late_result", "delay_seconds": 3.0}])
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     scenario.collect_until(lambda: outcome_states(scenario) == {"fox": "lost"})
     scenario.settings = HASTY
     again = resend(scenario.generator(), "clips", "fox", run_limit_usd=10.0)
@@ -304,7 +304,7 @@ def test_a_video_that_our_decoder_refuses_is_kept_after_two_equal_fetches(
     scenario: Scenario,
 ) -> None:
     scenario.sandbox.set_faults(rules=[{"fault": "download_corrupt", "part": "middle"}])
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     scenario.run_until_quiet()
     manifest = scenario.ledger().latest_manifest("clips", "fox")
     assert manifest is not None
@@ -317,7 +317,7 @@ def test_a_video_that_our_decoder_refuses_is_kept_after_two_equal_fetches(
 def test_a_second_process_whose_fetch_breaks_leaves_the_stored_clip_alone(
     scenario: Scenario,
 ) -> None:
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     [attempt] = scenario.attempts()
     first, second = scenario.generator(), scenario.generator()
     ready = ready_task(first, attempt)
@@ -358,7 +358,7 @@ def store_while(generator: Generator, ready: ReadyTask, meanwhile: Callable[[], 
 
 
 def test_a_stored_clip_outranks_an_outcome_that_was_recorded_before(scenario: Scenario) -> None:
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     [attempt] = scenario.attempts()
     generator = scenario.generator()
     ready = ready_task(generator, attempt)
@@ -372,7 +372,7 @@ def test_a_stored_clip_outranks_an_outcome_that_was_recorded_before(scenario: Sc
 def test_an_outcome_that_is_recorded_after_the_manifest_gives_way_to_it(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     [attempt] = scenario.attempts()
     storing, judging = scenario.generator(), scenario.generator()
     ready = ready_task(storing, attempt)
@@ -401,7 +401,7 @@ def test_a_webhook_for_a_task_that_ended_without_a_video_brings_it_back(
 ) -> None:
     scenario.settings = HASTY
     scenario.sandbox.set_faults(rules=[{"fault": "unknown"}])
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     scenario.run_until_quiet()
     assert outcome_states(scenario) == {"fox": "lost"}
     scenario.sandbox.clear_faults()
@@ -414,7 +414,7 @@ def test_a_webhook_for_a_task_that_ended_without_a_video_brings_it_back(
 
 def test_many_webhooks_for_a_task_that_ended_cause_one_poll(scenario: Scenario) -> None:
     scenario.sandbox.set_faults(rules=[{"fault": "fail", "error": "safety"}])
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     scenario.run_until_quiet()
     [attempt] = scenario.attempts()
     for number in range(4):
@@ -427,7 +427,7 @@ def test_many_webhooks_for_a_task_that_ended_cause_one_poll(scenario: Scenario) 
 
 def test_a_webhook_whose_task_cannot_be_polled_is_kept_and_reported(scenario: Scenario) -> None:
     scenario.sandbox.set_faults(rules=[{"fault": "fail", "error": "safety"}])
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     scenario.run_until_quiet()
     [attempt] = scenario.attempts()
     drop_marker(scenario.root(), DEFAULT_DATASET, attempt.task_uuid, b"{}")
@@ -442,7 +442,7 @@ def test_a_webhook_for_a_task_that_another_process_collects_is_left_to_it(
     scenario: Scenario,
 ) -> None:
     scenario.sandbox.set_faults(rules=[{"fault": "never_ends"}])
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     [attempt] = scenario.attempts()
     with chosen(scenario.generator(), attempt) as waiting:
         assert waiting.wait() == []
@@ -455,7 +455,7 @@ def test_a_step_of_the_wall_clock_ends_nothing(scenario: Scenario) -> None:
     deadlines = replace(QUICK.deadlines, generation_seconds=Deadlines().generation_seconds)
     scenario.settings = replace(QUICK, deadlines=deadlines)
     scenario.sandbox.set_faults(rules=[{"fault": "late_result", "delay_seconds": 1.0}])
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     generator = scenario.generator()
     right = generator.ledger.clock
     with scenario.collection(generator) as collection:
@@ -467,11 +467,11 @@ def test_a_step_of_the_wall_clock_ends_nothing(scenario: Scenario) -> None:
 
 
 def test_a_deleted_record_of_a_clip_is_fetched_again_free(scenario: Scenario) -> None:
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     scenario.run_until_quiet()
     for key in scenario.keys("clips"):
         scenario.root().delete(key)
-    [again] = scenario.ask(scenario.generator(), clip())
+    [again] = scenario.request(scenario.generator(), clip())
     assert again.state is RequestState.OUTSTANDING
     scenario.run_until_quiet()
     assert scenario.ledger().latest_manifest("clips", "fox") is not None
@@ -493,7 +493,7 @@ RECORDS = {
 def test_a_damaged_record_stops_its_own_clip_until_it_is_restored(
     scenario: Scenario, name: str
 ) -> None:
-    scenario.ask(scenario.generator(), clip("fox"), clip("owl"))
+    scenario.request(scenario.generator(), clip("fox"), clip("owl"))
     [fox] = scenario.attempts_of("fox")
     root, key = scenario.root(), RECORDS[name](fox)
     body = root.read_if_present(key)
@@ -516,7 +516,7 @@ def test_a_damaged_record_stops_its_own_clip_until_it_is_restored(
 def test_a_run_that_waits_for_a_clip_hears_that_another_run_set_it_aside(
     scenario: Scenario,
 ) -> None:
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     [attempt] = scenario.attempts()
     scenario.root().write(RECORDS["slot"](attempt), b"{ damaged")
     with scenario.collection(scenario.generator()) as collection:
@@ -532,7 +532,7 @@ def test_a_run_that_waits_for_a_clip_hears_that_another_run_set_it_aside(
 def test_a_run_that_waits_for_an_ended_clip_reports_a_record_that_cannot_be_read(
     scenario: Scenario,
 ) -> None:
-    scenario.ask(scenario.generator(), clip("fox"))
+    scenario.request(scenario.generator(), clip("fox"))
     scenario.run_until_quiet()
     [attempt] = scenario.attempts_of("fox")
     scenario.root().write(layout.task_key(attempt.task_uuid, "outcome-0"), b"{damaged")
@@ -548,7 +548,7 @@ def test_a_run_that_waits_for_an_ended_clip_reports_a_record_that_cannot_be_read
 def test_a_record_that_may_not_be_read_stops_its_own_clip(
     scenario: Scenario, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scenario.ask(scenario.generator(), clip("fox"), clip("owl"))
+    scenario.request(scenario.generator(), clip("fox"), clip("owl"))
     key = RECORDS[name](scenario.attempts_of("fox")[0])
     root = scenario.root()
     read = root.read_if_present
@@ -568,7 +568,7 @@ def test_a_record_that_may_not_be_read_stops_its_own_clip(
 def test_an_object_that_may_not_be_written_stops_its_own_clip(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scenario.ask(scenario.generator(), clip("fox"), clip("owl"))
+    scenario.request(scenario.generator(), clip("fox"), clip("owl"))
     key = RECORDS["manifest"](scenario.attempts_of("fox")[0])
     root = scenario.root()
     create = root.create
@@ -590,7 +590,7 @@ def test_an_object_that_may_not_be_written_stops_its_own_clip(
 
 def test_a_missing_slot_of_a_task_that_was_sent_is_reported(scenario: Scenario) -> None:
     scenario.settings = replace(QUICK, deadlines=replace(QUICK.deadlines, unsent_seconds=0.05))
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     [attempt] = scenario.attempts()
     scenario.root().delete(RECORDS["slot"](attempt))
     stuck: dict[str, str] = {}
@@ -610,11 +610,11 @@ def test_a_missing_token_of_a_task_that_runware_has_is_not_paid_again(
     scenario: Scenario, then: str
 ) -> None:
     scenario.settings = replace(QUICK, deadlines=replace(QUICK.deadlines, unsent_seconds=-1.0))
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     [attempt] = scenario.attempts()
     scenario.root().delete(RECORDS["token"](attempt))
     if then == "asked for again":
-        [again] = scenario.ask(scenario.generator(), clip())
+        [again] = scenario.request(scenario.generator(), clip())
         assert again.state is RequestState.OUTSTANDING
     scenario.run_until_quiet()
     assert outcome_states(scenario) == {"fox": "done"}
@@ -626,7 +626,7 @@ def test_a_task_that_runware_has_is_not_paid_again_without_its_token_and_slot(
     scenario: Scenario,
 ) -> None:
     scenario.settings = replace(QUICK, deadlines=replace(QUICK.deadlines, unsent_seconds=-1.0))
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     [attempt] = scenario.attempts()
     for name in ("slot", "token"):
         scenario.root().delete(RECORDS[name](attempt))
@@ -636,7 +636,7 @@ def test_a_task_that_runware_has_is_not_paid_again_without_its_token_and_slot(
 
 
 def test_a_root_without_its_root_record_is_not_taken_for_empty(scenario: Scenario) -> None:
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     scenario.root().delete(layout.ROOT_KEY)
     with (
         pytest.raises(RootMismatchError, match=r"Restore its root\.json"),
@@ -650,7 +650,7 @@ def test_a_root_without_its_root_record_is_not_taken_for_empty(scenario: Scenari
 
 def test_a_collecting_run_waits_for_the_retries_that_it_makes(scenario: Scenario) -> None:
     scenario.sandbox.set_faults(rules=[{"fault": "fail", "error": "provider", "times": 2}])
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     with scenario.collection(scenario.generator()) as collection:
         [finished] = to_the_end(collection)
     assert (finished.attempt.attempt, finished.outcome.state) == (3, "done")
@@ -665,7 +665,7 @@ def test_an_api_that_fails_while_a_retry_is_made_does_not_end_the_collecting(
             {"fault": "late_result", "delay_seconds": 0.5},
         ]
     )
-    scenario.ask(scenario.generator(), clip("fox"))
+    scenario.request(scenario.generator(), clip("fox"))
     # The collecting process has asked for nothing before, so a retry looks up the account first.
     scenario.sandbox.set_faults(
         rules=[{"fault": "status", "status": 503, "event": "account", "times": 9}]
@@ -683,7 +683,7 @@ def test_tasks_that_no_answer_came_for_are_sent_again_in_one_submission(
     scenario.settings = replace(HASTY, sending=replace(HASTY.sending, replay_window_seconds=0.0))
     scenario.sandbox.set_faults(rules=[{"fault": "lose_answer", "moment": "before", "nth": [1]}])
     names = [f"c{number}" for number in range(6)]
-    scenario.ask(scenario.generator(), *map(clip, names))
+    scenario.request(scenario.generator(), *map(clip, names))
     scenario.run_until_quiet()
     assert set(outcome_states(scenario).values()) == {"done"}
     assert scenario.submissions == 2
@@ -700,9 +700,9 @@ def test_a_retry_is_paid_by_the_run_that_sent_the_task(scenario: Scenario) -> No
             return super().create(key, body, **options)
 
     with pytest.raises(KilledError):
-        scenario.ask(scenario.generator(Dying(scenario.root_url)), clip(), root_run="claims it")
+        scenario.request(scenario.generator(Dying(scenario.root_url)), clip(), root_run="claims it")
     scenario.sandbox.set_faults(rules=[{"fault": "fail", "error": "provider", "times": 1}])
-    scenario.ask(scenario.generator(), clip(), root_run="sends it")
+    scenario.request(scenario.generator(), clip(), root_run="sends it")
     scenario.run_until_quiet()
     assert [it.state for it in scenario.outcomes_of("fox") if it] == ["failed", "done"]
     sent = [scenario.ledger().sent(it.task_uuid) for it in scenario.attempts()]
@@ -710,7 +710,7 @@ def test_a_retry_is_paid_by_the_run_that_sent_the_task(scenario: Scenario) -> No
 
 
 def test_a_marker_of_no_use_is_removed(scenario: Scenario) -> None:
-    scenario.ask(scenario.generator(), clip())
+    scenario.request(scenario.generator(), clip())
     body = json.dumps({"taskUUID": "x", "errors": [{"code": "contentPolicyViolation"}]}).encode()
     [attempt] = scenario.attempts()
     drop_marker(scenario.root(), DEFAULT_DATASET, attempt.task_uuid, body)
