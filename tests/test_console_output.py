@@ -136,11 +136,11 @@ def test_purchases_are_listed_by_reason() -> None:
         FOLLOWING,
     ]
     assert purchases_line(progress, PipelineOptions()) == (
-        "To generate: 2 new clips (2.40 USD), 1 raised take (2.00 USD); about 4.40 USD in total"
+        "To generate: 2 new clips (2.40 USD), 1 raised take (2.00 USD). Estimated total: 4.40 USD"
     )
     assert purchases_line(progress, PipelineOptions(regenerate_changed=True)) == (
         "To generate: 2 new clips (2.40 USD), 1 raised take (2.00 USD), 1 changed row (1.20 USD), "
-        "1 remix of a new video (1.20 USD); about 6.80 USD in total"
+        "1 remix of a new video (1.20 USD). Estimated total: 6.80 USD"
     )
     assert purchases_line([changed("fox")], PipelineOptions()) == ""
 
@@ -149,7 +149,7 @@ def test_failed_clips_are_bought_only_with_retry_failed() -> None:
     failed = clip("fox", ClipState.FAILED, purchase=Purchase.RETRY, price_usd=1.2)
     assert purchases_line([failed], PipelineOptions(regenerate_changed=True)) == ""
     assert purchases_line([failed], PipelineOptions(retry_failed=True)) == (
-        "To generate: 1 failed clip (1.20 USD); about 1.20 USD in total"
+        "To generate: 1 failed clip (1.20 USD). Estimated total: 1.20 USD"
     )
 
 
@@ -187,7 +187,7 @@ def test_the_result_lists_changed_rows_their_prices_and_the_option_to_use(
     assert "1 row changed; new takes would cost about 1.20 USD." in text
     assert "--regenerate-changed" in text
     assert "fox: its row changed; take 1 is kept; a new take costs about 1.20 USD" in text
-    assert "nothing was generated, nothing was paid" in text
+    assert "Nothing was generated or paid" in text
     assert "--regenerate-changed" not in printed(result, PipelineOptions(regenerate_changed=True))
 
 

@@ -152,7 +152,7 @@ def test_the_example_dataset_goes_from_rows_to_stored_remixes_by_webhook_and_sen
 
     # A second pass over the unchanged dataset requests nothing and pays nothing.
     again = finish(tmp_path, example_prompts())
-    assert "nothing was generated, nothing was paid" in again
+    assert "Nothing was generated or paid" in again
     assert "0 submissions" in again
     assert len(charges(tmp_path)) == len(stored)
     assert our_processes(tmp_path) == []

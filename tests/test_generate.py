@@ -89,7 +89,7 @@ def test_a_changed_row_and_its_remix_are_bought_after_confirmation(
     write(tmp_path)
     before = len(sandbox.charged())
     first = generate(tmp_path, sandbox)
-    assert "To generate: 2 new clips (2.40 USD); about 2.40 USD in total" in first
+    assert "To generate: 2 new clips (2.40 USD). Estimated total: 2.40 USD" in first
     assert len(sandbox.charged()) == before + 2
 
     write(tmp_path, prompt="a red fox")
@@ -106,7 +106,7 @@ def test_a_changed_row_and_its_remix_are_bought_after_confirmation(
     assert question in bought
     assert "paid now: 2.40 USD" in bought
     assert len(sandbox.charged()) == before + 4
-    assert "nothing was generated, nothing was paid" in generate(tmp_path, sandbox)
+    assert "Nothing was generated or paid" in generate(tmp_path, sandbox)
 
 
 def test_a_raised_take_is_bought_without_confirmation_and_its_remix_is_kept(

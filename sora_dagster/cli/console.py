@@ -118,7 +118,7 @@ def purchases_line(progress: Sequence[ClipProgress], options: PipelineOptions) -
             usd = sum(clip.price_usd for clip in bought)
             total_usd += usd
             parts.append(f"{_number(len(bought), *words)} ({usd:.2f} USD)")
-    return f"To generate: {', '.join(parts)}; about {total_usd:.2f} USD in total" if parts else ""
+    return f"To generate: {', '.join(parts)}. Estimated total: {total_usd:.2f} USD" if parts else ""
 
 
 def changes_line(progress: Sequence[ClipProgress]) -> str:
@@ -169,14 +169,14 @@ def _number(number: int, one: str, several: str) -> str:
 def clips_table(manifests: Sequence[ClipManifest]) -> Table:
     """The stored clips: take, videos, size, duration, seed, cost and folder."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("clip", "take", "videos", "size", "seconds", "seed", "USD", "stored"):
+    for name in ("clip", "take", "videos", "size", "seconds", "seed", "USD", "folder"):
         is_number = name in ("take", "videos", "seconds", "USD")
         table.add_column(
             name,
             justify="right" if is_number else "left",
             overflow="fold",
-            no_wrap=name != "stored",
-            min_width=24 if name == "stored" else None,
+            no_wrap=name != "folder",
+            min_width=24 if name == "folder" else None,
         )
     for manifest in manifests:
         video = manifest.videos[0]
@@ -196,7 +196,7 @@ def clips_table(manifests: Sequence[ClipManifest]) -> Table:
 def print_result(
     console: Console, result: PipelineResult, options: PipelineOptions, *, storage_url: str
 ) -> None:
-    """Print what is stored, its cost, what changed or failed, and how many POSTs were made."""
+    """Print what is stored, its cost, what changed or failed, and the number of API requests."""
     manifests = list(result.manifests.values())
     if manifests:
         console.print()
@@ -211,10 +211,10 @@ def print_result(
     if result.is_complete and result.takes_before == {
         clip: manifest.take for clip, manifest in result.manifests.items()
     }:
-        console.print("Everything was already stored: nothing was generated, nothing was paid.")
+        console.print("Everything was already stored. Nothing was generated or paid.")
     posts = result.posts
     console.print(
-        f"POSTs to the API: {posts['submissions']} submissions, {posts['polls']} polls, "
+        f"API requests: {posts['submissions']} submissions, {posts['polls']} polls, "
         f"{posts['other']} other"
     )
     print_line(console, f"Stored in: {storage_url}")

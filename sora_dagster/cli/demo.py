@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -102,9 +103,14 @@ def demo_command(
                     home,
                     options,
                     secrets=secrets,
-                    after="To explore the result in the Dagster UI, run: make dev   "
-                    "(or: sora-dagster dev)",
+                    after=f"To open the result in the Dagster UI, run: {_dev_command(home_folder)}",
                 )
+
+
+def _dev_command(home_folder: Path) -> str:
+    if home_folder == _DEFAULT_HOME:
+        return "make dev (or: sora-dagster dev)"
+    return f"sora-dagster dev --home {shlex.quote(str(home_folder))}"
 
 
 @click.command("dev")
@@ -118,7 +124,7 @@ def demo_command(
 )
 @_demo_options
 def dev_command(host: str, port: int, home_folder: Path, latency: float) -> None:
-    """Start the Dagster UI on the demo's data.
+    """Start the Dagster UI with the demo's clips.
 
     Also starts a local Runware, a webhook receiver and a viewer. Runs until Ctrl-C.
     """

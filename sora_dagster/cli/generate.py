@@ -177,7 +177,7 @@ def generate_dataset(
         result = pipeline.run(options, show, bar.print)
     print_result(console, result, options, storage_url=settings.storage_root_url())
     if after is not None:
-        console.print(after)
+        print_line(console, after)
     if not result.is_complete:
         sys.exit(1)
 
@@ -198,7 +198,7 @@ def _confirm_changes(console: Console, progress: Sequence[ClipProgress]) -> bool
 def estimate_command(prompts: Path) -> None:
     """Print what every clip of the dataset PROMPTS would cost. Generates nothing, costs nothing.
 
-    If RUNWARE_API_KEY is set, prices are those of the API's dry run where it gives them.
+    If RUNWARE_API_KEY is set, prices come from the API's dry run where available.
     """
     from rich.console import Console
 
@@ -212,7 +212,7 @@ def estimate_command(prompts: Path) -> None:
 def estimate_table(settings: Settings) -> tuple[Table, float]:
     """A row for each clip and remix of a dataset, and the total in USD.
 
-    Prices are the API's if there is a key and its dry run gives them, else the catalogue's. The API
+    Prices come from the API's dry run if there is a key, otherwise from the catalogue. The API
     cannot price a remix before its clip is stored.
 
     Raises:

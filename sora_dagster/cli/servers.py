@@ -13,7 +13,7 @@ from sora_dagster.cli.options import listen_options, opened_root, readable_error
 @listen_options(8788)
 @storage_option
 def webhook_command(host: str, port: int, storage_url: str | None) -> None:
-    """Receive Runware's webhooks into the storage root's inbox.
+    """Receive Runware's webhooks and write them to the storage root's inbox.
 
     Needs SORA_WEBHOOK_SECRET. Prints "listening on URL" when ready. Make that URL reachable for
     Runware, and set SORA_WEBHOOK_URL to its public address.
