@@ -224,7 +224,7 @@ def test_a_stall_is_reported_with_how_to_continue() -> None:
     text = printed(
         Result([clip("fox", ClipState.GENERATING)], is_complete=False, stalled_minutes=45)
     )
-    assert "Nothing changed for 45 minutes" in text
+    assert "Nothing changed for 45 min" in text
     assert "waiting for 1 clip, listed below. Nothing is lost" in text
     assert "run the same command again" in text
     assert "--stall-timeout-minutes" in text

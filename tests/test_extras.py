@@ -46,10 +46,12 @@ def run_without(
 
 def test_each_extra_installs_the_packages_that_its_features_need() -> None:
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    assert extras["all"] == [f"sora-dagster[{','.join(EXTRAS)}]"]
     declared = {
         extra: {re.split(r"[><=]", line)[0] for line in lines}
-        for extra, lines in project["project"]["optional-dependencies"].items()
-        if extra != "dev"
+        for extra, lines in extras.items()
+        if extra not in ("dev", "all")
     }
     assert declared == {
         extra: {INSTALLED_NAMES.get(name, name) for name in names}

@@ -171,7 +171,7 @@ def test_a_clip_that_cannot_be_stored_has_its_reason_shown_and_nothing_is_lost(
             tmp_path,
             "generate",
             "prompts.yaml",
-            "--stall-timeout-minutes=0.5",
+            "--stall-timeout-minutes=1",
             PYTHONIOENCODING="ascii",
             **local(sandbox),
         )
@@ -182,5 +182,5 @@ def test_a_clip_that_cannot_be_stored_has_its_reason_shown_and_nothing_is_lost(
         line.startswith("fox: generating: it was generated and cannot be stored yet")
         for line in lines
     )
-    assert "Nothing changed for 0.5 minutes" in result.stdout
+    assert "Nothing changed for 1 min" in result.stdout
     assert "Nothing is lost" in result.stdout

@@ -249,7 +249,7 @@ def print_result(
 def _stalled_line(result: PipelineResult) -> str:
     outstanding = count(result.progress, ClipState.WAITING, ClipState.GENERATING)
     return (
-        f"Nothing changed for {result.stalled_minutes:g} minutes, so this command stopped waiting "
+        f"Nothing changed for {result.stalled_minutes:g} min, so this command stopped waiting "
         f"for {_number(outstanding, 'clip', 'clips')}, listed below. Nothing is lost, and nothing "
         f"is paid for twice. Run the same command again to continue, or set a longer "
         f"--stall-timeout-minutes."
