@@ -63,7 +63,7 @@ def test_older_takes_go_and_leave_their_record(ledger: Ledger) -> None:
     assert pruned is not None
     assert pruned.manifest == manifests[0]
     assert report.objects == {"older take": 6}
-    assert report.kept["whole takes"] == 3
+    assert report.kept["complete takes"] == 3
     assert records(ledger) == before
     assert verify(ledger).is_whole
 
@@ -187,7 +187,7 @@ def test_files_of_a_writer_that_came_second_go_after_a_day(
     ledger.root.write(second, b"the same video")
     assert prune(ledger, dry_run=False).kept == {
         "takes with other files that are younger than a day": 1,
-        "whole takes": 1,
+        "complete takes": 1,
     }
     pass_days(ledger, 2, monkeypatch)
     assert prune(ledger, dry_run=False).objects == {"leftover": 1}

@@ -157,7 +157,7 @@ class _Pruner:
             kept = len(whole) if keep_takes is None else keep_takes
             newest.extend(take.path for take in whole[-kept:])
             older.update((take.path, take) for take in whole[:-kept])
-        self._kept["whole takes"] += len(newest)
+        self._kept["complete takes"] += len(newest)
         if older:
             for path in self._needed(older, newest, keep_parents=keep_parents):
                 del older[path]

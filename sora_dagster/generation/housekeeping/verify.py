@@ -86,10 +86,10 @@ class VerifyReport:
     @property
     def sentence(self) -> str:
         """Human-readable summary."""
-        how = "videos read and hashes compared" if self.is_deep else "lengths compared"
+        how = "videos read, hashes compared" if self.is_deep else "lengths compared"
         return (
-            f"{self.takes} takes with {self.objects} objects checked ({how}, "
-            f"{self.size_bytes / 1e6:.1f} MB of video), {len(self.findings)} findings"
+            f"checked {self.takes} takes with {self.objects} objects and "
+            f"{self.size_bytes / 1e6:.1f} MB of video ({how}): {len(self.findings)} findings"
         )
 
 

@@ -207,6 +207,6 @@ def load_clip(ledger: Ledger, asset: str, clip: str) -> StoredClip:
     manifest = ledger.latest_manifest(asset, clip)
     if manifest is None:
         raise ObjectMissingError(
-            f"{asset}/{clip} is not stored in {ledger.root.url}; materialize it first"
+            f"{asset}/{clip} is not stored in {ledger.root.url}; generate it first"
         )
     return StoredClip(manifest, ledger.root)

@@ -61,7 +61,7 @@ def stored_manifests(
     asset: str | None = None,
     on_unreadable: OnUnreadable = log_unreadable,
 ) -> Iterator[ClipManifest]:
-    """The manifests of all whole takes, older takes included, in any order.
+    """The manifests of all complete takes, older takes included, in any order.
 
     Arguments:
         root: the storage root.
