@@ -13,7 +13,7 @@ from pydantic import Field, PrivateAttr
 
 from sora_dagster.generation.library.stored_clip import StoredClip, load_clip
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.metadata import clip_metadata
+from sora_dagster.reporting.metadata import clip_metadata
 from sora_dagster.resources import ClipStorageResource
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
 

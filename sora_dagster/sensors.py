@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from sora_dagster.assets.dataset_sync import Row, missing_partitions, rows_of, unlogged_rows
 from sora_dagster.dataset import VideoDataset
-from sora_dagster.dataset_sync import Row, missing_partitions, rows_of, unlogged_rows
 from sora_dagster.generation.collecting.due import DueReader, DueWork, uncollected_folders
 from sora_dagster.generation.protocol.clocks import StoreClock
 from sora_dagster.generation.protocol.ledger import Ledger

@@ -18,7 +18,7 @@ from sora_dagster.generation.library.costs import (
     write_cost_table,
 )
 from sora_dagster.generation.library.library_scan import scan_library
-from sora_dagster.metadata import link_metadata, table_metadata
+from sora_dagster.reporting.metadata import link_metadata, table_metadata
 from sora_dagster.resources import ClipStorageResource
 
 _MOST_LINES = 100

@@ -19,8 +19,8 @@ from sora_dagster.generation.library.clip_index import FailedTake, build_clip_in
 from sora_dagster.generation.library.library_scan import scan_library
 from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.generation.protocol.records import ClipManifest
-from sora_dagster.metadata import link_metadata
 from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.reporting.metadata import link_metadata
 from sora_dagster.resources import ClipStorageResource
 from sora_dagster.storage import ObjectAttributes
 

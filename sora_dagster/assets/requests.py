@@ -6,18 +6,17 @@ from typing import Any, Self
 import dagster as dg
 from pydantic import Field, model_validator
 
+from sora_dagster.assets.dataset_sync import sync_rows
 from sora_dagster.dataset import CODE_VERSION, VideoDataset, asset_key_of
-from sora_dagster.dataset_sync import sync_rows
-from sora_dagster.event_log import InputEvents
-from sora_dagster.events import request_events
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.requesting.estimates import Estimate
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.dataset import PromptDataset
-from sora_dagster.resources import ClipStorageResource, RunwareResource, check_limit_fields
-from sora_dagster.runs import (
+from sora_dagster.reporting.event_log import InputEvents
+from sora_dagster.reporting.events import request_events
+from sora_dagster.reporting.runs import (
     add_post_counts,
     failure_of,
     is_launched_by_a_person,
@@ -25,6 +24,7 @@ from sora_dagster.runs import (
     report_partitions,
     root_run_of,
 )
+from sora_dagster.resources import ClipStorageResource, RunwareResource, check_limit_fields
 
 # Submitting is fast, and small runs divide the work of a large backfill.
 _REQUESTS_PER_RUN = 100

@@ -11,22 +11,22 @@ from pydantic import Field
 
 from sora_dagster.assets.requests import RequestConfig, log_estimates, request_options_of
 from sora_dagster.assets.videos import CLIP_IO_MANAGER_KEY
-from sora_dagster.checks import RunChecks, check_specs
-from sora_dagster.clip_reporter import ClipReporter
-from sora_dagster.events import failure_event, row_data_version
 from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.storyboards.board_estimate import estimate_board
 from sora_dagster.generation.storyboards.board_run import BoardLimits, BoardRun, ShotResult
 from sora_dagster.prompts.boards import Board, Shot, load_board
 from sora_dagster.prompts.problems import DatasetError
-from sora_dagster.resources import ClipStorageResource, RunwareResource
-from sora_dagster.runs import (
+from sora_dagster.reporting.checks import RunChecks, check_specs
+from sora_dagster.reporting.clip_reporter import ClipReporter
+from sora_dagster.reporting.events import failure_event, row_data_version
+from sora_dagster.reporting.runs import (
     add_post_counts,
     exact_result,
     failure_of,
     is_of_a_backfill,
     is_used_later,
 )
+from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.runware.models import Catalogue
 
 _log = logging.getLogger(__name__)

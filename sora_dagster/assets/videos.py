@@ -6,10 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.checks import RunChecks, check_specs
-from sora_dagster.clip_reporter import ClipReporter, batches, failure_sentence
 from sora_dagster.dataset import CODE_VERSION, VideoDataset
-from sora_dagster.events import failure_event
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.settings import CollectionLimits
 from sora_dagster.generation.collecting.tracked import FinishedTask
@@ -21,8 +18,10 @@ from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.io_manager import ClipIOManager
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
-from sora_dagster.resources import ClipStorageResource, RunwareResource
-from sora_dagster.runs import (
+from sora_dagster.reporting.checks import RunChecks, check_specs
+from sora_dagster.reporting.clip_reporter import ClipReporter, batches, failure_sentence
+from sora_dagster.reporting.events import failure_event
+from sora_dagster.reporting.runs import (
     add_post_counts,
     combined_result,
     exact_result,
@@ -31,6 +30,7 @@ from sora_dagster.runs import (
     is_used_later,
     partitioned_asset,
 )
+from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.storage import AccessDeniedError
 
 CLIP_IO_MANAGER_KEY = "clip_io_manager"
@@ -119,7 +119,7 @@ class _VideosRun:
 
     For a run of one partition Dagster logs the event, so that later steps of the run have the clip.
     A run of several partitions logs each event itself, as soon as the clip is stored; see
-    :func:`sora_dagster.runs.report_partitions`.
+    :func:`sora_dagster.reporting.runs.report_partitions`.
 
     Arguments:
         context: the run's context.

@@ -6,8 +6,8 @@ import dagster as dg
 
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.jobs.collecting_run import CollectClipsConfig, CollectingRun, CollectReport
+from sora_dagster.reporting.runs import add_post_counts, failure_of, in_process_job
 from sora_dagster.resources import ClipStorageResource, RunwareResource
-from sora_dagster.runs import add_post_counts, failure_of, in_process_job
 
 # Run monitoring ends a collecting run that hangs. `max_wait_minutes` must stay below.
 _MAX_COLLECT_SECONDS = 3600

@@ -9,7 +9,6 @@ import dagster as dg
 from pydantic import Field
 
 from sora_dagster.assets.requests import log_requested
-from sora_dagster.clip_reporter import ClipReporter, EndedTasks
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.settings import CollectionLimits
@@ -20,6 +19,7 @@ from sora_dagster.generation.requesting.results import RequestResult, RequestSta
 from sora_dagster.jobs.collect_runs import mark_advanced
 from sora_dagster.jobs.remixes import RemixParent, RemixResults, read_due_remixes, request_remixes
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
+from sora_dagster.reporting.clip_reporter import ClipReporter, EndedTasks
 from sora_dagster.runware.errors import RunwareError
 
 

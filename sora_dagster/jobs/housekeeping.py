@@ -10,9 +10,9 @@ from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.housekeeping.prune import PruneReport, RemovedObject, prune
 from sora_dagster.generation.housekeeping.verify import Finding, VerifyReport, verify
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.metadata import table_metadata
+from sora_dagster.reporting.metadata import table_metadata
+from sora_dagster.reporting.runs import in_process_job
 from sora_dagster.resources import ClipStorageResource
-from sora_dagster.runs import in_process_job
 
 # Events are kept in Dagster's database, so tables are cut; the run's log has all rows.
 _MAX_TABLE_ROWS = 200

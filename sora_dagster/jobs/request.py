@@ -5,17 +5,14 @@ from collections.abc import Collection, Sequence
 import dagster as dg
 from pydantic import Field
 
+from sora_dagster.assets.dataset_sync import sync_rows
 from sora_dagster.assets.requests import (
     RequestConfig,
     log_estimates,
     log_requested,
     request_options_of,
 )
-from sora_dagster.clip_reporter import ClipReporter
 from sora_dagster.dataset import VideoDataset, remix_partition
-from sora_dagster.dataset_sync import sync_rows
-from sora_dagster.event_log import InputEvents, newest_materializations
-from sora_dagster.events import request_events
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
@@ -23,8 +20,11 @@ from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.dataset import PromptDataset
+from sora_dagster.reporting.clip_reporter import ClipReporter
+from sora_dagster.reporting.event_log import InputEvents, newest_materializations
+from sora_dagster.reporting.events import request_events
+from sora_dagster.reporting.runs import add_post_counts, failure_of, in_process_job
 from sora_dagster.resources import ClipStorageResource, RunwareResource
-from sora_dagster.runs import add_post_counts, failure_of, in_process_job
 from sora_dagster.storage import AccessDeniedError
 
 REQUEST_JOB = "request_clips"

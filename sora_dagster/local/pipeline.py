@@ -24,7 +24,7 @@ from sora_dagster.local.progress import ClipProgress, ClipState, PipelineOptions
 from sora_dagster.local.request_runs import RequestRuns, run_job
 from sora_dagster.local.stack import dagster_daemon
 from sora_dagster.local.waiting import UNFINISHED, Waiting
-from sora_dagster.runs import OTHER_POSTS_TAG, POLL_POSTS_TAG, SUBMISSION_POSTS_TAG
+from sora_dagster.reporting.runs import OTHER_POSTS_TAG, POLL_POSTS_TAG, SUBMISSION_POSTS_TAG
 from sora_dagster.settings import Settings
 
 _POST_TAGS = {

@@ -18,8 +18,8 @@ from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.library.clip_checks import CLIP_CHECKS, ClipChecks
 from sora_dagster.generation.protocol.claims import Claims
 from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.reporting.runs import SUBMISSION_POSTS_TAG
 from sora_dagster.resources import RunwareResource
-from sora_dagster.runs import SUBMISSION_POSTS_TAG
 from sora_dagster.settings import Settings
 from sora_dagster.storage import StorageRoot
 

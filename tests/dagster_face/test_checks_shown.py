@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sora_dagster.checks import RunChecks
+from sora_dagster.reporting.checks import RunChecks
 from tests.dagster_face.stack import Stack, shown_checks
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sora_dagster.clip_reporter import ClipReporter
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.settings import CollectionLimits
@@ -16,7 +15,8 @@ from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.protocol.spending_log import BudgetEntry
-from sora_dagster.runs import is_launched_by_a_person
+from sora_dagster.reporting.clip_reporter import ClipReporter
+from sora_dagster.reporting.runs import is_launched_by_a_person
 from sora_dagster.runware.models import Catalogue
 from tests.dagster_face.conftest import FaultyStack
 from tests.dagster_face.stack import RANGE_END, RANGE_START, Stack, failure_text, shown_checks

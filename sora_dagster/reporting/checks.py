@@ -12,9 +12,7 @@ from typing import Any, cast
 
 import dagster as dg
 
-from sora_dagster.check_events import check_evaluation, clip_evaluation, quality_evaluation
 from sora_dagster.dataset import asset_key_of
-from sora_dagster.event_log import newest_materializations
 from sora_dagster.generation.library.clip_checks import (
     CLIP_CHECKS,
     QUALITY,
@@ -25,6 +23,12 @@ from sora_dagster.generation.library.clip_checks import (
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.protocol.scan import stored_manifests
+from sora_dagster.reporting.check_events import (
+    check_evaluation,
+    clip_evaluation,
+    quality_evaluation,
+)
+from sora_dagster.reporting.event_log import newest_materializations
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.storage import StorageRoot
 

@@ -13,14 +13,14 @@ from typing import Any
 import dagster as dg
 
 from sora_dagster.dataset import CODE_VERSION, VideoDataset, asset_key_of, split_remix_partition
-from sora_dagster.event_log import DATA_VERSION_TAG, InputEvents, InputVersion
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.generation.requesting.options import retry_advice
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
-from sora_dagster.metadata import error_metadata, request_metadata
 from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.reporting.event_log import DATA_VERSION_TAG, InputEvents, InputVersion
+from sora_dagster.reporting.metadata import error_metadata, request_metadata
 from sora_dagster.runware.errors import ErrorRecord
 
 _USER_PROVIDED_TAG = "dagster/data_version_is_user_provided"

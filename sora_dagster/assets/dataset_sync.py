@@ -9,10 +9,10 @@ from typing import Any
 import dagster as dg
 
 from sora_dagster.dataset import VideoDataset, remix_partition
-from sora_dagster.event_log import data_version_of, newest_materializations
-from sora_dagster.events import prompt_event, row_data_version
 from sora_dagster.prompts.clips import ClipSpec, remix_spec
 from sora_dagster.prompts.dataset import PromptDataset
+from sora_dagster.reporting.event_log import data_version_of, newest_materializations
+from sora_dagster.reporting.events import prompt_event, row_data_version
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from sora_dagster.generation.library.clip_checks import (
     ClipChecks,
 )
 from sora_dagster.generation.protocol.records import ClipManifest
-from sora_dagster.metadata import table_metadata
+from sora_dagster.reporting.metadata import table_metadata
 
 _SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 _MAX_ROWS = 50

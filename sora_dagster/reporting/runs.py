@@ -8,8 +8,8 @@ from typing import Any
 import dagster as dg
 
 from sora_dagster.dataset import without_beta_warnings
-from sora_dagster.event_log import data_version_of
 from sora_dagster.generation.collecting.archive import content_hash
+from sora_dagster.reporting.event_log import data_version_of
 from sora_dagster.runware.transport import PostCounts
 
 SUBMISSION_POSTS_TAG = "sora_dagster/submission_posts"

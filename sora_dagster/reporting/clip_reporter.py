@@ -8,10 +8,16 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.checks import RunChecks
 from sora_dagster.dataset import VideoDataset, asset_key_of
-from sora_dagster.event_log import InputEvents, newest_materializations
-from sora_dagster.events import (
+from sora_dagster.generation.collecting.collection import Collection
+from sora_dagster.generation.collecting.tracked import FinishedTask
+from sora_dagster.generation.library.clip_checks import ClipChecks
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
+from sora_dagster.generation.requesting.results import RequestResult, RequestState
+from sora_dagster.reporting.checks import RunChecks
+from sora_dagster.reporting.event_log import InputEvents, newest_materializations
+from sora_dagster.reporting.events import (
     changed_event,
     clip_event,
     clip_inputs,
@@ -20,13 +26,7 @@ from sora_dagster.events import (
     is_event_of,
     request_events,
 )
-from sora_dagster.generation.collecting.collection import Collection
-from sora_dagster.generation.collecting.tracked import FinishedTask
-from sora_dagster.generation.library.clip_checks import ClipChecks
-from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
-from sora_dagster.generation.requesting.results import RequestResult, RequestState
-from sora_dagster.metadata import clip_metadata
+from sora_dagster.reporting.metadata import clip_metadata
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.storage import StorageRoot
 

@@ -1,0 +1,1 @@
+"""What is written to the event log of Dagster: clips, requests, checks and failures."""
