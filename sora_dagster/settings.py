@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -180,29 +181,37 @@ class Settings(BaseModel):
         }
         return cls._validated(values)
 
-    def updated(self, **changes: Any) -> Settings:
+    def updated(self, *, source_names: Mapping[str, str] | None = None, **changes: Any) -> Settings:
         """The same settings with some changed; None leaves a setting as it is.
+
+        Arguments:
+            source_names: where the changes come from, for error messages, by field; such as
+                ``--max-usd`` for `max_usd`. Default: the environment variables.
+            changes: new values, by field.
 
         Raises:
             SettingsError: if a value is not allowed.
         """
         given = {field: value for field, value in changes.items() if value is not None}
-        return self._validated({**dict(self), **given})
+        return self._validated({**dict(self), **given}, source_names or {})
 
     @classmethod
-    def _validated(cls, values: Mapping[str, Any]) -> Settings:
+    def _validated(
+        cls, values: Mapping[str, Any], source_names: Mapping[str, str] = MappingProxyType({})
+    ) -> Settings:
         try:
             return cls.model_validate(values)
         except ValidationError as error:
             [problem, *_] = error.errors()
             field = str(problem["loc"][0])
             variable = _variables()[field]
+            name = source_names.get(field, variable.name)
             if (cause := problem.get("ctx", {}).get("error")) is not None:
                 # From our own parsers, whose messages have the value and what is allowed.
-                raise SettingsError(f"{variable.name}: {cause}") from error
+                raise SettingsError(f"{name}: {cause}") from error
             reason = problem["msg"][0].lower() + problem["msg"][1:]
             raise SettingsError(
-                f"{variable.name} is {values[field]!r}: {reason}. It sets: {variable.description}."
+                f"{name} is {values[field]!r}: {reason}. It sets: {variable.description}."
             ) from error
 
     def to_environment(self) -> dict[str, str]:

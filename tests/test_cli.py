@@ -151,7 +151,7 @@ def test_an_invalid_limit_is_reported(folder: Path, limit: str) -> None:
         RUNWARE_API_KEY=KEY,
     )
     assert result.returncode == 1
-    assert f"SORA_MAX_USD: '{limit}' is not a spending limit" in result.stderr
+    assert f"--max-usd: '{limit}' is not a spending limit" in result.stderr
     assert "'unlimited'" in result.stderr
 
 
@@ -263,7 +263,7 @@ def test_a_dataset_generated_from_two_folders_is_paid_once(
     again = run(elsewhere, "generate", str(folder / "prompts.yaml"), **local_api(sandbox))
     assert again.returncode == 0, again.stderr
     assert sandbox.charged() == charged
-    said = f"storage root: {(folder / '.sora' / 'storage').resolve().as_uri()}\n"
+    said = f"Storage root: {(folder / '.sora' / 'storage').resolve().as_uri()}\n"
     assert first.stderr == again.stderr == said
     assert list(elsewhere.iterdir()) == []
 
@@ -287,6 +287,14 @@ def test_an_api_that_costs_money_needs_an_explicit_storage_root(
     assert result.returncode == 1
     assert "Set SORA_STORAGE (or --storage" in result.stderr
     assert "Traceback" not in result.stderr
+    assert [path.name for path in folder.iterdir()] == ["prompts.yaml"]
+
+
+@pytest.mark.parametrize("decisions", [(), ("--resend", "--give-up")])
+def test_a_resolution_is_one_decision(folder: Path, decisions: tuple[str, ...]) -> None:
+    result = run(folder, "resolve", "fox", *decisions, "--storage=clips")
+    assert result.returncode == 2
+    assert "choose one of --resend, --retry or --give-up" in result.stderr
     assert [path.name for path in folder.iterdir()] == ["prompts.yaml"]
 
 

@@ -106,7 +106,8 @@ def settings_from_environment(prompts: Path | None = None, **options: str | None
     environ = dict(os.environ)
     if prompts is not None:
         environ["SORA_PROMPTS"] = str(prompts)
-    return Settings.from_environment(environ).updated(**options)
+    names = {field: f"--{field.replace('_', '-')}" for field in options}
+    return Settings.from_environment(environ).updated(source_names=names, **options)
 
 
 def with_storage(settings: Settings, storage_url: str | None) -> Settings:
@@ -124,7 +125,7 @@ def with_storage(settings: Settings, storage_url: str | None) -> Settings:
 
     url = normalized_url(storage_url or settings.storage_root_url())
     if storage_url is None and settings.storage_url is None:
-        click.echo(f"storage root: {url}", err=True)
+        click.echo(f"Storage root: {url}", err=True)
     return settings.updated(storage_url=url)
 
 

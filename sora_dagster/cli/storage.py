@@ -121,20 +121,19 @@ def link_command(clip: str, asset: str, hours: float, storage_url: str | None) -
 @click.option("--asset", help="Asset key of the clip. Default: clips, or remixes for CLIP|RECIPE.")
 @click.option(
     "--resend",
-    "decision",
-    flag_value="resend",
+    is_flag=True,
     help="Poll once more; if there is no video, make a new attempt, which costs again.",
 )
-@click.option(
-    "--retry", "decision", flag_value="retry", help="Collect a clip again that was set aside."
-)
-@click.option("--give-up", "decision", flag_value="give-up", help="Leave the clip without a video.")
+@click.option("--retry", is_flag=True, help="Collect a clip again that was set aside.")
+@click.option("--give-up", is_flag=True, help="Leave the clip without a video.")
 @max_usd_option("SORA_MAX_USD, or 25")
 def resolve_command(
     clip: str,
     storage_url: str | None,
     asset: str | None,
-    decision: str | None,
+    resend: bool,
+    retry: bool,
+    give_up: bool,
     max_usd: str | None,
 ) -> None:
     """Decide about CLIP, which has no video or was set aside.
@@ -149,25 +148,25 @@ def resolve_command(
     --retry collects CLIP again, free of charge, if it was set aside because one of its records
     could not be read. Restore that record first.
     """
+    from sora_dagster.generation import resolve
     from sora_dagster.generation.protocol.ledger import Ledger
-    from sora_dagster.generation.resolve import ResolutionError, give_up, resend, retry_stuck
 
-    if decision is None:
+    if resend + retry + give_up != 1:
         raise click.UsageError("choose one of --resend, --retry or --give-up")
     asset = asset or ("remixes" if "|" in clip else "clips")
     with readable_errors():
         settings = with_storage(settings_from_environment(max_usd=max_usd), storage_url)
         ledger = Ledger(settings.storage().root())
         try:
-            if decision == "give-up":
-                outcome = give_up(ledger, asset, clip)
+            if give_up:
+                outcome = resolve.give_up(ledger, asset, clip)
                 click.echo(
                     f"{clip}: left without a video ({outcome.state}). {outcome.cost_usd:.2f} USD "
                     f"remain counted for it."
                 )
                 return
-            if decision == "retry":
-                tasks = retry_stuck(ledger, asset, clip)
+            if retry:
+                tasks = resolve.retry_stuck(ledger, asset, clip)
                 click.echo(
                     f"{clip}: task {', '.join(tasks)} is outstanding again. The next collecting "
                     f"run stores it. Nothing was sent."
@@ -175,8 +174,10 @@ def resolve_command(
                 return
             runware = settings.runware()
             with runware.generator(settings.storage()) as generator:
-                requested = resend(generator, asset, clip, run_limit_usd=runware.run_limit_usd())
-        except ResolutionError as error:
+                requested = resolve.resend(
+                    generator, asset, clip, run_limit_usd=runware.run_limit_usd()
+                )
+        except resolve.ResolutionError as error:
             raise click.ClickException(one_line(str(error))) from error
     click.echo(one_line(f"{clip}: {requested.detail}"))
     if not requested.ok:

@@ -31,7 +31,7 @@ class PruneConfig(dg.Config):
         default=True, description="Whether to keep older takes that have a remix."
     )
     upload_days: float = Field(
-        default=2.0, ge=0, description="Age in days from which unfinished uploads are removed."
+        default=2.0, ge=1, description="Age in days from which unfinished uploads are removed."
     )
     dry_run: bool = Field(
         default=True, description="Only log what would be removed. Set it to false to remove it."

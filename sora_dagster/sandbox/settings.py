@@ -32,7 +32,7 @@ class SandboxSettings(BaseModel):
         3.0,
         ge=0,
         description="Minimum seconds from the acceptance of a task to its first result; a "
-        "rendering that takes longer is waited for.",
+        "sandbox waits for a slower rendering.",
     )
     latency_step_seconds: Annotated[float, "--latency-step"] = Field(
         1.0, ge=0, description="Additional seconds for each next result of a task."
@@ -66,7 +66,7 @@ class SandboxSettings(BaseModel):
         1000.0, ge=0, description="Initial balance of each account in USD."
     )
     render_workers: Annotated[int, "--render-workers"] = Field(
-        1, ge=1, description="Videos rendered at the same time, a core each."
+        1, ge=1, description="Videos rendered at the same time, one core each."
     )
     data_dir: Annotated[Path | None, "--data-dir"] = Field(
         None,
@@ -78,7 +78,8 @@ class SandboxSettings(BaseModel):
         description="Folder that shares reused videos between sandboxes; with --reuse-rendered.",
     )
     faults_path: Annotated[Path | None, "--faults"] = Field(
-        None, description="YAML or JSON file with a fault plan: what goes wrong, when, how often."
+        None,
+        description="YAML or JSON file with a fault plan: what fails, when and how often.",
     )
     faults: FaultPlan | None = Field(None, description="The fault plan, in place of a file.")
 

@@ -134,7 +134,7 @@ class _Verifier:
     def findings(self) -> Iterator[Finding]:
         # What is claimed after this is not checked; what is pending may be incomplete.
         pending = self._ledger.pending.task_uuids()
-        tasks = self._ledger.all_task_files()
+        ended = self._ledger.ended_tasks()
         sizes = self._sizes()
         unreadable: list[Finding] = []
         manifests = read_manifests(
@@ -153,8 +153,7 @@ class _Verifier:
                 )
                 return manifest, [_finding("misplaced record", key, manifest, detail)]
             found = list(self._check_objects(manifest, sizes))
-            facts = tasks.get(manifest.task_uuid)
-            if (facts is None or not facts.has_ended) and manifest.task_uuid not in pending:
+            if manifest.task_uuid not in ended and manifest.task_uuid not in pending:
                 found.extend(self._check_outcome(manifest))
             return manifest, found
 

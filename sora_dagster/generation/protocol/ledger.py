@@ -239,6 +239,17 @@ class Ledger(RecordStore):
         """The recorded facts of all tasks, by UUID. Costs one listing, and memory for each."""
         return self._task_files(layout.TASKS_FOLDER)
 
+    def ended_tasks(self) -> set[str]:
+        """UUIDs of the tasks that have ended. Costs one listing, and little memory for each."""
+        newest: dict[str, list[int]] = {}
+        for info in self.root.list(layout.TASKS_FOLDER):
+            match = _TASK_FILE.fullmatch(info.key)
+            if match and match[2] in ("reopened", "outcome"):
+                numbers = newest.setdefault(match[1], [0, -1])
+                place = 0 if match[2] == "reopened" else 1
+                numbers[place] = max(numbers[place], int(match[3] or 0))
+        return {task_uuid for task_uuid, (reopened, ended) in newest.items() if ended >= reopened}
+
     def _task_files(self, folder: str) -> dict[str, TaskFiles]:
         found: dict[str, dict[str, dict[int, ObjectInfo]]] = {}
         for info in self.root.list(folder):
