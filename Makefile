@@ -8,6 +8,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# Many tests wait for other processes, so two workers a core are faster than one.
+WORKERS ?= $(shell expr 2 \* `getconf _NPROCESSORS_ONLN`)
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo dev test check schema screenshots clean
@@ -19,7 +21,7 @@ dev: $(INSTALLED)
 	@$(BIN)/sora-dagster dev
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED)
 	@$(BIN)/ruff check
