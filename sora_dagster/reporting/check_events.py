@@ -89,13 +89,16 @@ def check_evaluation(
 
 
 def quality_evaluation(
-    asset: str, results_by_clip: Mapping[str, Sequence[ClipCheckResult]]
+    asset: str,
+    results_by_clip: Mapping[str, Sequence[ClipCheckResult]],
+    target: dg.EventLogRecord | None,
 ) -> dg.AssetCheckEvaluation:
     """The evaluation that summarizes all clips that a run stored of an asset.
 
     Arguments:
         asset: asset key of the clips.
         results_by_clip: results of their checks, by partition key.
+        target: the newest materialization of the asset; None for that of the run.
     """
     failed = [
         (clip, result)
@@ -137,6 +140,7 @@ def quality_evaluation(
         severity=_highest_severity([result for _, result in failed]),
         description=description,
         metadata=metadata,
+        target_materialization_data=_target(target),
     )
 
 

@@ -102,6 +102,7 @@ class RunChecks:
         self._root = root
         self._ledger = Ledger(root)
         self._results: dict[str, dict[str, Sequence[ClipCheckResult]]] = {}
+        self._runless: set[str] = set()
         #: Why clips that failed a blocking check are not used, by name.
         self.blocked: dict[str, str] = {}
 
@@ -120,9 +121,9 @@ class RunChecks:
             manifests: the clips' records.
             only: names of the checks to log. Default: the list of all checks, and those that failed
                 or are blocking.
-            is_runless: whether the evaluations are logged outside the run, because another run
-                logged some of the same clips in the meantime. Dagster considers the newest row the
-                newest evaluation, and the rows of this run were made when it was planned.
+            is_runless: whether the evaluations are logged outside the run, because another run may
+                have logged the same clips since this one was planned. Dagster considers the newest
+                row the newest evaluation, and the rows of this run were made when it was planned.
         """
         newest = _newest_of(self._context.instance, manifests)
         for manifest in manifests:
@@ -136,6 +137,8 @@ class RunChecks:
                     event = check_evaluation(self._checks, manifest, result, target)
                     self._log(event, is_runless)
             self._note(manifest, results)
+            if is_runless:
+                self._runless.add(manifest.asset)
 
     def evaluate_stored(
         self, asset: str, clips: Sequence[str] | None, *, only: Collection[str]
@@ -164,7 +167,14 @@ class RunChecks:
     def sum_up(self) -> None:
         """Log the check that summarizes what the run stored of each asset."""
         for asset, results in self._results.items():
-            self._log(quality_evaluation(asset, results))
+            is_runless = asset in self._runless
+            # Dagster relates an evaluation of the run itself to the run's materializations.
+            newest = self._newest(asset) if is_runless else None
+            self._log(quality_evaluation(asset, results, newest), is_runless)
+
+    def _newest(self, asset: str) -> dg.EventLogRecord | None:
+        records = self._context.instance.fetch_materializations(asset_key_of(asset), limit=1)
+        return next(iter(records.records), None)
 
     def _logged_by_name(
         self, manifest: ClipManifest, results: Sequence[ClipCheckResult]

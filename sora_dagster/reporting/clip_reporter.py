@@ -139,14 +139,14 @@ class ClipReporter:
                     manifest,
                     self._metadata_of(manifest),
                 )
-        for is_elsewhere in (False, True):
+        for ended_before in (False, True):
             manifests = [
                 one.manifest
                 for one in stored
-                if one.manifest is not None and (one.ended == "elsewhere") == is_elsewhere
+                if one.manifest is not None and one.ended_before == ended_before
             ]
             if manifests:
-                self._checks.evaluate(manifests, is_runless=is_elsewhere)
+                self._checks.evaluate(manifests, is_runless=ended_before)
 
     def report_request(self, requested: Sequence[RequestResult]) -> None:
         """Log the submissions of clips and remixes, and the costs of new takes of changed rows."""
