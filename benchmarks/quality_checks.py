@@ -19,14 +19,13 @@ from pathlib import Path
 
 import yaml
 
-from sora_dagster.media import MediaError, analyze
 from sora_dagster.media.check_results import CheckResult
-from sora_dagster.media.checks import Expected, FoundVideo, UndecodableVideo, evaluate
+from sora_dagster.media.checks import Expected, evaluate
 from sora_dagster.runware.models import OutputFormat, parse_size
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
 from sora_dagster.sandbox.rendering import VideoSpec, render
-from tests.media.damaged_clips import DAMAGED_KINDS, FINE_KINDS
+from tests.media.damaged_clips import DAMAGED_KINDS, FINE_KINDS, found_in
 
 SECONDS = 4.0
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -95,25 +94,7 @@ def rendered(spec: VideoSpec, path: Path) -> Clip:
 
 def failed(path: Path, expected: Expected) -> list[CheckResult]:
     """The failed checks of a clip."""
-    return [result for result in evaluate(expected, found(path)) if result.failed]
-
-
-def found(path: Path) -> FoundVideo | UndecodableVideo:
-    """Analyze a file."""
-    try:
-        analysis = analyze(path)
-    except MediaError as error:
-        return UndecodableVideo(str(error))
-    info = analysis.info
-    return FoundVideo(
-        container=info.container,
-        width=info.width,
-        height=info.height,
-        duration_seconds=info.duration_seconds,
-        frame_count=info.frame_count,
-        audio_codec=info.audio_codec,
-        measures=analysis.measures,
-    )
+    return [result for result in evaluate(expected, found_in(path)) if result.failed]
 
 
 def main() -> None:

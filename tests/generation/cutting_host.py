@@ -22,7 +22,7 @@ class CuttingHost:
         etag: its validator; None for none.
         last_modified: the other validator; None for none.
         serves_ranges: whether the rest of the file can be had; else it is sent whole.
-        announces_length: whether the length is told; else the body comes in chunks.
+        announces_length: whether the length is announced; else the body comes in chunks.
         cuts: after how many bytes each answer's connection is cut, in turn; None for not at all,
             as all answers after the last.
         statuses: what is answered instead of a file, in turn; None for nothing.

@@ -26,7 +26,7 @@ DEADLINES = Deadlines()
 
 @dataclass
 class Case:
-    """One outstanding task, clocks that move when they are told to, and Runware's archive.
+    """One outstanding task, clocks that a test moves, and Runware's archive.
 
     Arguments:
         ledger: the ledger of the storage root.

@@ -1,4 +1,4 @@
-"""Checking a storage root: each kind of damage is found, named, and told how to mend."""
+"""Checking a storage root: each damage is found, named, and reported with its repair."""
 
 from __future__ import annotations
 

@@ -16,6 +16,9 @@ from av.audio.stream import AudioStream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from sora_dagster.media import MediaError, analyze
+from sora_dagster.media.checks import FoundVideo, UndecodableVideo
+
 # The planes of a yuv420p picture below each other, as PyAV gives them.
 Picture = npt.NDArray[np.uint8]
 # Channels by samples, between -1 and 1.
@@ -286,3 +289,21 @@ def _decoded(source: Path, size: tuple[int, int] | None) -> tuple[list[Picture],
             elif isinstance(frame, AudioFrame):
                 sounds.append(frame.to_ndarray())
     return pictures, np.concatenate(sounds, axis=1).astype(np.float32), fps
+
+
+def found_in(path: Path) -> FoundVideo | UndecodableVideo:
+    """What an analysis finds in a file, as the checks take it."""
+    try:
+        analysis = analyze(path)
+    except MediaError as error:
+        return UndecodableVideo(str(error))
+    info = analysis.info
+    return FoundVideo(
+        container=info.container,
+        width=info.width,
+        height=info.height,
+        duration_seconds=info.duration_seconds,
+        frame_count=info.frame_count,
+        audio_codec=info.audio_codec,
+        measures=analysis.measures,
+    )

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from sora_dagster.media import MediaError, analyze
 from sora_dagster.media.check_results import CHECKS, CheckResult
 from sora_dagster.media.checks import (
     CheckThresholds,
@@ -20,7 +19,7 @@ from sora_dagster.runware.models import FrameSize, OutputFormat
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
 from sora_dagster.sandbox.rendering import VideoSpec, render
-from tests.media.damaged_clips import DAMAGED_KINDS, FINE_KINDS, Kind
+from tests.media.damaged_clips import DAMAGED_KINDS, FINE_KINDS, Kind, found_in
 
 SIZE = FrameSize(480, 272)
 SECONDS = 3.0
@@ -78,23 +77,6 @@ def fine_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return clips[scene]
 
     return clip
-
-
-def found_in(path: Path) -> FoundVideo | UndecodableVideo:
-    try:
-        analysis = analyze(path)
-    except MediaError as error:
-        return UndecodableVideo(str(error))
-    info = analysis.info
-    return FoundVideo(
-        container=info.container,
-        width=info.width,
-        height=info.height,
-        duration_seconds=info.duration_seconds,
-        frame_count=info.frame_count,
-        audio_codec=info.audio_codec,
-        measures=analysis.measures,
-    )
 
 
 def failures(

@@ -8,6 +8,7 @@ is a saturating add. Edges stay smooth in both.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -93,7 +94,7 @@ class Backdrop:
         np.copyto(frame, self._picture)
 
 
-class _Tile:
+class _Tile(ABC):
     """A picture that repeats to the right, and with `repeats` downwards, seen through the frame."""
 
     def __init__(
@@ -116,8 +117,9 @@ class _Tile:
         tile = self._picture[first - top : last - top, left : left + width]
         self._blend(frame[first:last], tile)
 
+    @abstractmethod
     def _blend(self, ground: Frame, tile: Frame) -> None:
-        raise NotImplementedError
+        """Paint the tile over the ground."""
 
 
 class Silhouette(_Tile):
