@@ -1,6 +1,6 @@
 """The layers that a frame is composed of. Each is drawn once and then only moved.
 
-A frame is an array of RGB bytes. Composing one must take about two milliseconds, so it uses only
+A frame is an array of RGB bytes. Composing one must take about two milliseconds, so layers use only
 operations on whole bytes that numpy vectorizes: a dark shape is a minimum with the ground, light
 is a saturating add. Edges stay smooth in both.
 """
@@ -8,14 +8,11 @@ is a saturating add. Edges stay smooth in both.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 Frame = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating]
@@ -23,6 +20,9 @@ Colour = Floats
 
 # Distance (x, y) in pixels from the start position, by the index of the frame.
 Motion = Callable[[int], tuple[float, float]]
+
+# Paints itself over the frame with this index.
+Layer = Callable[[Frame, int], None]
 
 
 @dataclass(frozen=True)
@@ -77,133 +77,80 @@ class Stage:
         return offset
 
 
-class Layer(Protocol):
-    """Something that paints itself over a frame."""
-
-    def paint(self, frame: Frame, index: int) -> None:
-        """Paint the layer over the frame with this index."""
-
-
-class Backdrop:
+def backdrop(picture: Floats) -> Layer:
     """A still picture of the frame's size, behind everything else."""
-
-    def __init__(self, picture: Floats) -> None:
-        self._picture = as_bytes(picture)
-
-    def paint(self, frame: Frame, index: int) -> None:  # noqa: ARG002
-        np.copyto(frame, self._picture)
+    still = as_bytes(picture)
+    return lambda frame, _: np.copyto(frame, still)
 
 
-class _Tile(ABC):
-    """A picture that repeats to the right, and with `repeats` downwards, seen through the frame."""
-
-    def __init__(
-        self, stage: Stage, picture: Frame, motion: Motion, *, top: int = 0, repeats: bool = False
-    ) -> None:
-        self._rows, self._columns = picture.shape[:2]
-        if repeats:
-            picture = np.concatenate([picture, picture[: stage.height]])
-        self._picture = np.concatenate([picture, picture[:, : stage.width]], axis=1)
-        self._motion = motion
-        self._top = top
-        self._repeats = repeats
-
-    def paint(self, frame: Frame, index: int) -> None:
-        height, width = frame.shape[:2]
-        x, y = map(round, self._motion(index))
-        top = y % self._rows - self._rows if self._repeats else self._top + y
-        first, last = max(top, 0), min(top + len(self._picture), height)
-        left = -x % self._columns
-        tile = self._picture[first - top : last - top, left : left + width]
-        self._blend(frame[first:last], tile)
-
-    @abstractmethod
-    def _blend(self, ground: Frame, tile: Frame) -> None:
-        """Paint the tile over the ground."""
-
-
-class Silhouette(_Tile):
+def silhouette(
+    stage: Stage, mask: Floats, colour: Colour, foot: Colour, motion: Motion, *, top: int = 0
+) -> Layer:
     """Dark shapes over a brighter ground.
 
     Arguments:
-        mask: how much of each pixel the shapes cover, 0 to 1.
-        colour: their colour at the top.
-        foot: their colour at the bottom.
+        mask: how much of each pixel the shapes cover, 0 to 1; it repeats to the right.
+        colour, foot: their colour at the top and at the bottom.
         top: row of the frame where the mask begins.
     """
+    share = np.linspace(0, 1, len(mask), dtype=np.float32)[:, None, None]
+    picture = 255 - mask[:, :, None] * (255 - mix(colour, foot, share))
 
-    def __init__(
-        self, stage: Stage, mask: Floats, colour: Colour, foot: Colour, motion: Motion, top: int
-    ) -> None:
-        share = np.linspace(0, 1, len(mask), dtype=np.float32)[:, None, None]
-        picture = as_bytes(255 - mask[:, :, None] * (255 - mix(colour, foot, share)))
-        super().__init__(stage, picture, motion, top=top)
-
-    def _blend(self, ground: Frame, tile: Frame) -> None:
+    def darken(ground: Frame, tile: Frame) -> None:
         np.minimum(ground, tile, out=ground)
 
+    return _moving(stage, picture, motion, darken, top=top)
 
-class Light(_Tile):
+
+def light(
+    stage: Stage,
+    mask: Floats,
+    colour: Colour,
+    motion: Motion,
+    *,
+    top: int = 0,
+    repeats_down: bool = False,
+) -> Layer:
     """Light added to the ground.
 
     Arguments:
-        mask: how much light each pixel gets, 0 to 1.
+        mask: how much light each pixel gets, 0 to 1; it repeats to the right.
         colour: colour of the light at 1.
         top: row of the frame where the mask begins.
-        repeats: whether the mask repeats downwards too; then it begins at the top.
+        repeats_down: whether the mask repeats downwards too; then it begins at the top.
     """
 
-    def __init__(
-        self,
-        stage: Stage,
-        mask: Floats,
-        colour: Colour,
-        motion: Motion,
-        *,
-        top: int = 0,
-        repeats: bool = False,
-    ) -> None:
-        picture = as_bytes(mask[:, :, None] * colour)
-        super().__init__(stage, picture, motion, top=top, repeats=repeats)
-        self._scratch = np.empty((stage.height, stage.width, 3), np.uint8)
+    def lighten(ground: Frame, tile: Frame) -> None:
+        ground += np.minimum(~ground, tile)
 
-    def _blend(self, ground: Frame, tile: Frame) -> None:
-        added = self._scratch[: len(ground)]
-        np.invert(ground, out=added)
-        np.minimum(added, tile, out=added)
-        np.add(ground, added, out=ground)
+    return _moving(
+        stage, mask[:, :, None] * colour, motion, lighten, top=top, repeats_down=repeats_down
+    )
 
 
-class Sprite:
-    """A small picture that crosses the frame and comes in again on the other side.
+def _moving(
+    stage: Stage,
+    picture: Floats,
+    motion: Motion,
+    blend: Callable[[Frame, Frame], None],
+    *,
+    top: int,
+    repeats_down: bool = False,
+) -> Layer:
+    rows, columns = picture.shape[:2]
+    if repeats_down:
+        picture = np.concatenate([picture, picture[: stage.height]])
+    tile = as_bytes(np.concatenate([picture, picture[:, : stage.width]], axis=1))
 
-    Arguments:
-        image: the picture, RGBA.
-        x, y: where its middle starts, in pixels; `x` below 0 is left of the frame.
-    """
+    def paint(frame: Frame, index: int) -> None:
+        x, y = map(round, motion(index))
+        start = y % rows - rows if repeats_down else top + y
+        first = max(start, 0)
+        last = max(first, min(start + len(tile), stage.height))
+        left = -x % columns
+        blend(frame[first:last], tile[first - start : last - start, left : left + stage.width])
 
-    def __init__(self, image: Image.Image, motion: Motion, *, x: float, y: float) -> None:
-        pixels = np.asarray(image, np.float32)
-        alpha = pixels[:, :, 3:] / 255
-        self._premultiplied = (pixels[:, :, :3] * alpha).astype(np.uint16)
-        self._ground_share = np.round(256 * (1 - alpha)).astype(np.uint16)
-        self._start = (x, y)
-        self._margin = max(*image.size, -x)
-        self._motion = motion
-
-    def paint(self, frame: Frame, index: int) -> None:
-        rows, columns = self._premultiplied.shape[:2]
-        (x, y), margin = self._motion(index), self._margin
-        x = (self._start[0] + x + margin) % (frame.shape[1] + 2 * margin) - margin
-        y = (self._start[1] + y + margin) % (frame.shape[0] + 2 * margin) - margin
-        left, top = round(x - columns / 2), round(y - rows / 2)
-        ground = frame[max(top, 0) : max(top + rows, 0), max(left, 0) : max(left + columns, 0)]
-        inside = (
-            slice(max(-top, 0), max(-top, 0) + ground.shape[0]),
-            slice(max(-left, 0), max(-left, 0) + ground.shape[1]),
-        )
-        kept = (ground * self._ground_share[inside]) >> 8
-        ground[:] = (kept + self._premultiplied[inside]).astype(np.uint8)
+    return paint
 
 
 def mix(one: Floats, other: Floats, share: float | Floats) -> Floats:

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from sora_dagster.sandbox.drawing.layers import Floats, Stage
 
-_OVERSAMPLING = 2
+Point = tuple[float, float]
+
+# Shapes are drawn at a multiple of their size, so that their edges are smooth.
+_SCALE = 2
 
 
-def drawn(columns: int, rows: int, draw: Callable[[ImageDraw.ImageDraw, int], None]) -> Floats:
-    """A mask drawn with Pillow at a multiple of its size, so that its edges are smooth.
-
-    Arguments:
-        draw: gets the pen and the multiple.
-    """
-    image = Image.new("L", (columns * _OVERSAMPLING, rows * _OVERSAMPLING))
-    draw(ImageDraw.Draw(image), _OVERSAMPLING)
-    return np.asarray(image.reduce(_OVERSAMPLING), np.float32) / 255
-
-
-def blurred(mask: Floats, radius: float) -> Floats:
-    """The mask with a Gaussian blur, in pixels."""
-    image = Image.fromarray((np.clip(mask, 0, 1) * 255).astype(np.uint8))
-    return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32) / 255
+def polygons(columns: int, rows: int, shapes: Iterable[Sequence[Point]]) -> Floats:
+    """Polygons in a mask that repeats in both directions."""
+    image, pen = _canvas(columns, rows)
+    for corners in shapes:
+        for repeated in _repeated(corners, columns, rows):
+            pen.polygon(repeated, 255)
+    return _mask(image)
 
 
 def dots(
@@ -46,27 +41,39 @@ def dots(
         brightness: lowest and highest value of a spot.
         outline: width in units of a brighter rim.
     """
-    rows = round(stage.height * 1.5)
-    columns = stage.period
+    columns, rows = stage.period, round(stage.height * 1.5)
+    image, pen = _canvas(columns, rows)
+    width = round(_SCALE * outline * stage.unit)
+    for _ in range(count):
+        radius = stage.unit * random.uniform(*radii)
+        x, y = random.uniform(0, columns), random.uniform(0, rows)
+        fill = round(255 * random.uniform(*brightness))
+        box = [(x - radius, y - radius), (x + radius, y + radius)]
+        for repeated in _repeated(box, columns, rows):
+            pen.ellipse(repeated, fill, outline=min(255, 2 * fill), width=width)
+    return _mask(image)
 
-    def draw(pen: ImageDraw.ImageDraw, scale: int) -> None:
-        for _ in range(count):
-            radius = stage.unit * random.uniform(*radii)
-            x, y = random.uniform(0, columns), random.uniform(0, rows)
-            fill = round(255 * random.uniform(*brightness))
-            # A spot that crosses an edge goes on at the opposite one.
-            for left in (x, x - columns, x + columns):
-                for top in (y, y - rows, y + rows):
-                    box = [scale * v for v in (left - radius, top - radius)]
-                    box += [scale * v for v in (left + radius, top + radius)]
-                    pen.ellipse(
-                        box,
-                        fill=fill,
-                        outline=min(255, 2 * fill),
-                        width=round(scale * outline * stage.unit),
-                    )
 
-    return drawn(columns, rows, draw)
+def blurred(mask: Floats, radius: float) -> Floats:
+    """The mask with a Gaussian blur, in pixels."""
+    image = Image.fromarray((np.clip(mask, 0, 1) * 255).astype(np.uint8))
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32) / 255
+
+
+def _canvas(columns: int, rows: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    image = Image.new("L", (columns * _SCALE, rows * _SCALE))
+    return image, ImageDraw.Draw(image)
+
+
+def _repeated(points: Sequence[Point], columns: int, rows: int) -> Iterator[list[Point]]:
+    """The points on the canvas: what crosses an edge goes on at the opposite one."""
+    for left in (-columns, 0, columns):
+        for top in (-rows, 0, rows):
+            yield [(_SCALE * (x + left), _SCALE * (y + top)) for x, y in points]
+
+
+def _mask(canvas: Image.Image) -> Floats:
+    return np.asarray(canvas.reduce(_SCALE), np.float32) / 255
 
 
 def wave_line(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
+from sora_dagster.sandbox.drawing.elements import coloured
 from sora_dagster.sandbox.drawing.layers import Floats, Frame, Layer, Stage, as_bytes, mix
-from sora_dagster.sandbox.drawing.overlays import balloons, birds
 from sora_dagster.sandbox.drawing.palettes import Palette
 from sora_dagster.sandbox.drawing.subjects import (
     Subject,
@@ -51,15 +52,13 @@ def layers_of(spec: PictureSpec, stage: Stage, *, frames: int) -> list[Layer]:
     gradings = [remix_palette_of(remix) for remix in spec.remixes]
     for grading in gradings:
         palette = palette.mixed(grading, _REMIX_SHARE)
-    random = spec.subject.random("layout")
     if spec.first_frame is None:
-        layers = scene(stage, palette, random)
+        layers = scene(stage, palette, spec.subject.random("layout"))
     else:
         still = _decoded(spec.first_frame, stage)
         for grading in gradings:
             still = _graded(still, grading)
-        enter = birds if random.random() < 0.5 else balloons
-        layers = [_ZoomedStill(still, frames), *enter(stage, palette, random, entering=True)]
+        layers = [_zoomed(still, frames)]
     for remix in spec.remixes:
         layers += overlay_of(remix)(stage, palette, remix.random("layout"))
     return layers
@@ -68,7 +67,7 @@ def layers_of(spec: PictureSpec, stage: Stage, *, frames: int) -> list[Layer]:
 def paint(layers: list[Layer], frame: Frame, index: int) -> None:
     """Paint the frame with this index."""
     for layer in layers:
-        layer.paint(frame, index)
+        layer(frame, index)
 
 
 def _decoded(encoded: bytes, stage: Stage) -> Floats:
@@ -79,30 +78,20 @@ def _decoded(encoded: bytes, stage: Stage) -> Floats:
 
 def _graded(picture: Floats, palette: Palette) -> Floats:
     """The picture with its colours moved towards a palette's of the same brightness."""
-    stops = sorted(palette, key=lambda colour: float(colour.mean()))
-    brightness = picture.mean(axis=2)
-    places = [float(stop.mean()) for stop in stops]
-    colours = [np.interp(brightness, places, values) for values in np.transpose(stops)]
-    return mix(picture, np.stack(colours, axis=-1).astype(np.float32), _REMIX_SHARE)
+    stops = sorted(((float(colour.mean()), colour) for colour in palette), key=lambda stop: stop[0])
+    return mix(picture, coloured(picture.mean(axis=2), stops), _REMIX_SHARE)
 
 
-class _ZoomedStill:
+def _zoomed(picture: Floats, frames: int) -> Layer:
     """An image that fills the frame at first; the camera moves slowly towards it."""
+    still = Image.fromarray(as_bytes(picture))
+    width, height = still.size
 
-    def __init__(self, picture: Floats, frames: int) -> None:
-        self._still = self._shown = Image.fromarray(as_bytes(picture))
-        self._frames = max(frames, 240)
-        self._step = 0
+    @functools.lru_cache(maxsize=1)
+    def shown(step: int) -> Frame:
+        share = _ZOOM / 2 * step * _FRAMES_PER_ZOOM_STEP / max(frames, 240)
+        # The middle moves a little too, or the zoom would look like a lens, not a camera.
+        box = (width * share * 1.3, height * share, width * (1 - share * 0.7), height * (1 - share))
+        return np.asarray(still.resize(still.size, Image.Resampling.BILINEAR, box))
 
-    def paint(self, frame: Frame, index: int) -> None:
-        step = index // _FRAMES_PER_ZOOM_STEP
-        if step != self._step:
-            share = _ZOOM / 2 * step * _FRAMES_PER_ZOOM_STEP / self._frames
-            width, height = self._still.size
-            # The middle moves a little too, or the zoom would look like a lens, not a camera.
-            box = (width * share * 1.3, height * share, width * (1 - share * 0.7))
-            self._shown = self._still.resize(
-                self._still.size, Image.Resampling.BILINEAR, (*box, height * (1 - share))
-            )
-            self._step = step
-        np.copyto(frame, np.asarray(self._shown))
+    return lambda frame, index: np.copyto(frame, shown(index // _FRAMES_PER_ZOOM_STEP))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from sora_dagster.sandbox.drawing.elements import (
     Random,
-    Sketch,
     beams,
     clouds,
     gradient,
@@ -16,33 +14,33 @@ from sora_dagster.sandbox.drawing.elements import (
     sky,
 )
 from sora_dagster.sandbox.drawing.layers import (
-    Backdrop,
     Floats,
     Layer,
-    Light,
-    Silhouette,
-    Sprite,
+    Motion,
     Stage,
+    backdrop,
+    light,
     mix,
+    silhouette,
 )
 from sora_dagster.sandbox.drawing.masks import (
     below,
     blurred,
     dots,
-    drawn,
     noise,
     peak_line,
+    polygons,
     wave_line,
 )
-from sora_dagster.sandbox.drawing.palettes import Palette, rgb, turned
+from sora_dagster.sandbox.drawing.palettes import Palette, turned
 
 
 def hills(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
     """Ranges behind ranges under a low sun; the near ones pass faster."""
     horizon = random.uniform(0.42, 0.6)
     picture, _ = sky(stage, palette, random, horizon)
-    layers: list[Layer] = [
-        Backdrop(picture),
+    layers = [
+        backdrop(picture),
         clouds(stage, palette, random, top=0.02, bottom=horizon, strength=0.16),
     ]
     pointed = random.random() < 0.5
@@ -60,7 +58,7 @@ def hills(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
 
 
 def sea(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
-    """Waves before a low sun and its path of light; now and then a sail."""
+    """Waves and a sail before a low sun and its path of light."""
     unit = stage.unit
     horizon = random.uniform(0.36, 0.58)
     top = round(horizon * stage.height)
@@ -70,14 +68,13 @@ def sea(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
     surface = mix(palette.middle, palette.far, 0.5) * 0.9
     picture[top:] = mix(surface, palette.near, 0.55 * depth[:, :, None])
     away = (np.arange(stage.period) - sun) / (unit * (7 + 26 * depth))
-    path = (np.exp(-(away**2)) * (1 - 0.6 * depth)).astype(np.float32)
+    path = np.exp(-(away**2)) * (1 - 0.6 * depth)
     picture[top:] = mix(picture[top:], palette.light, 0.55 * path[:, : stage.width, None])
-    layers: list[Layer] = [
-        Backdrop(picture),
+    layers = [
+        backdrop(picture),
         clouds(stage, palette, random, top=0, bottom=horizon, strength=0.18),
+        _sail(stage, palette, random, foot=top + 2 * unit),
     ]
-    if random.random() < 0.6:
-        layers.append(_sail(stage, palette, random, y=top - 2 * unit))
     for near in np.linspace(0.2, 1, 5):
         middle = stage.height * (horizon + (1.02 - horizon) * (0.15 + 0.8 * near**1.4))
         first = round(7 - 4 * near)
@@ -90,33 +87,31 @@ def sea(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
             phase=random.uniform(0, 1),
         )
         layers.append(ridge(stage, palette, line, motion, depth=0.3 + 0.7 * near, mist=0))
-        start = int(line.min() - unit)
-        y = np.arange(start, int(line.max() + 2 * unit))[:, None]
-        crest = np.exp(-(((y - line) / (unit * (0.15 + 0.35 * near)) - 1) ** 2))
-        foam = mix(palette.light, palette.middle, 0.4)
-        layers.append(Light(stage, crest.astype(np.float32) * 0.25, foam, motion, top=start))
     for finer in (1, 2):
         dashes = noise(random, rows, stage.period, (60 * finer, 30 * finer), octaves=1)
         glints = np.clip(dashes * 5 - 2.7, 0, 1) * np.clip(path * 0.6 + 0.03, 0, 1)
         swing = stage.motion(swing=(1.5 * finer, 0), seconds=3, phase=finer / 4)
-        layers.append(Light(stage, glints, palette.light, swing, top=top))
+        layers.append(light(stage, glints, palette.light, swing, top=top))
     return layers
 
 
-def _sail(stage: Stage, palette: Palette, random: Random, *, y: float) -> Sprite:
-    boat = Sketch(11, 13, stage.unit * random.uniform(0.8, 1.5))
-    boat.polygon([(1, 10.5), (10, 10.5), (8.5, 12.5), (2.5, 12.5)], palette.near)
-    boat.polygon([(5.2, 0.5), (9.6, 9.8), (5.2, 9.8)], palette.light)
-    boat.polygon([(4.7, 2), (4.7, 9.8), (1.2, 9.8)], palette.light)
+def _sail(stage: Stage, palette: Palette, random: Random, *, foot: float) -> Layer:
+    unit = stage.unit * random.uniform(0.8, 1.5)
+    left = random.uniform(0.1, 0.9) * stage.width
+    hull = [(1, 10.5), (10, 10.5), (8.5, 12.5), (2.5, 12.5)]
+    shapes = [hull, [(5.2, 0.5), (9.6, 9.8), (5.2, 9.8)], [(4.7, 2), (4.7, 9.8), (1.2, 9.8)]]
+    rows = round(13 * unit)
+    boat = [[(left + unit * x, unit * y) for x, y in shape] for shape in shapes]
     motion = stage.motion(random.choice([-2.5, 2.5]), swing=(0, 0.4), seconds=3)
-    return Sprite(boat.image, motion, x=random.uniform(0.1, 0.9) * stage.width, y=y)
+    mask = polygons(stage.period, rows, boat)
+    return silhouette(stage, mask, palette.near, palette.near, motion, top=round(foot) - rows)
 
 
 def city(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
     """A skyline in three depths, its windows lit, lights passing on the road."""
     picture, _ = sky(stage, palette, random, random.uniform(0.68, 0.82))
-    layers: list[Layer] = [
-        Backdrop(picture),
+    layers = [
+        backdrop(picture),
         clouds(stage, palette, random, top=0.02, bottom=0.55, strength=0.14),
     ]
     window = mix(palette.light, palette.horizon, 0.4)
@@ -124,7 +119,7 @@ def city(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
         motion = stage.motion(-1.5 - 5 * depth)
         line, lit = _buildings(stage, random, depth)
         layers.append(ridge(stage, palette, line, motion, depth=depth, mist=0.3 * (1 - depth)))
-        layers.append(Light(stage, lit * (0.4 + 0.45 * depth), window, motion))
+        layers.append(light(stage, lit * (0.4 + 0.45 * depth), window, motion))
     for speed, colour in ((26, palette.light), (-20, turned(palette.light, 140, saturation=3))):
         rows = round(4 * stage.unit)
         middle, half = rows // 2, max(1, rows // 6)
@@ -133,7 +128,7 @@ def city(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
             cars[middle - half : middle + half, x - half : x + half] = 1
         mask = np.clip(2 * blurred(cars, 0.5 * stage.unit), 0, 1)
         top = stage.height - round((8 if speed > 0 else 4.5) * stage.unit)
-        layers.append(Light(stage, mask, colour, stage.motion(speed), top=top))
+        layers.append(light(stage, mask, colour, stage.motion(speed), top=top))
     return layers
 
 
@@ -148,9 +143,6 @@ def _buildings(stage: Stage, random: Random, depth: float) -> tuple[Floats, Floa
         width = round(unit * random.uniform(6, 15) * (0.7 + 0.5 * depth))
         roof = stage.height - unit * (6 + random.uniform(18, 58) * (1.15 - 0.55 * depth))
         line[x : x + width] = roof
-        if random.random() < 0.35:
-            mast = x + width // 2
-            line[mast : mast + max(2, round(unit * 0.4))] = roof - unit * random.uniform(3, 8)
         lit = random.uniform(0.15, 0.55)
         for row in range(max(0, int(roof) + 2 * gap), stage.height - 2 * gap, pane + gap):
             for column in range(x + gap, x + width - gap - pane, pane + gap):
@@ -164,21 +156,19 @@ def forest(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
     """Trunks in three depths, with mist and slanting light between them."""
     picture = gradient(
         stage,
-        [
-            (0.0, palette.middle),
-            (0.45, palette.horizon),
-            (0.75, mix(palette.horizon, palette.light, 0.4)),
-            (1.0, palette.middle),
-        ],
+        (0.0, palette.middle),
+        (0.45, palette.horizon),
+        (0.75, mix(palette.horizon, palette.light, 0.4)),
+        (1.0, palette.middle),
     )
     x, y = random.uniform(0.2, 0.8) * stage.width, random.uniform(0.2, 0.5) * stage.height
     shine(picture, x, y, 55 * stage.unit, palette.light, strength=0.9)
-    layers: list[Layer] = [Backdrop(picture)]
+    layers = [backdrop(picture)]
     for depth in (0.12, 0.45, 1.0):
         colour = palette.depth(depth)
         foot = mix(colour, palette.horizon, 0.35 * (1 - depth))
         motion = stage.motion(-1 - 8 * depth**1.4)
-        layers.append(Silhouette(stage, _trees(stage, random, depth), colour, foot, motion, 0))
+        layers.append(silhouette(stage, _trees(stage, random, depth), colour, foot, motion))
         if depth < 1:
             layers.append(clouds(stage, palette, random, top=0.4, bottom=0.98, strength=0.17))
     layers.append(beams(stage, palette, random, strength=0.14))
@@ -193,37 +183,30 @@ def _trees(stage: Stage, random: Random, depth: float) -> Floats:
     leaves = np.abs(wave_line(random, period, waves=range(14, 30), roughness=0.3))
     hang = height * (0.05 + 0.15 * depth) * (0.75 + 0.45 * boughs) + unit * (1 + 3 * depth) * leaves
     canopy = 1 - below(hang, top=0, rows=height)
-
-    def trunks(pen: ImageDraw.ImageDraw, scale: int) -> None:
-        count = round(26 - 18 * depth)
-        for index in range(count):
-            middle = (index + random.uniform(0.15, 0.85)) * period / count
-            half = unit * (0.35 + 2.1 * depth) * random.uniform(0.7, 1.3)
-            lean = random.uniform(-0.025, 0.025) * height
-            for x in (middle - period, middle, middle + period):
-                corners = [(x - 0.7 * half + lean, 0), (x + 0.7 * half + lean, 0)]
-                corners += [(x + 1.1 * half - lean, height), (x - 1.1 * half - lean, height)]
-                pen.polygon([(scale * a, scale * b) for a, b in corners], fill=255)
-
-    return np.maximum(np.maximum(ground, canopy), drawn(period, height, trunks))
+    trunks = []
+    count = round(26 - 18 * depth)
+    for index in range(count):
+        x = (index + random.uniform(0.15, 0.85)) * period / count
+        half = unit * (0.35 + 2.1 * depth) * random.uniform(0.7, 1.3)
+        lean = random.uniform(-0.025, 0.025) * height
+        crown = [(x - 0.7 * half + lean, 0), (x + 0.7 * half + lean, 0)]
+        trunks.append([*crown, (x + 1.1 * half - lean, height), (x - 1.1 * half - lean, height)])
+    return np.maximum(np.maximum(ground, canopy), polygons(period, height, trunks))
 
 
 def underwater(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
-    """Light from the surface, rising bubbles, swaying weeds, a few fish."""
+    """Light from the surface, rising bubbles, swaying weeds."""
     picture = gradient(
         stage,
-        [
-            (0.0, palette.horizon),
-            (0.3, palette.middle),
-            (0.8, mix(palette.zenith, palette.middle, 0.25)),
-            (1.0, palette.zenith),
-        ],
+        (0.0, palette.horizon),
+        (0.3, palette.middle),
+        (0.8, mix(palette.zenith, palette.middle, 0.25)),
+        (1.0, palette.zenith),
     )
     x = random.uniform(0.2, 0.8) * stage.width
     shine(picture, x, 0, 60 * stage.unit, palette.light, strength=0.8)
-    layers: list[Layer] = [Backdrop(picture), beams(stage, palette, random, strength=0.3)]
+    layers = [backdrop(picture), beams(stage, palette, random, strength=0.3)]
     for depth in (0.45, 1.0):
-        layers += [_fish(stage, palette, random, depth) for _ in range(4)]
         line = 5 + 4 * wave_line(random, stage.period, waves=range(3, 8))
         for middle in random.uniform(0, stage.period, round(22 - 8 * depth)):
             away = np.abs((np.arange(stage.period) - middle) / stage.unit)
@@ -233,127 +216,79 @@ def underwater(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
         line = (stage.height - stage.unit * line).astype(np.float32)
         sway = stage.motion(-1 - 3 * depth, swing=(1.2, 0), seconds=4)
         layers.append(ridge(stage, palette, line, sway, depth=0.4 + 0.6 * depth, mist=0))
-        bubbles = dots(
-            stage,
-            random,
-            26,
-            (0.5 * (0.5 + depth), 2 * (0.5 + depth)),
-            brightness=(0.15, 0.3),
-            outline=0.35,
-        )
+        radii = (0.5 * (0.5 + depth), 2 * (0.5 + depth))
+        bubbles = dots(stage, random, 26, radii, brightness=(0.15, 0.3), outline=0.35)
         rise = stage.motion(0, -7 - 9 * depth, swing=(1, 0))
-        layers.append(Light(stage, bubbles, palette.light, rise, repeats=True))
-    return layers
-
-
-def _fish(stage: Stage, palette: Palette, random: Random, depth: float) -> Sprite:
-    fish = Sketch(1, 0.5, stage.unit * random.uniform(6, 11) * (0.5 + depth))
-    colour = turned(rgb("#f58a3c"), random.uniform(-70, 70))
-    colour = mix(colour, palette.middle, 0.75 - 0.6 * depth)
-    fish.polygon([(0.6, 0.25), (1, 0.03), (1, 0.47)], colour)
-    fish.ellipse((0, 0.05, 0.8, 0.45), colour)
-    fish.ellipse((0.1, 0.13, 0.65, 0.2), palette.light)
-    image, speed = fish.image, -random.uniform(8, 16)
-    if random.random() < 0.5:
-        image, speed = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), -speed
-    x, y = random.uniform(0, stage.width), random.uniform(0.2, 0.75) * stage.height
-    return Sprite(image, stage.motion(speed, swing=(0, 1), seconds=2), x=x, y=y)
-
-
-def aurora(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
-    """Curtains of light over dark ranges."""
-    night = mix(palette.zenith, np.zeros(3, np.float32), 0.5)
-    ground = mix(palette.middle, palette.zenith, 0.7)
-    picture = gradient(stage, [(0.0, night), (0.6, palette.zenith), (1.0, ground)])
-    stars = dots(stage, random, 150, (0.1, 0.25), brightness=(0.3, 1))
-    layers: list[Layer] = [
-        Backdrop(picture),
-        Light(stage, stars, palette.light, stage.motion(-0.4), repeats=True),
-    ]
-    base = turned(palette.middle, random.uniform(-30, 30), saturation=2)
-    for turn, speed in ((0, -3), (random.choice([-70, 70]), 2)):
-        foot = stage.height * random.uniform(0.45, 0.7)
-        hem = foot + 14 * stage.unit * wave_line(random, stage.period, waves=range(1, 6))
-        above = (hem - np.arange(round(stage.height * 0.9))[:, None]) / stage.unit
-        fall = np.exp(-above.clip(0) / 26) * np.exp(above.clip(max=0) / 2.2)
-        streaks = wave_line(random, stage.period, waves=range(14, 60), roughness=0.5)
-        folds = wave_line(random, stage.period, waves=range(2, 6))
-        mask = fall * (0.55 + 0.45 * streaks) * (0.575 + 0.425 * folds)
-        colour = turned(base, turn)
-        colour = colour * 190 / colour.max()
-        swing = stage.motion(speed, swing=(3, 0), seconds=6)
-        layers.append(Light(stage, mask.astype(np.float32), colour, swing))
-    for depth, share in ((0.7, 0.80), (1.0, 0.92)):
-        peaks = peak_line(random, stage.period, peaks=8)
-        line = stage.height * share - stage.unit * (8 - 4 * depth) * peaks
-        motion = stage.motion(-3 * depth)
-        layers.append(ridge(stage, palette, line, motion, depth=1, mist=0.12 * (1 - depth)))
+        layers.append(light(stage, bubbles, palette.light, rise, repeats_down=True))
     return layers
 
 
 def space(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
     """A planet and its moon before a nebula."""
-    unit = stage.unit
     black = palette.zenith * 0.25
-    picture = gradient(stage, [(0, black), (1, mix(palette.zenith, black, 0.4))], slant=0.6)
+    picture = gradient(stage, (0, black), (1, mix(palette.zenith, black, 0.4)), slant=0.6)
     cells = (2, max(2, round(2 * stage.width / stage.height)))
     cloud = noise(random, stage.height, stage.width, cells, octaves=5)[:, :, None]
     picture = mix(picture, palette.middle, np.clip(cloud * 2.2 - 1, 0, 0.85))
     picture = mix(picture, palette.horizon, np.clip(cloud * 2.2 - 1.5, 0, 0.7))
-    layers: list[Layer] = [Backdrop(picture)]
+    layers = [backdrop(picture)]
     for count, largest, speed in ((220, 0.25, -1), (60, 0.5, -2.5)):
         stars = dots(stage, random, count, (0.08, largest), brightness=(0.4, 1))
-        layers.append(Light(stage, stars, palette.light, stage.motion(speed), repeats=True))
-    ringed = random.random() < 0.5
-    radius = unit * (random.uniform(11, 19) if ringed else random.uniform(13, 34))
-    x, y = random.uniform(0.2, 0.8) * stage.width, random.uniform(0.3, 0.7) * stage.height
-    wander = stage.motion(swing=(7, 2.5), seconds=40, phase=random.uniform(0, 1))
-    layers.append(Sprite(_planet(palette, random, radius, ringed=ringed), wander, x=x, y=y))
-    orbit = (1.7 * radius / unit, 0.6 * radius / unit)
-    around = stage.motion(swing=orbit, seconds=14, phase=random.uniform(0, 1))
-    moon = _planet(palette, random, radius * 0.2, ringed=False)
-    layers.append(Sprite(moon, around, x=x, y=y))
+        drift = stage.motion(speed)
+        layers.append(light(stage, stars, palette.light, drift, repeats_down=True))
+    place = (random.uniform(0.25, 0.75) * stage.width, random.uniform(0.3, 0.7) * stage.height)
+    radius = random.uniform(13, 30)
+    wander = stage.motion(swing=(7, 2.5), seconds=40)
+    orbit = stage.motion(swing=(1.7 * radius, 0.6 * radius), seconds=14)
+    layers += _planet(stage, palette, random, place, radius * stage.unit, wander)
+    layers += _planet(stage, palette, random, place, radius * 0.2 * stage.unit, orbit)
     return layers
 
 
-def _planet(palette: Palette, random: Random, radius: float, *, ringed: bool) -> Image.Image:
-    side = round(2 * radius * (2.1 if ringed else 1.05) + 4)
-    y, x = (np.mgrid[0:side, 0:side] - side / 2).astype(np.float32)[:, :, :, None] / radius
-    away = np.hypot(x, y)
+def _planet(
+    stage: Stage,
+    palette: Palette,
+    random: Random,
+    place: tuple[float, float],
+    radius: float,
+    motion: Motion,
+) -> list[Layer]:
+    rows, columns = np.ogrid[: round(2 * radius) + 2, : stage.period]
+    x, y = (columns - place[0]) / radius, (rows - radius) / radius
+    disc = np.clip((1 - np.hypot(x, y)) * radius + 0.5, 0, 1)
     tilt = random.uniform(-0.5, 0.5)
     bands = np.sin((y + tilt * x) * random.uniform(6, 12) + 1.2 * np.sin(x * 2 + y))
-    light = np.clip(1.15 - np.hypot(x + 0.45, y + 0.4) * 0.75, 0, 1)
-    colour = mix(palette.far, palette.horizon, np.clip(bands * 0.5 + 0.4, 0, 1) * 0.8)
-    colour = mix(colour, palette.near, (1 - light) * 0.92)
-    colour = mix(colour, palette.light, np.clip(away * 4 - 3.2, 0, 1) * light * 0.6)
-    alpha = np.clip((1 - away) * radius + 0.5, 0, 1)
-    if ringed:
-        span = np.hypot(x - tilt * 0.9 * y, (y + tilt * x) * 3.6)
-        ring = np.clip((0.42 - np.abs(span - 1.62)) * radius / 3, 0, 1)
-        ring *= 0.55 + 0.35 * np.sin(span * 26)
-        ring *= (y + tilt * x > 0) | (away > 1)
-        colour = mix(colour, mix(palette.light, palette.horizon, 0.5), ring)
-        alpha = np.maximum(alpha, ring)
-    return Image.fromarray(np.concatenate([colour, alpha * 255], axis=2).astype(np.uint8))
+    lit = np.clip(1.1 - np.hypot(x + 0.45, y + 0.4) * 0.75, 0, 1) * (0.75 + 0.25 * bands)
+    top = round(place[1] - radius)
+    return [
+        silhouette(stage, disc, palette.near, palette.near, motion, top=top),
+        light(stage, disc * lit, palette.horizon, motion, top=top),
+    ]
 
 
 def bokeh(stage: Stage, palette: Palette, random: Random) -> list[Layer]:
     """Lights out of focus, drifting through one another."""
     picture = gradient(
         stage,
-        [(0, palette.zenith), (0.5, mix(palette.far, palette.middle, 0.5)), (1, palette.near)],
+        (0, palette.zenith),
+        (0.5, mix(palette.far, palette.middle, 0.5)),
+        (1, palette.near),
         slant=random.uniform(0.3, 1.2),
     )
     x, y = random.uniform(0.1, 0.9, 2) * (stage.width, stage.height)
     shine(picture, x, y, 70 * stage.unit, palette.horizon, strength=0.55)
-    layers: list[Layer] = [Backdrop(picture)]
+    layers = [backdrop(picture)]
     colours = (palette.horizon, palette.light, turned(palette.middle, 50, saturation=1.6))
     for index, colour in enumerate(colours):
         size = 1 + 0.6 * index
-        radii = (4 * size, 11 * size)
         spots = dots(
-            stage, random, 11 - 2 * index, radii, brightness=(0.15, 0.4), outline=0.3 * size
+            stage,
+            random,
+            11 - 2 * index,
+            (4 * size, 11 * size),
+            brightness=(0.15, 0.4),
+            outline=0.3 * size,
         )
         motion = stage.motion(random.uniform(-4, 4), -1.5 - 2 * index, swing=(2, 0))
-        layers.append(Light(stage, spots, colour, motion, repeats=True))
+        layers.append(light(stage, spots, colour, motion, repeats_down=True))
     return layers

@@ -14,32 +14,14 @@ from typing import TypeVar
 
 import numpy as np
 
+from sora_dagster.sandbox.drawing import overlays, scenes
 from sora_dagster.sandbox.drawing.layers import Layer, Stage
-from sora_dagster.sandbox.drawing.overlays import (
-    Overlay,
-    balloons,
-    birds,
-    lanterns,
-    petals,
-    rain,
-    rays,
-    snow,
-)
 from sora_dagster.sandbox.drawing.palettes import PALETTES, Palette
-from sora_dagster.sandbox.drawing.scenes import (
-    aurora,
-    bokeh,
-    city,
-    forest,
-    hills,
-    sea,
-    space,
-    underwater,
-)
 
 _Choice = TypeVar("_Choice")
 
-Scene = Callable[[Stage, Palette, np.random.Generator], list[Layer]]
+# Draws the layers of a scene, or those that a remix adds.
+Painter = Callable[[Stage, Palette, np.random.Generator], list[Layer]]
 
 
 @dataclass(frozen=True)
@@ -56,42 +38,39 @@ class Subject:
 
 
 # Each scene: the words that choose it, and the palettes that suit it.
-_SCENES: Mapping[Scene, tuple[str, str]] = {
-    hills: (
+_SCENES: Mapping[Painter, tuple[str, str]] = {
+    scenes.hills: (
         "hill mountain valley desert dune canyon landscape meadow field volcano cliff horizon "
-        "alpine peak savanna prairie glacier countryside",
-        "dawn sunset noon autumn lilac arctic rose desert emerald",
+        "alpine peak savanna prairie glacier countryside arctic polar northern aurora winter ice "
+        "snow cabin",
+        "dawn sunset noon autumn lilac arctic rose desert emerald night",
     ),
-    sea: (
+    scenes.sea: (
         "sea ocean wave lake river shore beach coast sail boat ship harbor harbour island water "
         "surf lighthouse skiff lagoon fjord",
         "dawn sunset noon lilac rose lagoon storm night",
     ),
-    city: (
+    scenes.city: (
         "city street skyline building tower neon urban town rooftop traffic downtown metropolis "
         "cyberpunk car robot train station market",
         "neon night sunset dawn lilac storm",
     ),
-    forest: (
+    scenes.forest: (
         "forest tree jungle woods mangrove bamboo pine leaf leaves fern garden grove moss "
         "orchard wolf fox deer",
         "emerald autumn dawn storm lilac arctic",
     ),
-    underwater: (
+    scenes.underwater: (
         "underwater fish reef coral whale dolphin jellyfish submarine diver kelp octopus "
         "turtle deep-sea aquarium",
         "lagoon noon emerald arctic lilac",
     ),
-    aurora: (
-        "aurora arctic polar northern lights night winter ice snow sky cabin",
-        "night emerald neon lagoon lilac",
-    ),
-    space: (
+    scenes.space: (
         "space planet galaxy star stars moon nebula astronaut rocket orbit cosmic comet "
         "spaceship satellite alien",
         "night neon lilac sunset lagoon autumn",
     ),
-    bokeh: (
+    scenes.bokeh: (
         "abstract bokeh light lights particles dance music party close-up macro portrait "
         "studio food coffee product logo dream",
         " ".join(PALETTES),
@@ -111,24 +90,22 @@ _PALETTES: Mapping[tuple[str, ...], str] = {
     ("lilac", "rose"): "dream fantasy magic lavender romantic love",
 }
 
-_OVERLAYS: Mapping[Overlay, str] = {
-    snow: "snow winter blizzard ice frost frozen",
-    rain: "rain storm monsoon wet downpour thunder",
-    lanterns: "lantern lanterns firefly fireflies night candle sparks glow embers festival fire",
-    rays: "sun golden light rays beam morning sunrise god heaven bright",
-    birds: "bird birds flock gull crow fly flying wing dragon",
-    balloons: "balloon balloons festival celebration party sky colorful colourful whimsical",
-    petals: "petal petals blossom cherry spring flower romantic wind leaves autumn pink",
+_OVERLAYS: Mapping[Painter, str] = {
+    overlays.snow: "snow winter blizzard ice frost frozen",
+    overlays.rain: "rain storm monsoon wet downpour thunder",
+    overlays.lanterns: "lantern firefly fireflies night candle sparks glow embers festival fire",
+    overlays.rays: "sun golden light rays beam morning sunrise god heaven bright",
+    overlays.birds: "bird birds flock gull crow fly flying wing dragon",
 }
 
 
-def scene_of(subject: Subject) -> Scene:
+def scene_of(subject: Subject) -> Painter:
     """The scene that is painted for a subject."""
     words = {scene: words for scene, (words, _) in _SCENES.items()}
     return _named(subject.prompt, words) or _any(list(_SCENES), subject.random("scene"))
 
 
-def palette_of(subject: Subject, scene: Scene) -> Palette:
+def palette_of(subject: Subject, scene: Painter) -> Palette:
     """The colours that a subject's scene is painted in."""
     suitable = _SCENES[scene][1].split()
     named = [name for name in _named(subject.prompt, _PALETTES) or () if name in suitable]
@@ -143,7 +120,7 @@ def remix_palette_of(subject: Subject) -> Palette:
     return PALETTES[_any(list(names), random)].turned(float(random.uniform(-22, 22)))
 
 
-def overlay_of(subject: Subject) -> Overlay:
+def overlay_of(subject: Subject) -> Painter:
     """The layer that a remix adds."""
     return _named(subject.prompt, _OVERLAYS) or _any(list(_OVERLAYS), subject.random("overlay"))
 
