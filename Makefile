@@ -30,7 +30,7 @@ check: $(INSTALLED)
 	@$(BIN)/lint-imports
 
 schema: $(INSTALLED)
-	@$(BIN)/python -m sora_dagster.generation.library.manifest_schema docs/schemas
+	@$(BIN)/python -m tests.generation.manifest_schema docs/schemas
 
 screenshots: $(INSTALLED)
 	@$(BIN)/python -m tests.screenshots docs/images

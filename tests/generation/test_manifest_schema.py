@@ -13,13 +13,13 @@ import pytest
 
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.housekeeping.verify import verify
-from sora_dagster.generation.library.manifest_schema import SCHEMA_NAME, main, manifest_schema
 from sora_dagster.generation.library.stored_clip import load_clip
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import NewerFormatError, UnreadableRecordError
 from sora_dagster.generation.protocol.records import FORMAT_VERSION, MANIFEST_VERSION
 from sora_dagster.storage import StorageRoot
+from tests.generation.manifest_schema import SCHEMA_NAME, main, manifest_schema
 from tests.generation.requesting import clip, collect, request_clips
 from tests.generation.stored_takes import claim, stored_take
 

@@ -1,6 +1,6 @@
 """The JSON schema of a manifest, for programs that read `clip.json` without this package.
 
-``python -m sora_dagster.generation.library.manifest_schema docs/schemas`` writes it.
+``python -m tests.generation.manifest_schema docs/schemas`` writes it.
 """
 
 from __future__ import annotations
