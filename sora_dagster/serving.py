@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -72,38 +71,7 @@ def serve(app: Any, *, host: str, port: int, on_ready: Callable[[str], None]) ->
     Raises:
         ListenError: if the port cannot be used.
     """
-    with listening(host, port) as (listener, url):
-        Server(_config(app), lambda: on_ready(url)).run(sockets=[listener])
-
-
-@contextmanager
-def serving(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """Serve an ASGI app in a thread while the block runs; gives its URL.
-
-    Arguments:
-        app: the app.
-        host: address to listen at.
-        port: port to listen at; 0 for a free one.
-
-    Raises:
-        ListenError: if the port cannot be used.
-    """
-    ready = threading.Event()
-    with listening(host, port) as (listener, url):
-        server = Server(_config(app), ready.set)
-        thread = threading.Thread(
-            target=server.run, kwargs={"sockets": [listener]}, name="server", daemon=True
-        )
-        thread.start()
-        if not ready.wait(timeout=20):
-            raise RuntimeError(f"the server at {url} did not start within 20 s")
-        try:
-            yield url
-        finally:
-            server.should_exit = True
-            thread.join(timeout=20)
-
-
-def _config(app: Any) -> uvicorn.Config:
     # The access log would show signatures.
-    return uvicorn.Config(app, log_level="warning", access_log=False)
+    config = uvicorn.Config(app, log_level="warning", access_log=False)
+    with listening(host, port) as (listener, url):
+        Server(config, lambda: on_ready(url)).run(sockets=[listener])

@@ -19,11 +19,11 @@ from sora_dagster.dataset import remix_partition
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.local.processes import wait_until
-from sora_dagster.media import probe
 from sora_dagster.prompts.dataset import PromptDataset, load_dataset
 from sora_dagster.runware.models import Catalogue
 from sora_dagster.settings import example_prompts
 from sora_dagster.storage import StorageRoot
+from tests.media.probing import probe
 
 pytestmark = pytest.mark.daemon
 

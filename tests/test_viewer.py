@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from sora_dagster.generation.protocol.layout import gallery_key
-from sora_dagster.serving import serving
 from sora_dagster.storage import StorageRoot
 from sora_dagster.web.viewer import create_app
+from tests.serving import serving
 
 VIDEO = bytes(range(256)) * 10
 KEY = "clips/clips/paper-boat/take-1/abc.mp4"

@@ -19,10 +19,10 @@ from sora_dagster.generation.protocol.markers import (
     tasks_with_markers,
 )
 from sora_dagster.generation.protocol.records import OutcomeRecord, OutcomeState, ReopenedRecord
-from sora_dagster.serving import serving
 from sora_dagster.storage import StorageError, StorageRoot
 from sora_dagster.web.webhook import MAX_MARKERS_PER_TASK, create_app
 from tests.generation.large_roots import CountingRoot
+from tests.serving import serving
 
 SECRET = "a secret of more than thirty-two characters"
 DATASET = "trailers"

@@ -1,6 +1,6 @@
 """Container, decoding, pictures, measurements and checks of video files."""
 
-from sora_dagster.media.analysis import VideoAnalysis, analyze, analyze_damaged, probe
+from sora_dagster.media.analysis import VideoAnalysis, analyze, analyze_damaged
 from sora_dagster.media.container import MediaError, looks_like_video
 from sora_dagster.media.decoding import MediaInfo
 
@@ -11,5 +11,4 @@ __all__ = [
     "analyze",
     "analyze_damaged",
     "looks_like_video",
-    "probe",
 ]

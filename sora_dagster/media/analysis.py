@@ -144,21 +144,6 @@ def analyze_damaged(
     )
 
 
-def probe(source: BinaryIO | Path) -> MediaInfo:
-    """Decode all of a video, and return its facts only.
-
-    Arguments:
-        source: a file's path, or a seekable binary file (read from its beginning, left open).
-
-    Raises:
-        MediaError: if it is not an MP4, MOV or WebM file, is cut short, or cannot be decoded to
-            its end.
-        OSError: if the source itself cannot be read.
-    """
-    with opened(source) as video:
-        return decode_all(video)
-
-
 def _unread_info(source: BinaryIO | Path, expected_size: tuple[int, int] | None) -> MediaInfo:
     """Facts of a file that cannot be opened as a video."""
     with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
@@ -188,7 +173,6 @@ def _header_info(video: Video, unread: MediaInfo) -> MediaInfo:
         fps=round(video.fps or 0.0, 3),
         video_codec=picture.codec.canonical_name,
         audio_codec=sound.codec_context.codec.canonical_name if sound else None,
-        audio_sample_rate=sound.codec_context.sample_rate if sound else None,
     )
 
 

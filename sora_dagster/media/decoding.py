@@ -57,7 +57,6 @@ class MediaInfo:
         fps: frames per second.
         video_codec: FFmpeg's name of the codec, such as ``h264`` or ``vp9``.
         audio_codec: FFmpeg's name of the sound's codec; None without sound.
-        audio_sample_rate: sample rate of the sound in Hz; None without sound.
     """
 
     container: str
@@ -68,7 +67,6 @@ class MediaInfo:
     fps: float
     video_codec: str
     audio_codec: str | None = None
-    audio_sample_rate: int | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,7 @@ def _listed_packets(stream: Stream) -> int:
 
 
 def decode_all(
-    video: Video, on_frame: Callable[[VideoFrame | AudioFrame, float], None] | None = None
+    video: Video, on_frame: Callable[[VideoFrame | AudioFrame, float], None]
 ) -> MediaInfo:
     """Decode all of a video, and pass each frame with its time in seconds to `on_frame`."""
     from av import AudioFrame
@@ -163,8 +161,7 @@ def decode_all(
     first_seconds = last_seconds = sound_end_seconds = 0.0
     last_frame: VideoFrame | None = None
     for frame, seconds in frames(video):
-        if on_frame is not None:
-            on_frame(frame, seconds)
+        on_frame(frame, seconds)
         if isinstance(frame, AudioFrame):
             end = seconds + frame.samples / frame.sample_rate
             sound_end_seconds = max(sound_end_seconds, end)
@@ -192,7 +189,6 @@ def decode_all(
         fps=round(fps, 3),
         video_codec=video.picture.codec_context.codec.canonical_name,
         audio_codec=video.sound.codec_context.codec.canonical_name if video.sound else None,
-        audio_sample_rate=video.sound.codec_context.sample_rate if video.sound else None,
     )
 
 

@@ -17,10 +17,10 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from sora_dagster.gallery.page import GalleryEntry, entry_id, relative_href
-from sora_dagster.serving import serving
 from tests.browser import opened, opened_on_phone
 from tests.gallery.entries import FIRST_DAY, entry, many_entries, video, write_gallery, write_poster
 from tests.gallery.entries import write_video as encode_video
+from tests.serving import serving
 
 NAMELESS = """() => [...document.querySelectorAll("button, a, input, select, video, dialog, img")]
   .filter((element) => !(

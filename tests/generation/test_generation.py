@@ -17,12 +17,12 @@ from sora_dagster.generation.protocol.claims import ClaimReader, ClaimSettings
 from sora_dagster.generation.protocol.markers import WebhookAddress, drop_marker
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.local.processes import wait_until
-from sora_dagster.media import probe
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, remix_spec
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import AuthenticationError, ConnectionFailedError
 from sora_dagster.storage import StorageRoot
 from tests.generation.requesting import clip, collect, request_clips
+from tests.media.probing import probe
 from tests.sandbox_server import KEY, Sandbox
 
 DEAD_SECONDS = 0.5

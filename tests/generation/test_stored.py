@@ -22,10 +22,10 @@ from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest, StoredVideo
 from sora_dagster.prompts.clips import ClipRequest, ParentVideo
-from sora_dagster.serving import serving
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
 from tests.generation.requesting import clip as requested_clip
 from tests.generation.stored_takes import NONCE
+from tests.serving import serving
 
 BODY = os.urandom(3 << 20)
 MIB = 1 << 20

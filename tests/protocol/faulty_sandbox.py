@@ -18,9 +18,9 @@ from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.runware.models import Catalogue, FrameSize, VideoModel
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
-from sora_dagster.serving import serving
 from sora_dagster.storage import StorageRoot
 from sora_dagster.web.webhook import create_app
+from tests.serving import serving
 
 KEY = "sandbox-key"
 SECRET = "the secret of the webhook addresses"

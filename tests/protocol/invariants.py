@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest, OutcomeRecord
-from sora_dagster.media import MediaError, probe
+from sora_dagster.media import MediaError
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.results import TaskStatus
+from tests.media.probing import probe
 from tests.protocol.budget_logs import read_logs
 from tests.protocol.faulty_sandbox import CATALOGUE, KEY
 from tests.protocol.scenario import Scenario

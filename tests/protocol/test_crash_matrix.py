@@ -25,10 +25,10 @@ import pytest
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.local.processes import ManagedProcess, running, wait_until
-from sora_dagster.media import probe
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
 from sora_dagster.storage import StorageRoot
+from tests.media.probing import probe
 from tests.protocol.budget_logs import read_logs
 from tests.protocol.crash_child import (
     CLIPS,

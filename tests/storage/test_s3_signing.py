@@ -16,9 +16,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from sora_dagster.serving import serving
 from sora_dagster.storage import S3Settings, StorageRoot
 from tests.s3_server import SECRET, without_keys
+from tests.serving import serving
 from tests.store_faults import FaultyStore
 
 # Credentials that end
