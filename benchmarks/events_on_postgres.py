@@ -35,15 +35,15 @@ MODELS = [
     {
         "air": "bench:tiny@1",
         "name": "tiny",
-        "usd_per_second": {"160x90": 0.01},
+        "sizes": {"tiny": ["160x90"]},
         "default_size": "160x90",
-        "durations_seconds": [1],
-        "default_duration_seconds": 1,
+        "durations": {"values": [1], "default": 1},
+        "prices": {"certainty": "published", "rates": [{"usd_per_second": 0.01}]},
     }
 ]
 SANDBOX = """
 import sys, time
-from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
 settings = SandboxSettings(latency_seconds=1, reuse_rendered=True, balance_usd=1_000_000)

@@ -21,7 +21,7 @@ import yaml
 
 from sora_dagster.media.check_results import CheckResult
 from sora_dagster.media.checks import Expected, evaluate
-from sora_dagster.runware.models import OutputFormat, parse_size
+from sora_dagster.runware.catalogue import OutputFormat, parse_size
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
 from sora_dagster.sandbox.rendering import VideoSpec, render

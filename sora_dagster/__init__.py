@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sora_dagster.jobs.request import build_request_job
     from sora_dagster.media.checks import CheckThresholds
     from sora_dagster.resources import ClipStorageResource, RunwareResource
-    from sora_dagster.runware.models import Catalogue, FrameSize, VideoModel
+    from sora_dagster.runware.catalogue import Catalogue, FrameSize, VideoModel
     from sora_dagster.schedules import build_generation_schedule
     from sora_dagster.sensors import build_completion_sensor, build_dataset_sensor
     from sora_dagster.settings import Settings
@@ -84,7 +84,7 @@ _MODULES = {
     "jobs.request": ["build_request_job"],
     "media.checks": ["CheckThresholds"],
     "resources": ["ClipStorageResource", "RunwareResource"],
-    "runware.models": ["Catalogue", "FrameSize", "VideoModel"],
+    "runware.catalogue": ["Catalogue", "FrameSize", "VideoModel"],
     "schedules": ["build_generation_schedule"],
     "sensors": ["build_completion_sensor", "build_dataset_sensor"],
     "settings": ["Settings"],

@@ -24,7 +24,7 @@ from sora_dagster.prompts.dataset import (
     PromptDataset,
     load_dataset,
 )
-from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.storage import StorageRoot
 
 CODE_VERSION = "1"

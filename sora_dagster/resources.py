@@ -19,9 +19,9 @@ from sora_dagster.generation.protocol.budget import DEFAULT_RUN_LIMIT_USD
 from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting
 from sora_dagster.generation.requesting.sender import SendSettings
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import MissingKeyError
-from sora_dagster.runware.models import Catalogue
 from sora_dagster.runware.transport import DEFAULT_BASE_URL
 from sora_dagster.secret_fields import refuse_plain_secrets, secret_field, secret_value
 from sora_dagster.storage import (

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from sora_dagster.generation.fetching.address_guard import parse_result_hosts, parse_result_networks
 from sora_dagster.generation.protocol.budget import parse_limit
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, parse_delivery
-from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.transport import DEFAULT_BASE_URL, is_local_api
 from sora_dagster.storage import normalized_url
 

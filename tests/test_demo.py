@@ -20,7 +20,7 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.local.processes import wait_until
 from sora_dagster.prompts.dataset import PromptDataset, load_dataset
-from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.settings import example_prompts
 from sora_dagster.storage import StorageRoot
 from tests.media.probing import probe

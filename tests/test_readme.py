@@ -11,7 +11,7 @@ import yaml
 
 from sora_dagster.prompts.boards import load_board
 from sora_dagster.prompts.dataset import load_dataset
-from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.settings import settings_table
 
 ROOT = Path(__file__).parent.parent

@@ -27,7 +27,7 @@ from sora_dagster.reporting.runs import (
     is_used_later,
 )
 from sora_dagster.resources import ClipStorageResource, RunwareResource
-from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 
 _log = logging.getLogger(__name__)
 

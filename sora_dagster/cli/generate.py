@@ -223,6 +223,7 @@ def estimate_table(settings: Settings) -> tuple[Table, float]:
 
     from sora_dagster.dataset import remix_partition
     from sora_dagster.generation.requesting.estimates import estimate
+    from sora_dagster.generation.requesting.payloads import planned_remix_price, spec_price
     from sora_dagster.resources import API_KEY_VARIABLE
 
     dataset = settings.dataset()
@@ -238,16 +239,16 @@ def estimate_table(settings: Settings) -> tuple[Table, float]:
     for name in ("clip", "model", "size", "seconds", "videos", "USD", "priced by"):
         table.add_column(name, justify="right" if name in ("seconds", "videos", "USD") else "left")
     total_usd = 0.0
-    rows = [(spec.clip_id, spec, spec.number_results) for spec in prompts.clips]
-    rows += [
-        (remix_partition(clip_id, recipe), prompts.clip(clip_id), 1)
-        for clip_id, recipe in prompts.remix_cells
+    rows = [
+        (spec.clip_id, spec, spec.number_results, spec_price(spec, dataset.catalogue))
+        for spec in prompts.clips
     ]
-    for clip, spec, videos in rows:
-        by_catalogue = dataset.catalogue.get(spec.model).price_usd(
-            size=spec.size, duration_seconds=spec.duration_seconds, number_results=videos
-        )
-        price_usd, priced_by = prices.get(clip, (by_catalogue, "catalogue"))
+    for clip_id, recipe in prompts.remix_cells:
+        spec = prompts.clip(clip_id)
+        price = planned_remix_price(spec, prompts.recipe(recipe).prompt, dataset.catalogue)
+        rows.append((remix_partition(clip_id, recipe), spec, 1, price))
+    for clip, spec, videos, price in rows:
+        price_usd, priced_by = prices.get(clip, (price.usd or 0.0, "catalogue"))
         total_usd += price_usd
         table.add_row(
             Text(one_line(clip)),

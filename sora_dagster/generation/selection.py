@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
+from sora_dagster.generation.requesting.payloads import planned_remix_price, spec_price
 from sora_dagster.prompts.dataset import PromptDataset
-from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.storage import AccessDeniedError
 
 _log = logging.getLogger(__name__)
@@ -104,13 +105,8 @@ def select_clips(
 def clip_and_remixes_usd(dataset: PromptDataset, catalogue: Catalogue, clip_id: str) -> float:
     """Expected cost of a clip and its remixes by the catalogue, in USD."""
     spec = dataset.clip(clip_id)
-    model = catalogue.get(spec.model)
-    clip_usd = model.price_usd(
-        size=spec.size,
-        duration_seconds=spec.duration_seconds,
-        number_results=spec.number_results,
+    clip_usd = spec_price(spec, catalogue).usd or 0.0
+    return clip_usd + sum(
+        planned_remix_price(spec, dataset.recipe(name).prompt, catalogue).usd or 0.0
+        for name in dataset.recipes_of(clip_id)
     )
-    remix_usd = model.price_usd(
-        size=spec.size, duration_seconds=spec.duration_seconds, number_results=1
-    )
-    return clip_usd + remix_usd * len(dataset.recipes_of(clip_id))

@@ -16,7 +16,7 @@ from sora_dagster.generation.protocol.records import (
     OutcomeState,
     StuckRecord,
 )
-from sora_dagster.generation.requesting.payloads import estimate_usd
+from sora_dagster.generation.requesting.payloads import estimate_usd, planned_remix_price
 from sora_dagster.generation.requesting.planner import what_changed
 from sora_dagster.local.progress import ClipProgress, ClipState, Purchase
 from sora_dagster.prompts.clips import ClipRequest, remix_spec
@@ -278,10 +278,8 @@ class ClipReader:
 
     def remix_price_usd(self, remix: DatasetClip) -> float:
         """Price of a remix whose clip is not generated yet, by the clip's row."""
-        row = self._prompts.clip(remix.clip_id)
-        return self._dataset.catalogue.get(row.model).price_usd(
-            size=row.size, duration_seconds=row.duration_seconds, number_results=1
-        )
+        row, recipe = self._prompts.clip(remix.clip_id), self._prompts.recipe(remix.recipe or "")
+        return planned_remix_price(row, recipe.prompt, self._dataset.catalogue).usd or 0.0
 
 
 # Reasons

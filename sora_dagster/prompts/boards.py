@@ -25,7 +25,7 @@ from sora_dagster.prompts.yaml_files import (
     plain_value,
     top_level,
 )
-from sora_dagster.runware.models import DEFAULT_MODEL, Catalogue
+from sora_dagster.runware.catalogue import DEFAULT_MODEL, Catalogue
 from sora_dagster.runware.redaction import shown
 from sora_dagster.runware.rules import remix_problem
 

@@ -11,16 +11,15 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from sora_dagster.runware.images import image_identity
-from sora_dagster.runware.models import (
+from sora_dagster.runware.catalogue import (
     DEFAULT_MODEL,
-    DEFAULT_OUTPUT_QUALITY,
     FrameSize,
     OutputFormat,
     SafetyMode,
     Size,
 )
-from sora_dagster.runware.requests import Inputs, Safety
+from sora_dagster.runware.images import image_identity
+from sora_dagster.runware.requests import DEFAULT_OUTPUT_QUALITY, Inputs, Safety
 
 FINGERPRINT_VERSION = 1
 DEFAULT_DATASET = "default"

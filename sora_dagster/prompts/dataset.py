@@ -26,7 +26,7 @@ from sora_dagster.prompts.problems import (
 )
 from sora_dagster.prompts.rows import RowReader
 from sora_dagster.prompts.yaml_files import read_yaml, read_yaml_recipes
-from sora_dagster.runware.models import DEFAULT_MODEL, Catalogue, VideoModel
+from sora_dagster.runware.catalogue import DEFAULT_MODEL, Catalogue, VideoModel
 from sora_dagster.runware.rules import prompt_problem
 
 __all__ = ["DatasetError", "DatasetProblem", "PromptDataset", "Recipe", "load_dataset"]

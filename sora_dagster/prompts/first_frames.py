@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
+from sora_dagster.runware.catalogue import VideoModel
+from sora_dagster.runware.catalogue.entry import InputLimits
 from sora_dagster.runware.images import image_too_large, is_address, read_image_header
-from sora_dagster.runware.models import VideoModel
 from sora_dagster.runware.redaction import shown
 
 _ALLOWED = (
@@ -50,8 +51,9 @@ class FirstFrames:
             if path.exists() and not path.is_file():
                 raise ValueError(f"{shown(value)} is not a file; allowed: {_ALLOWED}")
             size_bytes = path.stat().st_size
-            if size_bytes > entry.first_frame_max_bytes:
-                raise ValueError(image_too_large(size_bytes, entry))
+            limits = entry.inputs.get("frameImages", InputLimits())
+            if size_bytes > limits.max_bytes:
+                raise ValueError(image_too_large(size_bytes, entry, limits))
             data = path.read_bytes()
         except OSError as error:
             raise ValueError(

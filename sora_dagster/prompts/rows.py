@@ -10,8 +10,7 @@ from sora_dagster.prompts.clips import ClipSpec, check_clip_id
 from sora_dagster.prompts.files import REQUIRED_COLUMNS, RecipeEntry, Row
 from sora_dagster.prompts.first_frames import FirstFrames
 from sora_dagster.prompts.problems import ProblemList, did_you_mean
-from sora_dagster.runware.errors import UnknownModelError
-from sora_dagster.runware.models import (
+from sora_dagster.runware.catalogue import (
     DEFAULT_MODEL,
     Catalogue,
     OutputFormat,
@@ -19,6 +18,7 @@ from sora_dagster.runware.models import (
     VideoModel,
     parse_size,
 )
+from sora_dagster.runware.errors import UnknownModelError
 from sora_dagster.runware.redaction import shown
 from sora_dagster.runware.requests import VideoInference
 from sora_dagster.runware.rules import allowed_values, broken_rules, remix_problem
@@ -98,8 +98,8 @@ class RowReader:
             "recipes": self._recipe_names(cells, entry),
             "tags": tuple(text for text, _ in cells.texts("tags")),
         }
-        if entry is not None and cells.is_absent("duration"):
-            values["duration_seconds"] = entry.default_duration_seconds
+        if entry is not None and entry.durations is not None and cells.is_absent("duration"):
+            values["duration_seconds"] = entry.durations.default
         fields = {name: value for name, value in values.items() if value is not None}
         _check_rules(cells, fields, entry)
         if self._missing_columns or len(self._problems) > problems_before:

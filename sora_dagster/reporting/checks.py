@@ -29,7 +29,7 @@ from sora_dagster.reporting.check_events import (
     quality_evaluation,
 )
 from sora_dagster.reporting.event_log import newest_materializations
-from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.storage import StorageRoot
 
 _MANIFESTS_AT_ONCE = 100

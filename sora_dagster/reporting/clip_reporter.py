@@ -27,7 +27,7 @@ from sora_dagster.reporting.events import (
     request_events,
 )
 from sora_dagster.reporting.metadata import clip_metadata
-from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.storage import StorageRoot
 
 # How long a stored clip waits for others, so that Dagster's log is read once for all of them. A

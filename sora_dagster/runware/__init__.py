@@ -16,6 +16,16 @@ Independent of clips, storage and Dagster; it can be used alone:
 
 from sora_dagster.runware.account import AccountStatus
 from sora_dagster.runware.answers import ApiAnswer, parse_answer
+from sora_dagster.runware.catalogue import (
+    DEFAULT_MODEL,
+    Catalogue,
+    FrameSize,
+    OutputFormat,
+    SafetyMode,
+    Size,
+    VideoModel,
+    parse_size,
+)
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import (
     AuthenticationError,
@@ -40,18 +50,6 @@ from sora_dagster.runware.errors import (
     UnreadableAnswerError,
     error_from_payload,
 )
-from sora_dagster.runware.models import (
-    DEFAULT_MODEL,
-    SORA_2,
-    SORA_2_PRO,
-    Catalogue,
-    FrameSize,
-    OutputFormat,
-    SafetyMode,
-    Size,
-    VideoModel,
-    parse_size,
-)
 from sora_dagster.runware.requests import FrameImage, Inputs, Safety, VideoInference
 from sora_dagster.runware.results import TaskStatus, VideoResult, archived_status, task_status
 from sora_dagster.runware.rules import broken_rules, check_request
@@ -62,8 +60,6 @@ __all__ = [
     "DEFAULT_BASE_URL",
     "DEFAULT_MODEL",
     "DRY_RUN_HEADER",
-    "SORA_2",
-    "SORA_2_PRO",
     "AccountStatus",
     "ApiAnswer",
     "AuthenticationError",

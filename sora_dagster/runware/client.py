@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from sora_dagster.runware.account import AccountStatus
 from sora_dagster.runware.answers import ApiAnswer
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.errors import (
     ConflictError,
     ConnectionFailedError,
@@ -22,7 +23,6 @@ from sora_dagster.runware.errors import (
     SubmissionTooLateError,
     UnreadableAnswerError,
 )
-from sora_dagster.runware.models import Catalogue
 from sora_dagster.runware.polling import Polling
 from sora_dagster.runware.requests import VideoInference, account_details, ping
 from sora_dagster.runware.results import TaskStatus, cost_usd
@@ -167,7 +167,7 @@ class RunwareClient:
     def _submit(
         self, requests: Sequence[VideoInference], before_post: Callable[[], None]
     ) -> list[Submission]:
-        tasks = [self._wire(request) for request in requests]
+        tasks = [request.to_wire() for request in requests]
 
         def post() -> ApiAnswer:
             before_post()
@@ -278,17 +278,13 @@ class RunwareClient:
                 )
             seen.add(request.task_uuid)
 
-    def _wire(self, request: VideoInference) -> dict[str, Any]:
-        entry = self.catalogue.get(request.model)
-        return {**entry.extra_parameters, **request.to_wire()}
-
     def _price(self, requests: Sequence[VideoInference]) -> dict[str, float | None]:
         originals: dict[str, str] = {}
         tasks = []
         for request in requests:
             task_uuid = self._new_uuid()
             originals[task_uuid] = request.task_uuid
-            wire = {**self._wire(request), "taskUUID": task_uuid, "includeCost": True}
+            wire = {**request.to_wire(), "taskUUID": task_uuid, "includeCost": True}
             wire.pop("webhookURL", None)
             wire.pop("uploadEndpoint", None)
             tasks.append(wire)

@@ -14,8 +14,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from sora_dagster.extras import require_extras
+from sora_dagster.runware.catalogue.entry import InputLimits, VideoModel
+from sora_dagster.runware.catalogue.sizes import FrameSize
 from sora_dagster.runware.errors import Problem
-from sora_dagster.runware.models import FrameSize, VideoModel
 from sora_dagster.runware.redaction import shown
 
 _UUID_PATTERN = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -97,19 +98,22 @@ def _address_identity(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path or '/'}"
 
 
-def image_problem(image: str, *, field: str, entry: VideoModel) -> Problem | None:
-    """What is wrong with a first frame for a model. None: nothing.
+def image_problem(
+    image: str, *, field: str, entry: VideoModel, limits: InputLimits
+) -> Problem | None:
+    """What is wrong with an input image for a model. None: nothing.
 
     Arguments:
         image: the image as it would be sent.
         field: dotted name of its field.
-        entry: the model's catalogue entry, with the limits for the image's sides and bytes.
+        entry: the model's catalogue entry.
+        limits: the model's limits of the image's sides and bytes.
     """
-    message = None if is_address(image) else _problem_of_bytes(image, entry)
+    message = None if is_address(image) else _problem_of_bytes(image, entry, limits)
     return None if message is None else Problem(field, shown(image), message)
 
 
-def _problem_of_bytes(image: str, entry: VideoModel) -> str | None:
+def _problem_of_bytes(image: str, entry: VideoModel, limits: InputLimits) -> str | None:
     encoded = image
     if image[:5].lower() == "data:":
         match = _DATA_URI_PATTERN.match(image)
@@ -120,8 +124,8 @@ def _problem_of_bytes(image: str, entry: VideoModel) -> str | None:
             return f"the media type of the data URI is {media_type}; allowed: image/…"
         encoded = image[match.end() :]
     # Estimated from the length first, so that a huge text is not decoded only to be refused.
-    if len(encoded) // 4 * 3 > entry.first_frame_max_bytes + 2:
-        return image_too_large(len(encoded) // 4 * 3, entry)
+    if len(encoded) // 4 * 3 > limits.max_bytes + 2:
+        return image_too_large(len(encoded) // 4 * 3, entry, limits)
     try:
         data = base64.b64decode(encoded, validate=True)
     except ValueError:
@@ -131,24 +135,25 @@ def _problem_of_bytes(image: str, entry: VideoModel) -> str | None:
             f"{shown(image)} is not an image; allowed: the UUID of an image at Runware, an http(s) "
             f"URL, a data URI, or base64. Read a file and pass it as a data URI"
         )
-    if len(data) > entry.first_frame_max_bytes:
-        return image_too_large(len(data), entry)
+    if len(data) > limits.max_bytes:
+        return image_too_large(len(data), entry, limits)
     # The accepted formats are not documented for this model; assumed from Runware's other pages.
     header = read_image_header(data)
     if header is None:
         return "the image is not a PNG, JPEG or WebP image; convert it to one of these"
-    low, high = entry.first_frame_min_pixels, entry.first_frame_max_pixels
-    if not low <= min(header.size) <= max(header.size) <= high:
+    low, high = limits.min_pixels, limits.max_pixels
+    if min(header.size) < low or (high is not None and max(header.size) > high):
+        allowed = f"at least {low}" if high is None else f"{low} to {high}"
         return (
-            f"the image is {header.size} pixels; allowed: {low} to {high} pixels a side for "
+            f"the image is {header.size} pixels; allowed: {allowed} pixels a side for "
             f"{entry.name}. Scale it"
         )
     return None
 
 
-def image_too_large(size_bytes: int, entry: VideoModel) -> str:
+def image_too_large(size_bytes: int, entry: VideoModel, limits: InputLimits) -> str:
     """The message about an image file that is too large."""
     return (
-        f"the image has {size_bytes} bytes; allowed: at most {entry.first_frame_max_bytes} bytes "
+        f"the image has {size_bytes} bytes; allowed: at most {limits.max_bytes} bytes "
         f"for {entry.name}. Compress it, or use a URL"
     )

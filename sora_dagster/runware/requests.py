@@ -19,15 +19,11 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from sora_dagster.runware.catalogue import DEFAULT_MODEL, FrameSize, OutputFormat, SafetyMode
 from sora_dagster.runware.errors import InvalidRequestError, Problem
-from sora_dagster.runware.models import (
-    DEFAULT_MODEL,
-    DEFAULT_OUTPUT_QUALITY,
-    FrameSize,
-    OutputFormat,
-    SafetyMode,
-)
 from sora_dagster.runware.redaction import shown
+
+DEFAULT_OUTPUT_QUALITY = 95
 
 _UUID4_PATTERN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -51,7 +47,8 @@ _Number = Annotated[float, Strict(), Field(allow_inf_nan=False), PlainSerializer
 
 
 def _wire_name(name: str) -> str:
-    return {"task_uuid": "taskUUID", "webhook_url": "webhookURL"}.get(name) or to_camel(name)
+    special = {"task_uuid": "taskUUID", "webhook_url": "webhookURL"}
+    return special.get(name) or to_camel(name)
 
 
 class _WireModel(BaseModel):
@@ -61,26 +58,42 @@ class _WireModel(BaseModel):
 
 
 class FrameImage(_WireModel):
-    """An image and its place in the video (reference page).
+    """An image and its place in the video.
 
     Arguments:
         image: UUID of an image at Runware, a URL, a data URI, or base64.
-        frame: ``first``, the only place. Default: not sent.
+        frame: ``first`` (the only place on Sora's reference page), ``last``, or, for models that
+            take one, the number of a frame; -1 is the last one. Default: not sent.
+        timestamp: the image's time in the video in seconds, for models that take one. Default: not
+            sent.
     """
 
     image: str
-    frame: Literal["first"] | None = None
+    frame: Literal["first", "last"] | _Int | None = None
+    timestamp: _Number | None = None
 
 
 class Inputs(_WireModel):
     """What a video is made from besides the prompt.
 
+    Which of them a model accepts, and how many, is in its catalogue entry. Images are UUIDs of
+    images at Runware, URLs, data URIs or base64; videos and audios are UUIDs or URLs.
+
     Arguments:
-        frame_images: one image that the video starts from, plain or as `FrameImage`.
-        video_id: id of an earlier video (`VideoResult.video_id`), for a remix.
+        frame_images: images that the video starts from, ends with or passes, plain or as
+            `FrameImage`.
+        reference_images: images of what the video shows.
+        reference_videos: videos that guide it.
+        reference_audios: sounds that guide it.
+        video: the video to edit or to extend: its UUID (`VideoResult.video_uuid`), or a URL.
+        video_id: id of an earlier video (`VideoResult.video_id`), for a remix by Sora.
     """
 
     frame_images: tuple[str | FrameImage, ...] | None = None
+    reference_images: tuple[str, ...] | None = None
+    reference_videos: tuple[str, ...] | None = None
+    reference_audios: tuple[str, ...] | None = None
+    video: str | None = None
     video_id: str | None = None
 
 
@@ -100,11 +113,17 @@ class Safety(_WireModel):
     def _with_check(self, dump: Callable[[Self], dict[str, Any]]) -> dict[str, Any]:
         # Whether a mode alone turns the check on is not documented, so both are sent.
         wire = dump(self)
-        return {**wire, "checkContent": True} if self.mode in ("fast", "full") else wire
+        if self.mode == "none":
+            # The schemas of live models know no such mode.
+            return {"checkContent": False}
+        return {**wire, "checkContent": True} if self.mode is not None else wire
 
 
 class VideoInference(_WireModel):
-    """A task that generates videos, with every field of the reference page.
+    """A task that generates videos.
+
+    It has every field of the reference page of Sora 2 Pro, and those that live models have besides
+    (official SDK 1.8.0). Which of them a model accepts is in its catalogue entry.
 
     `taskType`, `taskUUID`, `model`, `positivePrompt` and `deliveryMethod` are always sent; other
     fields only if set, so the API's defaults apply.
@@ -113,10 +132,16 @@ class VideoInference(_WireModel):
         task_uuid: UUID (version 4) of the task, unique for each task; kept in lower case.
         model: AIR id of the model. Default: Sora 2 Pro.
         positive_prompt: what the video shows.
+        negative_prompt: what it must not show.
         width: width in pixels; together with `height`.
         height: height in pixels; together with `width`.
-        duration: length of the video in seconds.
-        inputs: first frame or earlier video.
+        resolution: resolution tier instead of a size, such as ``720p``.
+        duration: length of the video in seconds, or ``auto``, which leaves it to the model.
+        fps: frames per second.
+        seed: seed of the first video.
+        inputs: images, videos and sounds that the video is made from.
+        settings: parameters that only this model has, in the API's object ``settings``.
+        provider_settings: the same in ``providerSettings``, by maker.
         number_results: number of videos, each with its own seed. Default: 1.
         output_type: ``URL``, the only value.
         output_format: container of the video: ``MP4``, ``WEBM`` or ``MOV``. Default: ``MP4``.
@@ -127,16 +152,23 @@ class VideoInference(_WireModel):
         ttl: life of the video's URL in seconds, at least 60.
         include_cost: whether results include their cost. Default: false.
         safety: content check.
-        extra_parameters: parameters that only this model has, by their names in the API.
+        extra_parameters: parameters that only this model has, at the top of the request, by their
+            names in the API.
     """
 
     task_uuid: TaskUUID
     model: str = DEFAULT_MODEL
     positive_prompt: str
+    negative_prompt: str | None = None
     width: _Int | None = None
     height: _Int | None = None
-    duration: _Number | None = None
+    resolution: str | None = None
+    duration: _Number | Literal["auto"] | None = None
+    fps: _Number | None = None
+    seed: _Int | None = None
     inputs: Inputs | None = None
+    settings: Mapping[str, JsonValue] | None = None
+    provider_settings: Mapping[str, Mapping[str, JsonValue]] | None = None
     number_results: _Int = 1
     output_type: Literal["URL"] = "URL"
     output_format: OutputFormat = "MP4"

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import get_args
 
+from sora_dagster.runware.catalogue import Catalogue, SafetyMode, VideoModel
+from sora_dagster.runware.catalogue.conditions import condition_text, holds
+from sora_dagster.runware.catalogue.entry import InputLimits, Rule
+from sora_dagster.runware.catalogue.numbers import NumberRule
 from sora_dagster.runware.errors import InvalidRequestError, Problem
-from sora_dagster.runware.images import image_problem, is_http_url
-from sora_dagster.runware.models import Catalogue, SafetyMode, VideoModel
+from sora_dagster.runware.images import (
+    image_problem,
+    is_address,
+    is_http_url,
+)
 from sora_dagster.runware.redaction import shown
+from sora_dagster.runware.request_fields import input_items, request_fields, settings_fields
 from sora_dagster.runware.requests import WIRE_NAMES, FrameImage, Inputs, VideoInference
 
 # Limits of the API for every model (reference page).
@@ -52,21 +60,28 @@ def check_request(request: VideoInference, catalogue: Catalogue) -> None:
 
 
 def broken_rules(request: VideoInference, entry: VideoModel | None) -> list[Problem]:
-    """Every rule that a request breaks.
+    """Every rule that a request breaks, one for each field at most.
 
     Arguments:
         request: the request; it need not be complete or of the right form.
         entry: the catalogue entry of its model. None: the model is unknown, so only the rules
             that hold for all models are checked.
     """
-    return [*(() if entry is None else _model_rules(request, entry)), *_common_rules(request)]
+    problems: dict[str, Problem] = {}
+    for problem in (
+        *(() if entry is None else _model_rules(request, entry)),
+        *_common_rules(request),
+    ):
+        problems.setdefault(problem.field, problem)
+    return list(problems.values())
 
 
 def allowed_values(field: str, entry: VideoModel | None) -> str:
     """What a field allows, for messages.
 
     Arguments:
-        field: ``width``, ``duration``, ``numberResults`` or ``outputQuality``.
+        field: ``width``, ``resolution``, ``duration``, ``fps``, ``seed``, ``numberResults`` or
+            ``outputQuality``.
         entry: the model's catalogue entry. None: the model is unknown.
     """
     for_model = "" if entry is None else f" for {entry.name}"
@@ -74,11 +89,50 @@ def allowed_values(field: str, entry: VideoModel | None) -> str:
         return f"a whole number from {OUTPUT_QUALITY[0]} to {OUTPUT_QUALITY[-1]}"
     if field == "numberResults":
         return f"a whole number from 1 {f'to {entry.max_results}' if entry else 'on'}{for_model}"
-    if field == "duration":
-        lengths = () if entry is None else entry.durations_seconds
-        return f"{', '.join(f'{s:g}' for s in lengths) or 'a number of'} seconds{for_model}"
-    sizes = () if entry is None else entry.sizes
-    return (", ".join(map(str, sizes)) or "WIDTHxHEIGHT in pixels") + for_model
+    if entry is None:
+        return {
+            "duration": "a number of seconds, or auto",
+            "width": "WIDTHxHEIGHT in pixels",
+            "resolution": "a tier such as 720p",
+        }.get(field, "a number")
+    rules: Mapping[str, object] = {
+        "duration": entry.durations,
+        "fps": entry.fps,
+        "seed": entry.seed,
+        "resolution": ", ".join(entry.resolutions) or None,
+        "width": entry.size_rule or ", ".join(map(str, entry.allowed_sizes)) or None,
+    }
+    return f"{rules[field] or 'none'}{for_model}"
+
+
+def may_send(field: str, entry: VideoModel, given: Mapping[str, object]) -> bool:
+    """Whether a field may be sent beside others, by the model's rules.
+
+    Arguments:
+        field: ``size``, ``resolution``, ``duration``, …: a field of conditions.
+        entry: the model's catalogue entry.
+        given: the fields that are sent, by their names in conditions.
+    """
+    without, with_it = _with_and_without(field, entry, given)
+    return with_it <= without
+
+
+def must_send(field: str, entry: VideoModel, given: Mapping[str, object]) -> bool:
+    """Whether a field must be sent beside others, by the model's rules; arguments as above."""
+    without, with_it = _with_and_without(field, entry, given)
+    return not without <= with_it
+
+
+def _with_and_without(
+    field: str, entry: VideoModel, given: Mapping[str, object]
+) -> tuple[set[Problem], set[Problem]]:
+    """The broken rules if a field is not sent, and if it is."""
+    without = {name: value for name, value in given.items() if name != field}
+    with_it = {**without, field: given.get(field, True)}
+    return (
+        set(_rules(without, entry, only_presence=True)),
+        set(_rules(with_it, entry, only_presence=True)),
+    )
 
 
 def prompt_problem(prompt: str, entry: VideoModel) -> Problem | None:
@@ -88,7 +142,7 @@ def prompt_problem(prompt: str, entry: VideoModel) -> Problem | None:
     characters count towards the minimum, since blanks and control characters describe no video
     but would be paid for.
     """
-    low, high = entry.prompt_min_characters, entry.prompt_max_characters
+    low, high = entry.prompt.min, entry.prompt.max
     # Counted no further than needed.
     visible = len(list(islice(filter(_is_visible, prompt), low)))
     if low <= visible and len(prompt) <= high:
@@ -106,7 +160,7 @@ def prompt_problem(prompt: str, entry: VideoModel) -> Problem | None:
 
 def remix_problem(entry: VideoModel) -> Problem | None:
     """Why a model cannot make a remix. None: it can."""
-    if entry.accepts_video_id:
+    if "videoId" in entry.inputs:
         return None
     return Problem(
         "inputs.videoId",
@@ -125,14 +179,147 @@ def _model_rules(request: VideoInference, entry: VideoModel) -> Iterator[Problem
         )
     if (problem := prompt_problem(request.positive_prompt, entry)) is not None:
         yield problem
-    inputs = request.inputs or Inputs()
-    if inputs.video_id is not None and (problem := remix_problem(entry)) is not None:
-        yield problem
-    if inputs.frame_images is not None:
-        yield from _frame_images(inputs.frame_images, entry)
+    yield from _negative_prompt(request, entry)
+    yield from _input_limits(request.inputs or Inputs(), entry)
+    yield from _values(request, entry)
+    yield from _settings(request, entry)
+    yield from _rules(request_fields(request, entry), entry)
+
+
+def _negative_prompt(request: VideoInference, entry: VideoModel) -> Iterator[Problem]:
+    text, limits = request.negative_prompt, entry.negative_prompt
+    if text is None:
+        return
+    if limits is None:
+        yield _unsupported("negativePrompt", shown(text), "negative prompt", entry)
+    elif not limits.min <= len(text) <= limits.max:
+        yield Problem(
+            "negativePrompt",
+            shown(text),
+            f"the negative prompt {shown(text)} has {len(text)} characters; allowed: {limits.min} "
+            f"to {limits.max} characters for {entry.name}",
+        )
+
+
+def _input_limits(inputs: Inputs, entry: VideoModel) -> Iterator[Problem]:
+    for field, count in input_items(inputs):
+        limits = entry.inputs.get(field.removeprefix("inputs."))  # type: ignore[call-overload]
+        if limits is None:
+            accepted = ", ".join(f"inputs.{name}" for name in entry.inputs) or "none"
+            yield Problem(
+                field,
+                "given",
+                f"{entry.name} ({entry.air}) accepts no {_INPUT_WORDS[field]}; accepted: "
+                f"{accepted}. Remove it or choose another model",
+            )
+        elif not 1 <= count <= limits.max:
+            yield Problem(
+                field,
+                f"{count} items",
+                f"{count} {_INPUT_WORDS[field]}s are given; allowed: 1 to {limits.max} for "
+                f"{entry.name}",
+            )
+        elif field == "inputs.frameImages":
+            yield from _frame_images(inputs.frame_images or (), entry, limits)
+        elif field == "inputs.referenceImages":
+            for index, image in enumerate(inputs.reference_images or ()):
+                name = f"{field}.{index}"
+                if problem := image_problem(image, field=name, entry=entry, limits=limits):
+                    yield problem
+
+
+_INPUT_WORDS = {
+    "inputs.frameImages": "frame image",
+    "inputs.referenceImages": "reference image",
+    "inputs.referenceVideos": "reference video",
+    "inputs.referenceAudios": "reference audio",
+    "inputs.video": "input video",
+    "inputs.videoId": "video id",
+}
+
+
+def _frame_images(
+    images: tuple[str | FrameImage, ...], entry: VideoModel, limits: InputLimits
+) -> Iterator[Problem]:
+    places: set[object] = set()
+    for index, item in enumerate(images):
+        field = f"inputs.frameImages.{index}"
+        frame = item if isinstance(item, FrameImage) else FrameImage.model_construct(image=item)
+        image_field = f"{field}.image" if isinstance(item, FrameImage) else field
+        yield from _frame_place(frame, field, entry, limits)
+        place = frame.timestamp if frame.frame is None else _frame_number(frame.frame)
+        if place is not None and place in places:
+            yield Problem(
+                f"{field}.frame", str(place), "two images are at the same place; move one of them"
+            )
+        places.add(place)
+        problem = image_problem(frame.image, field=image_field, entry=entry, limits=limits)
+        if problem is not None:
+            yield problem
+
+
+def _frame_number(frame: str | int) -> int:
+    return {"first": 0, "last": -1}[frame] if isinstance(frame, str) else frame
+
+
+def _frame_place(
+    frame: FrameImage, field: str, entry: VideoModel, limits: InputLimits
+) -> Iterator[Problem]:
+    allowed = ", ".join(
+        [*limits.positions]
+        + ["the number of a frame"] * limits.by_index
+        + ["a timestamp"] * limits.by_time
+    )
+    if frame.timestamp is not None and (not limits.by_time or frame.frame is not None):
+        message = (
+            "a frame and a timestamp are given; remove one"
+            if limits.by_time
+            else f"{entry.name} accepts no timestamp of an image; allowed: {allowed}"
+        )
+        yield Problem(f"{field}.timestamp", str(frame.timestamp), message)
+    elif frame.timestamp is not None and frame.timestamp < 0:
+        yield Problem(
+            f"{field}.timestamp", str(frame.timestamp), "the timestamp is below 0 seconds"
+        )
+    number = frame.frame
+    named = {0: "first", -1: "last"}.get(number, "") if isinstance(number, int) else number
+    if number is None or named in limits.positions or (isinstance(number, int) and limits.by_index):
+        return
+    yield Problem(
+        f"{field}.frame",
+        shown(number),
+        f"{shown(number)} is not a place of an image that {entry.name} accepts; allowed: {allowed}",
+    )
+
+
+def _values(request: VideoInference, entry: VideoModel) -> Iterator[Problem]:
+    """The values of single fields."""
     yield from _size(request, entry)
-    if request.duration is not None and request.duration not in entry.durations_seconds:
-        yield _not_allowed("duration", "duration", f"{request.duration:g} seconds", entry)
+    if request.resolution is not None and request.resolution not in entry.resolutions:
+        if not entry.resolutions:
+            yield _unsupported("resolution", shown(request.resolution), "resolution", entry)
+        else:
+            yield _not_allowed("resolution", "resolution", shown(request.resolution), entry)
+    durations = entry.durations
+    if request.duration is not None:
+        given = request.duration
+        value = given if isinstance(given, str) else f"{given:g} seconds"
+        if durations is None:
+            yield _unsupported("duration", value, "duration", entry)
+        elif not durations.allows_duration(given):
+            nearest = None if isinstance(given, str) else f"{durations.nearest(given):g} seconds"
+            yield _not_allowed("duration", "duration", value, entry, nearest)
+    for field, what, number, rule in (
+        ("fps", "frame rate", request.fps, entry.fps),
+        ("seed", "seed", request.seed, entry.seed),
+    ):
+        if number is None:
+            continue
+        if rule is None:
+            yield _unsupported(field, f"{number:.15g}", what, entry)
+        elif not rule.allows(number):
+            nearest = f"{rule.nearest(number):.15g}"
+            yield _not_allowed(field, what, f"{number:.15g}", entry, nearest)
     if not 1 <= request.number_results <= entry.max_results:
         yield _not_allowed("numberResults", "number of results", str(request.number_results), entry)
     if request.output_format not in entry.output_formats:
@@ -142,73 +329,166 @@ def _model_rules(request: VideoInference, entry: VideoModel) -> Iterator[Problem
             f"{shown(request.output_format)} is not an output format of {entry.name}; allowed: "
             f"{', '.join(entry.output_formats)}",
         )
-    yield from _extra_parameters(request, entry)
-
-
-def _frame_images(images: tuple[str | FrameImage, ...], entry: VideoModel) -> Iterator[Problem]:
-    if not entry.accepts_first_frame:
-        yield Problem(
-            "inputs.frameImages",
-            "given",
-            f"{entry.name} ({entry.air}) accepts no first frame; remove it or choose another model",
-        )
-    for index, image in enumerate(images):
-        field = f"inputs.frameImages.{index}"
-        if isinstance(image, FrameImage):
-            image, field = image.image, f"{field}.image"
-        if (problem := image_problem(image, field=field, entry=entry)) is not None:
-            yield problem
 
 
 def _size(request: VideoInference, entry: VideoModel) -> Iterator[Problem]:
-    given = {
-        name: value
-        for name, value in (("width", request.width), ("height", request.height))
-        if value is not None
-    }
-    inputs = request.inputs
-    if inputs is not None and (inputs.video_id is not None or inputs.frame_images is not None):
-        source = "parent video" if inputs.video_id is not None else "first frame"
-        for name, value in given.items():
-            yield Problem(
-                name,
-                str(value),
-                f"a size cannot be combined with a {source}, which decides the size of the video; "
-                f"remove one of the two",
-            )
-    elif len(given) < 2:
+    width, height, size = request.width, request.height, request.size
+    if width is None and height is None:
+        return
+    if not entry.takes_size:
+        yield _unsupported("width", f"{width}x{height}", "size", entry)
+    elif size is None:
         yield Problem(
-            "height" if "width" in given else "width",
+            "height" if height is None else "width",
             "not given",
-            f"width and height are required together, unless there is a first frame or a parent "
-            f"video; allowed: {allowed_values('width', entry)}",
+            f"width and height are required together; allowed: {allowed_values('width', entry)}",
         )
-    elif request.size not in entry.sizes:
-        yield _not_allowed("width", "size", str(request.size), entry)
+    elif not entry.allows_size(size):
+        nearest = entry.nearest_size(size)
+        yield _not_allowed(
+            "width", "size", str(size), entry, None if nearest is None else str(nearest)
+        )
 
 
-def _extra_parameters(request: VideoInference, entry: VideoModel) -> Iterator[Problem]:
-    for name, value in request.extra_parameters.items():
-        if name in WIRE_NAMES or name == "taskType":
+def _settings(request: VideoInference, entry: VideoModel) -> Iterator[Problem]:
+    known = {entry.setting_field(name): setting for name, setting in entry.settings.items()}
+    for field, value in (*settings_fields(request), *request.extra_parameters.items()):
+        setting = known.get(field)
+        if field in WIRE_NAMES or field == "taskType":
             yield Problem(
-                name, shown(value), "this is a field of every request; set it there instead"
+                field, shown(value), "this is a field of every request; set it there instead"
             )
-        elif name not in entry.extra_parameters:
-            listed = ", ".join(entry.extra_parameters) or "none"
+        elif setting is None:
+            listed = ", ".join(known) or "none"
+            yield Problem(
+                field,
+                shown(value),
+                f"this is not a setting of {entry.name}; allowed: {listed}. Add it to settings of "
+                f"the model's catalogue entry",
+            )
+        elif (allowed := setting.problem(value)) is not None:
+            yield Problem(
+                field,
+                shown(value),
+                f"{field} is {shown(value)}; allowed: {allowed} for {entry.name}",
+            )
+        if (problem := _json_problem(field, value)) is not None:
+            yield problem
+
+
+def _json_problem(field: str, value: object) -> Problem | None:
+    try:
+        json.dumps({field: value}, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError):
+        return Problem(
+            field.encode(errors="backslashreplace").decode(),
+            ascii(value),
+            f"{value!a} cannot be sent as JSON; allowed: finite numbers and UTF-8 text",
+        )
+    return None
+
+
+def _rules(
+    fields: Mapping[str, object], entry: VideoModel, *, only_presence: bool = False
+) -> Iterator[Problem]:
+    """The broken rules between fields.
+
+    Arguments:
+        fields: the fields of the request (see `request_fields`).
+        entry: the model's catalogue entry.
+        only_presence: leave out the rules about values.
+    """
+    for rule in entry.rules:
+        if holds(rule.if_, fields) is False:
+            continue
+        for name in rule.forbid:
+            if name in fields:
+                yield _conflict(name, fields, entry, rule)
+        for name in rule.require:
+            if name not in fields:
+                yield _required((name,), entry, rule)
+        for names, is_required in ((rule.at_most_one_of, False), (rule.exactly_one_of, True)):
+            given = [name for name in names if name in fields]
+            for name in given[1:]:
+                yield Problem(
+                    _field_of(name),
+                    _value_of(name, fields),
+                    f"{name} cannot be combined with {given[0]} for {entry.name}; remove one of "
+                    f"the two",
+                )
+            if names and is_required and not given:
+                yield _required(names, entry, rule)
+        if not only_presence:
+            yield from _limited_values(fields, entry, rule)
+
+
+def _limited_values(
+    fields: Mapping[str, object], entry: VideoModel, rule: Rule
+) -> Iterator[Problem]:
+    where = condition_text(rule.if_)
+    for name, allowed in rule.allow.items():
+        value = fields.get(name)
+        if value is None or _is_allowed(value, allowed):
+            continue
+        listed = allowed if isinstance(allowed, NumberRule) else ", ".join(map(str, allowed))
+        yield Problem(
+            _field_of(name),
+            _value_of(name, fields),
+            f"{name} is {_value_of(name, fields)}; allowed: {listed} {where} for {entry.name}",
+        )
+    for name, most in rule.max_items.items():
+        value = fields.get(name)
+        count = len(value) if isinstance(value, (tuple, list)) else 1
+        if value is not None and count > most:
             yield Problem(
                 name,
-                shown(value),
-                f"this is not an extra parameter of {entry.name}; allowed: {listed}. Add it to "
-                f"extra_parameters of the model's catalogue entry",
+                f"{count} items",
+                f"{name} has {count} items; allowed: at most {most} {where} for {entry.name}",
             )
-        try:
-            json.dumps({name: value}, ensure_ascii=False, allow_nan=False).encode()
-        except ValueError:
-            yield Problem(
-                name.encode(errors="backslashreplace").decode(),
-                ascii(value),
-                f"{value!a} cannot be sent as JSON; allowed: finite numbers and UTF-8 text",
-            )
+
+
+def _is_allowed(value: object, allowed: NumberRule | tuple[object, ...]) -> bool:
+    if isinstance(allowed, NumberRule):
+        return isinstance(value, (int, float)) and allowed.allows(value)
+    return value in allowed
+
+
+def _conflict(name: str, fields: Mapping[str, object], entry: VideoModel, rule: Rule) -> Problem:
+    where = f" {condition_text(rule.if_)}" if rule.if_ else ""
+    return Problem(
+        _field_of(name),
+        _value_of(name, fields),
+        f"{name} is not allowed{where} for {entry.name}; remove it",
+    )
+
+
+def _required(names: tuple[str, ...], entry: VideoModel, rule: Rule) -> Problem:
+    where = f" {condition_text(rule.if_)}" if rule.if_ else ""
+    what = names[0] if len(names) == 1 else f"one of {', '.join(names)}"
+    sizes = f"; sizes: {allowed_values('width', entry)}" if "size" in names else ""
+    field = "width" if "size" in names else names[0]
+    return Problem(field, "not given", f"{what} is required{where} for {entry.name}{sizes}")
+
+
+def _field_of(name: str) -> str:
+    """The field of the request that a name of conditions stands for."""
+    return "width" if name == "size" else name
+
+
+def _value_of(name: str, fields: Mapping[str, object]) -> str:
+    value = fields.get(name)
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return str(value) if name == "size" else "given"
+    return shown(value) if isinstance(value, str) else f"{value:g}"
+
+
+def _unsupported(field: str, value: str, what: str, entry: VideoModel) -> Problem:
+    return Problem(
+        field,
+        value,
+        f"the {what} is {value}, but {entry.name} ({entry.air}) takes no {what}; remove it or "
+        f"choose another model",
+    )
 
 
 def _common_rules(request: VideoInference) -> Iterator[Problem]:
@@ -248,28 +528,25 @@ def _inputs(request: VideoInference) -> Iterator[Problem]:
     inputs = request.inputs
     if inputs is None:
         return
-    images, video_id = inputs.frame_images, inputs.video_id
-    if images is None and video_id is None:
-        yield Problem(
-            "inputs", "empty", "inputs is empty; set frameImages or videoId, or remove it"
-        )
+    if not any(True for _ in input_items(inputs)):
+        yield Problem("inputs", "empty", "inputs is empty; set one of them, or remove it")
+    for field, address in (
+        ("inputs.video", inputs.video),
+        *(("inputs.referenceVideos", item) for item in inputs.reference_videos or ()),
+        *(("inputs.referenceAudios", item) for item in inputs.reference_audios or ()),
+    ):
+        if address is not None and not is_address(address):
+            yield Problem(
+                field,
+                shown(address),
+                f"{shown(address)} is neither the UUID of a file at Runware nor an http(s) URL",
+            )
+    video_id = inputs.video_id
     if video_id is not None and (not video_id.strip() or not video_id.isprintable()):
         yield Problem(
             "inputs.videoId",
             shown(video_id),
             f"{shown(video_id)} is not the videoId of an earlier video",
-        )
-    if images is not None and video_id is not None:
-        yield Problem(
-            "inputs.frameImages",
-            f"{len(images)} images",
-            "a first frame cannot be combined with a parent video; remove one of the two",
-        )
-    if images is not None and len(images) != 1:
-        yield Problem(
-            "inputs.frameImages",
-            f"{len(images)} images",
-            f"{len(images)} images are given; allowed: exactly one, the first frame",
         )
 
 
@@ -293,8 +570,13 @@ def _safety(request: VideoInference) -> Iterator[Problem]:
         )
 
 
-def _not_allowed(field: str, what: str, value: str, entry: VideoModel | None = None) -> Problem:
-    return Problem(field, value, f"the {what} is {value}; allowed: {allowed_values(field, entry)}")
+def _not_allowed(
+    field: str, what: str, value: str, entry: VideoModel | None = None, nearest: str | None = None
+) -> Problem:
+    hint = "" if nearest is None else f"; nearest: {nearest}"
+    return Problem(
+        field, value, f"the {what} is {value}; allowed: {allowed_values(field, entry)}{hint}"
+    )
 
 
 def _is_visible(character: str) -> bool:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import httpx
 from PIL import Image, UnidentifiedImageError
 
-from sora_dagster.runware.models import FrameSize, VideoModel
+from sora_dagster.runware.catalogue import FrameSize, VideoModel
+from sora_dagster.runware.catalogue.entry import InputLimits
 from sora_dagster.runware.transport import is_local_api
 from sora_dagster.sandbox.refusals import RefusedTaskError, parameter_page
 
@@ -46,10 +47,10 @@ async def load_first_frame(image: str, entry: VideoModel, client: httpx.AsyncCli
         RefusedTaskError: the image does not exist, or the model does not accept it.
     """
     encoded = await _bytes_of(image, entry, client)
-    if len(encoded) > entry.first_frame_max_bytes:
+    if len(encoded) > _limits(entry).max_bytes:
         raise _refused(
             entry,
-            f"has {len(encoded)} bytes; at most {entry.first_frame_max_bytes} are allowed",
+            f"has {len(encoded)} bytes; at most {_limits(entry).max_bytes} are allowed",
         )
     return await asyncio.to_thread(_measured, encoded, entry)
 
@@ -84,7 +85,7 @@ async def _fetched(url: str, entry: VideoModel, client: httpx.AsyncClient) -> by
                 raise _refused(entry, f"could not be fetched: HTTP {response.status_code}")
             async for chunk in response.aiter_bytes():
                 chunks += chunk
-                if len(chunks) > entry.first_frame_max_bytes:
+                if len(chunks) > _limits(entry).max_bytes:
                     break
     except httpx.HTTPError as error:
         raise _refused(entry, f"could not be fetched: {type(error).__name__}") from error
@@ -95,7 +96,8 @@ def _measured(encoded: bytes, entry: VideoModel) -> FirstFrame:
     try:
         with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG", "WEBP")) as image:
             width, height = image.size
-            low, high = entry.first_frame_min_pixels, entry.first_frame_max_pixels
+            limits = _limits(entry)
+            low, high = limits.min_pixels, limits.max_pixels or 1_000_000
             # Before decoding: a small file can claim to be a huge picture.
             if not (low <= width <= high and low <= height <= high):
                 raise _refused(
@@ -105,6 +107,10 @@ def _measured(encoded: bytes, entry: VideoModel) -> FirstFrame:
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise _refused(entry, "cannot be decoded; PNG, JPEG and WEBP are supported") from error
     return FirstFrame(encoded, FrameSize(width - width % 2, height - height % 2))
+
+
+def _limits(entry: VideoModel) -> InputLimits:
+    return entry.inputs["frameImages"]
 
 
 def _refused(entry: VideoModel, what: str) -> RefusedTaskError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sora_dagster.runware.models import VideoModel
+from sora_dagster.runware.catalogue import VideoModel
 
 _DOCUMENTATION = "https://runware.ai/docs"
 

@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from sora_dagster.runware.models import FrameSize, OutputFormat
+from sora_dagster.runware.catalogue import FrameSize, OutputFormat
 from sora_dagster.sandbox.drawing.layers import Frame, Stage
 from sora_dagster.sandbox.drawing.picture import PictureSpec, layers_of, paint
 from sora_dagster.sandbox.sound import SAMPLE_RATE, Samples, sound_of

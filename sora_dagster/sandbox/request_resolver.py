@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import httpx
 
+from sora_dagster.runware.catalogue import FrameSize, VideoModel
+from sora_dagster.runware.pricing import price_of
+from sora_dagster.runware.requests import VideoInference
 from sora_dagster.sandbox.calls import Caller
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
@@ -44,7 +47,7 @@ class RequestResolver:
             RefusedTaskError: the image or the video does not exist or does not fit.
         """
         subject = Subject(request.prompt, seed=0)
-        duration_seconds = request.duration_seconds or request.entry.default_duration_seconds
+        duration_seconds = request.duration_seconds or default_seconds(request.entry)
         size = request.size
         picture = PictureSpec(subject)
         if request.image is not None:
@@ -77,11 +80,27 @@ class RequestResolver:
                 output_format=request.output_format or request.entry.output_formats[0],
                 output_quality=request.output_quality,
             ),
-            cost_usd=request.entry.price_usd(
-                size=size,
-                duration_seconds=duration_seconds,
-                number_results=request.number_results,
-            ),
+            cost_usd=_price_usd(request, size, duration_seconds),
             base_url=caller.base_url,
             account=caller.account,
         )
+
+
+def default_seconds(entry: VideoModel) -> float:
+    """Length of a video whose request sets none, in seconds."""
+    default = "auto" if entry.durations is None else entry.durations.default
+    # How a model chooses a length is not documented; 5 s is the default of most of them.
+    return 5.0 if isinstance(default, str) else default
+
+
+def _price_usd(request: VideoRequest, size: FrameSize, seconds: float) -> float:
+    inference = VideoInference.model_validate(
+        {name: value for name, value in request.raw.items() if name != "taskType"}
+    )
+    if inference.inputs is not None and inference.inputs.frame_images is not None:
+        inference = inference.model_copy(update={"width": size.width, "height": size.height})
+    inference = inference.model_copy(update={"duration": seconds})
+    price = price_of(inference, request.entry, input_size=size, input_seconds=seconds)
+    if price.usd is None:
+        return 0.0
+    return round(price.usd - price.margin, 6)

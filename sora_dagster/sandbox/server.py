@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.sandbox.api import RunwareApi
 from sora_dagster.sandbox.asgi_server import AsgiServer
 from sora_dagster.sandbox.delivery import Deliverer

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.sandbox.calls import Caller, Reply
 from sora_dagster.sandbox.faults.active import ActiveFaults
 from sora_dagster.sandbox.faults.outcomes import error_of

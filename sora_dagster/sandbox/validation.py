@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from sora_dagster.runware.models import Catalogue, FrameSize, OutputFormat, VideoModel
+from sora_dagster.runware.catalogue import Catalogue, FrameSize, OutputFormat, VideoModel
 from sora_dagster.sandbox.refusals import RefusedTaskError, parameter_page
 
 _UUID_V4 = re.compile(
@@ -150,7 +150,7 @@ def read_video_request(task: Mapping[str, Any], catalogue: Catalogue) -> VideoRe
     """
     task_uuid_of(task)
     entry = _model(task, catalogue)
-    fields = {name: value for name, value in task.items() if name not in entry.extra_parameters}
+    fields = {name: value for name, value in task.items() if name not in entry.settings}
     try:
         request = VideoRequest.model_validate(fields)
     except ValidationError as error:
@@ -179,14 +179,14 @@ def _check_limits(request: VideoRequest, entry: VideoModel) -> None:
     def refuse(code: str, parameter: str, what: str) -> NoReturn:
         _refuse(entry, code, parameter, what)
 
-    low, high = entry.prompt_min_characters, entry.prompt_max_characters
+    low, high = entry.prompt.min, entry.prompt.max
     if not low <= len(request.prompt) <= high:
         what = f"has {len(request.prompt)} characters; it must have {low} to {high}"
         refuse("invalidPositivePromptLength", "positivePrompt", what)
     video_id, image = request.inputs.video_id, request.image
     for name, value, is_accepted in (
-        ("frameImages", image, entry.accepts_first_frame),
-        ("videoId", video_id, entry.accepts_video_id),
+        ("frameImages", image, "frameImages" in entry.inputs),
+        ("videoId", video_id, "videoId" in entry.inputs),
     ):
         if value is not None and not is_accepted:
             what = f"is not supported by {entry.name}"
@@ -195,20 +195,20 @@ def _check_limits(request: VideoRequest, entry: VideoModel) -> None:
         refuse("incompatibleParameters", "inputs.videoId", "cannot be given with frameImages")
     decider = "inputs.videoId" if image is None else "inputs.frameImages"
     has_decider = image is not None or video_id is not None
-    sizes = ", ".join(map(str, entry.sizes))
+    sizes = ", ".join(map(str, entry.allowed_sizes))
     for name, side in (("width", request.width), ("height", request.height)):
         if has_decider and side is not None:
             what = f"cannot be given with {decider}, which decides the size"
             refuse("incompatibleParameters", name, what)
         if not has_decider and side is None:
             refuse(f"missing{name.capitalize()}", name, f"is required; sizes: {sizes}")
-    if request.size is not None and request.size not in entry.sizes:
+    if request.size is not None and request.size not in entry.allowed_sizes:
         what = f"and height are {request.size}; they must be one of {sizes}"
         refuse("unsupportedDimensions", "width", what)
     duration = request.duration_seconds
-    if duration is not None and duration not in entry.durations_seconds:
-        allowed = ", ".join(f"{seconds:g}" for seconds in entry.durations_seconds)
-        refuse("unsupportedDuration", "duration", f"is {duration:g}; it must be one of {allowed}")
+    durations = entry.durations
+    if duration is not None and (durations is None or not durations.allows(duration)):
+        refuse("unsupportedDuration", "duration", f"is {duration:g}; it must be {durations}")
     if request.number_results > entry.max_results:
         what = f"is {request.number_results}; it must be at most {entry.max_results}"
         refuse("invalidNumberResults", "numberResults", what)

@@ -19,7 +19,7 @@ from sora_dagster.generation.storyboards.shot_requests import shot_request
 from sora_dagster.jobs.collect import build_collect_job
 from sora_dagster.jobs.request import build_request_job
 from sora_dagster.prompts.boards import load_board
-from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 from tests.dagster_face.conftest import FaultyStack
 from tests.dagster_face.stack import Stack, failure_text
 from tests.sandbox_server import Sandbox

@@ -17,7 +17,7 @@ from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.protocol.spending_log import BudgetEntry
 from sora_dagster.reporting.clip_reporter import ClipReporter
 from sora_dagster.reporting.runs import is_launched_by_a_person
-from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 from tests.dagster_face.conftest import FaultyStack
 from tests.dagster_face.stack import RANGE_END, RANGE_START, Stack, failure_text, shown_checks
 from tests.sandbox_server import Sandbox

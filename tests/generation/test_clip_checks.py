@@ -6,7 +6,7 @@ from sora_dagster.generation.library.clip_checks import ClipCheckResult, build_c
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.media.check_results import CHECKS
-from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 from tests.generation.stored_takes import stored_take
 
 DECODE_ERROR = "The file is cut short: its part 'mdat' ends at byte 900, the file after 500."

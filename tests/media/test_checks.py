@@ -15,7 +15,7 @@ from sora_dagster.media.checks import (
     evaluate_all,
 )
 from sora_dagster.media.meter import VideoMeasures
-from sora_dagster.runware.models import FrameSize, OutputFormat
+from sora_dagster.runware.catalogue import FrameSize, OutputFormat
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
 from sora_dagster.sandbox.rendering import VideoSpec, render

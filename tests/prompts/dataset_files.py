@@ -21,7 +21,10 @@ from sora_dagster.prompts.dataset import (
     PromptDataset,
     load_dataset,
 )
-from sora_dagster.runware.models import Catalogue, FrameSize, VideoModel
+from sora_dagster.runware.catalogue import Catalogue, FrameSize, VideoModel
+from sora_dagster.runware.catalogue.entry import Rule, TextLimits
+from sora_dagster.runware.catalogue.numbers import Durations
+from sora_dagster.runware.catalogue.prices import Prices, Rate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "prompts.yaml"
 
@@ -29,13 +32,13 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "prompts.yaml"
 PLAIN_MODEL = VideoModel(
     air="acme:1@1",
     name="Acme Plain",
-    usd_per_second={FrameSize(640, 480): 0.05},
+    sizes={"480p": (FrameSize(640, 480),)},
     default_size=FrameSize(640, 480),
-    durations_seconds=(2.5, 5),
-    default_duration_seconds=5,
-    prompt_max_characters=40,
+    durations=Durations(values=(2.5, 5), default=5),
+    prompt=TextLimits(max=40),
     max_results=2,
-    accepts_first_frame=False,
+    rules=(Rule(require=("size",)),),
+    prices=Prices(certainty="published", rates=(Rate(usd_per_second=0.05),)),
 )
 CATALOGUE = Catalogue.builtin().extended([PLAIN_MODEL])
 RECIPES = "night: At night.\nsnow: In snow.\n"

@@ -9,7 +9,7 @@ import pytest
 
 from sora_dagster.prompts.boards import Board, load_board
 from sora_dagster.prompts.problems import DatasetError
-from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 
 Load = Callable[[str], Board]
 Problems = Callable[[str], list[str]]
@@ -200,11 +200,10 @@ def test_a_model_that_makes_no_remixes_has_none(tmp_path: Path) -> None:
     entry.write_text("""
 - air: google:3@2
   name: Veo 3.1
-  usd_per_second: {1280x720: 0.40}
+  sizes: {720p: [1280x720]}
   default_size: 1280x720
-  durations_seconds: [4, 8]
-  default_duration_seconds: 8
-  accepts_video_id: false
+  durations: {values: [4, 8], default: 8}
+  prices: {certainty: published, rates: [{usd_per_second: 0.40}]}
 """)
     path = tmp_path / "glade.yaml"
     path.write_text(

@@ -15,7 +15,7 @@ from sora_dagster.prompts.dataset import (
     PromptDataset,
     load_dataset,
 )
-from sora_dagster.runware.models import SORA_2, SORA_2_PRO, Catalogue, FrameSize
+from sora_dagster.runware.catalogue import Catalogue, FrameSize
 from tests.prompts.dataset_files import (
     EXAMPLE,
     FORMATS,
@@ -24,6 +24,7 @@ from tests.prompts.dataset_files import (
     problems_of,
     write_as,
 )
+from tests.runware.examples import SORA_2, SORA_2_PRO
 
 # --- properties
 
@@ -42,8 +43,8 @@ def clip_specs(draw: st.DrawFn) -> ClipSpec:
         clip_id=draw(CLIP_IDS),
         prompt=f"A {draw(ANY_TEXT)} lake",
         model=model.air,
-        size=None if has_first_frame else draw(st.sampled_from(model.sizes)),
-        duration_seconds=draw(st.sampled_from(model.durations_seconds)),
+        size=None if has_first_frame else draw(st.sampled_from(model.allowed_sizes)),
+        duration_seconds=draw(st.sampled_from((4.0, 8.0, 20.0))),
         number_results=draw(st.integers(1, 4)),
         output_format=draw(st.sampled_from(["MP4", "WEBM", "MOV"])),
         output_quality=draw(st.none() | st.integers(20, 99)),

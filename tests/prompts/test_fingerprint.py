@@ -22,9 +22,10 @@ from sora_dagster.generation.requesting.payloads import (
 )
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.dataset import load_dataset
-from sora_dagster.runware.models import SORA_2_PRO, Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.storage import StorageRoot
 from tests.generation.requesting import clip
+from tests.runware.examples import SORA_2_PRO
 
 LINES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=12)
 BLANKS = st.text(" \t", max_size=3)
@@ -106,7 +107,7 @@ def test_a_row_that_states_the_defaults_is_the_row_that_leaves_them_out(
             "prompt": "A lake",
             "model": SORA_2_PRO.air,
             "size": str(SORA_2_PRO.default_size),
-            "duration": float(SORA_2_PRO.default_duration_seconds),
+            "duration": 4.0,
             "number_results": 1,
             "output_format": "mp4",
             "output_quality": 95,

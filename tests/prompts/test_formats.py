@@ -187,7 +187,7 @@ def test_reading_text_formats_loads_nothing_heavy(write: Write) -> None:
     result = run_python(
         "import sys\n"
         "from sora_dagster.prompts.dataset import load_dataset\n"
-        "from sora_dagster.runware.models import Catalogue\n"
+        "from sora_dagster.runware.catalogue import Catalogue\n"
         "load_dataset(sys.argv[1], catalogue=Catalogue.builtin())\n"
         "print({'pyarrow', 'numpy', 'PIL', 'av', 'dagster'} & set(sys.modules), end='')",
         str(write("p.yaml", "- {id: a, prompt: A lake, first_frame: https://example.com/a.png}")),

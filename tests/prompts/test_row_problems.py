@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from sora_dagster.runware.models import SORA_2_PRO
 from sora_dagster.runware.requests import VideoInference
 from sora_dagster.runware.rules import broken_rules
 from tests.prompts.dataset_files import (
@@ -17,6 +16,7 @@ from tests.prompts.dataset_files import (
     problems_of,
     write_as,
 )
+from tests.runware.examples import SORA_2_PRO
 
 # --- wrong values
 
@@ -280,7 +280,7 @@ def test_the_error_lists_every_problem_with_its_file_line_and_column(write: Writ
     assert str(error_of(path)).splitlines() == [
         f"{path} has 4 problems:",
         "  prompts.jsonl:1: column 'size': the size is 100x100; allowed: 1280x720, 720x1280, "
-        "1792x1024, 1024x1792, 1920x1080, 1080x1920 for Sora 2 Pro",
+        "1792x1024, 1024x1792, 1920x1080, 1080x1920 for Sora 2 Pro; nearest: 1280x720",
         "  prompts.jsonl:3: column 'colour': there is no such column; allowed: id, prompt, model, "
         "size, duration, number_results, output_format, output_quality, first_frame, safety, "
         "take, recipes, tags",

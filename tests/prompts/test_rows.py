@@ -11,7 +11,8 @@ from sora_dagster.prompts.dataset import (
     Recipe,
     load_dataset,
 )
-from sora_dagster.runware.models import SORA_2, FrameSize
+from sora_dagster.runware.catalogue import FrameSize
+from sora_dagster.runware.catalogue.entry import TextLimits
 from tests.prompts.dataset_files import (
     CATALOGUE,
     FORMATS,
@@ -23,6 +24,7 @@ from tests.prompts.dataset_files import (
     problems_of,
     write_as,
 )
+from tests.runware.examples import SORA_2
 
 # --- what rows become
 
@@ -258,7 +260,9 @@ def test_a_remix_by_a_model_that_makes_none_is_a_problem(write: Write) -> None:
 def test_a_recipes_prompt_is_held_against_the_limits_of_the_models_that_make_it(
     write: Write,
 ) -> None:
-    short_prompts = SORA_2.model_copy(update={"air": "acme:2@1", "prompt_max_characters": 20})
+    short_prompts = SORA_2.model_copy(
+        update={"air": "acme:2@1", "short_name": "acme-2", "prompt": TextLimits(max=20)}
+    )
     write("recipes.yaml", f"fine: {'x' * 20}\nlong: {'x' * 21}\n")
     rows = [
         {"id": "a", "prompt": "A lake", "recipes": ["fine", "long"]},

@@ -15,7 +15,10 @@ import stamina
 
 from sora_dagster.generation.fetching import resume
 from sora_dagster.generation.protocol.markers import WebhookAddress
-from sora_dagster.runware.models import Catalogue, FrameSize, VideoModel
+from sora_dagster.runware.catalogue import Catalogue, FrameSize, VideoModel
+from sora_dagster.runware.catalogue.entry import InputLimits, RemixWay, Rule
+from sora_dagster.runware.catalogue.numbers import Durations
+from sora_dagster.runware.catalogue.prices import Prices, Rate
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
 from sora_dagster.storage import StorageRoot
@@ -30,11 +33,13 @@ PRICE_USD = 0.3
 TINY = VideoModel(
     air="tests:tiny@1",
     name="tiny",
-    usd_per_second={FrameSize(160, 90): PRICE_USD},
+    sizes={"tiny": (FrameSize(160, 90),)},
     default_size=FrameSize(160, 90),
-    durations_seconds=(1,),
-    default_duration_seconds=1,
-    accepts_video_id=True,
+    durations=Durations(values=(1,), default=1),
+    inputs={"frameImages": InputLimits(), "videoId": InputLimits()},
+    rules=(Rule(exactly_one_of=("inputs.videoId", "inputs.frameImages", "size")),),
+    remix={"remix": RemixWay(input="videoId", result_length="parent")},
+    prices=Prices(certainty="published", rates=(Rate(usd_per_second=PRICE_USD),)),
 )
 CATALOGUE = Catalogue.builtin().extended([TINY])
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sora_dagster.runware import VideoInference
+from sora_dagster.runware import Catalogue, VideoInference
+
+SORA_2_PRO = Catalogue.builtin().get("openai:3@2")
+SORA_2 = Catalogue.builtin().get("openai:3@1")
 
 FIRST = "11111111-1111-4111-8111-111111111111"
 SECOND = "22222222-2222-4222-8222-222222222222"

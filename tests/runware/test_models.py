@@ -7,23 +7,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sora_dagster.runware import (
-    SORA_2,
-    SORA_2_PRO,
     Catalogue,
     FrameSize,
     UnknownModelError,
     VideoModel,
     parse_size,
 )
+from sora_dagster.runware.pricing import price_of
+from tests.runware.examples import FIRST, SORA_2, SORA_2_PRO, request
 
 VEO = """
 - air: google:3@2
   name: Veo 3.1
-  usd_per_second: {1280x720: 0.20, 1920x1080: 0.40}
+  sizes: {720p: [1280x720], 1080p: [1920x1080]}
   default_size: 1280x720
-  durations_seconds: [4, 6, 8]
-  default_duration_seconds: 8
-  extra_parameters: {resolution: 1080p}
+  durations: {values: [4, 6, 8], default: 8}
+  prices:
+    certainty: published
+    rates:
+      - {if: {tier: 720p}, usd_per_second: 0.20}
+      - {if: {tier: 1080p}, usd_per_second: 0.40}
 """
 
 
@@ -41,19 +44,25 @@ def test_what_is_no_size_is_refused_with_how_to_write_one(text: str) -> None:
 
 
 def test_the_reference_pages_example_costs_what_the_page_says() -> None:
-    price = SORA_2_PRO.price_usd(size=FrameSize(1792, 1024), duration_seconds=8, number_results=1)
-    assert price == 4
+    price = price_of(request(width=1792, height=1024, duration=8), SORA_2_PRO)
+    assert (price.usd, price.certainty) == (4, "published")
 
 
-@pytest.mark.parametrize("size", SORA_2_PRO.sizes)
+@pytest.mark.parametrize("size", SORA_2_PRO.allowed_sizes)
 def test_an_unknown_size_is_never_estimated_below_a_known_one(size: FrameSize) -> None:
-    known = SORA_2_PRO.price_usd(size=size, duration_seconds=8, number_results=2)
-    assert SORA_2_PRO.price_usd(size=None, duration_seconds=8, number_results=2) >= known
+    fields = {"duration": 8, "number_results": 2}
+    known = price_of(request(width=size.width, height=size.height, **fields), SORA_2_PRO)
+    unknown = price_of(
+        request(width=None, height=None, inputs={"frame_images": [FIRST]}, **fields), SORA_2_PRO
+    )
+    assert known.usd is not None
+    assert unknown.usd is not None
+    assert unknown.usd >= known.usd
 
 
 def test_an_unknown_duration_is_estimated_at_the_longest() -> None:
-    price = SORA_2.price_usd(size=FrameSize(1280, 720), duration_seconds=None, number_results=1)
-    assert price == pytest.approx(2.0)
+    price = price_of(request(model="openai:3@1", width=1280, height=720, duration=None), SORA_2)
+    assert price.usd == pytest.approx(2.0)
 
 
 def test_a_model_without_an_entry_is_refused_with_an_entry_to_copy() -> None:
@@ -67,7 +76,10 @@ def test_a_yaml_file_adds_models_beside_the_built_in_ones(tmp_path: Path) -> Non
     path = tmp_path / "models.yaml"
     path.write_text(VEO, encoding="utf-8")
     catalogue = Catalogue.from_yaml(path)
-    assert catalogue.get("google:3@2").sizes == (FrameSize(1280, 720), FrameSize(1920, 1080))
+    assert catalogue.get("google:3@2").allowed_sizes == (
+        FrameSize(1280, 720),
+        FrameSize(1920, 1080),
+    )
     assert catalogue.get("openai:3@2") == SORA_2_PRO
 
 
@@ -82,7 +94,7 @@ def test_a_yaml_entry_replaces_the_built_in_one_of_its_id(tmp_path: Path) -> Non
     [
         ("name: Veo 3.1", "nome: Veo 3.1", "nome"),
         ("default_size: 1280x720", "default_size: 720x1280", "default_size"),
-        ("default_duration_seconds: 8", "default_duration_seconds: 9", "default_duration_seconds"),
+        ("default: 8", "default: 9", "durations"),
         ("0.20", "-1", "usd_per_second"),
         ("google:3@2", "veo", "air"),
     ],
@@ -98,7 +110,7 @@ def test_a_wrong_yaml_entry_is_refused_naming_file_entry_and_field(
 
 def test_a_yaml_file_that_is_no_list_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
-    path.write_text("air: google:3@2", encoding="utf-8")
+    path.write_text("a text", encoding="utf-8")
     with pytest.raises(ValueError, match="a YAML list"):
         Catalogue.from_yaml(path)
 

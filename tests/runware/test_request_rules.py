@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from sora_dagster.runware import (
-    SORA_2_PRO,
     Catalogue,
     InvalidRequestError,
     UnknownModelError,
@@ -17,7 +16,8 @@ from sora_dagster.runware import (
     broken_rules,
     check_request,
 )
-from tests.runware.examples import FIRST, remix, request
+from sora_dagster.runware.catalogue.entry import InputLimits, Setting
+from tests.runware.examples import FIRST, SORA_2_PRO, remix, request
 
 
 def picture(width: int, height: int, file_format: str = "PNG", **options: Any) -> bytes:
@@ -40,7 +40,7 @@ def broken(request: VideoInference, entry: VideoModel = SORA_2_PRO) -> list[str]
     return [problem.field for problem in broken_rules(request, entry)]
 
 
-@pytest.mark.parametrize("size", SORA_2_PRO.sizes)
+@pytest.mark.parametrize("size", SORA_2_PRO.allowed_sizes)
 def test_each_size_of_the_entry_is_accepted(size: Any) -> None:
     assert broken(request(width=size.width, height=size.height)) == []
 
@@ -77,6 +77,14 @@ def test_each_size_of_the_entry_is_accepted(size: Any) -> None:
         ({"safety": {"mode": "fast", "check_content": False}}, "safety.mode"),
         ({"safety": {"mode": "none", "check_content": True}}, "safety.mode"),
         ({"inputs": {}}, "inputs"),
+        ({"seed": 1}, "seed"),
+        ({"fps": 24}, "fps"),
+        ({"resolution": "720p"}, "resolution"),
+        ({"negative_prompt": "people"}, "negativePrompt"),
+        ({"duration": "auto"}, "duration"),
+        ({"settings": {"audio": True}}, "settings.audio"),
+        ({"provider_settings": {"acme": {"style": 1}}}, "providerSettings.acme.style"),
+        ({"inputs": {"reference_images": [FIRST]}}, "inputs.referenceImages"),
         ({"extra_parameters": {"resolution": "4K"}}, "resolution"),
         ({"extra_parameters": {"width": 1}}, "width"),
     ],
@@ -127,7 +135,7 @@ def test_a_remix_may_ask_for_several_results() -> None:
 
 
 def test_a_remix_takes_neither_width_nor_height() -> None:
-    assert broken(remix(width=1280, height=720)) == ["width", "height"]
+    assert broken(remix(width=1280, height=720)) == ["width"]
 
 
 def test_a_remix_takes_no_first_frame() -> None:
@@ -141,7 +149,7 @@ def test_a_video_id_is_a_printable_text(video_id: str) -> None:
 
 
 def test_a_first_frame_excludes_width_and_height() -> None:
-    assert broken(with_first_frame(FIRST, width=1280, height=720)) == ["width", "height"]
+    assert broken(with_first_frame(FIRST, width=1280, height=720)) == ["width"]
 
 
 @pytest.mark.parametrize("images", [(), (FIRST, FIRST)])
@@ -199,7 +207,8 @@ def test_a_jpeg_is_measured_by_its_frame_and_not_by_a_table_before_it() -> None:
 @pytest.mark.parametrize("slack_bytes", [-1, 0])
 def test_a_first_frame_may_be_as_large_as_the_entry_says_and_no_larger(slack_bytes: int) -> None:
     image = picture(640, 360)
-    entry = SORA_2_PRO.model_copy(update={"first_frame_max_bytes": len(image) + slack_bytes})
+    limits = InputLimits(max_bytes=len(image) + slack_bytes)
+    entry = SORA_2_PRO.model_copy(update={"inputs": {"frameImages": limits}})
     allowed = slack_bytes >= 0
     assert (broken(with_first_frame(data_uri(image)), entry) == []) is allowed
 
@@ -210,12 +219,12 @@ def test_a_far_too_large_first_frame_is_refused() -> None:
 
 
 def test_a_model_without_remixes_accepts_no_video_id() -> None:
-    entry = SORA_2_PRO.model_copy(update={"accepts_video_id": False})
+    entry = SORA_2_PRO.model_copy(update={"inputs": {}})
     assert broken(remix(), entry) == ["inputs.videoId"]
 
 
 def test_a_model_without_first_frames_accepts_none() -> None:
-    entry = SORA_2_PRO.model_copy(update={"accepts_first_frame": False})
+    entry = SORA_2_PRO.model_copy(update={"inputs": {}})
     assert broken(with_first_frame(FIRST), entry) == ["inputs.frameImages"]
 
 
@@ -225,13 +234,16 @@ def test_a_container_that_the_model_does_not_deliver_is_refused() -> None:
 
 
 def test_extra_parameters_that_the_entry_names_are_accepted() -> None:
-    entry = SORA_2_PRO.model_copy(update={"extra_parameters": {"resolution": "1080p"}})
-    assert broken(request(extra_parameters={"resolution": "4K"}), entry) == []
+    steps = Setting(at="request", type="integer", min=1, max=50)
+    entry = SORA_2_PRO.model_copy(update={"settings": {"steps": steps}})
+    assert broken(request(extra_parameters={"steps": 50}), entry) == []
+    assert broken(request(extra_parameters={"steps": 51}), entry) == ["steps"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), [float("inf")], "\ud800"])
 def test_an_extra_parameter_that_is_no_json_is_refused(value: Any) -> None:
-    entry = SORA_2_PRO.model_copy(update={"extra_parameters": {"strength": 1}})
+    strength = Setting(at="request", type="any")
+    entry = SORA_2_PRO.model_copy(update={"settings": {"strength": strength}})
     assert broken(request(extra_parameters={"strength": value}), entry) == ["strength"]
 
 

@@ -24,6 +24,9 @@ from sora_dagster.runware import (
     UnreadableAnswerError,
     VideoModel,
 )
+from sora_dagster.runware.catalogue.entry import Setting
+from sora_dagster.runware.catalogue.numbers import Durations
+from sora_dagster.runware.catalogue.prices import Prices, Rate
 from tests.runware.conftest import KEY
 from tests.runware.examples import FIRST, FOURTH, SECOND, THIRD, remix, request
 from tests.runware.scripted_api import Answer, Broken, ScriptedApi, acknowledged, refusing_url
@@ -387,16 +390,17 @@ def test_the_models_own_parameters_are_sent_with_each_request(api: ScriptedApi) 
     veo = VideoModel(
         air="google:3@2",
         name="Veo 3.1",
-        usd_per_second={FrameSize(1280, 720): 0.2},
+        sizes={"720p": (FrameSize(1280, 720),)},
         default_size=FrameSize(1280, 720),
-        durations_seconds=(4, 8),
-        default_duration_seconds=8,
-        extra_parameters={"resolution": "1080p", "width": 1},
+        durations=Durations(values=(4, 8), default=8),
+        settings={"generateAudio": Setting(at="providerSettings.google", type="boolean")},
+        prices=Prices(certainty="published", rates=(Rate(usd_per_second=0.2),)),
     )
     api.will(Answer(acknowledged))
     catalogue = Catalogue.builtin().extended([veo])
     with RunwareClient(KEY, base_url=api.url, catalogue=catalogue) as client:
-        client.submit([request(model="google:3@2")])
+        client.submit(
+            [request(model="google:3@2", provider_settings={"google": {"generateAudio": False}})]
+        )
     [task] = api.received[0].tasks
-    assert task["resolution"] == "1080p"
-    assert task["width"] == 1280
+    assert task["providerSettings"] == {"google": {"generateAudio": False}}

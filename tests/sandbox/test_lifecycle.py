@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from uuid import uuid4
 
-from sora_dagster.runware.models import Catalogue, FrameSize
+from sora_dagster.runware.catalogue import Catalogue, FrameSize
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
 from sora_dagster.sandbox.rendering import VideoSpec

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from sora_dagster.runware.models import FrameSize, OutputFormat
+from sora_dagster.runware.catalogue import FrameSize, OutputFormat
 from sora_dagster.sandbox.drawing.layers import Stage
 from sora_dagster.sandbox.drawing.picture import PictureSpec, layers_of, paint
 from sora_dagster.sandbox.drawing.subjects import Subject

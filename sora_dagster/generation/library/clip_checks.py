@@ -16,7 +16,7 @@ from sora_dagster.media.checks import (
     UndecodableVideo,
     evaluate_all,
 )
-from sora_dagster.runware.models import Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.storage import StorageRoot
 
 _log = logging.getLogger(__name__)
@@ -230,9 +230,14 @@ def _expected(manifest: ClipManifest, catalogue: Catalogue) -> Expected:
         size=None if size is None else (size.width, size.height),
         duration_seconds=seconds,
         container=spec.output_format,
-        has_sound=catalogue.makes_sound(spec.model),
+        has_sound=_has_sound(spec.model, catalogue),
         estimate_usd=manifest.estimate_usd / spec.number_results,
     )
+
+
+def _has_sound(model: str, catalogue: Catalogue) -> bool:
+    entry = catalogue.find(model)
+    return entry is not None and entry.makes_sound()
 
 
 def _found(video: StoredVideo) -> FoundVideo | UndecodableVideo:

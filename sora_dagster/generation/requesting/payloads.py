@@ -12,10 +12,11 @@ from pydantic import JsonValue
 
 from sora_dagster.generation.fetching.download import shown_url
 from sora_dagster.generation.protocol.markers import WebhookAddress
-from sora_dagster.prompts.clips import ClipRequest, ClipSpec
+from sora_dagster.prompts.clips import ClipRequest, ClipSpec, remix_spec
+from sora_dagster.runware.catalogue import Catalogue, FrameSize
 from sora_dagster.runware.images import is_address
-from sora_dagster.runware.models import Catalogue
-from sora_dagster.runware.requests import VideoInference
+from sora_dagster.runware.pricing import Price, price_of
+from sora_dagster.runware.requests import Inputs, VideoInference
 from sora_dagster.runware.rules import check_request
 from sora_dagster.storage import StorageRoot
 
@@ -51,7 +52,6 @@ def build_inference(
         **spec.request_fields(),
         "task_uuid": task_uuid,
         "include_cost": True,
-        "extra_parameters": catalogue.get(spec.model).extra_parameters,
     }
     if request.parent is not None:
         fields["inputs"] = {"video_id": request.parent.video_id}
@@ -72,13 +72,53 @@ def estimate_usd(request: ClipRequest, catalogue: Catalogue) -> float:
     A remix has the size and length of its parent, if they are known.
     """
     spec, parent = request.spec, request.parent
-    size, duration = spec.size, spec.duration_seconds
-    if parent is not None:
-        size = size or parent.size
-        duration = duration or round(parent.duration_seconds)
-    return catalogue.get(spec.model).price_usd(
-        size=size, duration_seconds=duration, number_results=spec.number_results
+    if parent is None:
+        return spec_price(spec, catalogue).usd or 0.0
+    return remix_price(spec, parent.size, parent.duration_seconds, catalogue).usd or 0.0
+
+
+def spec_price(spec: ClipSpec, catalogue: Catalogue) -> Price:
+    """The price of a row by the catalogue."""
+    return price_of(_draft(spec.request_fields()), catalogue.get(spec.model))
+
+
+def remix_price(
+    spec: ClipSpec, size: FrameSize | None, seconds: float | None, catalogue: Catalogue
+) -> Price:
+    """The price of a remix by the catalogue.
+
+    Arguments:
+        spec: the remix.
+        size: size of its parent's video, in pixels. None: unknown.
+        seconds: length of its parent's video, in seconds. None: unknown.
+        catalogue: the models that may be used.
+    """
+    draft = _draft({**spec.request_fields(), "inputs": Inputs(video_id="parent")})
+    return price_of(
+        draft,
+        catalogue.get(spec.model),
+        input_size=size,
+        # The bill is for the length that was requested; containers round it.
+        input_seconds=None if seconds is None else float(round(seconds)),
     )
+
+
+def planned_remix_price(parent: ClipSpec, prompt: str, catalogue: Catalogue) -> Price:
+    """The price of a remix whose parent is not generated yet, by the catalogue.
+
+    Arguments:
+        parent: the row of the parent.
+        prompt: the recipe's prompt.
+        catalogue: the models that may be used.
+    """
+    return remix_price(
+        remix_spec(parent, prompt=prompt), parent.size, parent.duration_seconds, catalogue
+    )
+
+
+def _draft(fields: dict[str, Any]) -> VideoInference:
+    """A request for its price only. It is not checked."""
+    return VideoInference.model_construct(None, **fields)
 
 
 def redacted_payload(inference: VideoInference) -> dict[str, JsonValue]:

@@ -1,0 +1,143 @@
+"""The model catalogue: the entries of the models that may be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from sora_dagster.runware.catalogue.entry import VideoModel
+from sora_dagster.runware.errors import UnknownModelError
+
+DEFAULT_MODEL = "openai:3@2"
+
+_HOW_TO_WRITE_AN_ENTRY = """\
+Write an entry for it in a YAML file and name that file in SORA_MODELS:
+
+  - air: {air}
+    name: what you call it
+    sizes: {{720p: [1280x720], 1080p: [1920x1080]}}   # allowed sizes
+    default_size: 1280x720
+    durations: {{values: [4, 8], default: 4}}         # in seconds
+    prices:
+      certainty: published
+      rates:
+        - {{if: {{tier: 720p}}, usd_per_second: 0.20}}
+        - {{if: {{tier: 1080p}}, usd_per_second: 0.40}}"""
+
+
+class Catalogue:
+    """The models that may be used, by their AIR id and by their short name.
+
+    Arguments:
+        entries: the models. A later entry replaces an earlier one with the same id.
+
+    Raises:
+        ValueError: if two models have the same short name.
+
+    Example:
+        >>> Catalogue.builtin().get("openai:3@2").name
+        'Sora 2 Pro'
+    """
+
+    def __init__(self, entries: Iterable[VideoModel]) -> None:
+        self._entries = {entry.air: entry for entry in entries}
+        self._by_name: dict[str, VideoModel] = {}
+        for entry in self._entries.values():
+            other = self._by_name.setdefault(entry.short_name, entry)
+            if other is not entry:
+                raise ValueError(
+                    f"short_name {entry.short_name!r} of {entry.air} is also that of {other.air}; "
+                    f"set another short_name"
+                )
+
+    @classmethod
+    def builtin(cls) -> Catalogue:
+        """The built-in models."""
+        return cls(_builtin_entries())
+
+    @property
+    def entries(self) -> tuple[VideoModel, ...]:
+        """All entries, the built-in ones first."""
+        return tuple(self._entries.values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that `get` accepts: each model's short name and its id."""
+        return tuple(name for entry in self.entries for name in (entry.short_name, entry.air))
+
+    def get(self, model: str) -> VideoModel:
+        """The entry of a model.
+
+        Arguments:
+            model: its AIR id or its short name.
+
+        Raises:
+            UnknownModelError: if there is none; the message shows how to write one.
+        """
+        entry = self._entries.get(model) or self._by_name.get(model)
+        if entry is None:
+            raise UnknownModelError(
+                f"model {model!r} has no catalogue entry, so its limits and price are unknown; "
+                f"known models: {', '.join(self._entries)}. "
+                + _HOW_TO_WRITE_AN_ENTRY.format(air=model)
+            )
+        return entry
+
+    def find(self, model: str) -> VideoModel | None:
+        """The entry of a model by its AIR id or short name. None: there is none."""
+        return self._entries.get(model) or self._by_name.get(model)
+
+    def extended(self, entries: Iterable[VideoModel]) -> Catalogue:
+        """A copy with more entries; an entry replaces an earlier one with the same id."""
+        return Catalogue([*self._entries.values(), *entries])
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Catalogue:
+        """The built-in catalogue, extended by the entries of a YAML file.
+
+        Arguments:
+            path: a file with one entry or a list of entries (see `VideoModel`).
+
+        Raises:
+            OSError: if the file cannot be read.
+            ValueError: if it is not a list of entries; the message lists every problem.
+        """
+        return cls.builtin().extended(_read_entries(Path(path).read_text(encoding="utf-8"), path))
+
+
+def _read_entries(text: str, place: object) -> list[VideoModel]:
+    parsed: Any = yaml.safe_load(text)
+    items = [parsed] if isinstance(parsed, dict) else parsed
+    if not isinstance(items, list):
+        # A ValueError, as in the errors below: the content of the file is wrong.
+        raise ValueError(  # noqa: TRY004
+            f"{place}: a YAML list of model entries is expected, each starting with '- air: …'"
+        )
+    entries = []
+    for index, item in enumerate(items, start=1):
+        try:
+            entries.append(VideoModel.model_validate(item))
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, problem['loc'])) or 'entry'}: {problem['msg']}"
+                for problem in error.errors()
+            )
+            raise ValueError(f"{place}: entry {index}: {problems}") from error
+    return entries
+
+
+@cache
+def _builtin_entries() -> tuple[VideoModel, ...]:
+    folder = files("sora_dagster.runware.catalogue") / "models"
+    entries = []
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".yaml"):
+            entries += _read_entries(file.read_text(encoding="utf-8"), file.name)
+    # The default model first, since lists of models are shown in this order.
+    return tuple(sorted(entries, key=lambda entry: (entry.air != DEFAULT_MODEL, entry.name)))

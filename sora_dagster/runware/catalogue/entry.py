@@ -1,0 +1,502 @@
+"""A catalogue entry: what one video model accepts, what it costs, and whether it is available."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from sora_dagster.runware.catalogue.conditions import GIVEN, MISSING, Condition, Scalar
+from sora_dagster.runware.catalogue.numbers import Durations, NumberRule
+from sora_dagster.runware.catalogue.prices import Prices
+from sora_dagster.runware.catalogue.sizes import FrameSize, Size
+
+OutputFormat = Literal["MP4", "WEBM", "MOV"]
+SafetyMode = Literal["none", "fast", "full"]
+InputName = Literal[
+    "frameImages", "referenceImages", "referenceVideos", "referenceAudios", "video", "videoId"
+]
+RemixMode = Literal["remix", "edit", "extend", "continue"]
+
+DEFAULT_IMAGE_MAX_BYTES = 20_000_000
+
+# What rules may name besides the settings of the entry.
+FIELD_NAMES = (
+    "positivePrompt",
+    "negativePrompt",
+    "size",
+    "resolution",
+    "tier",
+    "duration",
+    "seed",
+    "fps",
+    "audio",
+    "numberResults",
+    "outputFormat",
+    "inputs",
+    *(f"inputs.{name}" for name in InputName.__args__),  # type: ignore[attr-defined]
+)
+
+
+class EntryPart(BaseModel):
+    """A part of an entry; unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class TextLimits(EntryPart):
+    """Length of a text.
+
+    Arguments:
+        min: minimum number of characters. Default: 2.
+        max: maximum number of characters.
+    """
+
+    min: int = Field(default=2, ge=0)
+    max: int = Field(ge=1)
+
+
+class SizeRule(EntryPart):
+    """Sizes by rule instead of a list.
+
+    Arguments:
+        min, max: limits of each side, in pixels.
+        step: each side is a multiple of it, in pixels.
+        tiers: maximum number of pixels of each tier, smallest tier first.
+    """
+
+    min: int = Field(ge=2)
+    max: int
+    step: int = Field(default=1, ge=1)
+    tiers: Mapping[str, int] = Field(min_length=1)
+
+    def allows(self, size: FrameSize) -> bool:
+        """Whether a size follows the rule."""
+        sides_fit = all(self.min <= side <= self.max and side % self.step == 0 for side in size)
+        return sides_fit and self.tier_of(size) is not None
+
+    def tier_of(self, size: FrameSize) -> str | None:
+        """The tier of a size. None: it has too many pixels for all tiers."""
+        return next((name for name, most in self.tiers.items() if size.pixels <= most), None)
+
+    def nearest(self, size: FrameSize) -> FrameSize:
+        """The nearest size whose sides are allowed."""
+        sides = (
+            min(
+                max(round(side / self.step) * self.step, -(-self.min // self.step) * self.step),
+                self.max // self.step * self.step,
+            )
+            for side in size
+        )
+        return FrameSize(*sides)
+
+    def __str__(self) -> str:
+        return f"{self.min} to {self.max} pixels a side, in steps of {self.step}"
+
+
+class InputLimits(EntryPart):
+    """What one kind of input allows.
+
+    Arguments:
+        max: maximum number of items. Default: 1.
+        positions: for frame images, the places that ``frame`` may name: ``first``, ``last``.
+            Default: ``first``.
+        by_index: for frame images, whether ``frame`` may be a frame's number. Default: false.
+        by_time: for frame images, whether ``timestamp`` is accepted. Default: false.
+        min_pixels, max_pixels: limits of each side of an image, in pixels. Default: unknown, so
+            not checked.
+        max_bytes: maximum size of an image file, in bytes. Default: 20,000,000 (Runware's
+            documentation of Sora; for other models an assumption).
+        min_seconds, max_seconds: limits of the length of a video or sound, in seconds. Default:
+            unknown, so not checked.
+    """
+
+    max: int = Field(default=1, ge=1)
+    positions: tuple[Literal["first", "last"], ...] = ("first",)
+    by_index: bool = False
+    by_time: bool = False
+    min_pixels: int = Field(default=1, ge=1)
+    max_pixels: int | None = None
+    max_bytes: int = DEFAULT_IMAGE_MAX_BYTES
+    min_seconds: float | None = None
+    max_seconds: float | None = None
+
+
+class Setting(EntryPart):
+    """A parameter that only some models have.
+
+    Arguments:
+        at: where it is sent: ``settings``, ``providerSettings.<maker>``, or ``request`` for the top
+            of the request. Default: ``settings``.
+        type: form of its value; ``any`` is sent as it is.
+        values: allowed values. Default: any of the type.
+        min, max: limits of a number. Default: none.
+        default: the API's own default, used if it is not sent. Default: not known.
+    """
+
+    at: str = Field(
+        default="settings", pattern=r"^(settings|request|providerSettings\.[A-Za-z0-9_]+)$"
+    )
+    type: Literal["boolean", "integer", "number", "text", "any"]
+    values: tuple[Scalar, ...] = ()
+    min: float | None = None
+    max: float | None = None
+    default: JsonValue = None
+
+    def problem(self, value: object) -> str | None:
+        """What a value must be instead. None: it is allowed."""
+        if self.type == "any":
+            return None
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        fits = {
+            "boolean": isinstance(value, bool),
+            "integer": is_number and float(value).is_integer() if is_number else False,  # type: ignore[arg-type]
+            "number": is_number,
+            "text": isinstance(value, str),
+        }[self.type]
+        fits = fits and (not self.values or value in self.values)
+        if fits and is_number:
+            number = float(value)  # type: ignore[arg-type]
+            low = -float("inf") if self.min is None else self.min
+            fits = low <= number <= (float("inf") if self.max is None else self.max)
+        return None if fits else self.allowed
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words."""
+        if self.values:
+            return ", ".join(map(_shown, self.values))
+        if self.type == "boolean":
+            return "true, false"
+        if self.min is not None or self.max is not None:
+            low, high = (
+                _shown(limit) if limit is not None else None for limit in (self.min, self.max)
+            )
+            kind = "a whole number" if self.type == "integer" else "a number"
+            if low is None or high is None:
+                return f"{kind} {f'from {low} on' if high is None else f'up to {high}'}"
+            return f"{kind} from {low} to {high}"
+        return {"integer": "a whole number", "number": "a number", "text": "a text"}.get(
+            self.type, "any value"
+        )
+
+
+class AudioSwitch(EntryPart):
+    """The setting that switches sound on and off.
+
+    Arguments:
+        setting: its name among the settings of the entry.
+        default: whether there is sound if it is not sent.
+    """
+
+    setting: str
+    default: bool
+
+
+class Rule(EntryPart):
+    """A rule between fields, which holds where its condition does.
+
+    Arguments:
+        if_: the condition (see `sora_dagster.runware.catalogue.conditions`). Default: always.
+        forbid: fields that must not be sent.
+        require: fields that must be sent.
+        allow: for a field, the only values that may be sent.
+        at_most_one_of: of these fields at most one may be sent.
+        exactly_one_of: of these fields exactly one must be sent.
+        max_items: for an input, the maximum number of its items.
+    """
+
+    if_: Condition = Field(default={}, alias="if")
+    forbid: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
+    allow: Mapping[str, NumberRule | tuple[Scalar, ...]] = {}
+    at_most_one_of: tuple[str, ...] = ()
+    exactly_one_of: tuple[str, ...] = ()
+    max_items: Mapping[str, Annotated[int, Field(ge=0)]] = {}
+
+    @property
+    def fields(self) -> Iterator[str]:
+        """All fields that it names."""
+        yield from self.if_
+        yield from (*self.forbid, *self.require, *self.at_most_one_of, *self.exactly_one_of)
+        yield from self.allow
+        yield from self.max_items
+
+
+class RemixWay(EntryPart):
+    """How a video is made from an earlier one.
+
+    Arguments:
+        input: where the earlier video goes: ``videoId``, ``video`` or ``referenceVideos``.
+        size: the size to send: ``none``, ``parent`` (the parent's, or the nearest allowed one), or
+            ``resolution`` (the tier of the parent's size).
+        duration: the length to send if the recipe sets none: ``none``, ``parent`` (the parent's, or
+            the nearest allowed one), ``default`` (the model's), ``auto``, or seconds.
+        settings: settings to send, by name.
+        result_length: the expected length of the video: ``parent``, ``requested``, or ``unknown``.
+            Default: ``unknown``.
+    """
+
+    input: Literal["videoId", "video", "referenceVideos"]
+    size: Literal["none", "parent", "resolution"] = "none"
+    duration: Literal["none", "parent", "default", "auto"] | float = "none"
+    settings: Mapping[str, JsonValue] = {}
+    result_length: Literal["parent", "requested", "unknown"] = "unknown"
+
+
+class VideoModel(EntryPart):
+    """A catalogue entry: what one `videoInference` model accepts, and its price.
+
+    Entries are YAML: the built-in ones in the package, one file a model, and your own in the file
+    that `SORA_MODELS` names (see `Catalogue.from_yaml`). Facts that could not be confirmed are
+    listed under `guesses`.
+
+    Arguments:
+        air: Runware's id of the model, such as ``openai:3@2``.
+        name: display name.
+        short_name: name that datasets may use instead of the id, such as ``veo-3.1``. Default: the
+            name in lower case with ``-`` for blanks.
+        retired: date since when the model is not available. Default: it is available.
+        source: address of the page that the entry follows. Default: none.
+        checked: date on which it was compared with that page. Default: unknown.
+        guesses: facts of the entry that no official source confirms. Default: none.
+        prompt: length of the prompt. Default: 2 to 6000 characters (Sora's reference page).
+        negative_prompt: length of a negative prompt. Default: the model takes none.
+        sizes: allowed sizes in pixels by resolution tier (``{"720p": ["1280x720"]}``). Default:
+            none; with no `size_rule` either, the model takes no size.
+        size_rule: sizes by rule. Default: none.
+        default_size: size of a clip that sets none and has no input that decides it. Default: none.
+        resolutions: tiers that ``resolution`` may name. Default: the model has no such field.
+        default_resolution: the tier of a video if neither a size nor a resolution is sent. Default:
+            unknown, so the highest price counts.
+        durations: allowed lengths of a video in seconds. Default: the model takes no length.
+        seed: range of the seed. Default: the model takes none.
+        fps: allowed frames per second. Default: the model takes none.
+        audio: ``always``, ``never``, or the setting that switches it. Default: ``never``.
+        inputs: the accepted inputs, such as ``{"frameImages": {"max": 2}}``. Default: none.
+        settings: parameters of this model by name. Default: none.
+        output_formats: containers that the model delivers. Default: ``("MP4",)``.
+        max_results: maximum number of videos of one task. Default: 4 (Runware's schemas).
+        rules: rules between fields. Default: none.
+        remix: how it makes a video from an earlier one, by mode: ``remix``, ``edit``, ``extend``.
+            Default: none. ``continue`` follows from `inputs`.
+        prices: what it costs.
+
+    Raises:
+        pydantic.ValidationError: if a value has the wrong type, or the entry contradicts itself.
+
+    Example:
+        >>> model = VideoModel.model_validate({
+        ...     "air": "google:3@2",
+        ...     "name": "Veo 3.1",
+        ...     "sizes": {"720p": ["1280x720"], "1080p": ["1920x1080"]},
+        ...     "default_size": "1280x720",
+        ...     "durations": {"values": [4, 6, 8], "default": 8},
+        ...     "prices": {"certainty": "published", "rates": [{"usd_per_second": 0.40}]},
+        ... })
+        >>> model.short_name, str(model.allowed_sizes[0])
+        ('veo-3.1', '1280x720')
+    """
+
+    air: str = Field(pattern=r"^[^\s:@]+:[^\s@]+@[^\s]+$")
+    name: str = Field(min_length=1)
+    short_name: str = Field(default="", pattern=r"^[a-z0-9][a-z0-9.\-]*$")
+    retired: date | None = None
+    source: str = ""
+    checked: date | None = None
+    guesses: tuple[str, ...] = ()
+    prompt: TextLimits = TextLimits(max=6000)
+    negative_prompt: TextLimits | None = None
+    sizes: Mapping[str, tuple[Size, ...]] = {}
+    size_rule: SizeRule | None = None
+    default_size: Size | None = None
+    resolutions: tuple[str, ...] = ()
+    default_resolution: str | None = None
+    durations: Durations | None = None
+    seed: NumberRule | None = None
+    fps: NumberRule | None = None
+    audio: Literal["always", "never"] | AudioSwitch = "never"
+    inputs: Mapping[InputName, InputLimits] = {}
+    settings: Mapping[str, Setting] = {}
+    output_formats: tuple[OutputFormat, ...] = Field(default=("MP4",), min_length=1)
+    max_results: int = Field(default=4, ge=1)
+    rules: tuple[Rule, ...] = ()
+    remix: Mapping[Literal["remix", "edit", "extend"], RemixWay] = {}
+    prices: Prices
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_short_name(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or data.get("short_name") or not data.get("name"):
+            return data
+        short = re.sub(r"[^a-z0-9.]+", "-", str(data["name"]).lower()).strip("-.")
+        return {**data, "short_name": short}
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> VideoModel:
+        if contradictions := list(_contradictions(self)):
+            raise ValueError("; ".join(contradictions))
+        return self
+
+    @property
+    def allowed_sizes(self) -> tuple[FrameSize, ...]:
+        """The sizes of the list, in its order; empty if sizes follow a rule or there are none."""
+        return tuple(size for sizes in self.sizes.values() for size in sizes)
+
+    @property
+    def takes_size(self) -> bool:
+        """Whether requests may have width and height."""
+        return bool(self.sizes) or self.size_rule is not None
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """The resolution tiers, of sizes and of ``resolution``."""
+        of_rule = () if self.size_rule is None else tuple(self.size_rule.tiers)
+        return tuple(dict.fromkeys((*self.sizes, *of_rule, *self.resolutions)))
+
+    def allows_size(self, size: FrameSize) -> bool:
+        """Whether requests may have a size."""
+        by_rule = self.size_rule is not None and self.size_rule.allows(size)
+        return by_rule or size in self.allowed_sizes
+
+    def tier_of(self, size: FrameSize) -> str | None:
+        """The resolution tier of a size. None: the size is not allowed."""
+        for tier, sizes in self.sizes.items():
+            if size in sizes:
+                return tier
+        if self.size_rule is not None and self.size_rule.allows(size):
+            return self.size_rule.tier_of(size)
+        return None
+
+    def nearest_size(self, size: FrameSize) -> FrameSize | None:
+        """The allowed size that is nearest in shape, then in area. None: there are no sizes."""
+        if self.size_rule is not None:
+            return self.size_rule.nearest(size)
+        return min(self.allowed_sizes, key=size.distance, default=None)
+
+    def setting_field(self, name: str) -> str:
+        """The field of a setting in requests, such as ``providerSettings.google.generateAudio``."""
+        at = self.settings[name].at
+        return name if at == "request" else f"{at}.{name}"
+
+    @property
+    def has_audio_switch(self) -> bool:
+        """Whether requests can switch sound on and off."""
+        return isinstance(self.audio, AudioSwitch)
+
+    def makes_sound(self, audio: bool | None = None) -> bool:
+        """Whether its videos have sound.
+
+        Arguments:
+            audio: what the request says. Default: nothing, so the model's default.
+        """
+        if isinstance(self.audio, AudioSwitch):
+            return self.audio.default if audio is None else audio
+        return self.audio == "always"
+
+    @property
+    def remix_modes(self) -> tuple[RemixMode, ...]:
+        """The ways in which it makes a video from an earlier one; the first is the default."""
+        modes: list[RemixMode] = [mode for mode in ("remix", "edit") if mode in self.remix]
+        frames = self.inputs.get("frameImages")
+        if frames is not None and "first" in frames.positions:
+            modes.append("continue")
+        if "extend" in self.remix:
+            modes.append("extend")
+        return tuple(modes)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _contradictions(entry: VideoModel) -> Iterator[str]:
+    """What in an entry contradicts something else in it."""
+    if entry.sizes and entry.size_rule is not None:
+        yield "sizes and size_rule exclude each other; remove one"
+    seen: set[FrameSize] = set()
+    for size in entry.allowed_sizes:
+        if size in seen:
+            yield f"sizes: {size} is listed twice"
+        seen.add(size)
+    if entry.default_size is not None and not entry.allows_size(entry.default_size):
+        yield f"default_size: {entry.default_size} is not an allowed size"
+    if entry.default_resolution is not None and entry.default_resolution not in entry.tiers:
+        yield (
+            f"default_resolution: {entry.default_resolution!r} is not a tier; tiers: "
+            f"{', '.join(entry.tiers) or 'none'}"
+        )
+    switch = entry.audio if isinstance(entry.audio, AudioSwitch) else None
+    if switch is not None:
+        setting = entry.settings.get(switch.setting)
+        if setting is None or setting.type != "boolean":
+            yield f"audio: {switch.setting!r} is not a boolean of settings"
+    for name, setting in entry.settings.items():
+        if setting.default is not None and (allowed := setting.problem(setting.default)):
+            yield f"settings.{name}.default: {_shown(setting.default)} is not allowed; {allowed}"
+        if setting.min is not None and setting.max is not None and setting.min > setting.max:
+            yield f"settings.{name}: min {setting.min:g} is above max {setting.max:g}"
+    if entry.prompt.min > entry.prompt.max:
+        yield f"prompt: min {entry.prompt.min} is above max {entry.prompt.max}"
+    known = {*FIELD_NAMES, *map(entry.setting_field, entry.settings)}
+    for index, rule in enumerate(entry.rules, start=1):
+        yield from _rule_contradictions(entry, rule, index, known)
+    yield from _remix_contradictions(entry)
+    for index, rate in enumerate(entry.prices.rates, start=1):
+        for name in rate.if_:
+            if name not in known:
+                yield f"prices.rates.{index}: there is no field {name!r}"
+        for tier in rate.if_.get("tier", ()):
+            if tier not in entry.tiers:
+                yield f"prices.rates.{index}: there is no tier {tier!r}"
+    if entry.prices.certainty != "unknown":
+        # Imported here: prices of requests are above entries.
+        for tier in entry.tiers:
+            if not entry.prices.covers(tier):
+                yield f"prices: no rate for tier {tier!r}"
+
+
+def _rule_contradictions(
+    entry: VideoModel, rule: Rule, index: int, known: set[str]
+) -> Iterator[str]:
+    for name in rule.fields:
+        if name not in known:
+            yield f"rules.{index}: there is no field {name!r}"
+    for name in (*rule.at_most_one_of, *rule.exactly_one_of, *rule.forbid):
+        if name == "tier":
+            yield f"rules.{index}: 'tier' may stand only in 'if'"
+    if both := set(rule.forbid) & set(rule.require):
+        yield f"rules.{index}: {', '.join(sorted(both))} is both forbidden and required"
+    always = not rule.if_
+    if always and "size" in rule.forbid and entry.default_size is not None:
+        yield f"rules.{index}: size is forbidden, but default_size is {entry.default_size}"
+    if always and "duration" in rule.forbid and entry.durations is not None:
+        yield f"rules.{index}: duration is forbidden, but there are durations"
+    for name, values in rule.if_.items():
+        if GIVEN in values and MISSING in values:
+            yield f"rules.{index}: {name} is always either given or missing; remove it from 'if'"
+
+
+def _remix_contradictions(entry: VideoModel) -> Iterator[str]:
+    for mode, way in entry.remix.items():
+        if way.input not in entry.inputs:
+            yield f"remix.{mode}: the model does not accept inputs.{way.input}"
+        for name, value in way.settings.items():
+            setting = entry.settings.get(name)
+            if setting is None:
+                yield f"remix.{mode}: there is no setting {name!r}"
+            elif (allowed := setting.problem(value)) is not None:
+                yield f"remix.{mode}: setting {name} is {_shown(value)}; allowed: {allowed}"
+        if way.duration != "none" and entry.durations is None:
+            yield f"remix.{mode}: the model takes no duration"
+        if way.duration == "auto" and entry.durations is not None and not entry.durations.auto:
+            yield f"remix.{mode}: duration 'auto' is not allowed by durations"
+        if way.size == "parent" and not entry.takes_size:
+            yield f"remix.{mode}: the model takes no size"
+        if way.size == "resolution" and not entry.resolutions:
+            yield f"remix.{mode}: the model takes no resolution"
