@@ -153,7 +153,7 @@ def _failed_entry(take: FailedTake) -> GalleryEntry:
         state="failed",
         cost_usd=outcome.cost_usd,
         estimate_usd=attempt.estimate_usd,
-        duration_seconds=request.spec.duration_seconds,
+        duration_seconds=request.spec.seconds,
         width=None if size is None else size.width,
         height=None if size is None else size.height,
         cost_is_estimate=outcome.cost_is_estimate,

@@ -28,7 +28,7 @@ from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, DirectDelivery
 from sora_dagster.generation.requesting.estimates import Estimate, estimate
 from sora_dagster.generation.requesting.options import RequestOptions, options_after
-from sora_dagster.generation.requesting.payloads import with_first_frame
+from sora_dagster.generation.requesting.payloads import with_images
 from sora_dagster.generation.requesting.requester import Requester
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.generation.requesting.sender import Sender, SendSettings
@@ -224,7 +224,7 @@ class Generator:
             RunwareError: if the API refuses the key or cannot be reached.
             StorageError: if the storage root fails.
         """
-        request = with_first_frame(self.ledger.root, failed.attempt.request)
+        request = with_images(self.ledger.root, failed.attempt.request)
         return self.request([request], options_after(self.ledger, failed.attempt))[0]
 
     def collection(

@@ -17,7 +17,7 @@ from sora_dagster.generation.protocol.records import (
     StuckRecord,
 )
 from sora_dagster.generation.requesting.options import RequestOptions
-from sora_dagster.generation.requesting.payloads import with_first_frame
+from sora_dagster.generation.requesting.payloads import with_images
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.storage import StorageError
 
@@ -60,7 +60,7 @@ def resend(
     options = RequestOptions(
         root_run=f"resolve-{attempt.task_uuid}", run_limit_usd=run_limit_usd, retry_failed=True
     )
-    return generator.request([with_first_frame(ledger.root, attempt.request)], options)[0]
+    return generator.request([with_images(ledger.root, attempt.request)], options)[0]
 
 
 def give_up(ledger: Ledger, asset: str, clip: str) -> OutcomeRecord:

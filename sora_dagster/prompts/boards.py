@@ -25,7 +25,7 @@ from sora_dagster.prompts.yaml_files import (
     plain_value,
     top_level,
 )
-from sora_dagster.runware.catalogue import DEFAULT_MODEL, Catalogue
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.redaction import shown
 from sora_dagster.runware.rules import remix_problem
 
@@ -379,9 +379,8 @@ def _remix_row(
     model = None if shot.in_cycle else _with_defaults(start.row, defaults).cells.get("model")
     if model is not None:
         kept["model"] = model
-    air = DEFAULT_MODEL if model is None else model.value
-    for entry in catalogue.entries:
-        if entry.air == air and (problem := remix_problem(entry)) is not None:
-            message = f"{shot.label} is a remix, but {problem.message} for {start.label}"
-            cells.report(None, message)
+    entry = catalogue.default if model is None else catalogue.find(str(model.value))
+    if entry is not None and (problem := remix_problem(entry)) is not None:
+        message = f"{shot.label} is a remix, but {problem.message} for {start.label}"
+        cells.report(None, message)
     return replace(row, cells=kept)

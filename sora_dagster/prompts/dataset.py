@@ -26,7 +26,7 @@ from sora_dagster.prompts.problems import (
 )
 from sora_dagster.prompts.rows import RowReader
 from sora_dagster.prompts.yaml_files import read_yaml, read_yaml_recipes
-from sora_dagster.runware.catalogue import DEFAULT_MODEL, Catalogue, VideoModel
+from sora_dagster.runware.catalogue import Catalogue, VideoModel
 from sora_dagster.runware.rules import prompt_problem
 
 __all__ = ["DatasetError", "DatasetProblem", "PromptDataset", "Recipe", "load_dataset"]
@@ -219,9 +219,8 @@ def _check_recipe_prompts(
     problems: ProblemList,
 ) -> None:
     """Check each prompt against the models that use it, or else the default model."""
-    default = [entry for entry in catalogue.entries if entry.air == DEFAULT_MODEL]
     for recipe in recipes:
-        models = list(models_of_recipe.get(recipe.name, {}).values()) or default
+        models = list(models_of_recipe.get(recipe.name, {}).values()) or [catalogue.default]
         wrong = filter(None, (prompt_problem(recipe.prompt.strip(), model) for model in models))
         if (problem := next(wrong, None)) is not None:
             problems.add(

@@ -11,7 +11,6 @@ from sora_dagster.prompts.files import REQUIRED_COLUMNS, RecipeEntry, Row
 from sora_dagster.prompts.first_frames import FirstFrames
 from sora_dagster.prompts.problems import ProblemList, did_you_mean
 from sora_dagster.runware.catalogue import (
-    DEFAULT_MODEL,
     Catalogue,
     OutputFormat,
     SafetyMode,
@@ -101,7 +100,7 @@ class RowReader:
         if entry is not None and entry.durations is not None and cells.is_absent("duration"):
             values["duration_seconds"] = entry.durations.default
         fields = {name: value for name, value in values.items() if value is not None}
-        _check_rules(cells, fields, entry)
+        _check_rules(cells, fields, entry, self._catalogue)
         if self._missing_columns or len(self._problems) > problems_before:
             return None
         return ClipSpec(**fields)
@@ -111,7 +110,7 @@ class RowReader:
         given = cells.text("model", allowed=", ".join(known))
         if given is None and not cells.is_absent("model"):
             return None
-        model = DEFAULT_MODEL if given is None else given
+        model = self._catalogue.default.air if given is None else given
         try:
             return self._catalogue.get(model)
         except UnknownModelError:
@@ -191,10 +190,14 @@ def _take(cells: RowCells) -> int | None:
     return take
 
 
-def _check_rules(cells: RowCells, fields: Mapping[str, Any], entry: VideoModel | None) -> None:
+def _check_rules(
+    cells: RowCells, fields: Mapping[str, Any], entry: VideoModel | None, catalogue: Catalogue
+) -> None:
     """Report the rules of a request that a row breaks, one for each column at most."""
     spec = ClipSpec.model_construct(**{"prompt": "", **fields})
-    request = VideoInference.model_construct(None, **spec.request_fields())
+    request = VideoInference.model_construct(
+        None, **spec.request_fields(entry or catalogue.default)
+    )
     for problem in broken_rules(request, entry):
         column = _COLUMNS[problem.field.partition(".")[0]]
         # A column without a value has a default, or is reported as missing.

@@ -11,7 +11,7 @@ import hashlib
 import re
 from io import BytesIO
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from sora_dagster.extras import require_extras
 from sora_dagster.runware.catalogue.entry import InputLimits, VideoModel
@@ -86,6 +86,19 @@ def image_identity(image: str) -> str:
         # Not an image that can be sent, so it has no other spelling.
         return image
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def public_address(address: str) -> str:
+    """An address without what may grant access: the query, user and password of a URL.
+
+    A URL without any of them, and a UUID, are returned as they are.
+    """
+    if not is_http_url(address):
+        return address
+    parts = urlsplit(address)
+    if not parts.query and "@" not in parts.netloc:
+        return address
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _address_identity(url: str) -> str:

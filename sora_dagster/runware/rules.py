@@ -158,6 +158,24 @@ def prompt_problem(prompt: str, entry: VideoModel) -> Problem | None:
     )
 
 
+def audio_problem(audio: bool | None, entry: VideoModel) -> Problem | None:
+    """Why a model cannot make a video with sound, or without. None: it can.
+
+    Arguments:
+        audio: whether the video is to have sound. None: the model's default.
+        entry: the model's catalogue entry.
+    """
+    if audio is None or entry.has_audio_switch or audio == entry.makes_sound():
+        return None
+    always = "all its videos have sound" if entry.makes_sound() else "its videos have no sound"
+    return Problem(
+        "audio",
+        str(audio).lower(),
+        f"audio is {str(audio).lower()}, but {entry.name} ({entry.air}) cannot switch sound: "
+        f"{always}; remove it or choose another model",
+    )
+
+
 def remix_problem(entry: VideoModel) -> Problem | None:
     """Why a model cannot make a remix. None: it can."""
     if "videoId" in entry.inputs:

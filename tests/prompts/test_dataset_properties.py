@@ -15,6 +15,7 @@ from sora_dagster.prompts.dataset import (
     PromptDataset,
     load_dataset,
 )
+from sora_dagster.prompts.files import COLUMNS
 from sora_dagster.runware.catalogue import Catalogue, FrameSize
 from tests.prompts.dataset_files import (
     EXAMPLE,
@@ -58,7 +59,8 @@ def clip_specs(draw: st.DrawFn) -> ClipSpec:
 
 def row_of(spec: ClipSpec) -> dict[str, object]:
     row = spec.model_dump(mode="json")
-    return {"id": row.pop("clip_id"), "duration": row.pop("duration_seconds"), **row}
+    row |= {"id": row["clip_id"], "duration": row["duration_seconds"]}
+    return {name: row[name] for name in COLUMNS}
 
 
 @pytest.mark.parametrize("extension", [".jsonl", ".csv", ".parquet"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import textwrap
 import unicodedata
 from pathlib import Path
@@ -16,13 +17,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sora_dagster.generation.requesting.payloads import (
-    keep_first_frame,
+    keep_images,
     redacted_spec,
-    with_first_frame,
+    with_images,
 )
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.catalogue import Catalogue
+from sora_dagster.runware.images import image_identity
 from sora_dagster.storage import StorageRoot
 from tests.generation.requesting import clip
 from tests.runware.examples import SORA_2_PRO
@@ -135,6 +137,15 @@ def test_a_row_that_states_the_defaults_is_the_row_that_leaves_them_out(
         {"output_quality": 94},
         {"first_frame": IMAGE_UUID},
         {"safety": "fast"},
+        {"duration_seconds": "auto"},
+        {"resolution": "720p"},
+        {"fps": 24},
+        {"seed": 0},
+        {"negative_prompt": "text"},
+        {"audio": False},
+        {"last_frame": IMAGE_UUID},
+        {"reference_images": (IMAGE_UUID,)},
+        {"settings": {"promptExtend": False}},
     ],
     ids=lambda fields: next(iter(fields)),
 )
@@ -150,6 +161,40 @@ def test_each_setting_that_changes_the_video_changes_the_fingerprint(
 )
 def test_what_leaves_the_video_as_it_is_leaves_the_fingerprint(fields: dict[str, Any]) -> None:
     assert fingerprint(**fields) == fingerprint()
+
+
+def test_a_clip_without_newer_fields_has_the_fingerprint_that_it_always_had() -> None:
+    # Stored records have fingerprints of the first version of the package.
+    assert fingerprint(size="1280x720", duration_seconds=8) == "08de7d76aca0f00c45ae46bb6eed6040"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"settings": {"a": 1, "b": {"x": 2.0}}}, {"settings": {"b": {"x": 2}, "a": 1.0}}),
+        ({"fps": 24}, {"fps": 24.0}),
+        ({"negative_prompt": "text\r\nlogos "}, {"negative_prompt": "text\nlogos"}),
+        (
+            {"last_frame": "https://example.com/a.png?sig=1"},
+            {"last_frame": "https://example.com/a.png"},
+        ),
+        ({"audio": True, "at_default": ("audio",)}, {}),
+        ({"settings": {"a": True}, "at_default": ("settings.a",)}, {}),
+    ],
+    ids=["settings", "fps", "negative prompt", "last frame", "default audio", "default setting"],
+)
+def test_another_spelling_of_a_field_is_the_same_clip(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    assert fingerprint(**one) == fingerprint(**other)
+
+
+def test_a_first_frame_is_not_a_last_frame_and_references_have_an_order() -> None:
+    other = IMAGE_UUID.replace("a", "b")
+    assert fingerprint(first_frame=IMAGE_UUID) != fingerprint(last_frame=IMAGE_UUID)
+    assert fingerprint(reference_images=(IMAGE_UUID, other)) != fingerprint(
+        reference_images=(other, IMAGE_UUID)
+    )
 
 
 # --- the first frame
@@ -237,14 +282,27 @@ def test_what_cannot_be_a_first_frame_still_has_a_fingerprint(image: str) -> Non
 
 @pytest.mark.parametrize(
     "image",
-    [f"data:image/x-png;base64,{ENCODED}", ENCODED, "https://Example.com/a.png?X-Amz-Signature=1"],
-    ids=["data URI", "base64", "URL"],
+    [
+        f"data:image/x-png;base64,{ENCODED}",
+        ENCODED,
+        "https://user:password@example.com/a.png?X-Amz-Signature=0123",
+        "https://example.com/a.png",
+        IMAGE_UUID,
+    ],
+    ids=["data URI", "base64", "presigned URL", "URL", "UUID"],
 )
-def test_a_first_frame_comes_back_from_its_record_as_it_was_given(
-    root: StorageRoot, image: str
+@pytest.mark.parametrize("column", ["first_frame", "last_frame", "reference_images"])
+def test_an_image_comes_back_from_its_record_as_it_was_given(
+    root: StorageRoot, image: str, column: str
 ) -> None:
-    request = clip(first_frame=image, size=None)
-    keep_first_frame(root, request.spec)
+    value = (image, "https://example.com/b.png?sig=1") if column == "reference_images" else image
+    request = clip(**{column: value}, size=None)
+    keep_images(root, request.spec)
     kept = request.model_copy(update={"spec": redacted_spec(request.spec)})
-    assert len(kept.model_dump_json()) < 1000
-    assert with_first_frame(root, kept) == request
+    record = kept.model_dump_json()
+    assert len(record) < 1500
+    assert not re.search("password|Signature|sig=", record)
+    assert [image_identity(stored) for stored in kept.spec.images if "://" in stored] == [
+        image_identity(given) for given in request.spec.images if "://" in given
+    ]
+    assert with_images(root, kept) == request

@@ -16,6 +16,7 @@ from sora_dagster.media.checks import (
     UndecodableVideo,
     evaluate_all,
 )
+from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.storage import StorageRoot
 
@@ -223,21 +224,21 @@ def _custom_result(name: str, check: CustomCheck, clip: StoredClip) -> ClipCheck
 def _expected(manifest: ClipManifest, catalogue: Catalogue) -> Expected:
     spec, parent = manifest.request.spec, manifest.request.parent
     size = manifest.request.expected_size
-    seconds = spec.duration_seconds
+    seconds = spec.seconds
     if seconds is None and parent is not None:
         seconds = parent.duration_seconds
     return Expected(
         size=None if size is None else (size.width, size.height),
         duration_seconds=seconds,
         container=spec.output_format,
-        has_sound=_has_sound(spec.model, catalogue),
+        has_sound=_has_sound(spec, catalogue),
         estimate_usd=manifest.estimate_usd / spec.number_results,
     )
 
 
-def _has_sound(model: str, catalogue: Catalogue) -> bool:
-    entry = catalogue.find(model)
-    return entry is not None and entry.makes_sound()
+def _has_sound(spec: ClipSpec, catalogue: Catalogue) -> bool:
+    entry = catalogue.find(spec.model)
+    return entry is not None and entry.makes_sound(spec.audio)
 
 
 def _found(video: StoredVideo) -> FoundVideo | UndecodableVideo:

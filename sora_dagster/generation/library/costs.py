@@ -102,7 +102,7 @@ def _cost_row(task: ScannedTask, manifest: ClipManifest | None, *, newest_take: 
     else:
         size = attempt.request.expected_size
         width, height = (size.width, size.height) if size is not None else (0, 0)
-        seconds = spec.duration_seconds or (parent.duration_seconds if parent is not None else 0.0)
+        seconds = spec.seconds or (parent.duration_seconds if parent is not None else 0.0)
     cost_usd = attempt.estimate_usd if outcome is None else outcome.cost_usd
     wasted: Waste = ""
     if outcome is not None and cost_usd > 0:

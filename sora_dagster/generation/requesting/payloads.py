@@ -1,11 +1,13 @@
 """The API request of a clip, and the form in which records keep it.
 
-Records hold no signature and no image data: a first frame's bytes are stored once, below a hash.
+Records hold no signature and no image data: the bytes of images are stored once, below a hash.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import JsonValue
@@ -14,14 +16,18 @@ from sora_dagster.generation.fetching.download import shown_url
 from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec, remix_spec
 from sora_dagster.runware.catalogue import Catalogue, FrameSize
-from sora_dagster.runware.images import is_address
+from sora_dagster.runware.errors import InvalidRequestError
+from sora_dagster.runware.images import is_address, public_address
 from sora_dagster.runware.pricing import Price, price_of
 from sora_dagster.runware.requests import Inputs, VideoInference
-from sora_dagster.runware.rules import check_request
+from sora_dagster.runware.rules import audio_problem, check_request
 from sora_dagster.storage import StorageRoot
 
-_FRAMES_FOLDER = "frames"
+_IMAGES_FOLDER = "images"
+_IMAGE_INPUTS = ("frameImages", "referenceImages")
 _HASH_PREFIX = "sha256:"
+# Alone, or as the fragment of a URL.
+_HASH = re.compile(r"(?<![^#])sha256:[0-9a-f]{64}$")
 
 
 def build_inference(
@@ -47,9 +53,11 @@ def build_inference(
         InvalidRequestError: if the API would refuse it; nothing was sent.
         UnknownModelError: if the model has no catalogue entry.
     """
-    spec = request.spec
+    spec, entry = request.spec, catalogue.get(request.spec.model)
+    if (problem := audio_problem(spec.audio, entry)) is not None:
+        raise InvalidRequestError([problem], task_uuid)
     fields: dict[str, Any] = {
-        **spec.request_fields(),
+        **spec.request_fields(entry),
         "task_uuid": task_uuid,
         "include_cost": True,
     }
@@ -79,7 +87,8 @@ def estimate_usd(request: ClipRequest, catalogue: Catalogue) -> float:
 
 def spec_price(spec: ClipSpec, catalogue: Catalogue) -> Price:
     """The price of a row by the catalogue."""
-    return price_of(_draft(spec.request_fields()), catalogue.get(spec.model))
+    entry = catalogue.get(spec.model)
+    return price_of(_draft(spec.request_fields(entry)), entry)
 
 
 def remix_price(
@@ -93,10 +102,11 @@ def remix_price(
         seconds: length of its parent's video, in seconds. None: unknown.
         catalogue: the models that may be used.
     """
-    draft = _draft({**spec.request_fields(), "inputs": Inputs(video_id="parent")})
+    entry = catalogue.get(spec.model)
+    draft = _draft({**spec.request_fields(entry), "inputs": Inputs(video_id="parent")})
     return price_of(
         draft,
-        catalogue.get(spec.model),
+        entry,
         input_size=size,
         # The bill is for the length that was requested; containers round it.
         input_seconds=None if seconds is None else float(round(seconds)),
@@ -111,9 +121,7 @@ def planned_remix_price(parent: ClipSpec, prompt: str, catalogue: Catalogue) -> 
         prompt: the recipe's prompt.
         catalogue: the models that may be used.
     """
-    return remix_price(
-        remix_spec(parent, prompt=prompt), parent.size, parent.duration_seconds, catalogue
-    )
+    return remix_price(remix_spec(parent, prompt=prompt), parent.size, parent.seconds, catalogue)
 
 
 def _draft(fields: dict[str, Any]) -> VideoInference:
@@ -126,45 +134,60 @@ def redacted_payload(inference: VideoInference) -> dict[str, JsonValue]:
     wire = {key: value for key, value in inference.to_wire().items() if key != "webhookURL"}
     if (upload_url := wire.get("uploadEndpoint")) is not None:
         wire["uploadEndpoint"] = shown_url(upload_url)
-    if isinstance(inputs := wire.get("inputs"), dict) and "frameImages" in inputs:
-        images = [_redacted_image(image) for image in inputs["frameImages"]]
-        wire["inputs"] = {**inputs, "frameImages": images}
+    if isinstance(inputs := wire.get("inputs"), dict):
+        wire["inputs"] = {
+            name: _redacted_input(
+                value, redacted_image if name in _IMAGE_INPUTS else public_address
+            )
+            for name, value in inputs.items()
+        }
     return wire
 
 
-def _redacted_image(image: Any) -> Any:
-    if isinstance(image, dict):
-        return {**image, "image": _redacted_image(image["image"])}
-    is_short_address = len(image) <= 2048 and not image.startswith("data:")
-    return image if is_short_address else _hash_text(image)
+def _redacted_input(value: Any, redacted: Callable[[str], str]) -> Any:
+    if isinstance(value, list):
+        return [_redacted_input(item, redacted) for item in value]
+    if isinstance(value, dict):
+        return {**value, "image": redacted(value["image"])}
+    return redacted(value)
 
 
 def redacted_spec(spec: ClipSpec) -> ClipSpec:
-    """A spec as records keep it: with the hash of a first frame instead of its bytes."""
-    if spec.first_frame is None or not _is_bytes(spec.first_frame):
-        return spec
-    return spec.model_copy(update={"first_frame": _hash_text(spec.first_frame)})
+    """A spec as records keep it: with hashes instead of the bytes and secrets of its images."""
+    return spec.with_images(redacted_image)
 
 
-def keep_first_frame(root: StorageRoot, spec: ClipSpec) -> None:
-    """Store the bytes of a first frame, if the spec holds any and they are not stored yet."""
-    if spec.first_frame is not None and _is_bytes(spec.first_frame):
-        root.create(_key(_hash_text(spec.first_frame)), spec.first_frame.encode())
+def redacted_image(image: str) -> str:
+    """An image as records keep it.
+
+    Bytes become their hash. A URL loses its query, user and password, which may grant access, and
+    gets the hash as its fragment.
+    """
+    if not is_address(image):
+        return image if image.startswith(_HASH_PREFIX) else _hash_text(image)
+    address = public_address(image)
+    return image if address == image else f"{address}#{_hash_text(image)}"
 
 
-def with_first_frame(root: StorageRoot, request: ClipRequest) -> ClipRequest:
-    """A request from a record, with its first frame's bytes.
+def keep_images(root: StorageRoot, spec: ClipSpec) -> None:
+    """Store the images that records keep as a hash, unless they are stored already."""
+    for image in spec.images:
+        if redacted_image(image) != image:
+            root.create(_key(_hash_text(image)), image.encode())
+
+
+def with_images(root: StorageRoot, request: ClipRequest) -> ClipRequest:
+    """A request from a record, with its images as they were given.
 
     Raises:
-        ObjectMissingError: if the bytes are not in the root.
+        ObjectMissingError: if an image is not in the root.
     """
-    first_frame = request.spec.first_frame
-    if first_frame is None or not first_frame.startswith(_HASH_PREFIX):
-        return request
-    image = root.read(_key(first_frame)).decode()
-    return request.model_copy(
-        update={"spec": request.spec.model_copy(update={"first_frame": image})}
-    )
+
+    def restored(image: str) -> str:
+        hashed = _HASH.search(image)
+        return image if hashed is None else root.read(_key(hashed[0])).decode()
+
+    return request.model_copy(update={"spec": request.spec.with_images(restored)})
 
 
 def _hash_text(text: str) -> str:
@@ -172,10 +195,5 @@ def _hash_text(text: str) -> str:
     return f"{_HASH_PREFIX}{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def _is_bytes(image: str) -> bool:
-    """Whether an image is a data URI or base64: not an address, not a hash from a record."""
-    return not is_address(image) and not image.startswith(_HASH_PREFIX)
-
-
 def _key(hashed: str) -> str:
-    return f"{_FRAMES_FOLDER}/{hashed.removeprefix(_HASH_PREFIX)}"
+    return f"{_IMAGES_FOLDER}/{hashed.removeprefix(_HASH_PREFIX)}"

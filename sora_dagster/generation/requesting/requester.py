@@ -16,7 +16,7 @@ from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.payloads import (
     build_inference,
     estimate_usd,
-    with_first_frame,
+    with_images,
 )
 from sora_dagster.generation.requesting.planner import UNSENT_SECONDS, AttemptPlanner, NextAttempt
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
@@ -137,7 +137,7 @@ class Requester:
             InvalidRequestError: if the catalogue has changed so that it is no longer allowed.
             UnknownModelError: if the catalogue no longer has its model.
         """
-        request = with_first_frame(self._ledger.root, attempt.request)
+        request = with_images(self._ledger.root, attempt.request)
         return self._build(request, attempt.task_uuid, self._direct.renew(attempt))
 
     def _build(

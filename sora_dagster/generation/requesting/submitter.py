@@ -18,7 +18,7 @@ from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.protocol.spending_log import BudgetLogError
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.payloads import (
-    keep_first_frame,
+    keep_images,
     redacted_payload,
     redacted_spec,
 )
@@ -191,7 +191,7 @@ class TaskSubmitter:
             # Its entry may have been removed together with claims that seemed abandoned.
             self._ledger.pending.add(plan.claimed)
             return _ClaimedTask(task, plan.claimed, is_own=False)
-        keep_first_frame(self._ledger.root, request.spec)
+        keep_images(self._ledger.root, request.spec)
         try:
             won, attempt = self._ledger.claim_attempt(
                 AttemptRecord(

@@ -36,8 +36,10 @@ class Catalogue:
 
     Arguments:
         entries: the models. A later entry replaces an earlier one with the same id.
+        default: id or short name of the model of rows that name none. Default: Sora 2 Pro.
 
     Raises:
+        UnknownModelError: if there is no entry for a `default` that is set.
         ValueError: if two models have the same short name.
 
     Example:
@@ -45,7 +47,7 @@ class Catalogue:
         'Sora 2 Pro'
     """
 
-    def __init__(self, entries: Iterable[VideoModel]) -> None:
+    def __init__(self, entries: Iterable[VideoModel], *, default: str | None = None) -> None:
         self._entries = {entry.air: entry for entry in entries}
         self._by_name: dict[str, VideoModel] = {}
         for entry in self._entries.values():
@@ -55,6 +57,7 @@ class Catalogue:
                     f"short_name {entry.short_name!r} of {entry.air} is also that of {other.air}; "
                     f"set another short_name"
                 )
+        self._default = DEFAULT_MODEL if default is None else self.get(default).air
 
     @classmethod
     def builtin(cls) -> Catalogue:
@@ -65,6 +68,26 @@ class Catalogue:
     def entries(self) -> tuple[VideoModel, ...]:
         """All entries, the built-in ones first."""
         return tuple(self._entries.values())
+
+    @property
+    def default(self) -> VideoModel:
+        """The model of rows that name none.
+
+        Raises:
+            UnknownModelError: if the catalogue has no entry for it.
+        """
+        return self.get(self._default)
+
+    def with_default(self, model: str) -> Catalogue:
+        """A copy with another default model.
+
+        Arguments:
+            model: its AIR id or its short name.
+
+        Raises:
+            UnknownModelError: if there is no entry for it.
+        """
+        return Catalogue(self.entries, default=model)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -95,7 +118,9 @@ class Catalogue:
 
     def extended(self, entries: Iterable[VideoModel]) -> Catalogue:
         """A copy with more entries; an entry replaces an earlier one with the same id."""
-        return Catalogue([*self._entries.values(), *entries])
+        catalogue = Catalogue([*self._entries.values(), *entries])
+        catalogue._default = self._default
+        return catalogue
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Catalogue:
