@@ -160,7 +160,7 @@ class Settings(BaseModel):
     viewer_url: Annotated[str | None, Variable("SORA_VIEWER_URL", "no links")] = Field(
         None, description="address of the viewer in browsers"
     )
-    models_path: Annotated[_AbsolutePath | None, Variable("SORA_MODELS", "Sora 2 Pro, Sora 2")] = (
+    models_path: Annotated[_AbsolutePath | None, Variable("SORA_MODELS", "the built-in models")] = (
         Field(None, description="YAML file with entries of further models")
     )
     dagster_home: Annotated[str | None, Variable("DAGSTER_HOME", "Dagster's")] = Field(

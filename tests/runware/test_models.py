@@ -67,8 +67,8 @@ def test_an_unknown_duration_is_estimated_at_the_longest() -> None:
 
 def test_a_model_without_an_entry_is_refused_with_an_entry_to_copy() -> None:
     with pytest.raises(UnknownModelError) as refusal:
-        Catalogue.builtin().get("google:3@2")
-    assert "air: google:3@2" in str(refusal.value)
+        Catalogue.builtin().get("acme:1@2")
+    assert "air: acme:1@2" in str(refusal.value)
     assert "SORA_MODELS" in str(refusal.value)
 
 
@@ -85,8 +85,10 @@ def test_a_yaml_file_adds_models_beside_the_built_in_ones(tmp_path: Path) -> Non
 
 def test_a_yaml_entry_replaces_the_built_in_one_of_its_id(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
-    path.write_text(VEO.replace("google:3@2", "openai:3@2"), encoding="utf-8")
-    assert Catalogue.from_yaml(path).get("openai:3@2").name == "Veo 3.1"
+    path.write_text(VEO.replace("name: Veo 3.1", "name: My Veo"), encoding="utf-8")
+    catalogue = Catalogue.from_yaml(path)
+    assert catalogue.get("google:3@2").name == "My Veo"
+    assert catalogue.find("veo-3.1") is None
 
 
 @pytest.mark.parametrize(
