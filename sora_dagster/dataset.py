@@ -17,10 +17,10 @@ from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.protocol.root_binding import bind_dataset
+from sora_dagster.input_files.problems import FileProblem
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, remix_spec
 from sora_dagster.prompts.dataset import (
     DatasetError,
-    DatasetProblem,
     PromptDataset,
     load_dataset,
 )
@@ -169,7 +169,7 @@ class VideoDataset:
             DatasetError: naming all its problems, or that no file is set.
         """
         if self.prompts_path is None:
-            raise DatasetError(None, [DatasetProblem(None, None, None, _NO_PROMPTS)])
+            raise DatasetError(None, [FileProblem(None, None, None, _NO_PROMPTS)])
         return load_dataset(self.prompts_path, catalogue=self.catalogue)
 
     def clip_request(self, prompts: PromptDataset, clip_id: str) -> ClipRequest:

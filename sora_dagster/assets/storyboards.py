@@ -15,7 +15,7 @@ from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.storyboards.board_estimate import estimate_board
 from sora_dagster.generation.storyboards.board_run import BoardLimits, BoardRun, ShotResult
 from sora_dagster.prompts.boards import Board, Shot, load_board
-from sora_dagster.prompts.problems import DatasetError
+from sora_dagster.prompts.files import DatasetError
 from sora_dagster.reporting.checks import RunChecks, check_specs
 from sora_dagster.reporting.clip_reporter import ClipReporter
 from sora_dagster.reporting.events import failure_event, row_data_version

@@ -9,15 +9,10 @@ from pathlib import Path
 
 from yaml.nodes import MappingNode, Node, SequenceNode
 
-from sora_dagster.prompts.cells import RowCells
-from sora_dagster.prompts.clips import ClipSpec
-from sora_dagster.prompts.files import COLUMNS, Cell, Row, decode_text, known_columns_only
-from sora_dagster.prompts.first_frames import FirstFrames
-from sora_dagster.prompts.problems import DatasetError, ProblemList, did_you_mean, unreadable
-from sora_dagster.prompts.rows import RowReader
-from sora_dagster.prompts.yaml_files import (
+from sora_dagster.input_files.problems import ProblemList, did_you_mean
+from sora_dagster.input_files.text import decode_text, unreadable
+from sora_dagster.input_files.yaml_nodes import (
     add_problem,
-    cell_of,
     compose,
     entries,
     is_null,
@@ -25,6 +20,12 @@ from sora_dagster.prompts.yaml_files import (
     plain_value,
     top_level,
 )
+from sora_dagster.prompts.cells import RowCells
+from sora_dagster.prompts.clips import ClipSpec
+from sora_dagster.prompts.files import COLUMNS, Cell, DatasetError, Row, known_columns_only
+from sora_dagster.prompts.first_frames import FirstFrames
+from sora_dagster.prompts.rows import RowReader
+from sora_dagster.prompts.yaml_files import cell_of
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.redaction import shown
 from sora_dagster.runware.rules import remix_problem

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from decimal import Decimal
 
+from sora_dagster.input_files.problems import ProblemList
 from sora_dagster.prompts.files import Cell, Row
-from sora_dagster.prompts.problems import ProblemList
 from sora_dagster.runware.redaction import shown
 
 _NUMBER_PATTERN = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")

@@ -7,29 +7,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from sora_dagster.input_files.problems import ProblemList, did_you_mean
+from sora_dagster.input_files.text import decode_text, unreadable
 from sora_dagster.prompts.clips import ClipSpec, check_recipe_name
 from sora_dagster.prompts.files import (
+    DatasetError,
     DatasetTable,
     RecipeEntry,
-    decode_text,
     read_csv,
     read_jsonl,
     read_parquet,
 )
 from sora_dagster.prompts.first_frames import FirstFrames
-from sora_dagster.prompts.problems import (
-    DatasetError,
-    DatasetProblem,
-    ProblemList,
-    did_you_mean,
-    unreadable,
-)
 from sora_dagster.prompts.rows import RowReader
 from sora_dagster.prompts.yaml_files import read_yaml, read_yaml_recipes
 from sora_dagster.runware.catalogue import Catalogue, VideoModel
 from sora_dagster.runware.rules import prompt_problem
 
-__all__ = ["DatasetError", "DatasetProblem", "PromptDataset", "Recipe", "load_dataset"]
+__all__ = ["DatasetError", "PromptDataset", "Recipe", "load_dataset"]
 
 _TEXT_READERS = {
     ".jsonl": read_jsonl,

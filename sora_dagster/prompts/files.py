@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from sora_dagster.extras import require_extras
-from sora_dagster.prompts.problems import ProblemList, did_you_mean
+from sora_dagster.input_files.problems import FileProblemsError, ProblemList, did_you_mean
 from sora_dagster.runware.redaction import shown
 
 COLUMNS = (
@@ -44,6 +44,10 @@ _OTHER_NAMES = {
 
 # A first frame may be a data URI in a cell.
 _LONGEST_CSV_CELL = 64_000_000
+
+
+class DatasetError(FileProblemsError):
+    """A prompt dataset or a storyboard has problems, so none of its rows was used."""
 
 
 @dataclass(frozen=True)
@@ -92,30 +96,6 @@ class DatasetTable:
     rows: Sequence[Row] = ()
     missing_columns: frozenset[str] = frozenset()
     recipes: Sequence[RecipeEntry] | None = None
-
-
-def decode_text(data: bytes, problems: ProblemList) -> str:
-    """Decode a file without its byte order mark; each line that is not UTF-8 is a problem."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        problems.add("the file is in UTF-16; save it as UTF-8", value=data[:2])
-        return ""
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        for number, line in enumerate(data.split(b"\n"), start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                before = line[max(0, error.start - 20) : error.start].decode("utf-8", "replace")
-                problems.add(
-                    f"byte 0x{line[error.start]:02x} after {before!r} is not UTF-8; save the file "
-                    f"as UTF-8",
-                    line=number,
-                    value=line,
-                )
-        # Decoded anyway, to report the other problems of the file too.
-        return data.decode("utf-8", "replace")
 
 
 def read_jsonl(text: str, problems: ProblemList) -> DatasetTable:

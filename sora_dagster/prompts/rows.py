@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
+from sora_dagster.input_files.problems import ProblemList, did_you_mean
 from sora_dagster.prompts.cells import RowCells
 from sora_dagster.prompts.clips import ClipSpec, check_clip_id
 from sora_dagster.prompts.files import REQUIRED_COLUMNS, RecipeEntry, Row
 from sora_dagster.prompts.first_frames import FirstFrames
-from sora_dagster.prompts.problems import ProblemList, did_you_mean
 from sora_dagster.runware.catalogue import (
     Catalogue,
     OutputFormat,

@@ -15,9 +15,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from sora_dagster.input_files.problems import FileProblem
 from sora_dagster.prompts.dataset import (
     DatasetError,
-    DatasetProblem,
     PromptDataset,
     load_dataset,
 )
@@ -57,11 +57,11 @@ def error_of(path: Path) -> DatasetError:
     return caught.value
 
 
-def problems_of(path: Path) -> tuple[DatasetProblem, ...]:
+def problems_of(path: Path) -> tuple[FileProblem, ...]:
     return error_of(path).problems
 
 
-def only_problem_of(path: Path) -> DatasetProblem:
+def only_problem_of(path: Path) -> FileProblem:
     [problem] = problems_of(path)
     return problem
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sora_dagster.prompts.boards import Board, load_board
-from sora_dagster.prompts.problems import DatasetError
+from sora_dagster.prompts.files import DatasetError
 from sora_dagster.runware.catalogue import Catalogue
 
 Load = Callable[[str], Board]

@@ -1,4 +1,4 @@
-"""The problems of a prompt dataset and where they are, all in one error."""
+"""The problems of a file and where they are, all in one error."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ MAX_LISTED_PROBLEMS = 50
 
 
 @dataclass(frozen=True)
-class DatasetProblem:
-    """One problem of a dataset file or its recipes file.
+class FileProblem:
+    """One problem of a file.
 
     Arguments:
         line: its line, counted from 1 (in Parquet: row). None: the file as a whole.
@@ -40,15 +40,15 @@ class DatasetProblem:
         return f"{where}: {self.message}"
 
 
-class DatasetError(ValueError):
-    """A prompt dataset has problems, so none of its rows was used.
+class FileProblemsError(ValueError):
+    """A file has problems, so nothing of it was used.
 
     Arguments:
-        path: the dataset file. None: no file is set.
-        problems: all problems of the file and of its recipes file.
+        path: the file. None: no file is set.
+        problems: all its problems, and those of the files that belong to it.
     """
 
-    def __init__(self, path: Path | None, problems: Sequence[DatasetProblem]) -> None:
+    def __init__(self, path: Path | None, problems: Sequence[FileProblem]) -> None:
         self.path = path
         self.problems = tuple(problems)
         super().__init__(path, self.problems)
@@ -76,14 +76,14 @@ class ProblemList:
     def __init__(self, file: str, counts: Literal["lines", "rows"] = "lines") -> None:
         self._file = file
         self._counts = counts
-        self._problems: list[DatasetProblem] = []
+        self._problems: list[FileProblem] = []
 
     def add(
         self, message: str, *, line: int | None = None, column: str | None = None, value: object
     ) -> None:
         """Add a problem."""
         self._problems.append(
-            DatasetProblem(line, column, value, message, file=self._file, counts=self._counts)
+            FileProblem(line, column, value, message, file=self._file, counts=self._counts)
         )
 
     def place(self, line: int) -> str:
@@ -93,15 +93,9 @@ class ProblemList:
     def __len__(self) -> int:
         return len(self._problems)
 
-    def __iter__(self) -> Iterator[DatasetProblem]:
+    def __iter__(self) -> Iterator[FileProblem]:
         """The problems by line; those of the whole file come first."""
         return iter(sorted(self._problems, key=lambda problem: problem.line or 0))
-
-
-def unreadable(path: Path, error: OSError) -> str:
-    """The message about a file that cannot be read."""
-    reason = (error.strerror or str(error)).lower()
-    return f"the file cannot be read: {reason} ({path.absolute()})"
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

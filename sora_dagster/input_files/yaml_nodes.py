@@ -1,0 +1,120 @@
+"""The values of a YAML file with the lines they are on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from sora_dagster.input_files.problems import ProblemList, did_you_mean
+
+# libyaml's loader, if PyYAML was built with it, is about ten times as fast.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_NULL_TAG = "tag:yaml.org,2002:null"
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+
+
+def compose(text: str, problems: ProblemList) -> Node | None:
+    """The tree of a YAML text. None: it is empty or not YAML."""
+    unprintable = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if unprintable is not None:
+        problems.add(
+            f"the character U+{ord(unprintable[0]):04X} is not allowed in YAML; remove it",
+            line=text.count("\n", 0, unprintable.start()) + 1,
+            value=unprintable[0],
+        )
+        return None
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problems.add(
+            f"this is not YAML: {error.problem or error.context}",
+            line=None if mark is None else mark.line + 1,
+            value=None,
+        )
+        return None
+    except RecursionError:
+        problems.add("the file is nested too deeply", value=None)
+        return None
+    return root if isinstance(root, Node) else None
+
+
+def add_problem(problems: ProblemList, node: Node, message: str) -> None:
+    """Report a problem at the line of a node."""
+    problems.add(message, line=line_of(node), value=plain_value(node))
+
+
+def top_level(
+    root: MappingNode, names: Sequence[str], expected: str, problems: ProblemList
+) -> dict[str, Node]:
+    """The values at the top of a file by name; a name that is not among `names` is a problem."""
+    parts: dict[str, Node] = {}
+    for name, key, value in entries(root, problems):
+        if name in names:
+            parts[name] = value
+        else:
+            suggestion = did_you_mean(name, names)
+            message = f"{name!r} is not allowed here{suggestion}; allowed: {expected}"
+            add_problem(problems, key, message)
+    return parts
+
+
+def entries(node: MappingNode, problems: ProblemList) -> Iterator[tuple[str, Node, Node]]:
+    """Name, key and value of each entry, including those merged by ``<<``."""
+    own: set[str] = set()
+    for key, _ in node.value:
+        if not isinstance(key, ScalarNode):
+            add_problem(problems, key, "a plain name is expected here")
+        elif key.value in own:
+            problems.add(
+                "the name is given twice", line=line_of(key), column=key.value, value=key.value
+            )
+        else:
+            own.add(key.value)
+    for name, (key, value) in _merged(node, problems, within=()).items():
+        yield name, key, value
+
+
+def _merged(
+    node: MappingNode, problems: ProblemList, *, within: tuple[Node, ...]
+) -> dict[str, tuple[Node, Node]]:
+    """The entries of a mapping: its own override merged ones, and earlier ones override later."""
+    merged: dict[str, tuple[Node, Node]] = {}
+    own: dict[str, tuple[Node, Node]] = {}
+    for key, value in node.value:
+        if not isinstance(key, ScalarNode):
+            continue
+        if key.tag != _MERGE_TAG:
+            own[key.value] = (key, value)
+            continue
+        for source in value.value if isinstance(value, SequenceNode) else [value]:
+            if isinstance(source, MappingNode) and source not in (node, *within):
+                merged = _merged(source, problems, within=(node, *within)) | merged
+            else:
+                problems.add(
+                    "'<<' merges mappings only, such as *defaults",
+                    line=line_of(key),
+                    value=plain_value(source),
+                )
+    return merged | own
+
+
+def plain_value(node: Node) -> object:
+    """A value for messages and cells: numbers stay text, as in CSV."""
+    if isinstance(node, ScalarNode):
+        return None if is_null(node) else node.value
+    return {} if isinstance(node, MappingNode) else []
+
+
+def is_null(node: Node) -> bool:
+    """Whether a node is empty or null."""
+    return isinstance(node, ScalarNode) and node.tag == _NULL_TAG
+
+
+def line_of(node: Node) -> int:
+    """The line where a value starts, counted from 1."""
+    return int(node.start_mark.line) + 1
