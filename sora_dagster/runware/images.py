@@ -22,6 +22,8 @@ from sora_dagster.runware.redaction import shown
 _UUID_PATTERN = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DATA_URI_PATTERN = re.compile(r"data:(?P<media_type>[^;,]*)(?P<parameters>(;[^;,]*)*),")
 _BLANKS = re.compile(r"\s+")
+# A multiple of 4, so that the text of whole bytes is cut.
+_HEADER_CHARACTERS = 1_000_000
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -124,6 +126,21 @@ def image_problem(
     """
     message = None if is_address(image) else _problem_of_bytes(image, entry, limits)
     return None if message is None else Problem(field, shown(image), message)
+
+
+def image_size(image: str) -> FrameSize | None:
+    """The size of an image whose bytes are given. None: it is an address, or cannot be read."""
+    if is_address(image):
+        return None
+    match = _DATA_URI_PATTERN.match(image)
+    start = 0 if match is None else match.end()
+    try:
+        # The size is in the header, and images are large.
+        data = base64.b64decode(image[start : start + _HEADER_CHARACTERS], validate=True)
+    except ValueError:
+        return None
+    header = read_image_header(data)
+    return None if header is None else header.size
 
 
 def _problem_of_bytes(image: str, entry: VideoModel, limits: InputLimits) -> str | None:

@@ -417,7 +417,7 @@ def _rules(
         only_presence: leave out the rules about values.
     """
     for rule in entry.rules:
-        if holds(rule.if_, fields) is False:
+        if not holds(rule.if_, fields):
             continue
         for name in rule.forbid:
             if name in fields:

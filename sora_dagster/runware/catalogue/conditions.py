@@ -25,13 +25,6 @@ Fields = Mapping[str, object]
 """The fields of a request by their names; those that are not set are absent."""
 
 
-class Unknown:
-    """A value that is not known yet, such as the size of a first frame behind a URL."""
-
-
-UNKNOWN: Final = Unknown()
-
-
 def _as_tuple(value: object) -> object:
     return value if isinstance(value, (list, tuple)) else (value,)
 
@@ -40,17 +33,9 @@ Values = Annotated[tuple[Scalar, ...], BeforeValidator(_as_tuple)]
 Condition = Mapping[str, Values]
 
 
-def holds(condition: Condition, fields: Fields) -> bool | None:
-    """Whether a condition holds for a request. None: a field that decides it is unknown."""
-    is_unknown = False
-    for name, values in condition.items():
-        value = fields.get(name)
-        if value is UNKNOWN:
-            # "given" and "missing" are about the request; an unknown value was not set by it.
-            is_unknown = True
-        elif not _matches(value, values):
-            return False
-    return None if is_unknown else True
+def holds(condition: Condition, fields: Fields) -> bool:
+    """Whether a condition holds for a request."""
+    return all(_matches(fields.get(name), values) for name, values in condition.items())
 
 
 def _matches(value: object, values: tuple[Scalar, ...]) -> bool:

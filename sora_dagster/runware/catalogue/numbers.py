@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -92,6 +93,16 @@ class Durations(NumberRule):
     def allows_duration(self, value: float | str) -> bool:
         """Whether a length in seconds, or ``auto``, is allowed."""
         return self.auto if isinstance(value, str) else self.allows(value)
+
+    def from_longest(self) -> Iterator[float]:
+        """The allowed lengths in seconds, the longest first."""
+        if self.values:
+            yield from sorted(self.values, reverse=True)
+            return
+        low, length = self.lowest, self.highest
+        while length >= low - 1e-9:
+            yield length
+            length = round(length - self.step, 9)
 
     def __str__(self) -> str:
         return f"{super().__str__()} seconds{', or auto' if self.auto else ''}"
