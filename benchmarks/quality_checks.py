@@ -19,8 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from sora_dagster.media.check_results import CheckResult
-from sora_dagster.media.checks import Expected, evaluate
+from sora_dagster.media.checks import CheckResult, Expected, evaluate
 from sora_dagster.runware.catalogue import OutputFormat, parse_size
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject

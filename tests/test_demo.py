@@ -145,7 +145,7 @@ def test_the_example_dataset_goes_from_rows_to_stored_remixes_by_webhook_and_sen
                 assert (media.width, media.height) == spec.size, clip
             if spec.duration_seconds is not None:
                 assert media.duration_seconds == pytest.approx(
-                    spec.duration_seconds, abs=1 / media.fps
+                    spec.duration_seconds, abs=1 / media.frames_per_second
                 )
             assert media.audio_codec is not None
         assert len(manifest.videos) == spec.number_results

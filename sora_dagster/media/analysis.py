@@ -156,7 +156,7 @@ def _unread_info(source: BinaryIO | Path, expected_size: tuple[int, int] | None)
         height=height,
         duration_seconds=0.0,
         frame_count=0,
-        fps=0.0,
+        frames_per_second=0.0,
         video_codec="unknown",
     )
 
@@ -170,7 +170,7 @@ def _header_info(video: Video, unread: MediaInfo) -> MediaInfo:
         width=picture.width if has_size else unread.width,
         height=picture.height if has_size else unread.height,
         duration_seconds=round(video.stated_seconds or 0.0, 3),
-        fps=round(video.fps or 0.0, 3),
+        frames_per_second=round(video.fps or 0.0, 3),
         video_codec=picture.codec.canonical_name,
         audio_codec=sound.codec_context.codec.canonical_name if sound else None,
     )

@@ -2,11 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from sora_dagster.media.check_results import CHECKS, CheckResult, combine, not_evaluated
 from sora_dagster.media.meter import VideoMeasures
+
+Severity = Literal["error", "warn"]
+Figure = float | int | str | bool
+
+# In the order of the results. "error": the clip should not be used. "warn": a person should look
+# at it, since silence can be intended and a cost above the estimate is already paid.
+CHECKS: Mapping[str, Severity] = {
+    "decodes": "error",
+    "format_matches": "error",
+    "size_matches": "error",
+    "duration_matches": "error",
+    "not_black": "error",
+    "not_frozen": "error",
+    "has_sound": "warn",
+    "not_silent": "warn",
+    "not_flagged": "error",
+    "cost_within_estimate": "warn",
+}
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Result of one check of a video.
+
+    Arguments:
+        name: name of the check, one of `CHECKS` or of a custom check.
+        passed: whether the check was evaluated and found nothing wrong.
+        description: what was found and what was expected, in a sentence.
+        figures: the numbers behind the result.
+        evaluated: False if the check could not be evaluated; it then neither passed nor failed,
+            and the description says why.
+        custom_severity: severity of a failure of a custom check; None for a built-in one.
+    """
+
+    name: str
+    passed: bool
+    description: str
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    evaluated: bool = True
+    custom_severity: Severity | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the check was evaluated and found something wrong."""
+        return self.evaluated and not self.passed
+
+    @property
+    def severity(self) -> Severity:
+        """``error`` for a clip that should not be used, ``warn`` for one to look at."""
+        return self.custom_severity or CHECKS[self.name]
 
 
 @dataclass(frozen=True)
@@ -78,7 +128,8 @@ class FoundVideo:
         container, width, height, duration_seconds, frame_count: as found by decoding.
         audio_codec: codec of the sound; None if there is no sound.
         measures: measurements of pictures and sound; None for a video stored without them.
-        is_flagged: whether the content was flagged; None if it was not checked.
+        decode_error: why it cannot be decoded to its end, in a sentence; None if it can.
+        nsfw: whether the content was flagged; None if it was not checked.
         cost_usd: cost; None if the API did not report it.
     """
 
@@ -89,34 +140,18 @@ class FoundVideo:
     frame_count: int
     audio_codec: str | None
     measures: VideoMeasures | None = None
-    is_flagged: bool | None = None
-    cost_usd: float | None = None
-
-
-@dataclass(frozen=True)
-class UndecodableVideo:
-    """A stored video that cannot be decoded to its end.
-
-    Arguments:
-        error: the reason, in a sentence.
-        is_flagged: whether the content was flagged; None if it was not checked.
-        cost_usd: cost; None if the API did not report it.
-    """
-
-    error: str
-    is_flagged: bool | None = None
+    decode_error: str | None = None
+    nsfw: bool | None = None
     cost_usd: float | None = None
 
 
 def evaluate(
-    expected: Expected,
-    found: FoundVideo | UndecodableVideo,
-    thresholds: CheckThresholds | None = None,
+    expected: Expected, found: FoundVideo, thresholds: CheckThresholds | None = None
 ) -> list[CheckResult]:
     """Evaluate every check on one video; the results are in the order of `CHECKS`."""
     thresholds = thresholds or CheckThresholds()
-    if isinstance(found, UndecodableVideo):
-        results = [*_undecodable(found)]
+    if found.decode_error is not None:
+        results = [*_undecodable(found.decode_error)]
     else:
         results = [
             *_file(expected, found, thresholds),
@@ -129,7 +164,7 @@ def evaluate(
 
 def evaluate_all(
     expected: Expected,
-    found: Sequence[FoundVideo | UndecodableVideo],
+    found: Sequence[FoundVideo],
     thresholds: CheckThresholds | None = None,
 ) -> list[CheckResult]:
     """Evaluate every check on all videos of a clip; a check fails if it fails for one of them.
@@ -140,15 +175,48 @@ def evaluate_all(
     if not found:
         raise ValueError("there is no video to check; a stored clip has at least one")
     by_video = [evaluate(expected, video, thresholds) for video in found]
-    return [combine(results) for results in zip(*by_video, strict=True)]
+    return [_combine(results) for results in zip(*by_video, strict=True)]
 
 
-def _undecodable(found: UndecodableVideo) -> Iterator[CheckResult]:
-    error = found.error.rstrip(".")
-    yield CheckResult("decodes", False, f"The video cannot be decoded to its end: {error}.")
+def _not_evaluated(name: str, reason: str) -> CheckResult:
+    """Result of a check that could not be evaluated."""
+    return CheckResult(name, False, f"Not evaluated: {reason}.", evaluated=False)
+
+
+def _combine(results: Sequence[CheckResult]) -> CheckResult:
+    """Combine the results of one check on several videos into one.
+
+    It fails if one of them failed, and passes if at least one passed and none failed. The
+    description names the videos for which the check was not evaluated.
+    """
+    if len(results) == 1:
+        return results[0]
+    count = len(results)
+    failed = [number for number, result in enumerate(results, 1) if result.failed]
+    skipped = [number for number, result in enumerate(results, 1) if not result.evaluated]
+    passed = [number for number, result in enumerate(results, 1) if result.passed]
+    shown = [*failed, *passed, *skipped][0]
+    result = results[shown - 1]
+    description = f"Video {shown} of {count}: {result.description}"
+    if result.evaluated and skipped:
+        numbers = ", ".join(map(str, skipped))
+        description += f" Not evaluated for video {numbers} of {count}."
+    figures = {
+        **result.figures,
+        "videos": count,
+        "failed_videos": len(failed),
+        "unevaluated_videos": len(skipped),
+    }
+    return replace(result, description=description, figures=figures)
+
+
+def _undecodable(error: str) -> Iterator[CheckResult]:
+    yield CheckResult(
+        "decodes", False, f"The video cannot be decoded to its end: {error.rstrip('.')}."
+    )
     for name in CHECKS:
         if name not in ("decodes", "not_flagged", "cost_within_estimate"):
-            yield not_evaluated(name, "the video cannot be decoded")
+            yield _not_evaluated(name, "the video cannot be decoded")
 
 
 def _file(
@@ -162,7 +230,7 @@ def _file(
         {"frames": count},
     )
     if expected.container is None:
-        yield not_evaluated("format_matches", "no format was requested")
+        yield _not_evaluated("format_matches", "no format was requested")
     else:
         requested = expected.container.lower()
         yield CheckResult(
@@ -173,7 +241,7 @@ def _file(
         )
     size = f"{found.width}x{found.height}"
     if expected.size is None:
-        yield not_evaluated("size_matches", f"no size was requested; the size is {size}")
+        yield _not_evaluated("size_matches", f"no size was requested; the size is {size}")
     else:
         requested = f"{expected.size[0]}x{expected.size[1]}"
         yield CheckResult(
@@ -184,7 +252,7 @@ def _file(
         )
     seconds, tolerance = found.duration_seconds, thresholds.duration_tolerance_seconds
     if expected.duration_seconds is None:
-        yield not_evaluated(
+        yield _not_evaluated(
             "duration_matches", f"no duration was requested; the duration is {seconds:g} s"
         )
     else:
@@ -201,8 +269,8 @@ def _file(
 
 def _pictures(measures: VideoMeasures | None, thresholds: CheckThresholds) -> Iterator[CheckResult]:
     if measures is None:
-        yield not_evaluated("not_black", "the video was stored without measurements")
-        yield not_evaluated("not_frozen", "the video was stored without measurements")
+        yield _not_evaluated("not_black", "the video was stored without measurements")
+        yield _not_evaluated("not_frozen", "the video was stored without measurements")
         return
     is_black = measures.black_fraction > thresholds.max_black_fraction
     yield CheckResult(
@@ -213,7 +281,7 @@ def _pictures(measures: VideoMeasures | None, thresholds: CheckThresholds) -> It
         {"black_fraction": measures.black_fraction, "brightness": measures.brightness},
     )
     if is_black:
-        yield not_evaluated("not_frozen", "the video is black, so it is frozen as well")
+        yield _not_evaluated("not_frozen", "the video is black, so it is frozen as well")
         return
     yield CheckResult(
         "not_frozen",
@@ -232,7 +300,7 @@ def _sound(
 ) -> Iterator[CheckResult]:
     has_sound = found.audio_codec is not None
     if not expected.has_sound:
-        yield not_evaluated("has_sound", "the model generates no sound")
+        yield _not_evaluated("has_sound", "the model generates no sound")
     else:
         yield CheckResult(
             "has_sound",
@@ -244,11 +312,11 @@ def _sound(
         )
     measures = found.measures
     if measures is None:
-        yield not_evaluated("not_silent", "the video was stored without measurements")
+        yield _not_evaluated("not_silent", "the video was stored without measurements")
         return
     loudness, silent_fraction = measures.loudness_dbfs, measures.silent_fraction
     if loudness is None or silent_fraction is None:
-        yield not_evaluated("not_silent", "the video has no sound")
+        yield _not_evaluated("not_silent", "the video has no sound")
         return
     yield CheckResult(
         "not_silent",
@@ -261,26 +329,24 @@ def _sound(
     )
 
 
-def _content_flag(found: FoundVideo | UndecodableVideo) -> CheckResult:
-    if found.is_flagged is None:
-        return not_evaluated("not_flagged", "the content was not checked")
+def _content_flag(found: FoundVideo) -> CheckResult:
+    if found.nsfw is None:
+        return _not_evaluated("not_flagged", "the content was not checked")
     return CheckResult(
         "not_flagged",
-        not found.is_flagged,
+        not found.nsfw,
         "Runware flagged the content; review the video before you publish it."
-        if found.is_flagged
+        if found.nsfw
         else "Runware checked the content and did not flag it.",
-        {"is_flagged": found.is_flagged},
+        {"is_flagged": found.nsfw},
     )
 
 
-def _cost(
-    expected: Expected, found: FoundVideo | UndecodableVideo, thresholds: CheckThresholds
-) -> CheckResult:
+def _cost(expected: Expected, found: FoundVideo, thresholds: CheckThresholds) -> CheckResult:
     if found.cost_usd is None:
-        return not_evaluated("cost_within_estimate", "the API did not report the cost")
+        return _not_evaluated("cost_within_estimate", "the API did not report the cost")
     if expected.estimate_usd is None:
-        return not_evaluated("cost_within_estimate", "there is no estimate")
+        return _not_evaluated("cost_within_estimate", "there is no estimate")
     limit = expected.estimate_usd * (1 + thresholds.cost_tolerance)
     return CheckResult(
         "cost_within_estimate",

@@ -54,7 +54,7 @@ class MediaInfo:
         duration_seconds: length of the decoded video, from the start of its first frame to the
             end of its last.
         frame_count: number of decoded frames.
-        fps: frames per second.
+        frames_per_second: average rate of the frames.
         video_codec: FFmpeg's name of the codec, such as ``h264`` or ``vp9``.
         audio_codec: FFmpeg's name of the sound's codec; None without sound.
     """
@@ -64,7 +64,7 @@ class MediaInfo:
     height: int
     duration_seconds: float
     frame_count: int
-    fps: float
+    frames_per_second: float
     video_codec: str
     audio_codec: str | None = None
 
@@ -186,7 +186,7 @@ def decode_all(
         height=video.picture.codec_context.height,
         duration_seconds=round(end_seconds - first_seconds, 3),
         frame_count=frame_count,
-        fps=round(fps, 3),
+        frames_per_second=round(fps, 3),
         video_codec=video.picture.codec_context.codec.canonical_name,
         audio_codec=video.sound.codec_context.codec.canonical_name if video.sound else None,
     )

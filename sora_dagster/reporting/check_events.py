@@ -11,10 +11,10 @@ from sora_dagster.dataset import asset_key_of
 from sora_dagster.generation.library.clip_checks import (
     CLIP_CHECKS,
     QUALITY,
-    ClipCheckResult,
     ClipChecks,
 )
 from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.media.checks import CheckResult
 from sora_dagster.reporting.metadata import table_metadata
 
 _SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
@@ -22,7 +22,7 @@ _MAX_ROWS = 50
 
 
 def clip_evaluation(
-    manifest: ClipManifest, results: Sequence[ClipCheckResult], target: dg.EventLogRecord | None
+    manifest: ClipManifest, results: Sequence[CheckResult], target: dg.EventLogRecord | None
 ) -> dg.AssetCheckEvaluation:
     """The evaluation that lists all checks of a clip.
 
@@ -62,7 +62,7 @@ def clip_evaluation(
 def check_evaluation(
     checks: ClipChecks,
     manifest: ClipManifest,
-    result: ClipCheckResult,
+    result: CheckResult,
     target: dg.EventLogRecord | None,
 ) -> dg.AssetCheckEvaluation:
     """The evaluation of one check of a clip under its own name.
@@ -90,7 +90,7 @@ def check_evaluation(
 
 def quality_evaluation(
     asset: str,
-    results_by_clip: Mapping[str, Sequence[ClipCheckResult]],
+    results_by_clip: Mapping[str, Sequence[CheckResult]],
     target: dg.EventLogRecord | None,
 ) -> dg.AssetCheckEvaluation:
     """The evaluation that summarizes all clips that a run stored of an asset.
@@ -144,13 +144,13 @@ def quality_evaluation(
     )
 
 
-def _status(result: ClipCheckResult) -> str:
+def _status(result: CheckResult) -> str:
     if not result.evaluated:
         return "not evaluated"
     return "passed" if result.passed else "failed"
 
 
-def _highest_severity(failed: Sequence[ClipCheckResult]) -> dg.AssetCheckSeverity:
+def _highest_severity(failed: Sequence[CheckResult]) -> dg.AssetCheckSeverity:
     is_error = any(result.severity == "error" for result in failed)
     return _SEVERITIES["error" if is_error else "warn"]
 

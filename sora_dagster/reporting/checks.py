@@ -16,13 +16,13 @@ from sora_dagster.dataset import asset_key_of
 from sora_dagster.generation.library.clip_checks import (
     CLIP_CHECKS,
     QUALITY,
-    ClipCheckResult,
     ClipChecks,
     blocked_sentence,
 )
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.protocol.scan import stored_manifests
+from sora_dagster.media.checks import CheckResult
 from sora_dagster.reporting.check_events import (
     check_evaluation,
     clip_evaluation,
@@ -101,7 +101,7 @@ class RunChecks:
         self._catalogue = catalogue
         self._root = root
         self._ledger = Ledger(root)
-        self._results: dict[str, dict[str, Sequence[ClipCheckResult]]] = {}
+        self._results: dict[str, dict[str, Sequence[CheckResult]]] = {}
         self._runless: set[str] = set()
         #: Why clips that failed a blocking check are not used, by name.
         self.blocked: dict[str, str] = {}
@@ -176,9 +176,7 @@ class RunChecks:
         records = self._context.instance.fetch_materializations(asset_key_of(asset), limit=1)
         return next(iter(records.records), None)
 
-    def _logged_by_name(
-        self, manifest: ClipManifest, results: Sequence[ClipCheckResult]
-    ) -> set[str]:
+    def _logged_by_name(self, manifest: ClipManifest, results: Sequence[CheckResult]) -> set[str]:
         """The checks that are also logged under their own names."""
         names = {result.name for result in results if result.failed} | self._checks.blocking
         earlier = self._earlier_take(manifest)
@@ -198,7 +196,7 @@ class RunChecks:
                 return earlier
         return None
 
-    def _note(self, manifest: ClipManifest, results: Sequence[ClipCheckResult]) -> None:
+    def _note(self, manifest: ClipManifest, results: Sequence[CheckResult]) -> None:
         name = manifest.request.name
         for result in results:
             if result.failed:

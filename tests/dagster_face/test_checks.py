@@ -9,8 +9,7 @@ import pytest
 
 from sora_dagster.generation.library.clip_checks import CustomCheck, build_clip_checks
 from sora_dagster.generation.library.stored_clip import StoredClip
-from sora_dagster.media.check_results import CHECKS, Figure
-from sora_dagster.media.checks import CheckThresholds
+from sora_dagster.media.checks import CHECKS, CheckThresholds, Figure
 from tests.dagster_face.stack import Stack, failure_text
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sora_dagster.generation.library.clip_checks import ClipCheckResult, build_clip_checks
+from sora_dagster.generation.library.clip_checks import build_clip_checks
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
-from sora_dagster.media.check_results import CHECKS
+from sora_dagster.media.checks import CHECKS, CheckResult
 from sora_dagster.runware.catalogue import Catalogue
 from tests.generation.stored_takes import stored_take
 
@@ -20,7 +20,7 @@ def undecodable(ledger: Ledger) -> ClipManifest:
     return manifest.model_copy(update={"videos": (video,)})
 
 
-def results_of(manifest: ClipManifest) -> dict[str, ClipCheckResult]:
+def results_of(manifest: ClipManifest) -> dict[str, CheckResult]:
     results = build_clip_checks().evaluate(manifest, Catalogue.builtin())
     return {result.name: result for result in results}
 

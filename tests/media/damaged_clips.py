@@ -16,8 +16,8 @@ from av.audio.stream import AudioStream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from sora_dagster.media import MediaError, analyze
-from sora_dagster.media.checks import FoundVideo, UndecodableVideo
+from sora_dagster.media import MediaError, analyze, analyze_damaged
+from sora_dagster.media.checks import FoundVideo
 
 # The planes of a yuv420p picture below each other, as PyAV gives them.
 Picture = npt.NDArray[np.uint8]
@@ -291,12 +291,12 @@ def _decoded(source: Path, size: tuple[int, int] | None) -> tuple[list[Picture],
     return pictures, np.concatenate(sounds, axis=1).astype(np.float32), fps
 
 
-def found_in(path: Path) -> FoundVideo | UndecodableVideo:
+def found_in(path: Path) -> FoundVideo:
     """What an analysis finds in a file, as the checks take it."""
     try:
         analysis = analyze(path)
     except MediaError as error:
-        return UndecodableVideo(str(error))
+        analysis = analyze_damaged(path, error, expected_size=None)
     info = analysis.info
     return FoundVideo(
         container=info.container,
@@ -306,4 +306,5 @@ def found_in(path: Path) -> FoundVideo | UndecodableVideo:
         frame_count=info.frame_count,
         audio_codec=info.audio_codec,
         measures=analysis.measures,
+        decode_error=analysis.decode_error,
     )

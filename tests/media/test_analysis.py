@@ -129,7 +129,7 @@ def test_a_whole_video_is_described_by_what_was_decoded(
     )
     assert (info.width, info.height, info.frame_count) == (160, 96, 2 * FPS)
     assert info.duration_seconds == pytest.approx(2.0, abs=0.01)
-    assert info.fps == pytest.approx(FPS, rel=0.01)
+    assert info.frames_per_second == pytest.approx(FPS, rel=0.01)
 
 
 def test_a_silent_video_has_no_audio_codec(encode: EncodeVideo) -> None:
@@ -577,7 +577,7 @@ def test_a_video_that_breaks_off_shows_the_frames_that_could_be_decoded(
     analysis = damaged(video[: len(video) * 6 // 10])
     info = analysis.info
     assert (info.container, info.width, info.height) == ("mp4", 160, 96)
-    assert (info.video_codec, info.audio_codec, info.fps) == ("h264", "aac", FPS)
+    assert (info.video_codec, info.audio_codec, info.frames_per_second) == ("h264", "aac", FPS)
     assert info.duration_seconds == pytest.approx(2.0, abs=0.1)
     assert 5 <= info.frame_count < 2 * FPS
     assert analysis.measures is None

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from sora_dagster.media.check_results import CHECKS, CheckResult
 from sora_dagster.media.checks import (
+    CHECKS,
+    CheckResult,
     CheckThresholds,
     Expected,
     FoundVideo,
-    UndecodableVideo,
     evaluate,
     evaluate_all,
 )
@@ -51,7 +51,7 @@ FINE = FoundVideo(
     frame_count=90,
     audio_codec="aac",
     measures=MEASURES,
-    is_flagged=False,
+    nsfw=False,
     cost_usd=1.2,
 )
 
@@ -79,9 +79,13 @@ def fine_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     return clip
 
 
-def failures(
-    found: FoundVideo | UndecodableVideo, expected: Expected = REQUESTED
-) -> dict[str, str]:
+def undecodable(
+    error: str, *, nsfw: bool | None = None, cost_usd: float | None = None
+) -> FoundVideo:
+    return replace(FINE, decode_error=error, nsfw=nsfw, cost_usd=cost_usd)
+
+
+def failures(found: FoundVideo, expected: Expected = REQUESTED) -> dict[str, str]:
     return {
         result.name: result.description for result in evaluate(expected, found) if result.failed
     }
@@ -150,7 +154,7 @@ def test_each_check_has_a_result_in_order() -> None:
         ("format_matches", {"container": "mov"}, "The format is mov; mp4 was requested."),
         ("duration_matches", {"duration_seconds": 2.6}, "The duration is 2.6 s; 3 s was requested"),
         ("has_sound", {"audio_codec": None}, "no sound"),
-        ("not_flagged", {"is_flagged": True}, "flagged"),
+        ("not_flagged", {"nsfw": True}, "flagged"),
         (
             "cost_within_estimate",
             {"cost_usd": 1.3},
@@ -229,7 +233,7 @@ def test_what_was_not_requested_is_reported_as_not_evaluated() -> None:
 
 
 def test_a_video_that_was_never_measured_is_not_evaluated_by_measures() -> None:
-    old = replace(FINE, measures=None, is_flagged=None, cost_usd=None)
+    old = replace(FINE, measures=None, nsfw=None, cost_usd=None)
     results = evaluate(REQUESTED, old)
     assert not any(result.failed for result in results)
     assert {result.name for result in results if not result.evaluated} == {
@@ -255,7 +259,7 @@ def test_a_video_without_sound_is_not_called_silent_too() -> None:
 
 
 def test_a_video_that_cannot_be_decoded_fails_that_check_alone() -> None:
-    results = evaluate(REQUESTED, UndecodableVideo("the file ends early"))
+    results = evaluate(REQUESTED, undecodable("the file ends early"))
     assert [result.name for result in results] == list(CHECKS)
     assert [result.name for result in results if result.failed] == ["decodes"]
     assert [result.name for result in results if result.passed] == []
@@ -265,7 +269,7 @@ def test_a_video_that_cannot_be_decoded_fails_that_check_alone() -> None:
 
 
 def test_what_the_api_reports_of_a_video_that_cannot_be_decoded_is_evaluated() -> None:
-    found = UndecodableVideo("The file ends early.", is_flagged=True, cost_usd=9.0)
+    found = undecodable("The file ends early.", nsfw=True, cost_usd=9.0)
     results = evaluate(REQUESTED, found)
     assert [result.name for result in results if result.failed] == [
         "decodes",
@@ -292,7 +296,7 @@ def test_a_clip_of_several_videos_fails_where_one_of_them_does() -> None:
 
 
 def test_a_video_that_was_not_evaluated_is_named_beside_one_that_passed() -> None:
-    unseen = replace(FINE, is_flagged=None)
+    unseen = replace(FINE, nsfw=None)
     flag = evaluate_all(REQUESTED, [unseen, FINE])[list(CHECKS).index("not_flagged")]
     assert (flag.passed, flag.evaluated) == (True, True)
     assert flag.description == (
@@ -303,22 +307,20 @@ def test_a_video_that_was_not_evaluated_is_named_beside_one_that_passed() -> Non
 
 
 def test_a_failed_video_is_described_before_passed_or_unevaluated_ones() -> None:
-    videos = [FINE, replace(FINE, is_flagged=None), replace(FINE, is_flagged=True)]
+    videos = [FINE, replace(FINE, nsfw=None), replace(FINE, nsfw=True)]
     flag = evaluate_all(REQUESTED, videos)[list(CHECKS).index("not_flagged")]
     assert flag.failed
     assert flag.description.startswith("Video 3 of 3: Runware flagged")
 
 
 def test_a_check_that_was_evaluated_for_no_video_is_not_evaluated() -> None:
-    unseen = replace(FINE, is_flagged=None)
+    unseen = replace(FINE, nsfw=None)
     flag = evaluate_all(REQUESTED, [unseen, unseen])[list(CHECKS).index("not_flagged")]
     assert (flag.passed, flag.failed, flag.evaluated) == (False, False, False)
 
 
 def test_one_of_two_videos_that_cannot_be_decoded_fails_that_check_for_the_clip() -> None:
-    results = {
-        v.name: v for v in evaluate_all(REQUESTED, [FINE, UndecodableVideo("it is cut short")])
-    }
+    results = {v.name: v for v in evaluate_all(REQUESTED, [FINE, undecodable("it is cut short")])}
     assert [name for name, result in results.items() if result.failed] == ["decodes"]
     assert results["decodes"].description.startswith("Video 2 of 2: The video cannot be decoded")
     assert results["not_black"].description.endswith("Not evaluated for video 2 of 2.")

@@ -268,7 +268,7 @@ class _Target:
     def stored(
         self, analysis: VideoAnalysis, delivery: Delivery, *, size_bytes: int, sha256: str
     ) -> AnalyzedVideo:
-        media, result = analysis.info, self.result
+        result = self.result
         video = StoredVideo(
             key=self.key,
             video_uuid=result.video_uuid,
@@ -279,14 +279,7 @@ class _Target:
             size_bytes=size_bytes,
             sha256=sha256,
             content_type=self.attributes.content_type,
-            container=media.container,
-            width=media.width,
-            height=media.height,
-            duration_seconds=media.duration_seconds,
-            frame_count=media.frame_count,
-            frames_per_second=media.fps,
-            video_codec=media.video_codec,
-            audio_codec=media.audio_codec,
+            **vars(analysis.info),
             measures=analysis.measures,
             decode_error=analysis.decode_error,
         )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from sora_dagster.generation.library.stored_clip import StoredClip
-from sora_dagster.generation.protocol.records import ClipManifest, StoredVideo
-from sora_dagster.media.check_results import CHECKS, CheckResult, Figure, Severity
+from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.media.checks import (
+    CHECKS,
+    CheckResult,
     CheckThresholds,
     Expected,
+    Figure,
     FoundVideo,
-    UndecodableVideo,
+    Severity,
     evaluate_all,
 )
 from sora_dagster.prompts.clips import ClipSpec
@@ -39,22 +41,6 @@ _DESCRIPTIONS = {
     "not_flagged": "Runware's content check, if requested, flagged nothing.",
     "cost_within_estimate": "It cost no more than estimated.",
 }
-
-
-@dataclass(frozen=True)
-class ClipCheckResult(CheckResult):
-    """Result of one check of a clip, built-in or custom.
-
-    Arguments:
-        custom_severity: severity of a failure of a custom check; None for a built-in one.
-    """
-
-    custom_severity: Severity | None = None
-
-    @property
-    def severity(self) -> Severity:
-        """``error`` for a clip that should not be used, ``warn`` for one to look at."""
-        return self.custom_severity or super().severity
 
 
 @dataclass(frozen=True)
@@ -100,7 +86,7 @@ class ClipChecks:
 
     def evaluate(
         self, manifest: ClipManifest, catalogue: Catalogue, root: StorageRoot | None = None
-    ) -> list[ClipCheckResult]:
+    ) -> list[CheckResult]:
         """Evaluate the checks on a stored clip.
 
         The built-in ones use what was measured when the clip was stored, and read nothing. A
@@ -111,9 +97,13 @@ class ClipChecks:
             catalogue: says which models generate sound.
             root: the storage root; None to leave out custom checks.
         """
-        found = [_found(video) for video in manifest.videos]
+        facts = [field.name for field in fields(FoundVideo)]
+        found = [
+            FoundVideo(**{name: getattr(video, name) for name in facts})
+            for video in manifest.videos
+        ]
         results = [
-            ClipCheckResult(**vars(result))
+            result
             for result in evaluate_all(_expected(manifest, catalogue), found, self.thresholds)
             if result.name in self.names
         ]
@@ -122,7 +112,7 @@ class ClipChecks:
             results += [_custom_result(name, check, clip) for name, check in self.custom.items()]
         return results
 
-    def blocks(self, results: Iterable[ClipCheckResult]) -> tuple[str, ...]:
+    def blocks(self, results: Iterable[CheckResult]) -> tuple[str, ...]:
         """Names of the blocking checks that failed as an error.
 
         A check that was not evaluated does not block; a video that cannot be decoded fails
@@ -194,7 +184,7 @@ def build_clip_checks(
     return ClipChecks(thresholds or CheckThresholds(), names, blocking, dict(custom))
 
 
-def blocked_sentence(blocking: Iterable[str], results: Iterable[ClipCheckResult]) -> str:
+def blocked_sentence(blocking: Iterable[str], results: Iterable[CheckResult]) -> str:
     """Why a clip is not used, and what can be done about it.
 
     Arguments:
@@ -211,14 +201,14 @@ def blocked_sentence(blocking: Iterable[str], results: Iterable[ClipCheckResult]
     )
 
 
-def _custom_result(name: str, check: CustomCheck, clip: StoredClip) -> ClipCheckResult:
+def _custom_result(name: str, check: CustomCheck, clip: StoredClip) -> CheckResult:
     figures: Mapping[str, Figure] = {}
     try:
         passed, description, figures = check.evaluate(clip)
     except Exception as error:  # noqa: BLE001 - whatever users' code raises
         _log.warning("check %s of %s failed", name, clip.manifest.request.name, exc_info=True)
         passed, description = False, f"The check itself failed: {type(error).__name__}: {error}"
-    return ClipCheckResult(name, bool(passed), description, figures, custom_severity=check.severity)
+    return CheckResult(name, bool(passed), description, figures, custom_severity=check.severity)
 
 
 def _expected(manifest: ClipManifest, catalogue: Catalogue) -> Expected:
@@ -239,19 +229,3 @@ def _expected(manifest: ClipManifest, catalogue: Catalogue) -> Expected:
 def _has_sound(spec: ClipSpec, catalogue: Catalogue) -> bool:
     entry = catalogue.find(spec.model)
     return entry is not None and entry.makes_sound(spec.audio)
-
-
-def _found(video: StoredVideo) -> FoundVideo | UndecodableVideo:
-    if video.decode_error is not None:
-        return UndecodableVideo(video.decode_error, is_flagged=video.nsfw, cost_usd=video.cost_usd)
-    return FoundVideo(
-        container=video.container,
-        width=video.width,
-        height=video.height,
-        duration_seconds=video.duration_seconds,
-        frame_count=video.frame_count,
-        audio_codec=video.audio_codec,
-        measures=video.measures,
-        is_flagged=video.nsfw,
-        cost_usd=video.cost_usd,
-    )
