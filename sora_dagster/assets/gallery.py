@@ -18,7 +18,7 @@ from sora_dagster.gallery.page import (
 from sora_dagster.generation.library.clip_index import FailedTake, build_clip_index
 from sora_dagster.generation.library.library_scan import scan_library
 from sora_dagster.generation.protocol.layout import gallery_key
-from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.reporting.metadata import link_metadata
 from sora_dagster.resources import ClipStorageResource
@@ -93,20 +93,12 @@ def build_gallery_asset(
 
 
 def _stored_entry(manifest: ClipManifest, failed_checks: tuple[str, ...]) -> GalleryEntry:
-    request, first, parent = manifest.request, manifest.videos[0], manifest.request.parent
+    first = manifest.videos[0]
     return GalleryEntry(
-        asset=manifest.asset,
-        clip=manifest.clip,
-        partition=request.partition,
-        title=_title(request),
-        prompt=request.spec.prompt,
-        model=request.spec.model,
-        tags=request.spec.tags,
-        take=manifest.take,
+        **_common(manifest),
         created_at=manifest.stored_at,
         state="partial" if manifest.state == "partial" else "stored",
         cost_usd=manifest.cost_usd,
-        estimate_usd=manifest.estimate_usd,
         duration_seconds=first.duration_seconds,
         width=first.width,
         height=first.height,
@@ -126,7 +118,6 @@ def _stored_entry(manifest: ClipManifest, failed_checks: tuple[str, ...]) -> Gal
         poster_href=relative_href(manifest.poster_key),
         cost_is_estimate=manifest.cost_is_estimate,
         failure=" ".join(error.sentence for error in manifest.errors) or None,
-        parent=None if parent is None else entry_id(parent.asset, parent.clip, parent.take),
         checks_failed=failed_checks,
     )
 
@@ -137,29 +128,36 @@ def _failed_checks(dataset: VideoDataset, manifest: ClipManifest) -> tuple[str, 
 
 
 def _failed_entry(take: FailedTake) -> GalleryEntry:
-    attempt, outcome = take.attempt, take.outcome
-    request, parent = attempt.request, attempt.request.parent
+    outcome, request = take.outcome, take.attempt.request
     size = request.expected_size
     return GalleryEntry(
-        asset=attempt.asset,
-        clip=attempt.clip,
-        partition=request.partition,
-        title=_title(request),
-        prompt=request.spec.prompt,
-        model=request.spec.model,
-        tags=request.spec.tags,
-        take=attempt.take,
+        **_common(take.attempt),
         created_at=outcome.at,
         state="failed",
         cost_usd=outcome.cost_usd,
-        estimate_usd=attempt.estimate_usd,
         duration_seconds=request.spec.seconds,
         width=None if size is None else size.width,
         height=None if size is None else size.height,
         cost_is_estimate=outcome.cost_is_estimate,
         failure=" ".join(error.sentence for error in outcome.errors) or outcome.state,
-        parent=None if parent is None else entry_id(parent.asset, parent.clip, parent.take),
     )
+
+
+def _common(record: ClipManifest | AttemptRecord) -> dict[str, Any]:
+    """Fields that stored and failed takes have in common."""
+    request, parent = record.request, record.request.parent
+    return {
+        "asset": record.asset,
+        "clip": record.clip,
+        "partition": request.partition,
+        "title": _title(request),
+        "prompt": request.spec.prompt,
+        "model": request.spec.model,
+        "tags": request.spec.tags,
+        "take": record.take,
+        "estimate_usd": record.estimate_usd,
+        "parent": None if parent is None else entry_id(parent.asset, parent.clip, parent.take),
+    }
 
 
 def _title(request: ClipRequest) -> str:
