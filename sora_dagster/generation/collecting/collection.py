@@ -83,15 +83,9 @@ class Collection:
         self._on_warning = on_warning
         self._on_retry = on_retry
         self._problems = ProblemReporter(ledger, self.report, on_warning)
-        self._scope = CollectionScope(
-            ledger, self._problems, new_claims=context.new_claims, elapsed=context.elapsed
-        )
-        self._inbox = Inbox(context.client, ledger, on_warning, self.report.unpolled)
-        self._reader = OutstandingReader(
-            ledger,
-            unsent_seconds=context.deadlines.unsent_seconds,
-            store_time=context.store_time,
-        )
+        self._scope = CollectionScope(context, self._problems)
+        self._inbox = Inbox(context, self._problems)
+        self._reader = OutstandingReader(context)
         self._workers = CollectionWorkers(context.client, context.archive, limits.parallel_clips)
         self._tracker = TaskTracker(ledger, self._scope, self._problems)
         self._storer = TaskStorer(context, self._tracker, self._workers)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
+from sora_dagster.generation.collecting.context import CollectionContext
+from sora_dagster.generation.collecting.problem_reporter import ProblemReporter
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import MAX_MARKER_BYTES, Marker, tasks_with_markers
 from sora_dagster.generation.protocol.pending_index import PendingEntry
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
-from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import RunwareError
 from sora_dagster.storage import AccessDeniedError
 
@@ -22,23 +22,14 @@ class Inbox:
     """The markers of the datasets that a collection collects.
 
     Arguments:
-        client: the API client, to poll tasks that ended without a video.
-        ledger: the ledger of the storage root.
-        on_warning: called with what went wrong and is tried again.
-        unpolled: why tasks that ended could not be polled, by UUID; updated here.
+        context: what the collection works with; tasks that ended without a video are polled.
+        problems: reports tasks that could not be polled.
     """
 
-    def __init__(
-        self,
-        client: RunwareClient,
-        ledger: Ledger,
-        on_warning: Callable[[str], None],
-        unpolled: dict[str, str],
-    ) -> None:
-        self._client = client
-        self._ledger = ledger
-        self._on_warning = on_warning
-        self._unpolled = unpolled
+    def __init__(self, context: CollectionContext, problems: ProblemReporter) -> None:
+        self._client = context.client
+        self._ledger = context.ledger
+        self._problems = problems
         self._markers: dict[str, list[Marker]] = {}
 
     def markers_of(self, task_uuid: str) -> list[Marker]:
@@ -95,10 +86,10 @@ class Inbox:
         except RunwareError as error:
             if not error.retryable:
                 raise
-            self._on_warning(f"task {task_uuid} could not be polled: {error}")
-            self._unpolled[task_uuid] = str(error)
+            self._problems.warn(f"task {task_uuid} could not be polled: {error}")
+            self._problems.report.unpolled[task_uuid] = str(error)
             return False
-        self._unpolled.pop(task_uuid, None)
+        self._problems.report.unpolled.pop(task_uuid, None)
         return True
 
     def _is_pending(self, attempt: AttemptRecord) -> bool:

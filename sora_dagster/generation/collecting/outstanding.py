@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import Literal
 
+from sora_dagster.generation.collecting.context import CollectionContext
 from sora_dagster.generation.collecting.tracked import FinishedTask, TrackedTask
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.pending_index import PendingEntry
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
@@ -31,21 +31,13 @@ class OutstandingReader:
     """Reads the tasks that entries of the index stand for.
 
     Arguments:
-        ledger: the ledger of the storage root.
-        unsent_seconds: age after which a claimed task that was never sent is given up.
-        store_time: the store's clock.
+        context: what the collection works with.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        *,
-        unsent_seconds: float,
-        store_time: Callable[[], datetime],
-    ) -> None:
-        self._ledger = ledger
-        self._unsent = timedelta(seconds=unsent_seconds)
-        self._store_time = store_time
+    def __init__(self, context: CollectionContext) -> None:
+        self._ledger = context.ledger
+        self._unsent = timedelta(seconds=context.deadlines.unsent_seconds)
+        self._store_time = context.store_time
 
     def read(self, entries: Iterable[PendingEntry]) -> Iterator[ReadTask]:
         """The tasks of entries, in their order; several are read in parallel."""

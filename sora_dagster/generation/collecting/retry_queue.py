@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sora_dagster.generation.collecting.context import CollectionContext
 from sora_dagster.generation.collecting.tracked import FinishedTask
@@ -13,12 +13,6 @@ from sora_dagster.generation.requesting.planner import may_retry
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.runware.errors import RunwareError
 from sora_dagster.storage import AccessDeniedError, ObjectMissingError
-
-
-@dataclass(frozen=True)
-class _Retry:
-    at: float
-    failed: FinishedTask
 
 
 class RetryQueue:
@@ -34,7 +28,8 @@ class RetryQueue:
     def __init__(self, context: CollectionContext, on_warning: Callable[[str], None]) -> None:
         self._context = context
         self._on_warning = on_warning
-        self._waiting: list[_Retry] = []
+        # Each with the time, in seconds, at which it is requested again.
+        self._waiting: list[tuple[float, FinishedTask]] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -42,7 +37,7 @@ class RetryQueue:
     @property
     def attempts(self) -> list[AttemptRecord]:
         """The failed attempts that will be followed by another."""
-        return [retry.failed.attempt for retry in self._waiting]
+        return [failed.attempt for _, failed in self._waiting]
 
     def add(self, finished: FinishedTask) -> bool:
         """Queue the next attempt of a task whose failure may pass; False if none is due."""
@@ -73,8 +68,8 @@ class RetryQueue:
             reason in the task's `not_retried`.
         """
         now = self._context.elapsed()
-        due = [retry.failed for retry in self._waiting if retry.at <= now]
-        self._waiting = [retry for retry in self._waiting if retry.at > now]
+        due = [failed for at, failed in self._waiting if at <= now]
+        self._waiting = [(at, failed) for at, failed in self._waiting if at > now]
         for failed in due:
             try:
                 requested = self._context.request_again(failed)
@@ -94,4 +89,4 @@ class RetryQueue:
                     yield replace(failed, not_retried=requested.detail), None
 
     def _wait(self, failed: FinishedTask, seconds: float) -> None:
-        self._waiting.append(_Retry(self._context.elapsed() + seconds, failed))
+        self._waiting.append((self._context.elapsed() + seconds, failed))

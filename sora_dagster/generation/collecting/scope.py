@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 
+from sora_dagster.generation.collecting.context import CollectionContext
 from sora_dagster.generation.collecting.problem_reporter import ProblemReporter
 from sora_dagster.generation.collecting.tracked import Ended, FinishedTask, TrackedTask
 from sora_dagster.generation.protocol.claims import Claims
-from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.pending_index import PendingEntry
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
@@ -20,40 +19,25 @@ _CLAIMS_SECONDS = 20.0
 _OTHERS_SECONDS = 3.0
 
 
-@dataclass
-class _AwaitedTask:
-    """A task that is awaited by name; another process may be collecting it."""
-
-    attempt: AttemptRecord
-    was_outstanding: bool = False
-
-
 class CollectionScope:
     """The tasks that this process collects, as far as no other live process has claimed them.
 
     Arguments:
-        ledger: the ledger of the storage root.
+        context: what the collection works with.
         problems: reports awaited tasks with unreadable records.
-        new_claims: creates this process's claims on a dataset.
-        elapsed: a clock that runs through a suspended machine, in seconds.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        problems: ProblemReporter,
-        *,
-        new_claims: Callable[[str], Claims],
-        elapsed: Callable[[], float],
-    ) -> None:
-        self._ledger = ledger
+    def __init__(self, context: CollectionContext, problems: ProblemReporter) -> None:
+        self._ledger = context.ledger
         self._problems = problems
-        self._new_claims = new_claims
-        self._elapsed = elapsed
+        self._new_claims = context.new_claims
+        self._elapsed = context.elapsed
         self._claims: dict[str, Claims] = {}
         self._claims_read_at: dict[str, float] = {}
         self._claimed_by_others: dict[str, frozenset[str]] = {}
-        self._awaited: dict[str, _AwaitedTask] = {}
+        # Tasks that are awaited by name; another process may be collecting them.
+        self._awaited: dict[str, AttemptRecord] = {}
+        self._was_outstanding: set[str] = set()
         #: Datasets of which this process collects everything that no other has claimed.
         self.datasets: tuple[str, ...] = ()
 
@@ -63,16 +47,17 @@ class CollectionScope:
 
     def add_awaited(self, attempt: AttemptRecord) -> None:
         """Wait for a task, whichever process collects it."""
-        self._awaited.setdefault(attempt.task_uuid, _AwaitedTask(attempt))
+        self._awaited.setdefault(attempt.task_uuid, attempt)
 
     def drop_awaited(self, task_uuid: str) -> bool:
         """Stop waiting for a task; returns whether it was awaited."""
+        self._was_outstanding.discard(task_uuid)
         return self._awaited.pop(task_uuid, None) is not None
 
     @property
     def awaited(self) -> Mapping[str, AttemptRecord]:
         """The tasks that are awaited by name."""
-        return {uuid: awaited.attempt for uuid, awaited in self._awaited.items()}
+        return dict(self._awaited)
 
     def entries(
         self, tracked: Mapping[str, TrackedTask], handed_over: Collection[str]
@@ -93,9 +78,9 @@ class CollectionScope:
             others = self._others(dataset, entries, tracked)
             found |= {uuid: entry for uuid, entry in entries.items() if uuid not in others}
         by_dataset: dict[str, set[str]] = {}
-        for uuid, awaited in self._awaited.items():
-            if awaited.attempt.dataset not in self.datasets:
-                by_dataset.setdefault(awaited.attempt.dataset, set()).add(uuid)
+        for uuid, attempt in self._awaited.items():
+            if attempt.dataset not in self.datasets:
+                by_dataset.setdefault(attempt.dataset, set()).add(uuid)
         for dataset, uuids in by_dataset.items():
             entries = self._ledger.pending.tasks(dataset)
             for uuid in uuids - entries.keys() - tracked.keys() - set(handed_over):
@@ -151,8 +136,7 @@ class CollectionScope:
         self, dataset: str, outstanding: set[str], tracked: Mapping[str, TrackedTask]
     ) -> frozenset[str]:
         """Those of the outstanding awaited tasks that this process collects."""
-        for uuid in outstanding:
-            self._awaited[uuid].was_outstanding = True
+        self._was_outstanding |= outstanding
         mine = frozenset(outstanding & tracked.keys())
         new = outstanding - mine
         now = self._elapsed()
@@ -163,8 +147,7 @@ class CollectionScope:
 
     def _end_of(self, task_uuid: str) -> list[FinishedTask]:
         """How an awaited task ended that is not in the index; added there if it has not ended."""
-        awaited = self._awaited[task_uuid]
-        attempt = awaited.attempt
+        attempt = self._awaited[task_uuid]
         try:
             outcome = self._ledger.outcome(task_uuid)
             manifest = self._ledger.manifest(attempt.asset, attempt.clip, attempt.take)
@@ -172,18 +155,18 @@ class CollectionScope:
             if outcome is None:
                 stuck = self._ledger.pending.stuck(attempt.dataset, task_uuid)
         except (UnreadableRecordError, AccessDeniedError) as error:
-            del self._awaited[task_uuid]
+            self.drop_awaited(task_uuid)
             self._problems.report_unreadable(attempt, str(error))
             return []
         if stuck is not None:
             # Another process set it aside, and would do so again.
-            del self._awaited[task_uuid]
+            self.drop_awaited(task_uuid)
             self._problems.report_stuck(attempt, stuck.reason)
             return []
         if outcome is None:
             # Its entry was lost with the process that was about to write it.
             self._ledger.pending.add(attempt, self._ledger.task_files(task_uuid).reopening)
             return []
-        ended: Ended = "elsewhere" if awaited.was_outstanding else "earlier"
+        ended: Ended = "elsewhere" if task_uuid in self._was_outstanding else "earlier"
         stored = manifest if outcome.has_videos else None
         return [FinishedTask(attempt, outcome, stored, ended=ended)]
