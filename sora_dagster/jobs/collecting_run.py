@@ -249,9 +249,9 @@ class CollectingRun:
         self._due_read_at = now
         named = set(self._ledger.pending.outstanding(self._dataset.name).remixes_due)
         new = sorted(named - self._due.keys() - self._postponed)
-        found = read_due_remixes(self._ledger, self._dataset.name, new)
-        self._add_failures(found.failures)
-        for parent in found.parents:
+        parents, failures = read_due_remixes(self._ledger, self._dataset.name, new)
+        self._add_failures(failures)
+        for parent in parents:
             self._due[parent.attempt.task_uuid] = parent
             self._start_waiting()
 

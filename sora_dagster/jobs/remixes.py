@@ -45,19 +45,6 @@ class RemixResults:
 
 
 @dataclass(frozen=True)
-class DueRemixes:
-    """Stored clips whose remixes no run has requested, according to the index.
-
-    Arguments:
-        parents: the clips.
-        failures: why the remixes of other clips cannot be requested, by task.
-    """
-
-    parents: Sequence[RemixParent] = ()
-    failures: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class _Plan:
     """The remixes of one clip that no run has requested, and the run that pays for them."""
 
@@ -113,16 +100,8 @@ def request_remixes(
 def _plan(
     dataset: VideoDataset, generator: Generator, prompts: PromptDataset, parent: RemixParent
 ) -> _Plan:
-    ledger, clip = generator.ledger, parent.attempt.clip
-    remixes: list[ClipRequest] = []
-    failures: dict[str, str] = {}
-    for recipe in prompts.recipes_of(clip):
-        try:
-            remixes.append(
-                dataset.remix_request(prompts, clip, recipe, parent.manifest, ledger.root)
-            )
-        except ValueError as error:
-            failures[remix_partition(clip, recipe)] = str(error)
+    ledger = generator.ledger
+    remixes, failures = remix_requests(dataset, prompts, parent.manifest, ledger)
     remixes = ledger.remixes.never_requested(parent.attempt.task_uuid, remixes)
     options = None
     if remixes:
@@ -135,16 +114,32 @@ def _plan(
     return _Plan(parent, options, remixes, failures)
 
 
-def read_due_remixes(ledger: Ledger, dataset: str, task_uuids: Iterable[str]) -> DueRemixes:
-    """The stored clips whose remixes are due. Obsolete entries are removed.
+def remix_requests(
+    dataset: VideoDataset, prompts: PromptDataset, parent: ClipManifest, ledger: Ledger
+) -> tuple[list[ClipRequest], dict[str, str]]:
+    """The remixes that the dataset lists of a stored clip, and why others cannot be requested."""
+    remixes: list[ClipRequest] = []
+    failures: dict[str, str] = {}
+    for recipe in prompts.recipes_of(parent.clip):
+        try:
+            remixes.append(dataset.remix_request(prompts, parent.clip, recipe, parent, ledger.root))
+        except ValueError as error:
+            failures[remix_partition(parent.clip, recipe)] = str(error)
+    return remixes, failures
 
-    Arguments:
-        ledger: the ledger.
-        dataset: name of the dataset.
-        task_uuids: the tasks in the index.
+
+def read_due_remixes(
+    ledger: Ledger, dataset: str, task_uuids: Iterable[str]
+) -> tuple[list[RemixParent], dict[str, str]]:
+    """The stored clips whose remixes are due, by the tasks in the index of a dataset.
+
+    Obsolete entries are removed.
+
+    Returns:
+        The clips, and why the remixes of other clips cannot be requested, by task.
     """
-    parents = []
-    failures = {}
+    parents: list[RemixParent] = []
+    failures: dict[str, str] = {}
     for task_uuid in task_uuids:
         try:
             parent = _due_parent(ledger, dataset, task_uuid)
@@ -158,7 +153,7 @@ def read_due_remixes(ledger: Ledger, dataset: str, task_uuids: Iterable[str]) ->
             ledger.remixes.clear_due(dataset, task_uuid)
         else:
             parents.append(parent)
-    return DueRemixes(parents, failures)
+    return parents, failures
 
 
 def _due_parent(ledger: Ledger, dataset: str, task_uuid: str) -> RemixParent | None:

@@ -18,6 +18,7 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
+from sora_dagster.jobs.remixes import remix_requests
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.reporting.clip_reporter import ClipReporter
@@ -124,22 +125,13 @@ def _clips_and_remixes(
             failures[clip_id] = str(error)
 
     def remixes_of(request: ClipRequest) -> tuple[list[ClipRequest], dict[str, str]]:
-        found: list[ClipRequest] = []
-        reasons: dict[str, str] = {}
         try:
             manifest = ledger.latest_manifest(request.asset, request.clip)
         except (UnreadableRecordError, AccessDeniedError) as error:
             return [], {f"remixes of {request.clip}": str(error)}
         if manifest is None or manifest.fingerprint != request.spec.fingerprint:
             return [], {}
-        for recipe in prompts.recipes_of(request.clip):
-            try:
-                found.append(
-                    dataset.remix_request(prompts, request.clip, recipe, manifest, ledger.root)
-                )
-            except ValueError as error:
-                reasons[remix_partition(request.clip, recipe)] = str(error)
-        return found, reasons
+        return remix_requests(dataset, prompts, manifest, ledger)
 
     parents = [request for request in clips if prompts.recipes_of(request.clip)]
     remixes: list[ClipRequest] = []

@@ -200,7 +200,8 @@ class Pipeline:
             progress = waiting.wait(before, on_progress, on_event, daemon.check)
             posts = _count_posts(instance, started_at)
             reports = threads.submit(run_job, instance, self._dataset.definition_name(REPORTS_JOB))
-            problems = [*requests.problems, *reports.result().problems]
+            _, report_problems = reports.result()
+            problems = [*requests.problems, *report_problems]
         return result(progress, posts, problems, waiting.stalled_minutes)
 
 

@@ -16,28 +16,18 @@ from sora_dagster.local.code_location_loader import load_code_location
 from sora_dagster.local.progress import ClipProgress, PipelineOptions, Purchase
 
 
-@dataclass(frozen=True)
-class JobResult:
-    """The result of a job that ran in this process.
-
-    Arguments:
-        run_id: its run.
-        problems: why its steps failed.
-    """
-
-    run_id: str
-    problems: list[str]
-
-
 def run_job(
     instance: dg.DagsterInstance, name: str, ops: Mapping[str, Any] | None = None
-) -> JobResult:
+) -> tuple[str, list[str]]:
     """Run a job of the code location in this process.
 
     Arguments:
         instance: the Dagster instance.
         name: name of the job.
         ops: run config of its ops.
+
+    Returns:
+        The id of its run, and why its steps failed.
     """
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -49,7 +39,7 @@ def run_job(
         job = definitions.resolve_job_def(name)
     result = job.execute_in_process(instance=instance, raise_on_error=False, run_config=config)
     failures = [e for e in result.all_events if e.event_type is dg.DagsterEventType.STEP_FAILURE]
-    return JobResult(result.run_id, [failure_text(event) for event in failures])
+    return result.run_id, [failure_text(event) for event in failures]
 
 
 def failure_text(event: dg.DagsterEvent) -> str:
@@ -90,7 +80,7 @@ class RequestRuns:
     problems: list[str] = field(default_factory=list)
     _root_runs: list[str] = field(default_factory=list)
     _requested_again: set[tuple[str, int]] = field(default_factory=set)
-    _running: Future[JobResult] | None = None
+    _running: Future[tuple[str, list[str]]] | None = None
 
     def start(self, progress: Sequence[ClipProgress], clip_ids: Sequence[str] = ()) -> None:
         """Request clips. Without ids: the whole dataset."""
@@ -120,10 +110,10 @@ class RequestRuns:
         """Whether the job ended since the last call. If so, its problems are known."""
         if self._running is None or not self._running.done():
             return False
-        result = self._running.result()
+        run_id, problems = self._running.result()
         self._running = None
-        self._root_runs.append(result.run_id)
-        self.problems += result.problems
+        self._root_runs.append(run_id)
+        self.problems += problems
         return True
 
     def start_for_new_videos(self, progress: Sequence[ClipProgress]) -> bool:
