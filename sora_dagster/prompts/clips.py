@@ -19,7 +19,7 @@ from sora_dagster.runware.catalogue import (
     Size,
     VideoModel,
 )
-from sora_dagster.runware.catalogue.entry import AudioSwitch
+from sora_dagster.runware.catalogue.parts import AudioSwitch
 from sora_dagster.runware.images import image_identity
 from sora_dagster.runware.requests import DEFAULT_OUTPUT_QUALITY, FrameImage, Inputs, Safety
 

@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 
 from sora_dagster.runware.catalogue import VideoModel
-from sora_dagster.runware.catalogue.entry import InputLimits
+from sora_dagster.runware.catalogue.parts import InputLimits
 from sora_dagster.runware.images import image_too_large, is_address, read_image_header
 from sora_dagster.runware.redaction import shown
 

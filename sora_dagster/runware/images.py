@@ -14,7 +14,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from sora_dagster.extras import require_extras
-from sora_dagster.runware.catalogue.entry import InputLimits, VideoModel
+from sora_dagster.runware.catalogue.entry import VideoModel
+from sora_dagster.runware.catalogue.parts import InputLimits
 from sora_dagster.runware.catalogue.sizes import FrameSize
 from sora_dagster.runware.errors import Problem
 from sora_dagster.runware.redaction import shown

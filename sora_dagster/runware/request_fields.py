@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sora_dagster.runware.catalogue import VideoModel
-from sora_dagster.runware.catalogue.entry import AudioSwitch
+from sora_dagster.runware.catalogue.parts import AudioSwitch
 from sora_dagster.runware.requests import Inputs, VideoInference
 
 _INPUT_FIELDS = {

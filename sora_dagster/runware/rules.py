@@ -13,9 +13,7 @@ from itertools import islice
 from typing import get_args
 
 from sora_dagster.runware.catalogue import Catalogue, SafetyMode, VideoModel
-from sora_dagster.runware.catalogue.conditions import condition_text, holds
-from sora_dagster.runware.catalogue.entry import InputLimits, Rule
-from sora_dagster.runware.catalogue.numbers import NumberRule
+from sora_dagster.runware.catalogue.parts import InputLimits
 from sora_dagster.runware.errors import InvalidRequestError, Problem
 from sora_dagster.runware.images import (
     image_problem,
@@ -100,7 +98,7 @@ def allowed_values(field: str, entry: VideoModel | None) -> str:
         "fps": entry.fps,
         "seed": entry.seed,
         "resolution": ", ".join(entry.resolutions) or None,
-        "width": entry.size_rule or ", ".join(map(str, entry.allowed_sizes)) or None,
+        "width": entry.sizes_text,
     }
     return f"{rules[field] or 'none'}{for_model}"
 
@@ -130,8 +128,8 @@ def _with_and_without(
     without = {name: value for name, value in given.items() if name != field}
     with_it = {**without, field: given.get(field, True)}
     return (
-        set(_rules(without, entry, only_presence=True)),
-        set(_rules(with_it, entry, only_presence=True)),
+        set(entry.field_rules.broken(without, only_presence=True)),
+        set(entry.field_rules.broken(with_it, only_presence=True)),
     )
 
 
@@ -201,7 +199,7 @@ def _model_rules(request: VideoInference, entry: VideoModel) -> Iterator[Problem
     yield from _input_limits(request.inputs or Inputs(), entry)
     yield from _values(request, entry)
     yield from _settings(request, entry)
-    yield from _rules(request_fields(request, entry), entry)
+    yield from entry.field_rules.broken(request_fields(request, entry))
 
 
 def _negative_prompt(request: VideoInference, entry: VideoModel) -> Iterator[Problem]:
@@ -404,100 +402,6 @@ def _json_problem(field: str, value: object) -> Problem | None:
             f"{value!a} cannot be sent as JSON; allowed: finite numbers and UTF-8 text",
         )
     return None
-
-
-def _rules(
-    fields: Mapping[str, object], entry: VideoModel, *, only_presence: bool = False
-) -> Iterator[Problem]:
-    """The broken rules between fields.
-
-    Arguments:
-        fields: the fields of the request (see `request_fields`).
-        entry: the model's catalogue entry.
-        only_presence: leave out the rules about values.
-    """
-    for rule in entry.rules:
-        if not holds(rule.if_, fields):
-            continue
-        for name in rule.forbid:
-            if name in fields:
-                yield _conflict(name, fields, entry, rule)
-        for name in rule.require:
-            if name not in fields:
-                yield _required((name,), entry, rule)
-        for names, is_required in ((rule.at_most_one_of, False), (rule.exactly_one_of, True)):
-            given = [name for name in names if name in fields]
-            for name in given[1:]:
-                yield Problem(
-                    _field_of(name),
-                    _value_of(name, fields),
-                    f"{name} cannot be combined with {given[0]} for {entry.name}; remove one of "
-                    f"the two",
-                )
-            if names and is_required and not given:
-                yield _required(names, entry, rule)
-        if not only_presence:
-            yield from _limited_values(fields, entry, rule)
-
-
-def _limited_values(
-    fields: Mapping[str, object], entry: VideoModel, rule: Rule
-) -> Iterator[Problem]:
-    where = condition_text(rule.if_)
-    for name, allowed in rule.allow.items():
-        value = fields.get(name)
-        if value is None or _is_allowed(value, allowed):
-            continue
-        listed = allowed if isinstance(allowed, NumberRule) else ", ".join(map(str, allowed))
-        yield Problem(
-            _field_of(name),
-            _value_of(name, fields),
-            f"{name} is {_value_of(name, fields)}; allowed: {listed} {where} for {entry.name}",
-        )
-    for name, most in rule.max_items.items():
-        value = fields.get(name)
-        count = len(value) if isinstance(value, (tuple, list)) else 1
-        if value is not None and count > most:
-            yield Problem(
-                name,
-                f"{count} items",
-                f"{name} has {count} items; allowed: at most {most} {where} for {entry.name}",
-            )
-
-
-def _is_allowed(value: object, allowed: NumberRule | tuple[object, ...]) -> bool:
-    if isinstance(allowed, NumberRule):
-        return isinstance(value, (int, float)) and allowed.allows(value)
-    return value in allowed
-
-
-def _conflict(name: str, fields: Mapping[str, object], entry: VideoModel, rule: Rule) -> Problem:
-    where = f" {condition_text(rule.if_)}" if rule.if_ else ""
-    return Problem(
-        _field_of(name),
-        _value_of(name, fields),
-        f"{name} is not allowed{where} for {entry.name}; remove it",
-    )
-
-
-def _required(names: tuple[str, ...], entry: VideoModel, rule: Rule) -> Problem:
-    where = f" {condition_text(rule.if_)}" if rule.if_ else ""
-    what = names[0] if len(names) == 1 else f"one of {', '.join(names)}"
-    sizes = f"; sizes: {allowed_values('width', entry)}" if "size" in names else ""
-    field = "width" if "size" in names else names[0]
-    return Problem(field, "not given", f"{what} is required{where} for {entry.name}{sizes}")
-
-
-def _field_of(name: str) -> str:
-    """The field of the request that a name of conditions stands for."""
-    return "width" if name == "size" else name
-
-
-def _value_of(name: str, fields: Mapping[str, object]) -> str:
-    value = fields.get(name)
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        return str(value) if name == "size" else "given"
-    return shown(value) if isinstance(value, str) else f"{value:g}"
 
 
 def _unsupported(field: str, value: str, what: str, entry: VideoModel) -> Problem:

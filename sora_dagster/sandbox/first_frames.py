@@ -13,7 +13,7 @@ import httpx
 from PIL import Image, UnidentifiedImageError
 
 from sora_dagster.runware.catalogue import FrameSize, VideoModel
-from sora_dagster.runware.catalogue.entry import InputLimits
+from sora_dagster.runware.catalogue.parts import InputLimits
 from sora_dagster.runware.transport import is_local_api
 from sora_dagster.sandbox.refusals import RefusedTaskError, parameter_page
 

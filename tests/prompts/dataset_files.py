@@ -22,8 +22,8 @@ from sora_dagster.prompts.dataset import (
     load_dataset,
 )
 from sora_dagster.runware.catalogue import Catalogue, FrameSize, VideoModel
-from sora_dagster.runware.catalogue.entry import Rule, TextLimits
 from sora_dagster.runware.catalogue.numbers import Durations
+from sora_dagster.runware.catalogue.parts import Rule, TextLimits
 from sora_dagster.runware.catalogue.prices import Prices, Rate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "prompts.yaml"

@@ -12,7 +12,7 @@ from sora_dagster.prompts.dataset import (
     load_dataset,
 )
 from sora_dagster.runware.catalogue import FrameSize
-from sora_dagster.runware.catalogue.entry import TextLimits
+from sora_dagster.runware.catalogue.parts import TextLimits
 from tests.prompts.dataset_files import (
     CATALOGUE,
     FORMATS,

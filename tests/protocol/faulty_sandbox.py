@@ -16,8 +16,8 @@ import stamina
 from sora_dagster.generation.fetching import resume
 from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.runware.catalogue import Catalogue, FrameSize, VideoModel
-from sora_dagster.runware.catalogue.entry import InputLimits, RemixWay, Rule
 from sora_dagster.runware.catalogue.numbers import Durations
+from sora_dagster.runware.catalogue.parts import InputLimits, RemixWay, Rule
 from sora_dagster.runware.catalogue.prices import Prices, Rate
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings

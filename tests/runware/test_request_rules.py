@@ -16,7 +16,7 @@ from sora_dagster.runware import (
     broken_rules,
     check_request,
 )
-from sora_dagster.runware.catalogue.entry import InputLimits, Setting
+from sora_dagster.runware.catalogue.parts import InputLimits, Setting
 from tests.runware.examples import FIRST, SORA_2_PRO, remix, request
 
 

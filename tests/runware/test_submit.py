@@ -24,8 +24,8 @@ from sora_dagster.runware import (
     UnreadableAnswerError,
     VideoModel,
 )
-from sora_dagster.runware.catalogue.entry import Setting
 from sora_dagster.runware.catalogue.numbers import Durations
+from sora_dagster.runware.catalogue.parts import Setting
 from sora_dagster.runware.catalogue.prices import Prices, Rate
 from tests.runware.conftest import KEY
 from tests.runware.examples import FIRST, FOURTH, SECOND, THIRD, remix, request

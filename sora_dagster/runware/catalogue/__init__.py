@@ -5,13 +5,13 @@ a retired model is replaced by naming another one.
 """
 
 from sora_dagster.runware.catalogue.catalogue import DEFAULT_MODEL, Catalogue
-from sora_dagster.runware.catalogue.entry import (
+from sora_dagster.runware.catalogue.entry import VideoModel
+from sora_dagster.runware.catalogue.parts import (
     InputName,
     OutputFormat,
     RemixMode,
     RemixWay,
     SafetyMode,
-    VideoModel,
 )
 from sora_dagster.runware.catalogue.sizes import FrameSize, Size, parse_size
 
