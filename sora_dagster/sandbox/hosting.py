@@ -16,7 +16,7 @@ from sora_dagster.sandbox.faults.request_faults import AnswerFault
 from sora_dagster.sandbox.faults.result_faults import DownloadFault
 from sora_dagster.sandbox.faults.rules import Event, TaskFacts
 
-_FOLDER = "video"
+VIDEO_FOLDER = "video"
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,22 @@ class HostedVideos:
             base_url: address under which the client reached the sandbox.
         """
         self._videos[name] = video
-        return f"{base_url.rstrip('/')}/{_FOLDER}/{name}"
+        return f"{base_url.rstrip('/')}/{VIDEO_FOLDER}/{name}"
+
+    def is_expired(self, name: str) -> bool:
+        """Whether a video was hosted under a name, and its URL is no longer valid."""
+        video = self._videos.get(name)
+        return video is not None and self._has_expired(video)
+
+    def _has_expired(self, video: HostedVideo) -> bool:
+        return video.expires_at is not None and self.clock() >= video.expires_at
 
     async def serve(self, request: Request) -> Response:
         """Answer a GET or HEAD of a video, or of a range of it. Faults strike GETs only."""
         video = self._videos.get(request.path_params["name"])
         if video is None:
             return PlainTextResponse("There is no such video.", status_code=404)
-        if video.expires_at is not None and self.clock() >= video.expires_at:
+        if self._has_expired(video):
             return PlainTextResponse("The URL of this video has expired.", status_code=410)
         if request.method != "GET":
             return FileResponse(video.path, media_type=video.media_type)

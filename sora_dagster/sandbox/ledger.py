@@ -118,6 +118,7 @@ def _charge(task: Task, clock_shift_seconds: float) -> dict[str, Any]:
         "size": str(order.video.size),
         "results": order.request.number_results,
         "cost": as_wire_number(order.cost_usd - refunded * order.result_cost_usd),
+        "is_assumed_price": order.is_assumed_price,
         "at": datetime.fromtimestamp(task.accepted_at + clock_shift_seconds, UTC).isoformat(),
         "videos": videos,
     }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from sora_dagster.runware.catalogue import VideoModel
 
 _DOCUMENTATION = "https://runware.ai/docs"
@@ -14,7 +17,7 @@ class RefusedTaskError(Exception):
         code: raw error code. Runware publishes no list of them; these follow the names that its
             official SDK maps to error classes.
         message: what is wrong and what is allowed.
-        parameter: the field, dotted.
+        parameter: the field, dotted; for a rule between fields, all of them.
         documentation: address of a page about it.
     """
 
@@ -23,7 +26,7 @@ class RefusedTaskError(Exception):
         code: str,
         message: str,
         *,
-        parameter: str | None = None,
+        parameter: str | list[str] | None = None,
         documentation: str | None = None,
     ) -> None:
         super().__init__(message)
@@ -34,12 +37,14 @@ class RefusedTaskError(Exception):
 
     def to_wire(
         self, *, task_type: str | None = None, task_uuid: str | None = None
-    ) -> dict[str, str]:
+    ) -> dict[str, Any]:
         """The error as an entry of `errors`."""
         fields = {
             "code": self.code,
             "message": self.message,
-            "parameter": self.parameter,
+            "parameter": self.parameter
+            if isinstance(self.parameter, str | None)
+            else [*self.parameter],
             "taskType": task_type,
             "taskUUID": task_uuid,
             "documentation": self.documentation,
@@ -52,6 +57,27 @@ def parameter_page(entry: VideoModel, parameter: str) -> str:
     provider = entry.air.partition(":")[0]
     slug = f"{provider}-{entry.name}".lower().replace(" ", "-").replace(".", "-")
     return f"{_DOCUMENTATION}/models/{slug}#request-{parameter.replace('.', '-').lower()}"
+
+
+def refusal(
+    entry: VideoModel, code: str, parameter: str | Sequence[str], what: str
+) -> RefusedTaskError:
+    """The refusal of a field, or of several that a rule names together.
+
+    Arguments:
+        entry: the model.
+        code: raw error code.
+        parameter: the dotted field. Errors about a rule between fields name all of them in a list,
+            as Runware's newest documentation says.
+        what: what is wrong, as the rest of a sentence that begins with the fields.
+    """
+    names = [parameter] if isinstance(parameter, str) else [*parameter]
+    return RefusedTaskError(
+        code,
+        f"{' and '.join(names)} {what}.",
+        parameter=names[0] if len(names) == 1 else names,
+        documentation=parameter_page(entry, names[0]),
+    )
 
 
 ERRORS_PAGE = f"{_DOCUMENTATION}/models-api/errors"

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
-from sora_dagster.sandbox.rendering import CONTAINERS, VideoSpec, render
+from sora_dagster.sandbox.rendering import CONTAINERS, FRAMES_PER_SECOND, VideoSpec, render
 
 
 class RenderQueue:
@@ -23,7 +23,8 @@ class RenderQueue:
     Arguments:
         folder: where the files are written.
         workers: how many videos are rendered at the same time.
-        reuse: use one file for all videos of one size, length, format and quality.
+        reuse: use one file for all videos of one size, length, format, quality and frame rate,
+            with or without sound.
         cache: folder that shares reused files with other queues and processes. Default: `folder`.
     """
 
@@ -50,7 +51,7 @@ class RenderQueue:
         path = self._folder / f"{name}.{CONTAINERS[video.output_format].name}"
         if not self._reuse:
             return await self._start(self._render, video, path)
-        key = (video.size, video.duration_seconds, video.output_format, video.output_quality)
+        key = (_cache_name(video), video.output_format)
         if key not in self._reused:
             self._reused[key] = self._start(self._render_cached, video, path)
         # One waiting task may be cancelled; the rendering continues for the others.
@@ -79,8 +80,7 @@ class RenderQueue:
         if path.exists():
             return path
         self._cache.mkdir(parents=True, exist_ok=True)
-        name = f"{video.size}-{video.duration_seconds:g}s-q{video.output_quality}{path.suffix}"
-        cached = self._cache / name
+        cached = self._cache / f"{_cache_name(video)}{path.suffix}"
         if not cached.exists():
             # A unique name: another process may be rendering the same video.
             unfinished = self._cache / f"unfinished-{uuid4()}{path.suffix}"
@@ -95,3 +95,11 @@ class RenderQueue:
             # The cache is on another disk, or the disk does not support links.
             shutil.copyfile(cached, path)
         return path
+
+
+def _cache_name(video: VideoSpec) -> str:
+    name = f"{video.size}-{video.duration_seconds:g}s-q{video.output_quality}"
+    rate = (
+        "" if video.frames_per_second == FRAMES_PER_SECOND else f"-{video.frames_per_second:g}fps"
+    )
+    return f"{name}{rate}{'' if video.has_sound else '-silent'}"

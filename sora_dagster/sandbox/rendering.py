@@ -1,4 +1,4 @@
-"""Turns the description of a video into a real file: H.264 or VP9 with sound, of exact length."""
+"""Turns the description of a video into a real file of exact length: H.264 or VP9, with sound."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -19,8 +20,9 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from sora_dagster.runware.catalogue import FrameSize, OutputFormat
-from sora_dagster.sandbox.drawing.layers import Frame, Stage
+from sora_dagster.sandbox.drawing.layers import Frame, Layer, Stage
 from sora_dagster.sandbox.drawing.picture import PictureSpec, layers_of, paint
+from sora_dagster.sandbox.input_layers import Still, still_layer, tile_layers
 from sora_dagster.sandbox.sound import SAMPLE_RATE, Samples, sound_of
 
 FRAMES_PER_SECOND = 30
@@ -69,9 +71,15 @@ class VideoSpec:
     Arguments:
         picture: what it shows and how it sounds.
         size: width and height in pixels, both even.
-        duration_seconds: its length; the frames are this times `FRAMES_PER_SECOND`.
+        duration_seconds: its length.
         output_format: its container.
         output_quality: 20 to 99; higher keeps more detail in a larger file.
+        frames_per_second: frames in a second.
+        has_sound: whether it has an audio track.
+        opening: what it shows and how it sounds first, for a video that extends another.
+        opening_seconds: length of the opening.
+        stills: images that it shows at their moments.
+        tiles: images that it shows all the time, small, at its lower edge.
     """
 
     picture: PictureSpec
@@ -79,6 +87,24 @@ class VideoSpec:
     duration_seconds: float
     output_format: OutputFormat
     output_quality: int
+    frames_per_second: float = FRAMES_PER_SECOND
+    has_sound: bool = True
+    opening: PictureSpec | None = None
+    opening_seconds: float = 0.0
+    stills: tuple[Still, ...] = ()
+    tiles: tuple[bytes, ...] = ()
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return max(round(self.duration_seconds * self.frames_per_second), 1)
+
+    @property
+    def opening_frames(self) -> int:
+        """Number of frames of the opening."""
+        if self.opening is None:
+            return 0
+        return min(round(self.opening_seconds * self.frames_per_second), self.frames)
 
 
 def render(spec: VideoSpec, path: Path, *, stop: threading.Event | None = None) -> None:
@@ -91,24 +117,28 @@ def render(spec: VideoSpec, path: Path, *, stop: threading.Event | None = None) 
         RenderingStoppedError: `stop` was set. The file is left unfinished.
     """
     container = CONTAINERS[spec.output_format]
-    frames = round(spec.duration_seconds * FRAMES_PER_SECOND)
     scale = math.ceil(min(spec.size) / _COMPOSED_SIDE)
     stage = Stage(
-        round(spec.size.width / scale), round(spec.size.height / scale), FRAMES_PER_SECOND
+        round(spec.size.width / scale),
+        round(spec.size.height / scale),
+        max(round(spec.frames_per_second), 1),
     )
-    layers = layers_of(spec.picture, stage, frames=frames)
+    layers, opening = _layers(spec, stage)
     composed = VideoFrame(stage.width, stage.height, "rgb24")
     pixels = _pixels_of(composed)
     reformatter = VideoReformatter()
-    sound = sound_of(spec.picture, samples=frames * SAMPLE_RATE // FRAMES_PER_SECOND)
-    chunks = _chunks(sound, per_frame=SAMPLE_RATE // FRAMES_PER_SECOND)
+    rate = Fraction(spec.frames_per_second).limit_denominator(1001)
     with av.open(str(path), "w", format=container.name, options=container.options) as output:
-        video = _video_stream(output, container, spec)
-        audio = _audio_stream(output, container)
-        for index in range(frames):
+        video = _video_stream(output, container, spec, rate)
+        audio = _audio_stream(output, container) if spec.has_sound else None
+        chunks = _chunks(spec) if spec.has_sound else iter(())
+        for index in range(spec.frames):
             if stop is not None and stop.is_set():
                 raise RenderingStoppedError(str(path))
-            paint(layers, pixels, index)
+            if index < spec.opening_frames:
+                paint(opening, pixels, index)
+            else:
+                paint(layers, pixels, index - spec.opening_frames)
             picture = reformatter.reformat(
                 composed,
                 *spec.size,
@@ -118,15 +148,31 @@ def render(spec: VideoSpec, path: Path, *, stop: threading.Event | None = None) 
                 interpolation="BILINEAR",
             )
             picture.pts = index
-            picture.time_base = Fraction(1, FRAMES_PER_SECOND)
+            picture.time_base = 1 / rate
             output.mux(video.encode(picture))
-            output.mux(audio.encode(next(chunks)))
+            if audio is not None:
+                output.mux(audio.encode(next(chunks)))
         output.mux(video.encode())
-        output.mux(audio.encode())
+        if audio is not None:
+            output.mux(audio.encode())
+
+
+def _layers(spec: VideoSpec, stage: Stage) -> tuple[list[Layer], list[Layer]]:
+    """The layers of a video, and those of its opening."""
+    frames = spec.frames - spec.opening_frames
+    layers = layers_of(spec.picture, stage, frames=frames)
+    layers += [
+        still_layer(still, stage, frames=frames, frames_per_second=spec.frames_per_second)
+        for still in spec.stills
+    ]
+    layers += tile_layers(spec.tiles, stage)
+    if spec.opening is None:
+        return layers, []
+    return layers, layers_of(spec.opening, stage, frames=spec.opening_frames)
 
 
 def _video_stream(
-    output: av.container.OutputContainer, container: Container, spec: VideoSpec
+    output: av.container.OutputContainer, container: Container, spec: VideoSpec, rate: Fraction
 ) -> VideoStream:
     # 99 is nearly lossless to the eye, 20 is plainly coarse.
     share = (99 - spec.output_quality) / 79
@@ -150,7 +196,7 @@ def _video_stream(
     options["threads"] = "1"
     stream = cast(
         VideoStream,
-        output.add_stream(container.video_codec, rate=FRAMES_PER_SECOND, options=options),
+        output.add_stream(container.video_codec, rate=rate, options=options),
     )
     stream.width, stream.height = spec.size
     stream.pix_fmt = "yuv420p"
@@ -173,14 +219,31 @@ def _audio_stream(output: av.container.OutputContainer, container: Container) ->
     return stream
 
 
-def _chunks(sound: Samples, *, per_frame: int) -> Iterator[AudioFrame]:
-    for start in range(0, sound.shape[1], per_frame):
-        samples = np.ascontiguousarray(sound[:, start : start + per_frame])
+def _chunks(spec: VideoSpec) -> Iterator[AudioFrame]:
+    """The sound of each frame."""
+    sound = _sound(spec)
+    edges = [
+        min(round(index * SAMPLE_RATE / spec.frames_per_second), sound.shape[1])
+        for index in range(spec.frames + 1)
+    ]
+    for start, end in pairwise(edges):
+        samples = np.ascontiguousarray(sound[:, start:end])
         frame = AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
         frame.sample_rate = SAMPLE_RATE
         frame.pts = start
         frame.time_base = Fraction(1, SAMPLE_RATE)
         yield frame
+
+
+def _sound(spec: VideoSpec) -> Samples:
+    all_samples, opening_samples = (
+        round(frames * SAMPLE_RATE / spec.frames_per_second)
+        for frames in (spec.frames, spec.opening_frames)
+    )
+    sound = sound_of(spec.picture, samples=all_samples - opening_samples)
+    if spec.opening is None:
+        return sound
+    return np.concatenate([sound_of(spec.opening, samples=opening_samples), sound], axis=1)
 
 
 def _pixels_of(frame: VideoFrame) -> Frame:

@@ -1,23 +1,55 @@
-"""Finds the inputs of a valid request, and its price."""
+"""Finds the inputs of a valid request, and decides what its videos show and cost."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import httpx
+from typing import Literal
 
 from sora_dagster.runware.catalogue import FrameSize, VideoModel
-from sora_dagster.runware.pricing import price_of
-from sora_dagster.runware.requests import VideoInference
+from sora_dagster.sandbox.bills import bill_of
 from sora_dagster.sandbox.calls import Caller
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
-from sora_dagster.sandbox.first_frames import load_first_frame
-from sora_dagster.sandbox.refusals import RefusedTaskError, parameter_page
-from sora_dagster.sandbox.rendering import VideoSpec
-from sora_dagster.sandbox.task_registry import TaskRegistry
+from sora_dagster.sandbox.input_files import InputFiles, InputImage, InputSlot, InputVideo
+from sora_dagster.sandbox.input_layers import Still
+from sora_dagster.sandbox.rendering import FRAMES_PER_SECOND, VideoSpec
+from sora_dagster.sandbox.request_form import FrameImage, VideoRequest
 from sora_dagster.sandbox.tasks import Order
-from sora_dagster.sandbox.validation import VideoRequest
+from sora_dagster.sandbox.video_sizes import video_size
+
+# How a model chooses a length is not documented; 5 s is the default of most of them.
+_AUTO_SECONDS = 5.0
+# The shape of an extended video is not documented where its length is the requested one.
+_OPENING_SHARE = 1 / 3
+
+_Use = Literal["edit", "extend", "guide"]
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The loaded inputs of a request.
+
+    Arguments:
+        videos: the input videos; the first one is edited or extended.
+        frames: the frame images with their places.
+        references: the reference images.
+    """
+
+    videos: tuple[InputVideo, ...]
+    frames: tuple[tuple[FrameImage, InputImage], ...]
+    references: tuple[InputImage, ...]
+
+    @property
+    def size(self) -> FrameSize | None:
+        """Size of the first video, or else of the first frame image."""
+        if self.videos:
+            return self.videos[0].size
+        return self.frames[0][1].size if self.frames else None
+
+    @property
+    def video_seconds(self) -> float | None:
+        """Length of all videos together."""
+        return sum(video.duration_seconds for video in self.videos) if self.videos else None
 
 
 @dataclass
@@ -25,12 +57,10 @@ class RequestResolver:
     """Turns requests into orders.
 
     Arguments:
-        registry: the accepted tasks, for the videos that remixes are made from.
-        client: fetches first-frame images.
+        files: loads the files that requests name.
     """
 
-    registry: TaskRegistry
-    client: httpx.AsyncClient
+    files: InputFiles
 
     async def resolve(
         self, request: VideoRequest, caller: Caller, *, is_restored: bool = False
@@ -40,67 +70,162 @@ class RequestResolver:
         Arguments:
             request: the request.
             caller: who sent it.
-            is_restored: whether it was accepted before a restart. Then the video that it is a
-                remix of was finished, even if it has to be rendered again now.
+            is_restored: whether it was accepted before a restart. Then the video that it is made
+                from was finished, even if it has to be rendered again now.
 
         Raises:
-            RefusedTaskError: the image or the video does not exist or does not fit.
+            RefusedTaskError: an image, a video or a sound does not exist or does not fit.
         """
-        subject = Subject(request.prompt, seed=0)
-        duration_seconds = request.duration_seconds or default_seconds(request.entry)
-        size = request.size
-        picture = PictureSpec(subject)
-        if request.image is not None:
-            frame = await load_first_frame(request.image, request.entry, self.client)
-            picture, size = PictureSpec(subject, first_frame=frame.encoded), frame.size
-        if request.inputs.video_id is not None:
-            video_id = request.inputs.video_id
-            parent = self.registry.find_video(
-                video_id, account=caller.account, only_finished=not is_restored
-            )
-            if parent is None:
-                parameter = "inputs.videoId"
-                raise RefusedTaskError(
-                    "invalidVideoId",
-                    f"{parameter} is {video_id!r}, which is not a finished video.",
-                    parameter=parameter,
-                    documentation=parameter_page(request.entry, parameter),
-                )
-            picture, size = parent.video.picture.remixed(subject), parent.video.size
-            # Not documented; assumed: without a duration, a remix is as long as its parent.
-            duration_seconds = request.duration_seconds or parent.video.duration_seconds
-        if size is None:
-            raise AssertionError("a valid request has a size, an image or a video")
+        inputs = await self._load(request, caller, is_restored=is_restored)
+        size = video_size(request, inputs.size)
+        use = _use_of_video(request) if inputs.videos else None
+        new_seconds = _new_seconds(request, inputs, use)
+        bill = bill_of(request, size=size, seconds=new_seconds, input_seconds=inputs.video_seconds)
         return Order(
             request=request,
-            video=VideoSpec(
-                picture=picture,
-                size=size,
-                duration_seconds=duration_seconds,
-                output_format=request.output_format or request.entry.output_formats[0],
-                output_quality=request.output_quality,
-            ),
-            cost_usd=_price_usd(request, size, duration_seconds),
+            video=_video(request, inputs, use, size, new_seconds),
+            cost_usd=bill.usd,
+            is_assumed_price=bill.is_assumed,
             base_url=caller.base_url,
             account=caller.account,
         )
 
+    async def _load(self, request: VideoRequest, caller: Caller, *, is_restored: bool) -> _Inputs:
+        given, entry = request.inputs, request.entry
+        for address in given.reference_audios:
+            await self.files.check_audio(address, InputSlot("referenceAudios", entry))
+        videos = [
+            await self.files.video(address, InputSlot(name, entry), caller, is_restored=is_restored)
+            for name, addresses in (
+                ("videoId", [given.video_id]),
+                ("video", [given.video]),
+                ("referenceVideos", given.reference_videos),
+            )
+            for address in addresses
+            if address is not None
+        ]
+        frames = [
+            (frame, await self.files.image(frame.image, InputSlot("frameImages", entry)))
+            for frame in given.frame_images
+        ]
+        references = [
+            await self.files.image(image, InputSlot("referenceImages", entry))
+            for image in given.reference_images
+        ]
+        return _Inputs(tuple(videos), tuple(frames), tuple(references))
 
-def default_seconds(entry: VideoModel) -> float:
-    """Length of a video whose request sets none, in seconds."""
+
+def _use_of_video(request: VideoRequest) -> _Use:
+    """What a request does with its first input video.
+
+    The way of the entry whose input and most settings the request has decides. Without any, which
+    leaves it to the prompt, a video is edited and a reference video only guides.
+    """
+    given = {name for name, _ in request.inputs.given()}
+    settings = dict(request.own_settings())
+    entry = request.entry
+    fitting = [
+        (len(way.settings), mode)
+        for mode, way in entry.remix.items()
+        if way.input in given
+        and all(
+            settings.get(entry.setting_field(name)) == value for name, value in way.settings.items()
+        )
+    ]
+    if not fitting:
+        return "edit" if given & {"video", "videoId"} else "guide"
+    most = max(count for count, _ in fitting)
+    modes = {mode for count, mode in fitting if count == most}
+    return "extend" if modes == {"extend"} else "edit"
+
+
+def _new_seconds(request: VideoRequest, inputs: _Inputs, use: _Use | None) -> float:
+    """Length of what is generated, in seconds; an extended video has its parent's besides."""
+    if isinstance(request.duration, float):
+        return request.duration
+    # Not documented; assumed: an edit is as long as its input, and so is any video from videos
+    # whose request has no duration.
+    if inputs.videos and (use == "edit" or (request.duration is None and use == "guide")):
+        return inputs.videos[0].duration_seconds
+    return _default_seconds(request.entry) if request.duration is None else _AUTO_SECONDS
+
+
+def _default_seconds(entry: VideoModel) -> float:
     default = "auto" if entry.durations is None else entry.durations.default
-    # How a model chooses a length is not documented; 5 s is the default of most of them.
-    return 5.0 if isinstance(default, str) else default
+    return _AUTO_SECONDS if isinstance(default, str) else default
 
 
-def _price_usd(request: VideoRequest, size: FrameSize, seconds: float) -> float:
-    inference = VideoInference.model_validate(
-        {name: value for name, value in request.raw.items() if name != "taskType"}
+def _video(
+    request: VideoRequest,
+    inputs: _Inputs,
+    use: _Use | None,
+    size: FrameSize,
+    new_seconds: float,
+) -> VideoSpec:
+    """What the request's videos show."""
+    subject = Subject(request.prompt, seed=0)
+    picture, seconds = PictureSpec(subject), new_seconds
+    opening, opening_seconds = None, 0.0
+    tiles = [image.encoded for image in inputs.references]
+    if use == "guide":
+        tiles += [still for video in inputs.videos if (still := video.picture.first_frame)]
+    elif use is not None:
+        parent = inputs.videos[0]
+        picture = parent.picture.remixed(subject)
+        if use == "extend":
+            opening, opening_seconds = parent.picture, parent.duration_seconds
+            if _has_requested_length(request):
+                opening_seconds = new_seconds * _OPENING_SHARE
+            else:
+                seconds = opening_seconds + new_seconds
+    stills = []
+    for place, (frame, image) in enumerate(inputs.frames):
+        moment = _moment(frame, place, len(inputs.frames), request, seconds)
+        if moment == 0 and use in (None, "guide"):
+            picture = PictureSpec(subject, first_frame=image.encoded)
+        else:
+            stills.append(Still(image.encoded, moment))
+    return VideoSpec(
+        picture=picture,
+        size=size,
+        duration_seconds=seconds,
+        output_format=request.output_format or request.entry.output_formats[0],
+        output_quality=request.output_quality,
+        frames_per_second=_frames_per_second(request),
+        has_sound=request.has_sound,
+        opening=opening,
+        opening_seconds=opening_seconds,
+        stills=tuple(stills),
+        tiles=tuple(tiles),
     )
-    if inference.inputs is not None and inference.inputs.frame_images is not None:
-        inference = inference.model_copy(update={"width": size.width, "height": size.height})
-    inference = inference.model_copy(update={"duration": seconds})
-    price = price_of(inference, request.entry, input_size=size, input_seconds=seconds)
-    if price.usd is None:
-        return 0.0
-    return round(price.usd - price.margin, 6)
+
+
+def _has_requested_length(request: VideoRequest) -> bool:
+    way = request.entry.remix.get("extend")
+    return way is not None and way.result_length == "requested"
+
+
+def _moment(
+    frame: FrameImage, place: int, count: int, request: VideoRequest, seconds: float
+) -> float:
+    """When a frame image is shown, in seconds from the start.
+
+    Images without a place are spread evenly: the first one at the start and the last one at the
+    end (Runware's documentation of frame images).
+    """
+    if frame.timestamp is not None:
+        return min(frame.timestamp, seconds)
+    if frame.frame is None:
+        return seconds * place / max(count - 1, 1)
+    number: int = {"first": 0, "last": -1}.get(frame.frame, frame.frame)
+    moment = number / _frames_per_second(request)
+    # Negative numbers count from the end; -1 is the last frame.
+    return min(max(moment + (seconds if number < 0 else 0), 0), seconds)
+
+
+def _frames_per_second(request: VideoRequest) -> float:
+    if request.fps is not None:
+        return request.fps
+    # The default of models with a choice is not documented.
+    rates = request.entry.fps
+    return FRAMES_PER_SECOND if rates is None else rates.nearest(FRAMES_PER_SECOND)

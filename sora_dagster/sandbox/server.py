@@ -29,6 +29,7 @@ from sora_dagster.sandbox.delivery import Deliverer
 from sora_dagster.sandbox.faults.active import ActiveFaults
 from sora_dagster.sandbox.faults.clock_shift import ClockShiftMiddleware
 from sora_dagster.sandbox.hosting import HostedVideos
+from sora_dagster.sandbox.input_files import InputFiles
 from sora_dagster.sandbox.journal import Journal
 from sora_dagster.sandbox.ledger import Ledger
 from sora_dagster.sandbox.render_queue import RenderQueue
@@ -94,7 +95,7 @@ def _app(
         catalogue=catalogue or Catalogue.builtin(),
         registry=registry,
         ledger=ledger,
-        resolver=RequestResolver(registry=registry, client=client),
+        resolver=RequestResolver(InputFiles(registry=registry, hosting=hosting, client=client)),
         queries=TaskQueries(
             registry=registry, faults=faults, clock=clock, unknown_polls=settings.unknown_polls
         ),

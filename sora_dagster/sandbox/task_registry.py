@@ -9,6 +9,7 @@ from uuid import UUID
 from sora_dagster.sandbox.faults.plan import KnownUuids
 from sora_dagster.sandbox.refusals import RefusedTaskError
 from sora_dagster.sandbox.rendering import VideoSpec
+from sora_dagster.sandbox.request_form import VideoRequest
 from sora_dagster.sandbox.tasks import MAIN_ACCOUNT, Generation, Order, Task
 
 
@@ -25,6 +26,7 @@ class TaskRegistry:
         self._latency_step_seconds = latency_step_seconds
         self._tasks: dict[tuple[str, str], Task] = {}
         self._videos: dict[tuple[str, str], Generation] = {}
+        self._videos_by_uuid: dict[tuple[str, str], Generation] = {}
 
     @property
     def running(self) -> int:
@@ -39,10 +41,14 @@ class TaskRegistry:
         self, video_id: str, *, account: str = MAIN_ACCOUNT, only_finished: bool = True
     ) -> Generation | None:
         """The video of an `outputs.videoId`."""
-        generation = self._videos.get((account, video_id))
-        if generation is not None and only_finished and generation.state != "success":
-            return None
-        return generation
+        return _finished(self._videos.get((account, video_id)), only_finished=only_finished)
+
+    def find_video_by_uuid(
+        self, video_uuid: str, *, account: str = MAIN_ACCOUNT, only_finished: bool = True
+    ) -> Generation | None:
+        """The video of a `videoUUID`."""
+        generation = self._videos_by_uuid.get((account, video_uuid.lower()))
+        return _finished(generation, only_finished=only_finished)
 
     def refuse_known(
         self,
@@ -93,7 +99,7 @@ class TaskRegistry:
         task = Task(order=order, accepted_at=now, attempt=former.attempt + 1 if former else 1)
         name = _run_name(task)
         for index in range(request.number_results):
-            seed = int.from_bytes(_digest(f"{name}/{index}")[:4], "big") >> 1
+            seed = _seed_of(request, index, name)
             video_uuid = str(UUID(bytes=_digest(f"{name}/{index}/video")[:16], version=4))
             generation = Generation(
                 seed=seed,
@@ -104,6 +110,7 @@ class TaskRegistry:
             )
             task.generations.append(generation)
             self._videos[account, generation.video_id] = generation
+            self._videos_by_uuid[account, video_uuid] = generation
         self._tasks[account, request.task_uuid.lower()] = task
         return task
 
@@ -117,6 +124,23 @@ def _run_name(task: Task) -> str:
     if task.order.account != MAIN_ACCOUNT:
         name += f"/{task.order.account}"
     return name
+
+
+def _finished(generation: Generation | None, *, only_finished: bool) -> Generation | None:
+    if generation is not None and only_finished and generation.state != "success":
+        return None
+    return generation
+
+
+def _seed_of(request: VideoRequest, index: int, name: str) -> int:
+    """The seed of a result: the requested one for the first, and the next ones for the others."""
+    if request.seed is None or request.entry.seed is None:
+        return int.from_bytes(_digest(f"{name}/{index}")[:4], "big") >> 1
+    seeds = request.entry.seed
+    seed = request.seed + index
+    if seed > seeds.highest:
+        seed = int(seeds.lowest) + index - 1
+    return int(seeds.nearest(seed))
 
 
 def _digest(text: str) -> bytes:

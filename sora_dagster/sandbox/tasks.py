@@ -12,7 +12,7 @@ from sora_dagster.sandbox.faults.outcomes import PlannedOutcome
 from sora_dagster.sandbox.faults.rules import QueryFacts, TaskFacts
 from sora_dagster.sandbox.refusals import RefusedTaskError
 from sora_dagster.sandbox.rendering import VideoSpec
-from sora_dagster.sandbox.validation import VideoRequest
+from sora_dagster.sandbox.request_form import VideoRequest
 
 State = Literal["processing", "success", "error"]
 Outcome = Literal["running", "done", "partial", "failed"]
@@ -29,6 +29,7 @@ class Order:
         request: the request.
         video: its first result; each result has its own seed.
         cost_usd: price of all results together.
+        is_assumed_price: whether the entry has no price, so that the sandbox's own figure counts.
         base_url: address under which the client reached the sandbox.
         account: UUID of the organization that pays.
     """
@@ -38,6 +39,7 @@ class Order:
     cost_usd: float
     base_url: str
     account: str = MAIN_ACCOUNT
+    is_assumed_price: bool = False
 
     @property
     def result_cost_usd(self) -> float:
@@ -187,12 +189,18 @@ class Task:
         return dict(error.to_wire(task_type="videoInference", task_uuid=self.task_uuid))
 
     def result(self, generation: Generation) -> dict[str, Any]:
-        """A finished generation in the form of the reference page."""
+        """A finished generation.
+
+        The form is that of Sora's reference page. Only models that take `inputs.videoId` have
+        `outputs`: the result type of the official SDK 1.8.0, which no longer knows Sora, has none.
+        """
         request, planned = self.order.request, generation.planned
         row: dict[str, Any] = {**self.acknowledgement(), "videoUUID": generation.video_uuid}
         if generation.video_url is not None:
             row["videoURL"] = generation.video_url
-        row |= {"seed": generation.seed, "outputs": {"videoId": generation.video_id}}
+        row["seed"] = generation.seed
+        if "videoId" in request.entry.inputs:
+            row["outputs"] = {"videoId": generation.video_id}
         if request.include_cost and planned.reported_cost != "missing":
             is_zero = planned.reported_cost == "zero"
             row["cost"] = 0 if is_zero else as_wire_number(self.order.result_cost_usd)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
 from tests.sandbox.api import SandboxApi
@@ -39,7 +40,7 @@ def start(render_cache: Path) -> Iterator[Callable[..., SandboxApi]]:
     """Starts a sandbox for one test, with its own settings."""
     with ExitStack() as stack:
 
-        def begin(**settings: Any) -> SandboxApi:
+        def begin(catalogue: Catalogue | None = None, **settings: Any) -> SandboxApi:
             given = SandboxSettings(
                 **{
                     "latency_seconds": 0,
@@ -49,7 +50,8 @@ def start(render_cache: Path) -> Iterator[Callable[..., SandboxApi]]:
                     **settings,
                 }
             )
-            return SandboxApi(stack.enter_context(running_sandbox(given)))
+            running = running_sandbox(given, catalogue=catalogue)
+            return SandboxApi(stack.enter_context(running))
 
         yield begin
 

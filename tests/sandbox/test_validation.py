@@ -49,7 +49,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "the smaller model": {"model": "openai:3@1"},
 }
 
-REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+REFUSED: dict[str, tuple[dict[str, Any], str, str | list[str]]] = {
     "no taskUUID": ({"taskUUID": None}, "missingTaskUUID", "taskUUID"),
     "a taskUUID of version 1": (
         {"taskUUID": "b4440347-499d-11ef-9262-ea1d5c3f0c4c"},
@@ -81,8 +81,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "a height without a width": ({"width": None}, "missingWidth", "width"),
     "neither size nor image nor video": (
         {"width": None, "height": None},
-        "missingWidth",
-        "width",
+        "missingParameter",
+        ["inputs.videoId", "inputs.frameImages", "width", "height"],
     ),
     "a size that the model has not": ({"width": 1281}, "unsupportedDimensions", "width"),
     "a size of the larger model only": (
@@ -135,12 +135,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "an image beside a size": (
         {"inputs": {"frameImages": [SMALL]}},
         "incompatibleParameters",
-        "width",
+        ["inputs.frameImages", "width", "height"],
     ),
     "a video beside a size": (
         {"inputs": {"videoId": "video_1"}},
         "incompatibleParameters",
-        "width",
+        ["inputs.videoId", "width", "height"],
     ),
     "an image beside a video": (
         {
@@ -149,7 +149,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
             "inputs": {"frameImages": [SMALL], "videoId": "video_1"},
         },
         "incompatibleParameters",
-        "inputs.videoId",
+        ["inputs.videoId", "inputs.frameImages"],
     ),
     "no image in the array": (
         {"width": None, "height": None, "inputs": {"frameImages": []}},
@@ -191,7 +191,7 @@ def test_a_valid_request_is_accepted(api: SandboxApi, fields: dict[str, Any]) ->
 
 @pytest.mark.parametrize(("fields", "code", "parameter"), REFUSED.values(), ids=REFUSED)
 def test_an_invalid_request_is_refused_by_its_field(
-    api: SandboxApi, fields: dict[str, Any], code: str, parameter: str
+    api: SandboxApi, fields: dict[str, Any], code: str, parameter: str | list[str]
 ) -> None:
     task = video_task(**fields)
     error = api.refusal(task)

@@ -52,7 +52,7 @@ class NumberRule(BaseModel):
 
     def allows(self, value: float) -> bool:
         """Whether a number is allowed."""
-        return math.isfinite(value) and math.isclose(self.nearest(value), value, abs_tol=1e-9)
+        return math.isfinite(value) and abs(self.nearest(value) - value) <= 1e-9
 
     def nearest(self, value: float) -> float:
         """The nearest allowed number; of two, the smaller one."""
