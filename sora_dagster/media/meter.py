@@ -67,47 +67,21 @@ class Meter:
     """Measures a video whose frames are added in order."""
 
     def __init__(self) -> None:
-        self._pictures = _PictureMeter()
-        self._sound = _SoundMeter()
-
-    def add_frame(self, frame: VideoFrame, seconds: float) -> None:
-        """Add a video frame that starts at a time in seconds."""
-        self._pictures.add(frame, seconds)
-
-    def add_samples(self, frame: AudioFrame) -> None:
-        """Add a frame of audio samples."""
-        self._sound.add(frame)
-
-    def measures(self, duration_seconds: float) -> VideoMeasures:
-        """Measurements of a video of this length, to the end of its last frame."""
-        pictures = self._pictures
-        loudness, silent_fraction = self._sound.result()
-        frozen_seconds, frozen_fraction = pictures.frozen(duration_seconds)
-        return VideoMeasures(
-            brightness=round(pictures.luma_sum / max(1, pictures.count), 4),
-            black_fraction=round(pictures.black_count / max(1, pictures.count), 4),
-            frozen_seconds=round(frozen_seconds, 3),
-            frozen_fraction=round(frozen_fraction, 4),
-            loudness_dbfs=loudness,
-            silent_fraction=silent_fraction,
-        )
-
-
-class _PictureMeter:
-    def __init__(self) -> None:
         from av.video.reformatter import VideoReformatter
 
+        self._sound = _SoundMeter()
         self._reformatter = VideoReformatter()
         self._due_seconds: float | None = None
         self._first_seconds = 0.0
         self._still: npt.NDArray[np.float32] | None = None
         self._still_since = 0.0
         self._stretches: list[float] = []
-        self.count = 0
-        self.black_count = 0
-        self.luma_sum = 0.0
+        self._count = 0
+        self._black_count = 0
+        self._luma_sum = 0.0
 
-    def add(self, frame: VideoFrame, seconds: float) -> None:
+    def add_frame(self, frame: VideoFrame, seconds: float) -> None:
+        """Add a video frame that starts at a time in seconds."""
         if self._due_seconds is None:
             self._due_seconds = self._first_seconds = self._still_since = seconds
         if seconds < self._due_seconds - _ROUNDING_SECONDS:
@@ -116,10 +90,28 @@ class _PictureMeter:
         # multiples of ten would be measured less often.
         self._due_seconds = max(self._due_seconds + _SAMPLE_SECONDS, seconds)
         luma = self._patches(frame)
-        self.count += 1
-        self.luma_sum += float(luma.mean())
-        self.black_count += float(luma.max()) < BLACK_BELOW
+        self._count += 1
+        self._luma_sum += float(luma.mean())
+        self._black_count += float(luma.max()) < BLACK_BELOW
         self._compare(luma, seconds)
+
+    def add_samples(self, frame: AudioFrame) -> None:
+        """Add a frame of audio samples."""
+        self._sound.add(frame)
+
+    def measures(self, duration_seconds: float) -> VideoMeasures:
+        """Measurements of a video of this length, to the end of its last frame."""
+        loudness, silent_fraction = self._sound.result()
+        self._end_stretch(self._first_seconds + duration_seconds)
+        frozen = sum(self._stretches) / duration_seconds if duration_seconds > 0 else 0.0
+        return VideoMeasures(
+            brightness=round(self._luma_sum / max(1, self._count), 4),
+            black_fraction=round(self._black_count / max(1, self._count), 4),
+            frozen_seconds=round(max(self._stretches, default=0.0), 3),
+            frozen_fraction=round(min(1.0, frozen), 4),
+            loudness_dbfs=loudness,
+            silent_fraction=silent_fraction,
+        )
 
     def _patches(self, frame: VideoFrame) -> npt.NDArray[np.float32]:
         import numpy as np
@@ -145,12 +137,6 @@ class _PictureMeter:
     def _end_stretch(self, seconds: float) -> None:
         if seconds - self._still_since >= SHORTEST_FROZEN_SECONDS:
             self._stretches.append(seconds - self._still_since)
-
-    def frozen(self, duration_seconds: float) -> tuple[float, float]:
-        """Longest frozen stretch in seconds, and the frozen share of the video."""
-        self._end_stretch(self._first_seconds + duration_seconds)
-        fraction = sum(self._stretches) / duration_seconds if duration_seconds > 0 else 0.0
-        return max(self._stretches, default=0.0), min(1.0, fraction)
 
 
 def _has_moved(before: npt.NDArray[np.float32], after: npt.NDArray[np.float32]) -> bool:
