@@ -54,7 +54,7 @@ with running_sandbox(settings, catalogue=Catalogue.from_yaml(sys.argv[1])) as ur
 """
 JOB = """
 import sys, dagster as dg
-from sora_dagster.local.code_location_loader import load_code_location
+from sora_dagster.local.request_runs import load_code_location
 job = load_code_location().resolve_job_def(sys.argv[1])
 with dg.DagsterInstance.get() as instance:
     result = job.execute_in_process(
