@@ -8,7 +8,7 @@ import binascii
 import io
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
@@ -28,6 +28,7 @@ from sora_dagster.sandbox.drawing.subjects import Subject
 from sora_dagster.sandbox.hosting import VIDEO_FOLDER, HostedVideos
 from sora_dagster.sandbox.refusals import RefusedTaskError, refusal
 from sora_dagster.sandbox.rendering import CONTAINERS
+from sora_dagster.sandbox.request_form import VideoRequest
 from sora_dagster.sandbox.task_registry import TaskRegistry
 from sora_dagster.sandbox.tasks import Generation
 from sora_dagster.sandbox.video_sizes import even_size
@@ -101,6 +102,26 @@ class InputSlot:
         """The refusal of a file, with the rest of a sentence that says why."""
         return refusal(self.entry, _CODES[self.name], f"inputs.{self.name}", what)
 
+    def unknown_video(self, address: str) -> RefusedTaskError:
+        """The refusal of a UUID, or of an id, that no finished video has."""
+        return self.refused(f"is {address[:80]!r}, which is not a finished video")
+
+
+def input_videos(request: VideoRequest) -> Iterator[tuple[InputSlot, str]]:
+    """The ids, UUIDs and URLs of the videos that a request names; the first is the main one."""
+    given, entry = request.inputs, request.entry
+    if given.video_id is not None:
+        yield InputSlot("videoId", entry), given.video_id
+    if given.video is not None:
+        yield InputSlot("video", entry), given.video
+    for address in given.reference_videos:
+        yield InputSlot("referenceVideos", entry), address
+
+
+def is_uuid(address: str) -> bool:
+    """Whether an input is the UUID of a file."""
+    return _UUID.fullmatch(address) is not None
+
 
 @dataclass
 class InputFiles:
@@ -150,8 +171,8 @@ class InputFiles:
         if known is not None:
             spec = known.video
             video = InputVideo(spec.picture, spec.size, spec.duration_seconds)
-        elif slot.name == "videoId" or _UUID.fullmatch(address):
-            raise slot.refused(f"is {address[:80]!r}, which is not a finished video")
+        elif slot.name == "videoId" or is_uuid(address):
+            raise slot.unknown_video(address)
         else:
             video = await self._fetched_media(address, slot, _measured_video)
         _check_seconds(video.duration_seconds, slot)
@@ -163,7 +184,7 @@ class InputFiles:
         Raises:
             RefusedTaskError: it does not exist, or the model does not accept it.
         """
-        if _UUID.fullmatch(address):
+        if is_uuid(address):
             raise slot.refused(f"is {address}, which is not the UUID of a known sound")
         _check_seconds(await self._fetched_media(address, slot, _measured_audio), slot)
 
@@ -189,7 +210,7 @@ class InputFiles:
         return video
 
     async def _image_bytes(self, image: str, slot: InputSlot) -> bytes:
-        if _UUID.fullmatch(image):
+        if is_uuid(image):
             raise slot.refused(f"is {image}, which is not the UUID of a known image")
         if image.startswith(("http://", "https://")):
             return await self._fetched_bytes(image, slot)
@@ -248,14 +269,14 @@ class InputFiles:
 
 def _video_uuid(address: str) -> str | None:
     """The UUID of a video by itself or by its URL at a sandbox; None for other addresses."""
-    if _UUID.fullmatch(address):
+    if is_uuid(address):
         return address
     if not address.startswith(("http://", "https://")) or not is_local_api(address):
         return None
     folder, _, name = urlsplit(address).path.rpartition("/")
     stem = name.partition(".")[0]
     # The sandbox may have had another port before a restart.
-    return stem if folder == f"/{VIDEO_FOLDER}" and _UUID.fullmatch(stem) else None
+    return stem if folder == f"/{VIDEO_FOLDER}" and is_uuid(stem) else None
 
 
 def _measured_image(encoded: bytes, slot: InputSlot) -> InputImage:

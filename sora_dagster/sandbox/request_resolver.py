@@ -10,7 +10,13 @@ from sora_dagster.sandbox.bills import bill_of
 from sora_dagster.sandbox.calls import Caller
 from sora_dagster.sandbox.drawing.picture import PictureSpec
 from sora_dagster.sandbox.drawing.subjects import Subject
-from sora_dagster.sandbox.input_files import InputFiles, InputImage, InputSlot, InputVideo
+from sora_dagster.sandbox.input_files import (
+    InputFiles,
+    InputImage,
+    InputSlot,
+    InputVideo,
+    input_videos,
+)
 from sora_dagster.sandbox.input_layers import Still
 from sora_dagster.sandbox.rendering import FRAMES_PER_SECOND, VideoSpec
 from sora_dagster.sandbox.request_form import FrameImage, VideoRequest
@@ -95,14 +101,8 @@ class RequestResolver:
         for address in given.reference_audios:
             await self.files.check_audio(address, InputSlot("referenceAudios", entry))
         videos = [
-            await self.files.video(address, InputSlot(name, entry), caller, is_restored=is_restored)
-            for name, addresses in (
-                ("videoId", [given.video_id]),
-                ("video", [given.video]),
-                ("referenceVideos", given.reference_videos),
-            )
-            for address in addresses
-            if address is not None
+            await self.files.video(address, slot, caller, is_restored=is_restored)
+            for slot, address in input_videos(request)
         ]
         frames = [
             (frame, await self.files.image(frame.image, InputSlot("frameImages", entry)))

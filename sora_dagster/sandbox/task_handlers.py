@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.sandbox.calls import Caller, Reply
 from sora_dagster.sandbox.faults.active import ActiveFaults
 from sora_dagster.sandbox.faults.outcomes import error_of
 from sora_dagster.sandbox.faults.plan import KnownUuids
-from sora_dagster.sandbox.faults.request_faults import Refuse
+from sora_dagster.sandbox.faults.request_faults import Refuse, RefuseVideoUuids
 from sora_dagster.sandbox.faults.rules import Event, TaskFacts
+from sora_dagster.sandbox.input_files import input_videos, is_uuid
 from sora_dagster.sandbox.journal import JournalEntry
 from sora_dagster.sandbox.ledger import Ledger
 from sora_dagster.sandbox.refusals import RefusedTaskError
+from sora_dagster.sandbox.request_form import VideoRequest
 from sora_dagster.sandbox.request_resolver import RequestResolver
 from sora_dagster.sandbox.task_queries import TaskQueries
 from sora_dagster.sandbox.task_registry import TaskRegistry
@@ -88,8 +90,10 @@ class TaskHandlers:
         self.registry.refuse_known(
             task_uuid_of(raw), account=caller.account, known_uuids=known_uuids
         )
-        order = await self.resolver.resolve(read_video_request(raw, self.catalogue), caller)
-        request = order.request
+        request = read_video_request(raw, self.catalogue)
+        facts = TaskFacts(request.task_uuid, request.prompt)
+        self._refuse_video_uuids(request, facts, position, is_dry_run=caller.is_dry_run)
+        order = await self.resolver.resolve(request, caller)
         if caller.is_dry_run:
             # Where a dry run's answer has its price is not documented; assumed.
             row = {
@@ -98,7 +102,6 @@ class TaskHandlers:
                 "cost": as_wire_number(order.cost_usd),
             }
             return Reply([row], [])
-        facts = TaskFacts(request.task_uuid, request.prompt)
         for fault in self.faults.strikes(Refuse, Event("submission", (facts,), position=position)):
             raise error_of(fault)
         self.ledger.refuse_unpayable(order.cost_usd, account=caller.account)
@@ -107,6 +110,18 @@ class TaskHandlers:
         self.record(task)
         self.start(task)
         return Reply([task.acknowledgement()], [])
+
+    def _refuse_video_uuids(
+        self, request: VideoRequest, facts: TaskFacts, position: int, *, is_dry_run: bool
+    ) -> None:
+        """Apply the faults of input videos that are named by their UUIDs."""
+        kind: Literal["submission", "dry_run"] = "dry_run" if is_dry_run else "submission"
+        for slot, address in input_videos(request):
+            if is_uuid(address):
+                event = Event(kind, (facts,), position=position)
+                if self.faults.strikes(RefuseVideoUuids, event):
+                    raise slot.unknown_video(address)
+                return
 
     async def restore(self, entries: Sequence[JournalEntry], *, base_url: str) -> None:
         """Accept again what was accepted before a restart.

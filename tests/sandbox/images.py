@@ -11,9 +11,15 @@ from PIL import Image
 from tests.sandbox.api import video_task
 
 
-def image_bytes(width: int, height: int, form: str = "PNG") -> bytes:
+def image_bytes(
+    width: int,
+    height: int,
+    form: str = "PNG",
+    *,
+    colour: tuple[int, int, int] = (200, 80, 40),
+) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (width, height), (200, 80, 40)).save(buffer, form)
+    Image.new("RGB", (width, height), colour).save(buffer, form)
     return buffer.getvalue()
 
 

@@ -124,6 +124,19 @@ class Refuse(Rule):
         return is_chosen and super().matches(event)
 
 
+class RefuseVideoUuids(Rule):
+    """Refuse a submitted task that names an input video by its UUID, as if that had expired.
+
+    Tasks that name it by a URL, or none, are not counted. How long a UUID can be used is not
+    documented.
+    """
+
+    fault: Literal["refuse_video_uuids"]
+    event: Annotated[
+        tuple[Literal["submission", "dry_run"], ...], OneOrMore, Field(min_length=1)
+    ] = ("submission",)
+
+
 class QueryFault(Rule):
     """A fault of a query for one task: a poll or `getTaskDetails`."""
 
@@ -210,6 +223,7 @@ RequestFault = (
     | Slow
     | RefuseBatch
     | Refuse
+    | RefuseVideoUuids
     | Unknown
     | NotYetKnown
     | Forgotten
