@@ -100,7 +100,7 @@ class ClaimReader:
         settings: ClaimSettings | None = None,
     ) -> None:
         self._ledger = ledger
-        self.folder = layout.claims_folder(dataset)
+        self.folder = layout.dataset_folder(layout.CLAIMS_FOLDER, dataset)
         self._store_time = store_time
         self._settings = settings or ClaimSettings()
         self._records: dict[str, ClaimRecord | None] = {}

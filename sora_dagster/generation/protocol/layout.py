@@ -69,9 +69,9 @@ def dataset_key(dataset: str) -> str:
     return f"{DATASETS_FOLDER}/{segment(dataset)}.json"
 
 
-def pending_folder(dataset: str) -> str:
-    """Folder of the index of what is outstanding in one dataset."""
-    return f"{PENDING_FOLDER}/{segment(dataset)}"
+def dataset_folder(folder: str, dataset: str) -> str:
+    """Folder of one dataset in a folder that has one for each, such as `PENDING_FOLDER`."""
+    return f"{folder}/{segment(dataset)}"
 
 
 def pending_key(dataset: str, task_uuid: str, reopening: int = 0) -> str:
@@ -79,12 +79,12 @@ def pending_key(dataset: str, task_uuid: str, reopening: int = 0) -> str:
 
     Each reopening of a task has its own entry, so that closing one never closes the next.
     """
-    return f"{pending_folder(dataset)}/{task_uuid}.{reopening}"
+    return f"{dataset_folder(PENDING_FOLDER, dataset)}/{task_uuid}.{reopening}"
 
 
 def remixes_due_key(dataset: str, task_uuid: str) -> str:
     """Key of the entry, in the same index, of a stored clip whose remixes are not requested yet."""
-    return f"{pending_folder(dataset)}/{task_uuid}.remixes"
+    return f"{dataset_folder(PENDING_FOLDER, dataset)}/{task_uuid}.remixes"
 
 
 def remix_key(task_uuid: str, recipe: str, fingerprint: str) -> str:
@@ -99,44 +99,24 @@ def remix_key(task_uuid: str, recipe: str, fingerprint: str) -> str:
     return task_key(task_uuid, f"remix-{identity}")
 
 
-def stuck_folder(dataset: str) -> str:
-    """Folder of the tasks of one dataset that cannot be collected."""
-    return f"{STUCK_FOLDER}/{segment(dataset)}"
-
-
 def stuck_key(dataset: str, task_uuid: str) -> str:
     """Key of a task that cannot be collected because one of its records cannot be read."""
-    return f"{stuck_folder(dataset)}/{task_uuid}.json"
-
-
-def notes_folder(dataset: str) -> str:
-    """Folder of the notes on outstanding tasks of one dataset."""
-    return f"{NOTES_FOLDER}/{segment(dataset)}"
+    return f"{dataset_folder(STUCK_FOLDER, dataset)}/{task_uuid}.json"
 
 
 def note_key(dataset: str, task_uuid: str) -> str:
     """Key of the note why an outstanding task is slow or cannot be stored yet."""
-    return f"{notes_folder(dataset)}/{task_uuid}.json"
-
-
-def stored_folder(dataset: str) -> str:
-    """Folder of the index of what is stored of one dataset."""
-    return f"{STORED_FOLDER}/{segment(dataset)}"
+    return f"{dataset_folder(NOTES_FOLDER, dataset)}/{task_uuid}.json"
 
 
 def stored_clip_folder(dataset: str, clip: str) -> str:
     """Folder of a clip's entries in the index of what is stored."""
-    return f"{stored_folder(dataset)}/{segment(clip)}"
+    return f"{dataset_folder(STORED_FOLDER, dataset)}/{segment(clip)}"
 
 
 def stored_key(dataset: str, clip: str, take: int, fingerprint: str, size_bytes: int) -> str:
     """Key of an entry in the index of what is stored; it has no content."""
     return f"{stored_clip_folder(dataset, clip)}/{take}.{fingerprint}.{size_bytes}"
-
-
-def claims_folder(dataset: str) -> str:
-    """Folder of the claims of live processes on one dataset."""
-    return f"{CLAIMS_FOLDER}/{segment(dataset)}"
 
 
 def asset_folder(asset: str) -> str:
@@ -190,7 +170,7 @@ def restore_key(nonce: str) -> str:
 
 def inbox_folder(dataset: str, task_uuid: str | None = None) -> str:
     """Folder of the markers of a dataset, or of one of its tasks."""
-    folder = f"{INBOX_FOLDER}/{segment(dataset)}"
+    folder = dataset_folder(INBOX_FOLDER, dataset)
     return folder if task_uuid is None else f"{folder}/{task_uuid}"
 
 

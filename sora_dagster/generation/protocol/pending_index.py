@@ -72,7 +72,7 @@ class PendingIndex:
         """What is outstanding of a dataset, remixes to be requested included. Costs one listing."""
         found: dict[str, PendingEntry] = {}
         remixes_due = []
-        folder = layout.pending_folder(dataset)
+        folder = layout.dataset_folder(layout.PENDING_FOLDER, dataset)
         for info in self._root.list(folder):
             name = info.key.removeprefix(f"{folder}/")
             if match := _REMIXES_DUE_NAME.fullmatch(name):
@@ -178,7 +178,7 @@ class PendingIndex:
 
     def noted_tasks(self, dataset: str) -> set[str]:
         """UUIDs of the tasks of a dataset with notes. Costs one listing."""
-        folder = layout.notes_folder(dataset)
+        folder = layout.dataset_folder(layout.NOTES_FOLDER, dataset)
         return {
             info.key.removeprefix(f"{folder}/").removesuffix(".json")
             for info in self._root.list(folder)

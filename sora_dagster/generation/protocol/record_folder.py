@@ -67,9 +67,9 @@ class RecordFolder(Generic[AnyRecord]):
 
 def note_folder(records: RecordStore, dataset: str) -> RecordFolder[NoteRecord]:
     """Notes on outstanding tasks of a dataset that are slow or cannot be stored yet, by UUID."""
-    return RecordFolder(records, layout.notes_folder(dataset), NoteRecord)
+    return RecordFolder(records, layout.dataset_folder(layout.NOTES_FOLDER, dataset), NoteRecord)
 
 
 def stuck_folder(records: RecordStore, dataset: str) -> RecordFolder[StuckRecord]:
     """Tasks of a dataset that cannot be collected, by UUID."""
-    return RecordFolder(records, layout.stuck_folder(dataset), StuckRecord)
+    return RecordFolder(records, layout.dataset_folder(layout.STUCK_FOLDER, dataset), StuckRecord)

@@ -227,7 +227,7 @@ def _index_entries(
 ) -> dict[str, list[_Entry]]:
     """The index entries of the newest takes, by the clip's folder."""
     entries: dict[str, list[_Entry]] = {}
-    for info in root.list(layout.stored_folder(dataset)):
+    for info in root.list(layout.dataset_folder(layout.STORED_FOLDER, dataset)):
         if (
             (match := _ENTRY_KEY.fullmatch(info.key))
             and (place := newest.get(match[1]))
