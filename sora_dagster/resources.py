@@ -13,12 +13,12 @@ from pydantic import (
 )
 
 from sora_dagster.generation.collecting.settings import Deadlines, PollSettings
-from sora_dagster.generation.fetching.address_guard import parse_result_hosts, parse_result_networks
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.protocol.budget import DEFAULT_RUN_LIMIT_USD
 from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting
 from sora_dagster.generation.requesting.sender import SendSettings
+from sora_dagster.runware.address_guard import parse_result_hosts, parse_result_networks
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import MissingKeyError

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import httpx
 import stamina
 
-from sora_dagster.generation.fetching.address_guard import (
+from sora_dagster.generation.fetching.resume import ResumingReader
+from sora_dagster.runware.address_guard import (
     DownloadError,
     DownloadStalledError,
     GuardedTransport,
@@ -23,7 +24,6 @@ from sora_dagster.generation.fetching.address_guard import (
     http_client,
     shown_url,
 )
-from sora_dagster.generation.fetching.resume import ResumingReader
 from sora_dagster.storage import ObjectAttributes, StorageRoot
 
 __all__ = [

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from sora_dagster.generation.fetching.address_guard import (
+from sora_dagster.runware.address_guard import (
     DownloadError,
     DownloadStalledError,
     TransientDownloadError,
