@@ -15,6 +15,7 @@ from sora_dagster.generation.protocol.budget import parse_limit
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, parse_delivery
 from sora_dagster.runware.address_guard import parse_result_hosts, parse_result_networks
 from sora_dagster.runware.catalogue import Catalogue
+from sora_dagster.runware.published_catalogue import PublishedAddresses
 from sora_dagster.runware.transport import DEFAULT_BASE_URL, is_local_api
 from sora_dagster.storage import normalized_url
 
@@ -163,6 +164,9 @@ class Settings(BaseModel):
     models_path: Annotated[_AbsolutePath | None, Variable("SORA_MODELS", "the built-in models")] = (
         Field(None, description="YAML file with entries of further models")
     )
+    schemas_url: Annotated[
+        str | None, Variable("SORA_SCHEMAS_URL", "Runware's; with a local sandbox, the sandbox's")
+    ] = Field(None, description="address of a server with the models' published schemas and prices")
     dagster_home: Annotated[str | None, Variable("DAGSTER_HOME", "Dagster's")] = Field(
         None, description="folder of the Dagster instance"
     )
@@ -230,6 +234,13 @@ class Settings(BaseModel):
             ValueError: if the file of entries is wrong.
         """
         return Catalogue.from_yaml(self.models_path) if self.models_path else Catalogue.builtin()
+
+    def published_addresses(self) -> PublishedAddresses:
+        """Where Runware's schemas and prices of models are read.
+
+        Default: Runware's addresses; with a local sandbox, that sandbox.
+        """
+        return PublishedAddresses.for_api(self.base_url, self.schemas_url)
 
     def dataset_path(self) -> str | None:
         """The prompt dataset.

@@ -12,6 +12,7 @@ import click
 
 from sora_dagster.cli.demo import demo_command, dev_command, sandbox_command
 from sora_dagster.cli.generate import estimate_command, generate_command
+from sora_dagster.cli.models import models_command
 from sora_dagster.cli.options import Interrupted
 from sora_dagster.cli.servers import viewer_command, webhook_command
 from sora_dagster.cli.storage import link_command, prune_command, resolve_command, verify_command
@@ -29,6 +30,7 @@ for command in (
     estimate_command,
     generate_command,
     link_command,
+    models_command,
     prune_command,
     resolve_command,
     sandbox_command,

@@ -1,4 +1,4 @@
-"""Which addresses videos may be downloaded from, and connections to those only."""
+"""Which addresses may be fetched from, and connections to those only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 
 
 class DownloadError(Exception):
-    """A video could not be downloaded.
+    """A file could not be downloaded.
 
     Arguments:
         message: what happened; a URL's query is left out, since it may be a signature.
@@ -148,7 +148,7 @@ class UrlGuard:
                 raise httpx.InvalidURL(f"the port {parsed.port} is above {_MAX_PORT}")
         except httpx.InvalidURL as error:
             raise RefusedAddressError(
-                f"nothing is downloaded: the address of the video is not a valid URL: {error}"
+                f"nothing is downloaded: the address is not a valid URL: {error}"
             ) from error
         host = _host_of(parsed)
         if self._is_api(parsed) or (

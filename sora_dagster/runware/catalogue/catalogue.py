@@ -133,10 +133,19 @@ class Catalogue:
             OSError: if the file cannot be read.
             ValueError: if it is not a list of entries; the message lists every problem.
         """
-        return cls.builtin().extended(_read_entries(Path(path).read_text(encoding="utf-8"), path))
+        return cls.builtin().extended(read_entries(Path(path).read_text(encoding="utf-8"), path))
 
 
-def _read_entries(text: str, place: object) -> list[VideoModel]:
+def read_entries(text: str, place: object) -> list[VideoModel]:
+    """The entries of a YAML text.
+
+    Arguments:
+        text: one entry or a list of entries.
+        place: where it is from, for messages.
+
+    Raises:
+        ValueError: if it is not a list of entries; the message lists every problem.
+    """
     parsed: Any = yaml.safe_load(text)
     items = [parsed] if isinstance(parsed, dict) else parsed
     if not isinstance(items, list):
@@ -163,6 +172,6 @@ def _builtin_entries() -> tuple[VideoModel, ...]:
     entries = []
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
         if file.name.endswith(".yaml"):
-            entries += _read_entries(file.read_text(encoding="utf-8"), file.name)
+            entries += read_entries(file.read_text(encoding="utf-8"), file.name)
     # The default model first, since lists of models are shown in this order.
     return tuple(sorted(entries, key=lambda entry: (entry.air != DEFAULT_MODEL, entry.name)))

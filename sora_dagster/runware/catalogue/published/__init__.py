@@ -1,0 +1,1 @@
+"""What Runware publishes about its models: read, turned into catalogue entries, and compared."""
