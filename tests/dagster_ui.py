@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from sora_dagster.local.processes import wait_until
 from tests.browser import TIMEOUT_SECONDS
+from tests.command_line import clean_environment
 from tests.sandbox_server import free_port
 
 START_SECONDS = 120
@@ -98,11 +99,6 @@ def running_dev(
         project: folder that it is started in, with or without a project; the same where not given.
         latency_seconds: how long the local Runware takes for a video.
     """
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("SORA_", "RUNWARE_", "DAGSTER_"))
-    }
     home, output_path = folder / "home", folder / "output.txt"
     with output_path.open("w") as output:
         process = subprocess.Popen(
@@ -111,7 +107,7 @@ def running_dev(
                 *(f"--port={free_port()}", f"--latency={latency_seconds}"),
             ],
             cwd=project or folder,
-            env={**environment, **settings, "COLUMNS": "200"},
+            env=clean_environment(**settings, COLUMNS="200"),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.command_line import api_of, run
 from tests.sandbox_server import KEY, Sandbox
 
 PROMPTS = "clips: [{id: fox, prompt: a fox}, {id: owl, prompt: an owl, duration: 8}]"
@@ -20,24 +18,6 @@ PROMPTS = "clips: [{id: fox, prompt: a fox}, {id: owl, prompt: an owl, duration:
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "prompts.yaml").write_text(PROMPTS)
     return tmp_path
-
-
-def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a folder, with nothing of ours in its environment but what is given."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("SORA_", "RUNWARE_", "DAGSTER_"))
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "sora_dagster", *arguments],
-        cwd=folder,
-        env={**inherited, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_without_a_key_the_error_says_how_to_get_one_or_run_the_demo(folder: Path) -> None:
@@ -248,19 +228,15 @@ def test_an_invalid_number_of_seconds_is_reported(folder: Path, wait: str) -> No
 # --- the storage root by default
 
 
-def local_api(sandbox: Sandbox) -> dict[str, str]:
-    return {"RUNWARE_API_KEY": KEY, "RUNWARE_BASE_URL": sandbox.base_url}
-
-
 def test_a_dataset_generated_from_two_folders_is_paid_once(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox
 ) -> None:
     (folder / "prompts.yaml").write_text("clips: [{id: fox, prompt: a fox}]")
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    first = run(folder, "generate", "prompts.yaml", **local_api(sandbox))
+    first = run(folder, "generate", "prompts.yaml", **api_of(sandbox))
     assert first.returncode == 0, first.stderr
     charged = sandbox.charged()
-    again = run(elsewhere, "generate", str(folder / "prompts.yaml"), **local_api(sandbox))
+    again = run(elsewhere, "generate", str(folder / "prompts.yaml"), **api_of(sandbox))
     assert again.returncode == 0, again.stderr
     assert sandbox.charged() == charged
     said = f"Storage root: {(folder / '.sora' / 'storage').resolve().as_uri()}\n"
@@ -300,7 +276,7 @@ def test_a_resolution_is_one_decision(folder: Path, decisions: tuple[str, ...]) 
 
 def test_a_home_that_cannot_be_created_is_reported(folder: Path, sandbox: Sandbox) -> None:
     (folder / ".sora").write_text("in the way")
-    result = run(folder, "generate", "prompts.yaml", "--storage=clips", **local_api(sandbox))
+    result = run(folder, "generate", "prompts.yaml", "--storage=clips", **api_of(sandbox))
     assert result.returncode == 1
     assert "Choose another with --home" in result.stderr
     assert "Traceback" not in result.stderr

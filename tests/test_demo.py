@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -23,6 +22,7 @@ from sora_dagster.prompts.dataset import PromptDataset, load_dataset
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.settings import example_prompts
 from sora_dagster.storage import StorageRoot
+from tests.command_line import clean_environment
 from tests.media.probing import probe
 
 pytestmark = pytest.mark.daemon
@@ -39,16 +39,11 @@ DEADLINE_SECONDS = 150
 @contextmanager
 def demo(folder: Path, prompts: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """The demo in a folder; ended with the block if it has not ended before."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("SORA_", "RUNWARE_", "DAGSTER_"))
-    }
     with (folder / "output.txt").open("a") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "sora_dagster", "demo", "--home=home", *arguments],
             cwd=folder,
-            env={**environment, "SORA_PROMPTS": str(prompts), "COLUMNS": "200"},
+            env=clean_environment(SORA_PROMPTS=str(prompts), COLUMNS="200"),
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sora_dagster.extras import EXTRAS
+from tests.command_line import clean_environment
 
 HEAVY = ("av", "numpy", "PIL", "matplotlib", "pyarrow", "dagster", "dagster_webserver")
 # The name of an installed package, where it differs from the name that is imported.
@@ -28,15 +28,10 @@ def run_without(
         f"sys.argv = ['sora-dagster', *{list(arguments)!r}]; "
         f"from sora_dagster.cli.main import main; main()"
     )
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("SORA_", "RUNWARE_", "DAGSTER_"))
-    }
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
-        env={**inherited, "RUNWARE_API_KEY": "key-0123456789", "SORA_WEBHOOK_SECRET": "s" * 32},
+        env=clean_environment(RUNWARE_API_KEY="key-0123456789", SORA_WEBHOOK_SECRET="s" * 32),
         capture_output=True,
         text=True,
         timeout=60,

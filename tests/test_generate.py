@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import pty
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.sandbox_server import KEY, Sandbox, sandbox_process
-from tests.test_cli import run
+from tests.command_line import api_of, generate, generate_on_a_terminal, run
+from tests.sandbox_server import Sandbox, sandbox_process
 
 pytestmark = pytest.mark.daemon
 
@@ -21,66 +15,11 @@ REMIXED = """
 recipes: {{night: {night}}}
 clips: [{{id: fox, prompt: {prompt}, take: {take}, recipes: [night]}}]
 """
-ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 CHANGED = "1 row changed and 1 remix depends on new takes; new takes would cost about 2.40 USD"
 
 
 def write(folder: Path, *, prompt: str = "a fox", night: str = "at night", take: int = 1) -> None:
     (folder / "prompts.yaml").write_text(REMIXED.format(prompt=prompt, night=night, take=take))
-
-
-def local(sandbox: Sandbox) -> dict[str, str]:
-    return {"RUNWARE_API_KEY": KEY, "RUNWARE_BASE_URL": sandbox.base_url}
-
-
-def generate(folder: Path, sandbox: Sandbox, *arguments: str) -> str:
-    """Generate where no one can be asked; gives what it printed."""
-    result = run(folder, "generate", "prompts.yaml", *arguments, **local(sandbox))
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
-
-
-def generate_on_a_terminal(folder: Path, sandbox: Sandbox, answer: str) -> str:
-    """Generate on a terminal at which someone answers; gives what the screen shows."""
-    ours, theirs = pty.openpty()
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("SORA_", "RUNWARE_", "DAGSTER_"))
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sora_dagster", "generate", "prompts.yaml"],
-        cwd=folder,
-        env={**inherited, **local(sandbox), "COLUMNS": "200", "TERM": "xterm"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    screen, is_answered = b"", False
-    try:
-        while part := read_terminal(ours):
-            screen += part
-            if not is_answered and b"[y/N]" in screen:
-                os.write(ours, f"{answer}\n".encode())
-                is_answered = True
-        status = process.wait(timeout=60)
-    finally:
-        os.close(ours)
-        process.kill()
-    text = ESCAPE_SEQUENCE.sub("", screen.decode())
-    assert status == 0, text
-    return text
-
-
-def read_terminal(descriptor: int) -> bytes:
-    """What is shown next; nothing once all processes at the terminal have ended."""
-    try:
-        return os.read(descriptor, 65536)
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-        return b""
 
 
 def test_a_changed_row_and_its_remix_are_bought_after_confirmation(
@@ -150,7 +89,7 @@ def test_a_failed_clip_is_requested_again_with_retry_failed(tmp_path: Path) -> N
     options = ["--latency=0.3", "--reuse-rendered", f"--faults={plan}"]
     with sandbox_process(tmp_path, options) as sandbox:
         for _ in range(2):
-            result = run(tmp_path, "generate", "prompts.yaml", **local(sandbox))
+            result = run(tmp_path, "generate", "prompts.yaml", **api_of(sandbox))
             assert result.returncode == 1
             assert "fox: failed: " in result.stdout
             assert "run the same command with --retry-failed" in result.stdout
@@ -173,7 +112,7 @@ def test_a_clip_that_cannot_be_stored_has_its_reason_shown_and_nothing_is_lost(
             "prompts.yaml",
             "--stall-timeout-minutes=1",
             PYTHONIOENCODING="ascii",
-            **local(sandbox),
+            **api_of(sandbox),
         )
     lines = result.stdout.splitlines()
     assert result.returncode == 1

@@ -1,0 +1,92 @@
+"""The command line as people start it: a separate process with a clean environment."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.sandbox_server import KEY, Sandbox
+
+_ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    """The environment of this process without variables of the package and of Dagster.
+
+    Arguments:
+        variables: added to it.
+    """
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SORA_", "RUNWARE_", "DAGSTER_"))
+    }
+    return {**inherited, **variables}
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder, with nothing of ours in its environment but what is given."""
+    return subprocess.run(
+        [sys.executable, "-m", "sora_dagster", *arguments],
+        cwd=folder,
+        env=clean_environment(**environment),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def api_of(sandbox: Sandbox) -> dict[str, str]:
+    """Environment variables that select a sandbox."""
+    return {"RUNWARE_API_KEY": KEY, "RUNWARE_BASE_URL": sandbox.base_url}
+
+
+def generate(folder: Path, sandbox: Sandbox, *arguments: str) -> str:
+    """Generate `prompts.yaml` without a terminal; gives what was printed."""
+    result = run(folder, "generate", "prompts.yaml", *arguments, **api_of(sandbox))
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def generate_on_a_terminal(folder: Path, sandbox: Sandbox, answer: str) -> str:
+    """Generate `prompts.yaml` on a terminal and answer the question; gives what it shows."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sora_dagster", "generate", "prompts.yaml"],
+        cwd=folder,
+        env=clean_environment(**api_of(sandbox), COLUMNS="200", TERM="xterm"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    screen, is_answered = b"", False
+    try:
+        while part := _read_terminal(ours):
+            screen += part
+            if not is_answered and b"[y/N]" in screen:
+                os.write(ours, f"{answer}\n".encode())
+                is_answered = True
+        status = process.wait(timeout=60)
+    finally:
+        os.close(ours)
+        process.kill()
+    text = _ESCAPE_SEQUENCE.sub("", screen.decode())
+    assert status == 0, text
+    return text
+
+
+def _read_terminal(descriptor: int) -> bytes:
+    """What is shown next; empty once all processes at the terminal have ended."""
+    try:
+        return os.read(descriptor, 65536)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return b""
