@@ -2,105 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sora_dagster.dataset import remix_partition
-from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.local.processes import wait_until
-from sora_dagster.prompts.dataset import PromptDataset, load_dataset
+from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.settings import example_prompts
-from sora_dagster.storage import StorageRoot
-from tests.command_line import clean_environment
+from tests.demo import SMALL, charges, demo, finish, ledger_of, manifests, our_processes
 from tests.media.probing import probe
 
 pytestmark = pytest.mark.daemon
-
-SMALL = """
-clips:
-  - {id: fox, prompt: a fox in snow, recipes: [night]}
-  - {id: owl, prompt: an owl on a branch}
-recipes: {night: the same at night}
-"""
-DEADLINE_SECONDS = 150
-
-
-@contextmanager
-def demo(folder: Path, prompts: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """The demo in a folder; ended with the block if it has not ended before."""
-    with (folder / "output.txt").open("a") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sora_dagster", "demo", "--home=home", *arguments],
-            cwd=folder,
-            env=clean_environment(SORA_PROMPTS=str(prompts), COLUMNS="200"),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def finish(folder: Path, prompts: Path, *arguments: str) -> str:
-    """Run the demo to its end; gives what it printed."""
-    (folder / "output.txt").unlink(missing_ok=True)
-    with demo(folder, prompts, *arguments) as process:
-        status = process.wait(timeout=DEADLINE_SECONDS)
-    output = (folder / "output.txt").read_text()
-    assert status == 0, output
-    return output
-
-
-def ledger_of(folder: Path) -> Ledger:
-    return Ledger(StorageRoot(folder / "home" / "storage"))
-
-
-def charges(folder: Path) -> list[dict[str, Any]]:
-    """What the sandbox charged in all its lives."""
-    journal = folder / "home" / "sandbox" / "tasks.jsonl"
-    if not journal.exists():
-        return []
-    return [json.loads(line) for line in journal.read_text().splitlines()]
-
-
-def our_processes(folder: Path) -> list[str]:
-    """Command lines of all processes that work in a folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            environment = (entry / "environ").read_bytes().decode(errors="replace")
-            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-        if state != "Z" and str(folder) in command + environment:
-            found.append(command)
-    return found
-
-
-def manifests(folder: Path, dataset: PromptDataset) -> dict[str, ClipManifest | None]:
-    ledger = ledger_of(folder)
-    found = {clip: ledger.latest_manifest("clips", clip) for clip in dataset.clip_ids}
-    for cell in dataset.remix_cells:
-        partition = remix_partition(*cell)
-        found[partition] = ledger.latest_manifest("remixes", partition)
-    return found
 
 
 def test_the_example_dataset_goes_from_rows_to_stored_remixes_by_webhook_and_sensor(
@@ -151,29 +65,6 @@ def test_the_example_dataset_goes_from_rows_to_stored_remixes_by_webhook_and_sen
     assert "0 submissions" in again
     assert len(charges(tmp_path)) == len(stored)
     assert our_processes(tmp_path) == []
-
-
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_run_leaves_no_process_and_can_be_continued(
-    tmp_path: Path, end: signal.Signals
-) -> None:
-    prompts = tmp_path / "prompts.yaml"
-    prompts.write_text(SMALL)
-    with demo(tmp_path, prompts, "--latency=3") as process:
-        assert wait_until(lambda: len(charges(tmp_path)) >= 2, timeout_seconds=DEADLINE_SECONDS), (
-            tmp_path / "output.txt"
-        ).read_text()
-        process.send_signal(end)
-        status = process.wait(timeout=60)
-    assert status == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[end]
-    assert wait_until(lambda: our_processes(tmp_path) == [], timeout_seconds=60), our_processes(
-        tmp_path
-    )
-    finish(tmp_path, prompts, "--latency=1")
-    dataset = load_dataset(prompts, catalogue=Catalogue.builtin())
-    assert all(manifests(tmp_path, dataset).values())
-    assert len({charge["taskUUID"] for charge in charges(tmp_path)}) == 3
-    assert len(charges(tmp_path)) == 3
 
 
 def test_two_demos_in_one_folder_are_refused(tmp_path: Path) -> None:

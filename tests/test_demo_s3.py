@@ -9,8 +9,8 @@ import pytest
 from sora_dagster.dataset import remix_partition
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.storage import StorageRoot
+from tests.demo import charges, finish, our_processes
 from tests.media.probing import probe
-from tests.test_demo import charges, finish, our_processes
 
 pytestmark = pytest.mark.daemon
 
