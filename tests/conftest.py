@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import certifi
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -43,6 +44,22 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that wait for daemons, so that others run while they do."""
     items.sort(key=lambda item: item.get_closest_marker("daemon") is None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let HTTP clients trust one certificate authority only.
+
+    Each client reads the list of authorities when it is made, and nearly no connection of the tests
+    is encrypted: a list of some hundred took 25 ms, thousands of times.
+    """
+    ending = "-----END CERTIFICATE-----"
+    authorities = Path(certifi.where()).read_text(encoding="utf-8")
+    short_list = tmp_path_factory.mktemp("authorities") / "authority.pem"
+    short_list.write_text(authorities.partition(ending)[0] + ending + "\n", encoding="utf-8")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SSL_CERT_FILE", str(short_list))
+        yield
 
 
 @dataclass

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import api_of, run
+from tests.generated import generated
 from tests.sandbox_server import KEY, Sandbox
 
 PROMPTS = "clips: [{id: fox, prompt: a fox}, {id: owl, prompt: an owl, duration: 8}]"
@@ -192,13 +193,8 @@ def test_retrying_a_clip_that_was_not_set_aside_is_refused(folder: Path) -> None
 
 
 def test_a_link_plays_a_stored_clip(folder: Path, sandbox: Sandbox) -> None:
-    local = {
-        "RUNWARE_API_KEY": KEY,
-        "RUNWARE_BASE_URL": sandbox.base_url,
-        "SORA_STORAGE": str(folder / "clips"),
-    }
     (folder / "prompts.yaml").write_text("clips: [{id: fox, prompt: a fox}]")
-    assert run(folder, "generate", "prompts.yaml", **local).returncode == 0
+    local = {**api_of(sandbox), "SORA_STORAGE": generated(folder, sandbox).root.url}
     result = run(folder, "link", "fox", **local)
     assert result.returncode == 0, result.stderr
     assert Path(result.stdout.strip().removeprefix("file://")).read_bytes()[4:8] == b"ftyp"

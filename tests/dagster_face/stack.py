@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 import yaml
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
@@ -22,6 +23,7 @@ from sora_dagster.reporting.runs import SUBMISSION_POSTS_TAG
 from sora_dagster.resources import RunwareResource
 from sora_dagster.settings import Settings
 from sora_dagster.storage import StorageRoot
+from tests.sandbox_server import KEY
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -47,6 +49,7 @@ class Stack:
     cursor: str | None = None
     boards: tuple[str, ...] = ()
     checks: ClipChecks | None = None
+    _loaded: tuple[object, dg.Definitions] | None = None
 
     @property
     def prompts_path(self) -> Path:
@@ -62,6 +65,19 @@ class Stack:
 
     @property
     def definitions(self) -> dg.Definitions:
+        """The definitions; loaded again only after a change of what they are made from."""
+        made_from = (
+            self.base_url,
+            self.root.url,
+            dict(self.settings_changes),
+            self.checks,
+            [Path(board).read_bytes() for board in self.boards],
+        )
+        if self._loaded is None or self._loaded[0] != made_from:
+            self._loaded = (made_from, self._load())
+        return self._loaded[1]
+
+    def _load(self) -> dg.Definitions:
         settings = Settings(
             base_url=self.base_url,
             storage_url=self.root.url,
@@ -222,6 +238,15 @@ class Stack:
         run = self.instance.get_run_by_id(run_id)
         assert run is not None
         return int(run.tags[SUBMISSION_POSTS_TAG])
+
+
+@contextmanager
+def stack_in(folder: Path, base_url: str) -> Iterator[Stack]:
+    """A stack whose Dagster instance is in memory: on disk, each run has a database to create."""
+    with pytest.MonkeyPatch.context() as environment, dg.DagsterInstance.ephemeral() as instance:
+        environment.setenv("RUNWARE_API_KEY", KEY)
+        environment.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
+        yield Stack(folder, base_url, instance)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from sora_dagster.io_manager import ClipIOManager
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.resources import ClipStorageResource
 from sora_dagster.storage import StorageError
-from tests.dagster_face.stack import Stack, failure_text
+from tests.dagster_face.stack import Stack, failure_text, stack_in
 from tests.generation.requesting import clip, collect, quick_generator, request_clips
 from tests.s3_server import make_bucket, s3_environment
-from tests.sandbox_server import KEY, Sandbox
+from tests.sandbox_server import Sandbox
 
 FOX, OWL, BEE = {"id": "fox", "recipes": ["night"]}, {"id": "owl"}, {"id": "a bee"}
 SKIP_MISSING = {"allow_missing_partitions": True}
@@ -27,7 +26,7 @@ SKIP_MISSING = {"allow_missing_partitions": True}
 @pytest.fixture(scope="module")
 def in_a_folder(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A dataset of three clips, of which the fox, the owl and a remix of the fox are stored."""
-    with stack_on(tmp_path_factory.mktemp("folder"), sandbox.base_url) as stack:
+    with stack_in(tmp_path_factory.mktemp("folder"), sandbox.base_url) as stack:
         store_some(stack)
         yield stack
 
@@ -40,22 +39,10 @@ def in_a_bucket(
     with pytest.MonkeyPatch.context() as environment:
         for name, value in s3_environment(s3_endpoint).items():
             environment.setenv(name, value)
-        with stack_on(tmp_path_factory.mktemp("bucket"), sandbox.base_url) as stack:
+        with stack_in(tmp_path_factory.mktemp("bucket"), sandbox.base_url) as stack:
             stack.storage_url = f"s3://{make_bucket(s3_endpoint)}/clips"
             store_some(stack)
             yield stack
-
-
-@contextmanager
-def stack_on(folder: Path, base_url: str) -> Iterator[Stack]:
-    (folder / "dagster").mkdir()
-    (folder / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    with (
-        pytest.MonkeyPatch.context() as environment,
-        dg.DagsterInstance.from_config(str(folder / "dagster")) as instance,
-    ):
-        environment.setenv("RUNWARE_API_KEY", KEY)
-        yield Stack(folder, base_url, instance)
 
 
 def store_some(stack: Stack) -> None:

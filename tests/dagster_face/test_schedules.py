@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,6 +14,17 @@ from sora_dagster.generation.protocol import layout
 from sora_dagster.jobs.request import build_request_job
 from sora_dagster.schedules import build_generation_schedule
 from tests.dagster_face.stack import Stack
+from tests.sandbox_server import KEY, Sandbox
+
+
+@pytest.fixture
+def stack(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    """A stack on disk: a schedule's context opens the instance again."""
+    monkeypatch.setenv("RUNWARE_API_KEY", KEY)
+    (tmp_path / "dagster").mkdir()
+    (tmp_path / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(tmp_path / "dagster")) as instance:
+        yield Stack(tmp_path, sandbox.base_url, instance)
 
 
 def tick(stack: Stack, **limits: Any) -> dg.RunRequest | dg.SkipReason:

@@ -35,8 +35,8 @@ MORTAL = ClaimSettings(beat_seconds=0.05, dead_seconds=0.3, stall_seconds=0.1, g
 
 
 @pytest.fixture(scope="module")
-def _api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultySandbox]:
-    with quick_requests(tmp_path_factory.mktemp("authorities")), faulty_sandbox() as sandbox:
+def _api() -> Iterator[FaultySandbox]:
+    with quick_requests(), faulty_sandbox() as sandbox:
         yield sandbox
 
 

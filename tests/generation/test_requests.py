@@ -45,8 +45,8 @@ QUICK = SendSettings(confirm_seconds=0.01, replay_window_seconds=0.3)
 
 
 @pytest.fixture(scope="module")
-def _running_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultySandbox]:
-    with quick_requests(tmp_path_factory.mktemp("authorities")), faulty_sandbox() as running:
+def _running_sandbox() -> Iterator[FaultySandbox]:
+    with quick_requests(), faulty_sandbox() as running:
         yield running
 
 

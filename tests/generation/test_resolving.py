@@ -41,9 +41,9 @@ def generator(sandbox: Sandbox, root: StorageRoot) -> Iterator[Generator]:
 
 
 @pytest.fixture
-def slow_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultySandbox]:
+def slow_api() -> Iterator[FaultySandbox]:
     """A sandbox that generates until its faults are cleared."""
-    with quick_requests(tmp_path_factory.mktemp("authorities")), faulty_sandbox() as running:
+    with quick_requests(), faulty_sandbox() as running:
         running.set_faults(rules=[{"fault": "late_result", "delay_seconds": 3}])
         yield running
 

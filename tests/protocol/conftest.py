@@ -42,9 +42,9 @@ def matrix(pytestconfig: pytest.Config) -> Matrix:
 
 
 @pytest.fixture(scope="module")
-def _running_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultySandbox]:
+def _running_sandbox() -> Iterator[FaultySandbox]:
     with (
-        quick_requests(tmp_path_factory.mktemp("authorities")),
+        quick_requests(),
         faulty_sandbox(extra_keys={OTHER_ACCOUNT_KEY: _OTHER_ACCOUNT}) as sandbox,
     ):
         yield sandbox

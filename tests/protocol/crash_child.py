@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from sora_dagster.generation.collecting.settings import CollectionLimits, Deadlines, PollSettings
@@ -347,7 +346,7 @@ def serve() -> None:
     """
     for heavy in ("av", "boto3", "numpy", "obstore.auth.boto3", "obstore.store"):
         importlib.import_module(heavy)
-    with TemporaryDirectory() as folder, quick_requests(Path(folder)):
+    with quick_requests():
         _fork_for_each_line()
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import certifi
 import httpx
 import pytest
 import stamina
@@ -124,20 +122,8 @@ def running_receiver() -> Iterator[Receiver]:
 
 
 @contextmanager
-def quick_requests(folder: Path) -> Iterator[None]:
-    """Retries of single requests without their waits, and HTTP clients that are made quickly.
-
-    Every process of a scenario has clients of its own, and each would read a list of some hundred
-    certificate authorities, for connections that are not encrypted.
-
-    Arguments:
-        folder: where a list of one authority is written.
-    """
-    ending = "-----END CERTIFICATE-----"
-    authorities = Path(certifi.where()).read_text(encoding="utf-8")
-    short_list = folder / "authority.pem"
-    short_list.write_text(authorities.partition(ending)[0] + ending + "\n", encoding="utf-8")
+def quick_requests() -> Iterator[None]:
+    """Retries of single requests without their waits."""
     with pytest.MonkeyPatch.context() as patch, stamina.set_testing(True, attempts=4, cap=True):
-        patch.setenv("SSL_CERT_FILE", str(short_list))
         patch.setattr(resume, "FIRST_WAIT_SECONDS", 0.0)
         yield
