@@ -20,8 +20,9 @@ demo: $(INSTALLED)
 dev: $(INSTALLED)
 	@$(BIN)/sora-dagster dev
 
+# With bytecode whatever the environment says: hundreds of processes import the package.
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED)
 	@$(BIN)/ruff check
