@@ -90,7 +90,7 @@ def build_cost_assets(
         root = clip_storage.root()
         rows = read_cost_table(root, table_key)
         by_day = sum_costs_by(rows, lambda row: [row.day.isoformat()])
-        by_model = sum_costs_by(rows, lambda row: [row.model])
+        by_model = sum_costs_by(rows, lambda row: [dataset.catalogue.name_of(row.model)])
         root.write(plot_key, plot_costs(by_day, by_model))
         small = plot_costs(by_day, by_model, width_inches=8, height_inches=3, dots_per_inch=60)
         return dg.MaterializeResult(

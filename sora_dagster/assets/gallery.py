@@ -68,11 +68,8 @@ def build_gallery_asset(
         root = clip_storage.root()
         library = build_clip_index(scan_library(root, dataset.name, boards=boards))
         entries = [
-            *(
-                _stored_entry(manifest, _failed_checks(dataset, manifest))
-                for manifest in library.clips
-            ),
-            *(_failed_entry(take) for take in library.failed),
+            *(_stored_entry(manifest, dataset) for manifest in library.clips),
+            *(_failed_entry(take, dataset) for take in library.failed),
         ]
         page = render_gallery(
             entries, title=title, generated_at=now(), wasted_usd=library.wasted_usd
@@ -92,10 +89,10 @@ def build_gallery_asset(
     return gallery
 
 
-def _stored_entry(manifest: ClipManifest, failed_checks: tuple[str, ...]) -> GalleryEntry:
+def _stored_entry(manifest: ClipManifest, dataset: VideoDataset) -> GalleryEntry:
     first = manifest.videos[0]
     return GalleryEntry(
-        **_common(manifest),
+        **_common(manifest, dataset),
         created_at=manifest.stored_at,
         state="partial" if manifest.state == "partial" else "stored",
         cost_usd=manifest.cost_usd,
@@ -118,7 +115,7 @@ def _stored_entry(manifest: ClipManifest, failed_checks: tuple[str, ...]) -> Gal
         poster_href=relative_href(manifest.poster_key),
         cost_is_estimate=manifest.cost_is_estimate,
         failure=" ".join(error.sentence for error in manifest.errors) or None,
-        checks_failed=failed_checks,
+        checks_failed=_failed_checks(dataset, manifest),
     )
 
 
@@ -127,11 +124,11 @@ def _failed_checks(dataset: VideoDataset, manifest: ClipManifest) -> tuple[str, 
     return tuple(result.name for result in results if result.failed)
 
 
-def _failed_entry(take: FailedTake) -> GalleryEntry:
+def _failed_entry(take: FailedTake, dataset: VideoDataset) -> GalleryEntry:
     outcome, request = take.outcome, take.attempt.request
     size = request.expected_size
     return GalleryEntry(
-        **_common(take.attempt),
+        **_common(take.attempt, dataset),
         created_at=outcome.at,
         state="failed",
         cost_usd=outcome.cost_usd,
@@ -143,7 +140,7 @@ def _failed_entry(take: FailedTake) -> GalleryEntry:
     )
 
 
-def _common(record: ClipManifest | AttemptRecord) -> dict[str, Any]:
+def _common(record: ClipManifest | AttemptRecord, dataset: VideoDataset) -> dict[str, Any]:
     """Fields that stored and failed takes have in common."""
     request, parent = record.request, record.request.parent
     return {
@@ -152,7 +149,8 @@ def _common(record: ClipManifest | AttemptRecord) -> dict[str, Any]:
         "partition": request.partition,
         "title": _title(request),
         "prompt": request.spec.prompt,
-        "model": request.spec.model,
+        "model": dataset.catalogue.name_of(request.spec.model),
+        "model_id": request.spec.model,
         "tags": request.spec.tags,
         "take": record.take,
         "estimate_usd": record.estimate_usd,

@@ -62,7 +62,7 @@ class GalleryEntry:
         partition: the partition's display name; None for a clip of an unpartitioned asset.
         title: the heading of its card.
         prompt: the full prompt.
-        model: the model's id.
+        model: display name of the model.
         tags: the dataset's tags of the clip.
         take: number of the take.
         created_at: when it was stored or failed, with a time zone.
@@ -77,6 +77,7 @@ class GalleryEntry:
         failure: why it failed, or what is missing.
         parent: `id` of the entry it is a remix of; if not in the gallery, only its id is shown.
         checks_failed: names of its failed checks.
+        model_id: the model's id; None to show no id.
 
     Raises:
         ValueError: if a link is not relative, https or file, the time has no time zone, the cost
@@ -105,6 +106,7 @@ class GalleryEntry:
     failure: str | None = None
     parent: str | None = None
     checks_failed: tuple[str, ...] = ()
+    model_id: str | None = None
 
     def __post_init__(self) -> None:
         if self.poster_href is not None:

@@ -69,6 +69,11 @@ def test_the_sums_equal_the_manifests(stack: Stack) -> None:
         records = report[table].value.records  # type: ignore[union-attr]
         total = math.fsum(record.data["total_usd"] for record in records)
         assert total == pytest.approx(paid), table
+    models = {
+        record.data["model"]
+        for record in report["by_model"].value.records  # type: ignore[union-attr]
+    }
+    assert models == {"Sora 2 Pro", "Sora 2"}
     # A task counts under each of its tags; the remix has those of its clip.
     by_tag = {
         record.data["tag"]: record.data["tasks"]

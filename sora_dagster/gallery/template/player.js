@@ -91,7 +91,7 @@ const player = {
     const facts = {
       Cost: formatCost(entry) + (isOneOfMany ? ` in total, ${dollars.format(video.costUsd)} for this video` : ""),
       Estimate: entry.estimateUsd === undefined ? undefined : dollars.format(entry.estimateUsd),
-      Model: entry.model,
+      Model: entry.modelId ? `${entry.model} (${entry.modelId})` : entry.model,
       Seed: video?.seed,
       Size: width && height ? `${width} × ${height}` : undefined,
       Duration: seconds ? formatDuration(seconds) : undefined,

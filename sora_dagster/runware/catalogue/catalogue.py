@@ -116,6 +116,11 @@ class Catalogue:
         """The entry of a model by its AIR id or short name. None: there is none."""
         return self._entries.get(model) or self._by_name.get(model)
 
+    def name_of(self, model: str) -> str:
+        """Display name of a model; its id if it has no entry."""
+        entry = self.find(model)
+        return model if entry is None else entry.name
+
     def extended(self, entries: Iterable[VideoModel]) -> Catalogue:
         """A copy with more entries; an entry replaces an earlier one with the same id."""
         catalogue = Catalogue([*self._entries.values(), *entries])
