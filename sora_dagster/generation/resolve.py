@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Literal
 
@@ -20,8 +19,6 @@ from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.payloads import with_images
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.storage import StorageError
-
-_ATTEMPT_KEY = re.compile(r".*/take-(\d+)/attempt-(\d+)\.json")
 
 
 class ResolutionError(Exception):
@@ -103,9 +100,9 @@ def retry_stuck(ledger: Ledger, asset: str, clip: str) -> tuple[str, ...]:
 def _tasks_of(ledger: Ledger, asset: str, clip: str) -> list[tuple[str, str]]:
     """Keys of the attempts of a clip, and their tasks, without reading any record."""
     return [
-        (info.key, ledger.task_uuid(asset, clip, int(match[1]), int(match[2])))
+        (info.key, ledger.task_uuid(asset, clip, int(match["take"]), int(match["attempt"])))
         for info in ledger.root.list(layout.slot_folder(asset, clip))
-        if (match := _ATTEMPT_KEY.fullmatch(info.key))
+        if (match := layout.ATTEMPT_KEY.fullmatch(info.key))
     ]
 
 

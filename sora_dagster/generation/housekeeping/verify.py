@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -26,7 +25,8 @@ FindingKind = Literal[
     "missing outcome",
 ]
 
-_ATTEMPT_KEY = re.compile(r"slots/([^/]+/[^/]+/take-\d+)/attempt-\d+\.json")
+# The folder of a take's files, from the key of one of its attempts.
+_TAKE_FOLDER = rf"{layout.CLIPS_FOLDER}/\g<asset>/\g<clip>/take-\g<take>"
 
 _FETCH_AGAIN = (
     "Request the clip again: it is fetched again, free, while Runware hosts it. After that, "
@@ -227,9 +227,8 @@ class _Verifier:
         keys = (
             info.key
             for info in self._root.list(layout.SLOTS_FOLDER)
-            if (match := _ATTEMPT_KEY.fullmatch(info.key))
-            and not {MANIFEST_NAME, PRUNED_NAME}
-            & sizes.get(f"{layout.CLIPS_FOLDER}/{match[1]}", {}).keys()
+            if (slot := layout.ATTEMPT_KEY.fullmatch(info.key))
+            and not {MANIFEST_NAME, PRUNED_NAME} & sizes.get(slot.expand(_TAKE_FOLDER), {}).keys()
         )
         for finding in in_parallel(keys, self._missing_manifest):
             if finding is not None:

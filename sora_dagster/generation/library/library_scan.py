@@ -33,9 +33,6 @@ _log = logging.getLogger(__name__)
 
 _CACHE_VERSION = 1
 
-_MANIFEST_KEY = re.compile(r"clips/[^/]+/[^/]+/take-\d+/clip\.json")
-_ATTEMPT_KEY = re.compile(r"slots/[^/]+/[^/]+/take-\d+/attempt-\d+\.json")
-
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 OfDataset = TypeVar("OfDataset", AttemptRecord, ClipManifest)
 
@@ -96,11 +93,11 @@ def scan_library(
     # an outcome without its clip.
     files = Ledger(root).all_task_files()
     attempts = list(
-        reader.of_datasets(_listed(root, layout.SLOTS_FOLDER, _ATTEMPT_KEY), AttemptRecord)
+        reader.of_datasets(_listed(root, layout.SLOTS_FOLDER, layout.ATTEMPT_KEY), AttemptRecord)
     )
     tasks = list(reader.tasks(attempts, files))
     manifests = list(
-        reader.of_datasets(_listed(root, layout.CLIPS_FOLDER, _MANIFEST_KEY), ClipManifest)
+        reader.of_datasets(_listed(root, layout.CLIPS_FOLDER, layout.MANIFEST_KEY), ClipManifest)
     )
     if reader.seen != cached:
         root.write(cache_key, _cache_bytes(reader.seen, included))

@@ -24,6 +24,11 @@ TASKS_FOLDER = "tasks"
 GALLERY_FOLDER = "gallery"
 REPORTS_FOLDER = "reports"
 
+ATTEMPT_KEY = re.compile(
+    rf"{SLOTS_FOLDER}/(?P<asset>[^/]+)/(?P<clip>[^/]+)"
+    r"/take-(?P<take>\d+)/attempt-(?P<attempt>\d+)\.json"
+)
+MANIFEST_KEY = re.compile(rf"{CLIPS_FOLDER}/[^/]+/[^/]+/take-\d+/clip\.json")
 _PLAIN = re.compile(r"[a-z0-9_]+")
 _NOT_SLUG = re.compile(r"[^A-Za-z0-9_.]+")
 _BUDGET_ENTRY = re.compile(rf"{BUDGET_FOLDER}/.+/(\d{{8}})\.json")

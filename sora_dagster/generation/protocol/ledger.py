@@ -35,7 +35,6 @@ from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.storage import ObjectInfo, StorageRoot
 
 _TASK_FILE = re.compile(r"tasks/([^/]+)/(sent|outcome|reopened|seen)(?:-(\d+))?\.json")
-_ATTEMPT_KEY = re.compile(r".*/take-(\d+)/attempt-(\d+)\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +165,8 @@ class Ledger(RecordStore):
         """All takes of a clip that were ever requested, in order."""
         found: dict[int, dict[int, str]] = {}
         for info in self.root.list(layout.slot_folder(asset, clip)):
-            if match := _ATTEMPT_KEY.fullmatch(info.key):
-                found.setdefault(int(match[1]), {})[int(match[2])] = info.key
+            if match := layout.ATTEMPT_KEY.fullmatch(info.key):
+                found.setdefault(int(match["take"]), {})[int(match["attempt"])] = info.key
         return tuple(
             Take(
                 number=take,

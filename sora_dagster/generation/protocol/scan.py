@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,8 +16,6 @@ from sora_dagster.storage import StorageRoot
 _log = logging.getLogger(__name__)
 
 PARALLEL_READS = 16
-
-_MANIFEST_KEY = re.compile(r"clips/[^/]+/[^/]+/take-\d+/clip\.json")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -69,7 +66,7 @@ def stored_manifests(
         on_unreadable: called with the key of a manifest that cannot be read, and why.
     """
     folder = layout.CLIPS_FOLDER if asset is None else layout.asset_folder(asset)
-    keys = (info.key for info in root.list(folder) if _MANIFEST_KEY.fullmatch(info.key))
+    keys = (info.key for info in root.list(folder) if layout.MANIFEST_KEY.fullmatch(info.key))
     for _, manifest in read_manifests(root, keys, on_unreadable=on_unreadable):
         yield manifest
 

@@ -28,7 +28,6 @@ FEW_CLIPS = 20
 # are quicker if an asset has more slots than this for each requested clip.
 MOST_SLOTS_LISTED_PER_CLIP = 30
 
-_ATTEMPT_KEY = re.compile(r"slots/[^/]+/([^/]+)/take-(\d+)/attempt-(\d+)\.json")
 _ENTRY_KEY = re.compile(r"stored/[^/]+/([^/]+)/(\d+)\.([0-9a-f]+)\.(\d+)")
 _TAKE_OBJECT = re.compile(r"clips/[^/]+/([^/]+)/take-(\d+)/([^/]+)")
 _VIDEO_EXTENSIONS = (".mp4", ".mov", ".webm")
@@ -218,8 +217,8 @@ def _newest_attempts(
 
 def _attempts(root: StorageRoot, folder: str) -> Iterator[tuple[str, _Place]]:
     for info in root.list(folder):
-        if match := _ATTEMPT_KEY.fullmatch(info.key):
-            yield match[1], _Place(int(match[2]), int(match[3]))
+        if match := layout.ATTEMPT_KEY.fullmatch(info.key):
+            yield match["clip"], _Place(int(match["take"]), int(match["attempt"]))
 
 
 def _index_entries(
