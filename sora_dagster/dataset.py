@@ -18,12 +18,13 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.protocol.root_binding import bind_dataset
 from sora_dagster.input_files.problems import FileProblem
-from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, remix_spec
+from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
 from sora_dagster.prompts.dataset import (
     DatasetError,
     PromptDataset,
     load_dataset,
 )
+from sora_dagster.prompts.recipes import remix_spec
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.storage import StorageRoot
 
@@ -193,6 +194,19 @@ class VideoDataset:
             asset=self.clips.to_user_string(), clip=clip_id, spec=spec, dataset=self.name
         )
 
+    def remix_spec(self, prompts: PromptDataset, clip_id: str, recipe: str) -> ClipSpec:
+        """The spec of a remix.
+
+        Arguments:
+            prompts: the rows.
+            clip_id: the clip to remix.
+            recipe: name of the recipe.
+
+        Raises:
+            LookupError: if there is no such row or recipe.
+        """
+        return remix_spec(prompts.clip(clip_id), prompts.recipe(recipe), self.catalogue)
+
     def remix_request(
         self,
         prompts: PromptDataset,
@@ -229,7 +243,7 @@ class VideoDataset:
         return ClipRequest(
             asset=self.remixes.to_user_string(),
             clip=remix_partition(clip_id, recipe),
-            spec=remix_spec(prompts.clip(clip_id), prompt=prompts.recipe(recipe).prompt),
+            spec=self.remix_spec(prompts, clip_id, recipe),
             recipe=recipe,
             parent=parent_video(parent),
             dataset=self.name,

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from sora_dagster.dataset import VideoDataset, remix_partition
-from sora_dagster.prompts.clips import ClipSpec, remix_spec
+from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.reporting.event_log import data_version_of, newest_materializations
 from sora_dagster.reporting.events import prompt_event, row_data_version
@@ -59,7 +59,7 @@ def rows_of(dataset: VideoDataset, prompts: PromptDataset) -> Iterator[Row]:
             dataset.prompts, spec.clip_id, row_data_version(spec.fingerprint, spec.take), spec
         )
     for clip_id, recipe in prompts.remix_cells:
-        spec = remix_spec(prompts.clip(clip_id), prompt=prompts.recipe(recipe).prompt)
+        spec = dataset.remix_spec(prompts, clip_id, recipe)
         yield Row(
             dataset.remix_prompts,
             remix_partition(clip_id, recipe),

@@ -245,7 +245,7 @@ def estimate_table(settings: Settings) -> tuple[Table, float]:
     ]
     for clip_id, recipe in prompts.remix_cells:
         spec = prompts.clip(clip_id)
-        price = planned_remix_price(spec, prompts.recipe(recipe).prompt, dataset.catalogue)
+        price = planned_remix_price(spec, prompts.recipe(recipe), dataset.catalogue)
         rows.append((remix_partition(clip_id, recipe), spec, 1, price))
     for clip, spec, videos, price in rows:
         price_usd, priced_by = prices.get(clip, (price.usd or 0.0, "catalogue"))

@@ -197,6 +197,7 @@ class Generator:
             self.client,
             requests,
             plan=lambda request: planner.plan(request, options, is_dry_run=True),
+            build=self._requester.draft,
         )
 
     def _verified(self, result: RequestResult) -> RequestResult:
@@ -282,17 +283,8 @@ class Generator:
 
 
 def parent_video(manifest: ClipManifest) -> ParentVideo:
-    """The video of a stored clip that its remixes are made from: the first.
-
-    Raises:
-        ValueError: if Runware gave it no video id, so that it cannot be remixed.
-    """
+    """The video of a stored clip that its remixes are made from: the first."""
     video = manifest.videos[0]
-    if video.video_id is None:
-        raise ValueError(
-            f"{manifest.clip}: Runware gave no video id for its take {manifest.take} (model "
-            f"{manifest.request.spec.model}), so it cannot be remixed"
-        )
     return ParentVideo(
         asset=manifest.asset,
         clip=manifest.clip,

@@ -107,6 +107,6 @@ def clip_and_remixes_usd(dataset: PromptDataset, catalogue: Catalogue, clip_id: 
     spec = dataset.clip(clip_id)
     clip_usd = spec_price(spec, catalogue).usd or 0.0
     return clip_usd + sum(
-        planned_remix_price(spec, dataset.recipe(name).prompt, catalogue).usd or 0.0
+        planned_remix_price(spec, dataset.recipe(name), catalogue).usd or 0.0
         for name in dataset.recipes_of(clip_id)
     )

@@ -19,7 +19,7 @@ from sora_dagster.generation.protocol.records import (
 from sora_dagster.generation.requesting.payloads import estimate_usd, planned_remix_price
 from sora_dagster.generation.requesting.planner import what_changed
 from sora_dagster.local.progress import ClipProgress, ClipState, Purchase
-from sora_dagster.prompts.clips import ClipRequest, remix_spec
+from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.storage import AccessDeniedError
 
@@ -261,11 +261,10 @@ class ClipReader:
                 return request, ""
             except ValueError as error:
                 problem = str(error)
-        row, recipe = self._prompts.clip(clip.clip_id), self._prompts.recipe(clip.recipe)
         request = ClipRequest(
             asset=clip.asset,
             clip=clip.clip,
-            spec=remix_spec(row, prompt=recipe.prompt),
+            spec=self._dataset.remix_spec(self._prompts, clip.clip_id, clip.recipe),
             recipe=clip.recipe,
             dataset=self._dataset.name,
         )
@@ -279,7 +278,7 @@ class ClipReader:
     def remix_price_usd(self, remix: DatasetClip) -> float:
         """Price of a remix whose clip is not generated yet, by the clip's row."""
         row, recipe = self._prompts.clip(remix.clip_id), self._prompts.recipe(remix.recipe or "")
-        return planned_remix_price(row, recipe.prompt, self._dataset.catalogue).usd or 0.0
+        return planned_remix_price(row, recipe, self._dataset.catalogue).usd or 0.0
 
 
 # Reasons

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+
+from pydantic import JsonValue
 
 from sora_dagster.input_files.problems import ProblemList
 from sora_dagster.prompts.files import Cell, Row
@@ -82,6 +85,21 @@ class RowCells:
                 if text is not None:
                     texts.append((text, item))
         return tuple(texts)
+
+    def mapping(self, column: str) -> Mapping[str, JsonValue] | None:
+        """A mapping of names to JSON values."""
+        if self.is_absent(column):
+            return None
+        value = self._row.cells[column].value
+        try:
+            is_json = isinstance(value, dict) and all(isinstance(name, str) for name in value)
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            is_json = False
+        if is_json:
+            return value  # type: ignore[return-value]
+        self.report(column, f"{shown(value)} is not a mapping of names to JSON values")
+        return None
 
     def number(self, column: str, *, allowed: str) -> float | None:
         """A finite number; `allowed` says what the column allows, for the message."""

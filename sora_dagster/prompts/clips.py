@@ -15,6 +15,7 @@ from sora_dagster.runware.catalogue import (
     DEFAULT_MODEL,
     FrameSize,
     OutputFormat,
+    RemixMode,
     SafetyMode,
     Size,
     VideoModel,
@@ -76,6 +77,7 @@ class ClipSpec(BaseModel):
         clip_id: the clip's id, unique in the dataset (column `id`).
         prompt: what the video shows.
         model: AIR id of a model in the catalogue. Default: Sora 2 Pro.
+        mode: for a remix, how it uses its parent's video (see `Recipe`). Default: ``remix``.
         size: width and height in pixels. Default: none; the dataset reader fills in the model's
             default where the model's rules allow one.
         resolution: resolution tier instead of a size, such as ``720p``. Default: none.
@@ -109,6 +111,7 @@ class ClipSpec(BaseModel):
     clip_id: ClipId
     prompt: str
     model: str = DEFAULT_MODEL
+    mode: RemixMode | None = None
     size: Size | None = None
     resolution: str | None = None
     duration_seconds: float | Literal["auto"] | None = None
@@ -154,6 +157,8 @@ class ClipSpec(BaseModel):
 
     def _optional_deciding(self) -> Iterator[tuple[str, object]]:
         """What counts in the fingerprint only if it is set."""
+        if self.mode not in (None, "remix"):
+            yield "mode", self.mode
         for name in ("resolution", "fps", "seed", "audio"):
             value = getattr(self, name)
             if value is not None and name not in self.at_default:
@@ -299,7 +304,7 @@ class ParentVideo(BaseModel):
         clip: partition key of the parent clip.
         take: its take.
         video_uuid: Runware's UUID of the video.
-        video_id: the id for `inputs.videoId` of a remix request.
+        video_id: the id for `inputs.videoId` of a remix by Sora. Default: Runware gave it none.
         size: the video's size in pixels.
         duration_seconds: the video's length in seconds.
         content_hash: data version of the parent clip.
@@ -312,7 +317,7 @@ class ParentVideo(BaseModel):
     take: int
     content_hash: str
     video_uuid: str
-    video_id: str
+    video_id: str | None = None
     size: Size
     duration_seconds: float
 
@@ -347,26 +352,12 @@ class ClipRequest(BaseModel):
 
     @property
     def expected_size(self) -> FrameSize | None:
-        """Expected size of its video: the requested one, or the parent's. None: any."""
-        return self.spec.size or (None if self.parent is None else self.parent.size)
+        """Expected size of its video: the requested one, or that of Sora's parent. None: any."""
+        if self.spec.size is not None or self.parent is None:
+            return self.spec.size
+        return self.parent.size if self.spec.mode in (None, "remix") else None
 
     @property
     def name(self) -> str:
         """Display name: the partition key, or ``board/shot``."""
         return self.clip if self.board is None else self.asset
-
-
-def remix_spec(parent: ClipSpec, *, prompt: str) -> ClipSpec:
-    """The spec of a remix of a clip: the recipe's prompt, the parent's model and container.
-
-    With a video id, the API accepts no size and no first frame; the length is the parent's.
-    """
-    return ClipSpec(
-        clip_id=parent.clip_id,
-        prompt=prompt,
-        model=parent.model,
-        output_format=parent.output_format,
-        output_quality=parent.output_quality,
-        safety=parent.safety,
-        tags=parent.tags,
-    )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from sora_dagster.input_files.problems import ProblemList, did_you_mean
 from sora_dagster.input_files.text import decode_text, unreadable
-from sora_dagster.prompts.clips import ClipSpec, check_recipe_name
+from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.files import (
     DatasetError,
     DatasetTable,
@@ -19,10 +19,11 @@ from sora_dagster.prompts.files import (
     read_parquet,
 )
 from sora_dagster.prompts.first_frames import FirstFrames
+from sora_dagster.prompts.recipe_reader import check_recipes, read_recipes
+from sora_dagster.prompts.recipes import Recipe
 from sora_dagster.prompts.rows import RowReader
 from sora_dagster.prompts.yaml_files import read_yaml, read_yaml_recipes
-from sora_dagster.runware.catalogue import Catalogue, VideoModel
-from sora_dagster.runware.rules import prompt_problem
+from sora_dagster.runware.catalogue import Catalogue
 
 __all__ = ["DatasetError", "PromptDataset", "Recipe", "load_dataset"]
 
@@ -33,19 +34,6 @@ _TEXT_READERS = {
     ".yml": read_yaml,
 }
 _EXTENSIONS = (*_TEXT_READERS, ".parquet")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A remix that any clip can have.
-
-    Arguments:
-        name: its name, which rows use to request it.
-        prompt: the prompt of the remix: what to change in the clip's video.
-    """
-
-    name: str
-    prompt: str
 
 
 @dataclass(frozen=True)
@@ -119,7 +107,8 @@ def load_dataset(path: str | Path, *, catalogue: Catalogue) -> PromptDataset:
     defaults, so each clip says what is paid for.
 
     Recipes are inside a YAML dataset (``{clips: […], recipes: {name: prompt}}``), or in a YAML
-    file beside the dataset: ``<its name>.recipes.yaml``, else ``recipes.yaml``.
+    file beside the dataset: ``<its name>.recipes.yaml``, else ``recipes.yaml``. A recipe is a
+    prompt, or a mapping with `prompt` and optionally `model`, `mode`, `settings` and `duration`.
 
     Arguments:
         path: the dataset file.
@@ -143,7 +132,7 @@ def load_dataset(path: str | Path, *, catalogue: Catalogue) -> PromptDataset:
         recipe_problems = ProblemList(recipes_file.name)
         entries = _read_recipes(recipes_file, recipe_problems)
 
-    known = _checked_names(entries, recipe_problems)
+    known = read_recipes(entries, catalogue, recipe_problems)
     reader = RowReader(
         catalogue=catalogue,
         first_frames=FirstFrames(path.parent),
@@ -153,13 +142,13 @@ def load_dataset(path: str | Path, *, catalogue: Catalogue) -> PromptDataset:
         problems=problems,
     )
     clips = [clip for row in table.rows if (clip := reader.read(row)) is not None]
-    _check_recipe_prompts(known.values(), reader.models_of_recipe, catalogue, recipe_problems)
+    check_recipes(known, reader.parents_of_recipe, catalogue, recipe_problems)
     if not table.rows and not problems:
         problems.add("the dataset has no clips; add a row with an id and a prompt", value=None)
     found = [*problems, *(recipe_problems if recipe_problems is not problems else ())]
     if found:
         raise DatasetError(path, found)
-    recipes = tuple(Recipe(entry.name, entry.prompt.strip()) for entry in known.values())
+    recipes = tuple(read.recipe for read in known.values() if read.recipe is not None)
     return PromptDataset(path, tuple(clips), recipes)
 
 
@@ -196,28 +185,3 @@ def _read_recipes(path: Path, problems: ProblemList) -> Sequence[RecipeEntry]:
         problems.add(unreadable(path, error), value=str(path))
         return ()
     return read_yaml_recipes(decode_text(data, problems), problems)
-
-
-def _checked_names(entries: Sequence[RecipeEntry], problems: ProblemList) -> dict[str, RecipeEntry]:
-    for entry in entries:
-        try:
-            check_recipe_name(entry.name)
-        except ValueError as error:
-            problems.add(str(error), line=entry.line, value=entry.name)
-    return {entry.name: entry for entry in entries}
-
-
-def _check_recipe_prompts(
-    recipes: Iterable[RecipeEntry],
-    models_of_recipe: Mapping[str, Mapping[str, VideoModel]],
-    catalogue: Catalogue,
-    problems: ProblemList,
-) -> None:
-    """Check each prompt against the models that use it, or else the default model."""
-    for recipe in recipes:
-        models = list(models_of_recipe.get(recipe.name, {}).values()) or [catalogue.default]
-        wrong = filter(None, (prompt_problem(recipe.prompt.strip(), model) for model in models))
-        if (problem := next(wrong, None)) is not None:
-            problems.add(
-                f"recipe {recipe.name!r}: {problem.message}", line=recipe.line, value=recipe.prompt
-            )

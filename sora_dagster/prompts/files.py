@@ -76,11 +76,11 @@ class Row:
 
 @dataclass(frozen=True)
 class RecipeEntry:
-    """A recipe in a file."""
+    """A recipe in a file: its name with its line, and its fields."""
 
     name: str
-    prompt: str
     line: int
+    cells: Mapping[str, Cell]
 
 
 @dataclass(frozen=True)

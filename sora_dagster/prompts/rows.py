@@ -8,8 +8,9 @@ from typing import Any, get_args
 from sora_dagster.input_files.problems import ProblemList, did_you_mean
 from sora_dagster.prompts.cells import RowCells
 from sora_dagster.prompts.clips import ClipSpec, check_clip_id
-from sora_dagster.prompts.files import REQUIRED_COLUMNS, RecipeEntry, Row
+from sora_dagster.prompts.files import REQUIRED_COLUMNS, Row
 from sora_dagster.prompts.first_frames import FirstFrames
+from sora_dagster.prompts.recipe_reader import ReadRecipe
 from sora_dagster.runware.catalogue import (
     Catalogue,
     OutputFormat,
@@ -20,7 +21,7 @@ from sora_dagster.runware.catalogue import (
 from sora_dagster.runware.errors import UnknownModelError
 from sora_dagster.runware.redaction import shown
 from sora_dagster.runware.requests import VideoInference
-from sora_dagster.runware.rules import allowed_values, broken_rules, remix_problem
+from sora_dagster.runware.rules import allowed_values, broken_rules
 
 # The column that a field of a request comes from.
 _COLUMNS = {
@@ -55,7 +56,7 @@ class RowReader:
         catalogue: Catalogue,
         first_frames: FirstFrames,
         problems: ProblemList,
-        recipes: Mapping[str, RecipeEntry] = {},
+        recipes: Mapping[str, ReadRecipe] = {},
         recipes_place: str = "",
         missing_columns: frozenset[str] = frozenset(),
         check_id: Callable[[str], object] = check_clip_id,
@@ -68,7 +69,7 @@ class RowReader:
         self._problems = problems
         self._check_id = check_id
         self._line_of_id: dict[str, int] = {}
-        self.models_of_recipe: dict[str, dict[str, VideoModel]] = {}
+        self.parents_of_recipe: dict[str, dict[str, VideoModel]] = {}
 
     def read(self, row: Row) -> ClipSpec | None:
         """The clip of a row. None: the row has problems."""
@@ -78,7 +79,7 @@ class RowReader:
             if column not in self._missing_columns and cells.is_absent(column):
                 cells.report(column, f"the {column} is missing; each clip needs one")
         entry = self._entry(cells)
-        values = {
+        values: dict[str, Any] = {
             "clip_id": self._clip_id(cells),
             "prompt": cells.text("prompt"),
             "model": None if entry is None else entry.air,
@@ -99,6 +100,8 @@ class RowReader:
         }
         if entry is not None and entry.durations is not None and cells.is_absent("duration"):
             values["duration_seconds"] = entry.durations.default
+        if entry is not None:
+            self._check_remixes(cells, values["recipes"], entry, values["duration_seconds"])
         fields = {name: value for name, value in values.items() if value is not None}
         _check_rules(cells, fields, entry, self._catalogue)
         if self._missing_columns or len(self._problems) > problems_before:
@@ -163,11 +166,20 @@ class RowReader:
             elif name in names:
                 cells.report("recipes", f"recipe {name!r} is listed twice; remove one", cell=cell)
             elif entry is not None:
-                self.models_of_recipe.setdefault(name, {})[entry.air] = entry
+                self.parents_of_recipe.setdefault(name, {})[entry.air] = entry
             names.append(name)
-        if names and entry is not None and (problem := remix_problem(entry)) is not None:
-            cells.report("recipes", problem.message)
         return tuple(names)
+
+    def _check_remixes(
+        self, cells: RowCells, names: tuple[str, ...], entry: VideoModel, seconds: object
+    ) -> None:
+        """Report the recipes that the clip cannot have."""
+        length = float(seconds) if isinstance(seconds, (int, float)) else None
+        for name in names:
+            recipe = self._recipes.get(name)
+            message = recipe and recipe.remix_problem(entry, length, self._catalogue)
+            if message:
+                cells.report("recipes", message)
 
 
 def _size(cells: RowCells, entry: VideoModel | None) -> object:

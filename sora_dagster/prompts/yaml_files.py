@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sora_dagster.input_files.problems import ProblemList
@@ -15,6 +16,7 @@ from sora_dagster.input_files.yaml_nodes import (
     line_of,
     plain_value,
     top_level,
+    typed_value,
 )
 from sora_dagster.prompts.files import Cell, DatasetTable, RecipeEntry, Row, known_columns_only
 from sora_dagster.runware.redaction import shown
@@ -74,11 +76,32 @@ def _recipes(node: Node, problems: ProblemList) -> list[RecipeEntry]:
         return []
     recipes = []
     for name, key, value in entries(node, problems):
-        if isinstance(value, ScalarNode) and not is_null(value):
-            recipes.append(RecipeEntry(name, value.value, line_of(key)))
+        if isinstance(value, MappingNode):
+            cells = {
+                field: cell_of(item) if field != "settings" else _typed_cell(item)
+                for field, _, item in entries(value, problems)
+            }
+            recipes.append(RecipeEntry(name, line_of(key), cells))
+        elif isinstance(value, ScalarNode) and not is_null(value):
+            cells = {"prompt": Cell(value.value, line_of(value))}
+            recipes.append(RecipeEntry(name, line_of(key), cells))
         else:
-            add_problem(problems, value, f"recipe {name!r}: its prompt must be a text")
+            add_problem(
+                problems,
+                value,
+                f"recipe {name!r}: a prompt is expected, or a mapping such as "
+                f"{{prompt: At night, model: aleph-2.0}}",
+            )
     return recipes
+
+
+def _typed_cell(node: Node) -> Cell:
+    """A value of the type that YAML reads from it; its text if it cannot be read."""
+    try:
+        value = typed_value(node)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        value = str(plain_value(node))
+    return Cell(value, line_of(node))
 
 
 def cell_of(node: Node) -> Cell:

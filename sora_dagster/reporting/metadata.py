@@ -11,6 +11,7 @@ import dagster as dg
 from sora_dagster.dataset import asset_key_of
 from sora_dagster.generation.protocol.records import ClipManifest, StoredVideo
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
+from sora_dagster.prompts.clips import ParentVideo
 from sora_dagster.storage import StorageRoot
 
 # Dagster keeps each event twice and loads all events of a run, so pictures must be small.
@@ -34,11 +35,17 @@ def request_metadata(requested: RequestResult) -> dict[str, Any]:
     if requested.task_uuid is not None:
         metadata["task_uuid"] = requested.task_uuid
     if request.parent is not None:
-        metadata["parent_video_id"] = request.parent.video_id
+        metadata |= _parent_ids(request.parent)
         metadata["parent_take"] = request.parent.take
     if requested.error is not None:
         metadata |= error_metadata(requested.error.model_dump(exclude_none=True))
     return metadata
+
+
+def _parent_ids(parent: ParentVideo) -> dict[str, Any]:
+    """Runware's ids of the video that a remix is made from."""
+    ids = {"parent_video_uuid": parent.video_uuid}
+    return ids if parent.video_id is None else {**ids, "parent_video_id": parent.video_id}
 
 
 def error_metadata(error: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +91,8 @@ def clip_metadata(manifest: ClipManifest, root: StorageRoot) -> dict[str, Any]:
         metadata["nsfw"] = any(video.nsfw for video in manifest.videos)
     if parent is not None:
         metadata["parent_take"] = parent.take
-        metadata["parent_video_id"] = parent.video_id
+        metadata |= _parent_ids(parent)
+        metadata["remix_mode"] = spec.mode or "remix"
     if len(manifest.videos) > 1:
         metadata["videos"] = _videos_table(manifest, root)
     if manifest.errors:

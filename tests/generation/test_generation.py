@@ -17,7 +17,9 @@ from sora_dagster.generation.protocol.claims import ClaimReader, ClaimSettings
 from sora_dagster.generation.protocol.markers import WebhookAddress, drop_marker
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.local.processes import wait_until
-from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, remix_spec
+from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest
+from sora_dagster.prompts.recipes import Recipe, remix_spec
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import AuthenticationError, ConnectionFailedError
 from sora_dagster.storage import StorageRoot
@@ -188,7 +190,7 @@ def test_a_remix_is_made_from_its_parents_video(
     request = ClipRequest(
         asset="remixes",
         clip="fox|night",
-        spec=remix_spec(clip().spec, prompt="the same at night"),
+        spec=remix_spec(clip().spec, Recipe("night", "the same at night"), Catalogue.builtin()),
         recipe="night",
         parent=parent_video(parent.manifest),
     )

@@ -26,7 +26,9 @@ from sora_dagster.generation.protocol.root_binding import RootMismatchError
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.local.processes import wait_until
-from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, remix_spec
+from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest
+from sora_dagster.prompts.recipes import Recipe, remix_spec
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.results import TaskStatus
 from sora_dagster.sandbox.faults.plan import read_fault_plan
 from sora_dagster.sandbox.server import running_sandbox
@@ -223,7 +225,7 @@ def test_a_remix_pins_its_parent(generate: Generate, tmp_path: Path) -> None:
     remix = ClipRequest(
         asset="remixes",
         clip="fox|night",
-        spec=remix_spec(clip().spec, prompt="at night"),
+        spec=remix_spec(clip().spec, Recipe("night", "at night"), Catalogue.builtin()),
         recipe="night",
         parent=parent_video(parent.manifest),
     )

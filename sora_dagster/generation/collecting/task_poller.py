@@ -14,6 +14,7 @@ from sora_dagster.generation.collecting.task_tracker import TaskTracker
 from sora_dagster.generation.collecting.tracked import ReadyTask, TrackedTask
 from sora_dagster.generation.collecting.workers import CollectionWorkers, PollResult
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
+from sora_dagster.generation.requesting.carriers import CarrierError
 from sora_dagster.runware.errors import InvalidRequestError, RunwareError, UnknownModelError
 from sora_dagster.runware.results import TaskStatus
 from sora_dagster.storage import AccessDeniedError, ObjectMissingError
@@ -163,6 +164,7 @@ class TaskPoller:
             try:
                 inferences.append(self._context.requester.rebuild(task.attempt))
             except (
+                CarrierError,
                 InvalidRequestError,
                 UnknownModelError,
                 ObjectMissingError,

@@ -212,18 +212,43 @@ def _custom_result(name: str, check: CustomCheck, clip: StoredClip) -> CheckResu
 
 
 def _expected(manifest: ClipManifest, catalogue: Catalogue) -> Expected:
-    spec, parent = manifest.request.spec, manifest.request.parent
-    size = manifest.request.expected_size
-    seconds = spec.seconds
-    if seconds is None and parent is not None:
-        seconds = parent.duration_seconds
+    spec = manifest.request.spec
     return Expected(
-        size=None if size is None else (size.width, size.height),
-        duration_seconds=seconds,
+        size=_expected_size(manifest),
+        duration_seconds=_expected_seconds(manifest, catalogue),
         container=spec.output_format,
         has_sound=_has_sound(spec, catalogue),
         estimate_usd=manifest.estimate_usd / spec.number_results,
     )
+
+
+def _expected_size(manifest: ClipManifest) -> tuple[int, int] | None:
+    """The size that was sent, which a remix has from its parent, or that of Sora's parent."""
+    width, height = manifest.wire.get("width"), manifest.wire.get("height")
+    if isinstance(width, int) and isinstance(height, int):
+        return width, height
+    size = manifest.request.expected_size
+    return None if size is None else (size.width, size.height)
+
+
+def _expected_seconds(manifest: ClipManifest, catalogue: Catalogue) -> float | None:
+    """The length that was sent; of a remix, what its model says about the length of results."""
+    spec, parent = manifest.request.spec, manifest.request.parent
+    sent = manifest.wire.get("duration")
+    requested = float(sent) if isinstance(sent, (int, float)) else spec.seconds
+    if parent is None or spec.mode == "continue":
+        return requested
+    mode = spec.mode or "remix"
+    entry = catalogue.find(spec.model)
+    if entry is None or mode not in entry.remix:
+        return None
+    match entry.remix[mode].result_length:
+        case "parent":
+            return parent.duration_seconds if requested is None else requested
+        case "requested":
+            return requested
+        case "unknown":
+            return None
 
 
 def _has_sound(spec: ClipSpec, catalogue: Catalogue) -> bool:

@@ -23,6 +23,7 @@ SLOTS_FOLDER = "slots"
 TASKS_FOLDER = "tasks"
 GALLERY_FOLDER = "gallery"
 REPORTS_FOLDER = "reports"
+LAST_FRAMES_FOLDER = "last-frames"
 
 ATTEMPT_KEY = re.compile(
     rf"{SLOTS_FOLDER}/(?P<asset>[^/]+)/(?P<clip>[^/]+)"
@@ -218,6 +219,11 @@ def budget_summary_folder(log: str) -> str:
 def budget_summary_key(log: str, number: int) -> str:
     """Key of the sums of a spending log, up to an entry."""
     return f"{budget_summary_folder(log)}/{number:08d}.json"
+
+
+def last_frame_key(video_sha256: str) -> str:
+    """Key of the last frame of a stored video, which continuations start from."""
+    return f"{LAST_FRAMES_FOLDER}/{video_sha256}.jpg"
 
 
 def gallery_key(dataset: str) -> str:

@@ -20,6 +20,9 @@ MANIFEST_VERSION = 2
 
 Delivery = Literal["download", "direct"]
 FactsFrom = Literal["poll", "marker", "upload"]
+# How the video of a remix's parent is sent: as its `videoId`, its `videoUUID`, a presigned address
+# of the stored video, or the image of its last frame.
+Carrier = Literal["id", "uuid", "address", "frame"]
 
 
 class Record(BaseModel):
@@ -64,6 +67,7 @@ class AttemptRecord(Record):
         root_run: the run that requested it; for a retry, the first run.
         run_limit_usd: spending limit of the root run in USD; None for no limit.
         delivery: whether Runware puts the video into the store, or it is downloaded.
+        carrier: how the video of its parent was sent; None if it has no parent.
     """
 
     request: ClipRequest
@@ -76,6 +80,7 @@ class AttemptRecord(Record):
     root_run: str
     run_limit_usd: float | None
     delivery: Delivery = "download"
+    carrier: Carrier | None = None
     created_at: datetime
     nonce: str
 

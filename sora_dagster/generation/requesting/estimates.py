@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sora_dagster.generation.requesting.carriers import CarrierError
 from sora_dagster.generation.requesting.payloads import build_inference, estimate_usd
 from sora_dagster.generation.requesting.planner import NextAttempt
 from sora_dagster.generation.requesting.results import RequestResult
@@ -43,6 +44,7 @@ def estimate(
     requests: Sequence[ClipRequest],
     *,
     plan: Callable[[ClipRequest], RequestResult | NextAttempt] | None = None,
+    build: Callable[[ClipRequest], VideoInference] | None = None,
 ) -> list[Estimate]:
     """Estimate the cost of clips by the API's dry run or, without a price, by the catalogue.
 
@@ -52,11 +54,22 @@ def estimate(
         client: the API client.
         requests: the clips.
         plan: decides what a request would do; None to price all clips.
+        build: builds the API's request of a clip; default: for clips without a parent.
 
     Raises:
         InvalidRequestError: if the API would refuse a clip.
         UnknownModelError: if a model has no catalogue entry.
     """
+
+    def default_build(request: ClipRequest) -> VideoInference:
+        return build_inference(
+            request,
+            task_uuid=str(uuid.uuid4()),
+            catalogue=client.catalogue,
+            webhook=None,
+            hosted_seconds=None,
+        )
+
     estimates: dict[int, Estimate] = {}
     to_price: dict[int, VideoInference] = {}
     for index, request in enumerate(requests):
@@ -66,13 +79,10 @@ def estimate(
                 request, 0.0, "unpriced", planned.detail, planned.new_take_usd
             )
             continue
-        to_price[index] = build_inference(
-            request,
-            task_uuid=str(uuid.uuid4()),
-            catalogue=client.catalogue,
-            webhook=None,
-            hosted_seconds=None,
-        )
+        try:
+            to_price[index] = (build or default_build)(request)
+        except CarrierError as error:
+            estimates[index] = Estimate(request, 0.0, "unpriced", f"nothing would be sent: {error}")
     prices = _prices(client, list(to_price.values()))
     for index, inference in to_price.items():
         request, price = requests[index], prices.get(inference.task_uuid)

@@ -14,12 +14,13 @@ from pydantic import JsonValue
 
 from sora_dagster.generation.fetching.download import shown_url
 from sora_dagster.generation.protocol.markers import WebhookAddress
-from sora_dagster.prompts.clips import ClipRequest, ClipSpec, remix_spec
-from sora_dagster.runware.catalogue import Catalogue, FrameSize
+from sora_dagster.prompts.clips import ClipRequest, ClipSpec
+from sora_dagster.prompts.recipes import Recipe, remix_fields, remix_spec, remix_way
+from sora_dagster.runware.catalogue import Catalogue, FrameSize, VideoModel
 from sora_dagster.runware.errors import InvalidRequestError
 from sora_dagster.runware.images import is_address, public_address
 from sora_dagster.runware.pricing import Price, price_of
-from sora_dagster.runware.requests import Inputs, VideoInference
+from sora_dagster.runware.requests import VideoInference
 from sora_dagster.runware.rules import audio_problem, check_request
 from sora_dagster.storage import StorageRoot
 
@@ -38,6 +39,7 @@ def build_inference(
     webhook: WebhookAddress | None,
     hosted_seconds: int | None,
     upload_url: str | None = None,
+    parent_video: str | None = None,
 ) -> VideoInference:
     """The API request for a clip, checked against the model's catalogue entry.
 
@@ -48,6 +50,7 @@ def build_inference(
         webhook: where Runware calls back; None if results are polled for.
         hosted_seconds: how long Runware keeps the result's URL alive; None for its default.
         upload_url: presigned address that Runware puts the video to; None if it is downloaded.
+        parent_video: for a remix, the video of its parent as it is sent (see `ParentVideos`).
 
     Raises:
         InvalidRequestError: if the API would refuse it; nothing was sent.
@@ -57,12 +60,10 @@ def build_inference(
     if (problem := audio_problem(spec.audio, entry)) is not None:
         raise InvalidRequestError([problem], task_uuid)
     fields: dict[str, Any] = {
-        **spec.request_fields(entry),
+        **_clip_fields(request, entry, parent_video),
         "task_uuid": task_uuid,
         "include_cost": True,
     }
-    if request.parent is not None:
-        fields["inputs"] = {"video_id": request.parent.video_id}
     if webhook is not None:
         fields["webhook_url"] = webhook.for_task(request.dataset, task_uuid)
     if hosted_seconds is not None:
@@ -72,6 +73,20 @@ def build_inference(
     inference = VideoInference.build(**fields)
     check_request(inference, catalogue)
     return inference
+
+
+def _clip_fields(
+    request: ClipRequest, entry: VideoModel, parent_video: str | None
+) -> dict[str, Any]:
+    if request.parent is None:
+        return request.spec.request_fields(entry)
+    return remix_fields(
+        request.spec,
+        entry,
+        parent_video or request.parent.video_uuid,
+        size=request.parent.size,
+        seconds=request.parent.duration_seconds,
+    )
 
 
 def estimate_usd(request: ClipRequest, catalogue: Catalogue) -> float:
@@ -103,9 +118,13 @@ def remix_price(
         catalogue: the models that may be used.
     """
     entry = catalogue.get(spec.model)
-    draft = _draft({**spec.request_fields(entry), "inputs": Inputs(video_id="parent")})
+    fields = remix_fields(spec, entry, "parent", size=size, seconds=seconds)
+    way = remix_way(spec.mode or "remix", entry)
+    if way is not None and way.result_length == "parent" and fields.get("duration") == "auto":
+        # The model chooses the length of its parent, whose price is then that of `input_seconds`.
+        del fields["duration"]
     return price_of(
-        draft,
+        _draft(fields),
         entry,
         input_size=size,
         # The bill is for the length that was requested; containers round it.
@@ -113,15 +132,16 @@ def remix_price(
     )
 
 
-def planned_remix_price(parent: ClipSpec, prompt: str, catalogue: Catalogue) -> Price:
+def planned_remix_price(parent: ClipSpec, recipe: Recipe, catalogue: Catalogue) -> Price:
     """The price of a remix whose parent is not generated yet, by the catalogue.
 
     Arguments:
         parent: the row of the parent.
-        prompt: the recipe's prompt.
+        recipe: the recipe.
         catalogue: the models that may be used.
     """
-    return remix_price(remix_spec(parent, prompt=prompt), parent.size, parent.seconds, catalogue)
+    spec = remix_spec(parent, recipe, catalogue)
+    return remix_price(spec, parent.size, parent.seconds, catalogue)
 
 
 def _draft(fields: dict[str, Any]) -> VideoInference:

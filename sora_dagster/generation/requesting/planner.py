@@ -9,6 +9,7 @@ from datetime import datetime
 from sora_dagster.generation.protocol.ledger import Ledger, Take
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord
+from sora_dagster.generation.requesting.carriers import refused_uuid
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.payloads import estimate_usd
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
@@ -34,11 +35,14 @@ class NextAttempt:
         take: number of the take.
         attempt: number of the attempt.
         claimed: its record, if it was claimed before and never sent.
+        by_address: whether the video of its parent goes as its address, since Runware refused its
+            UUID in an earlier attempt of the take.
     """
 
     take: int
     attempt: int
     claimed: AttemptRecord | None = None
+    by_address: bool = False
 
 
 class AttemptPlanner:
@@ -118,8 +122,16 @@ class AttemptPlanner:
         self, request: ClipRequest, take: Take, reader: TakeStatusReader, options: RequestOptions
     ) -> RequestResult | NextAttempt:
         current = take.latest
-        following = NextAttempt(take=take.number, attempt=current.attempt + 1)
         status = reader.status(take)
+        is_refused_uuid = status.outcome is not None and refused_uuid(
+            current.carrier, status.outcome.errors
+        )
+        following = NextAttempt(
+            take=take.number,
+            attempt=current.attempt + 1,
+            by_address=is_refused_uuid
+            or any(attempt.carrier == "address" for attempt in take.attempts),
+        )
         match status.kind:
             case "stored" | "outstanding":
                 return _result(request, take, RequestState(status.kind), status)
@@ -136,9 +148,10 @@ class AttemptPlanner:
             case "failed" | "doubtful":
                 outcome = status.outcome
                 assert outcome is not None
-                if not options.retry_failed and not may_retry(
+                may_try = is_refused_uuid or may_retry(
                     self._ledger, current, outcome, max_attempts=self._max_attempts
-                ):
+                )
+                if not (options.retry_failed or may_try):
                     return _result(request, take, RequestState.FAILED, status)
                 if found := reader.reopened(take, status):
                     return _result(request, take, RequestState.OUTSTANDING, found)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from sora_dagster.generation.protocol.budget import Budget
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import WebhookAddress
-from sora_dagster.generation.protocol.records import AttemptRecord
+from sora_dagster.generation.protocol.records import AttemptRecord, Carrier
 from sora_dagster.generation.protocol.scan import in_parallel
+from sora_dagster.generation.requesting.carriers import (
+    CarrierError,
+    ParentVideos,
+    refused_uuid,
+)
 from sora_dagster.generation.requesting.direct_delivery import DirectDelivery, DirectDeliveryError
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.payloads import (
@@ -62,6 +68,7 @@ class Requester:
     ) -> None:
         self._client = client
         self._ledger = ledger
+        self._parents = ParentVideos(ledger, client.catalogue, api_base_url=client.base_url)
         self._sender = sender
         self._direct = direct
         self._budget = budget
@@ -109,11 +116,14 @@ class Requester:
         def submit_batch() -> None:
             submitted = [task.index for task in batch]
             while batch:
+                submitted_tasks = list(batch)
                 sent, again = submitter.submit(batch)
                 results.update(sent)
                 batch.clear()
+                again += [task for task in submitted_tasks if _is_refused_uuid(task, sent)]
                 for task in again:
-                    # Another run acted on the same clip in between: its records now decide.
+                    # Another run acted on the same clip in between, or Runware refused the UUID of
+                    # the parent's video: the records now decide.
                     prepare(task.index, self.planner.plan(requests[task.index], options))
             on_progress([results[index] for index in submitted])
 
@@ -134,14 +144,37 @@ class Requester:
 
         Raises:
             ObjectMissingError: if its first frame is not in the root.
+            CarrierError: if the video of its parent is not in the root.
             InvalidRequestError: if the catalogue has changed so that it is no longer allowed.
             UnknownModelError: if the catalogue no longer has its model.
         """
         request = with_images(self._ledger.root, attempt.request)
-        return self._build(request, attempt.task_uuid, self._direct.renew(attempt))
+        return self._build(request, attempt.task_uuid, attempt.carrier, self._direct.renew(attempt))
+
+    def draft(self, request: ClipRequest) -> VideoInference:
+        """The request of a clip for its price only; nothing is written.
+
+        Raises:
+            CarrierError: if the video of its parent cannot be sent.
+            InvalidRequestError: if the API would refuse it.
+            UnknownModelError: if the model has no catalogue entry.
+        """
+        carrier = self._parents.carrier_of(request, by_address=False)
+        return build_inference(
+            request,
+            task_uuid=str(uuid.uuid4()),
+            catalogue=self._client.catalogue,
+            webhook=None,
+            hosted_seconds=None,
+            parent_video=self._parents.sent(request, carrier, is_dry_run=True),
+        )
 
     def _build(
-        self, request: ClipRequest, task_uuid: str, upload_url: str | None
+        self,
+        request: ClipRequest,
+        task_uuid: str,
+        carrier: Carrier | None,
+        upload_url: str | None,
     ) -> VideoInference:
         return build_inference(
             request,
@@ -150,6 +183,7 @@ class Requester:
             webhook=self._webhook,
             hosted_seconds=self._hosted_seconds,
             upload_url=upload_url,
+            parent_video=self._parents.sent(request, carrier),
         )
 
     def _plans(
@@ -189,8 +223,13 @@ class Requester:
                 if plan.claimed is None
                 else self._direct.renew(plan.claimed)
             )
-            inference = self._build(request, task_uuid, upload_url)
-        except (DirectDeliveryError, InvalidRequestError, UnknownModelError) as error:
+            carrier = (
+                self._parents.carrier_of(request, by_address=plan.by_address)
+                if plan.claimed is None
+                else plan.claimed.carrier
+            )
+            inference = self._build(request, task_uuid, carrier, upload_url)
+        except (CarrierError, DirectDeliveryError, InvalidRequestError, UnknownModelError) as error:
             return replace(
                 result,
                 state=RequestState.REFUSED,
@@ -204,4 +243,13 @@ class Requester:
             plan=plan,
             inference=inference,
             is_direct=upload_url is not None,
+            carrier=carrier,
         )
+
+
+def _is_refused_uuid(task: NewTask, results: Mapping[int, RequestResult]) -> bool:
+    """Whether Runware refused a task now because of the UUID of its parent's video."""
+    result = results.get(task.index)
+    if result is None or result.state is not RequestState.REFUSED or result.error is None:
+        return False
+    return refused_uuid(task.carrier, [result.error])

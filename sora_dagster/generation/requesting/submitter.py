@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from sora_dagster.generation.protocol.budget import Budget, BudgetDecision, SpendingLimits
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
-from sora_dagster.generation.protocol.records import AttemptRecord
+from sora_dagster.generation.protocol.records import AttemptRecord, Carrier
 from sora_dagster.generation.protocol.spending_log import BudgetLogError
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.payloads import (
@@ -42,6 +42,7 @@ class NewTask:
         plan: the attempt to make.
         inference: the API request.
         is_direct: whether Runware puts the video into the store.
+        carrier: how the video of its parent is sent; None if it has no parent.
     """
 
     index: int
@@ -49,6 +50,7 @@ class NewTask:
     plan: NextAttempt
     inference: VideoInference
     is_direct: bool
+    carrier: Carrier | None = None
 
     @property
     def task_uuid(self) -> str:
@@ -205,6 +207,7 @@ class TaskSubmitter:
                     root_run=self._options.root_run,
                     run_limit_usd=self._options.run_limit_usd,
                     delivery="direct" if task.is_direct else "download",
+                    carrier=task.carrier,
                     created_at=self._ledger.clock(),
                     nonce=self._ledger.new_nonce(),
                 )
