@@ -44,6 +44,7 @@ def _options() -> Iterator[click.Option]:
                     is_flag=field.annotation is bool,
                     multiple=name == "extra_keys",
                     help=field.description,
+                    envvar="SORA_MODELS" if name == "models_path" else None,
                 )
 
 
@@ -80,6 +81,11 @@ def _start(extra_keys: tuple[tuple[str, str], ...], **values: object) -> None:
     from sora_dagster.serving import ListenError
 
     settings = SandboxSettings.model_validate({**values, "extra_keys": dict(extra_keys)})
+    try:
+        settings.catalogue()
+    except (OSError, ValueError) as error:
+        click.echo(f"sandbox: {error}", err=True)
+        sys.exit(2)
     try:
         serve(settings)
     except (ListenError, FaultPlanError) as error:

@@ -52,11 +52,23 @@ class RefusedTaskError(Exception):
         return {name: value for name, value in fields.items() if value is not None}
 
 
+def slug_of(entry: VideoModel) -> str:
+    """The name of a model in the addresses of its pages: that of its source, or one like it."""
+    _, is_page, slug = entry.source.partition("runware.ai/docs/models/")
+    if is_page and slug.strip("/"):
+        return slug.strip("/").partition("/")[0]
+    creator = entry.air.partition(":")[0]
+    return f"{creator}-{entry.name}".lower().replace(" ", "-").replace(".", "-")
+
+
+def documentation_page(entry: VideoModel) -> str:
+    """Where a model is documented."""
+    return f"{_DOCUMENTATION}/models/{slug_of(entry)}"
+
+
 def parameter_page(entry: VideoModel, parameter: str) -> str:
     """Where a model's parameter is documented."""
-    provider = entry.air.partition(":")[0]
-    slug = f"{provider}-{entry.name}".lower().replace(" ", "-").replace(".", "-")
-    return f"{_DOCUMENTATION}/models/{slug}#request-{parameter.replace('.', '-').lower()}"
+    return f"{documentation_page(entry)}#request-{parameter.replace('.', '-').lower()}"
 
 
 def refusal(

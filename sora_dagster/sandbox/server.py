@@ -32,6 +32,7 @@ from sora_dagster.sandbox.hosting import HostedVideos
 from sora_dagster.sandbox.input_files import InputFiles
 from sora_dagster.sandbox.journal import Journal
 from sora_dagster.sandbox.ledger import Ledger
+from sora_dagster.sandbox.published.routes import PublishedModels
 from sora_dagster.sandbox.render_queue import RenderQueue
 from sora_dagster.sandbox.request_resolver import RequestResolver
 from sora_dagster.sandbox.runner import TaskRunner
@@ -61,6 +62,7 @@ def _app(
     catalogue: Catalogue | None,
     clock: Callable[[], float],
 ) -> Starlette:
+    catalogue = catalogue or settings.catalogue()
     client = httpx.AsyncClient(trust_env=False, verify=_tls())
     faults = ActiveFaults(settings.fault_plan(), clock=clock)
     renders = RenderQueue(
@@ -92,7 +94,7 @@ def _app(
     )
     journal = Journal(folder)
     handlers = TaskHandlers(
-        catalogue=catalogue or Catalogue.builtin(),
+        catalogue=catalogue,
         registry=registry,
         ledger=ledger,
         resolver=RequestResolver(InputFiles(registry=registry, hosting=hosting, client=client)),
@@ -129,6 +131,7 @@ def _app(
             Route("/video/{name}", hosting.serve),
             Route("/sandbox/ledger", serve_ledger),
             Route("/sandbox/health", health),
+            *PublishedModels(catalogue, clock).routes(),
             *faults.routes(),
         ],
         middleware=[Middleware(ClockShiftMiddleware, clock=clock, faults=faults)],
@@ -169,7 +172,7 @@ def running_sandbox(
 
     Arguments:
         settings: how it behaves.
-        catalogue: the available models. Default: the built-in ones.
+        catalogue: the available models. Default: those of the settings.
         clock: returns the Unix time in seconds, by which results are due and URLs expire.
 
     Example:

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.sandbox.faults.plan import FaultPlan, UnknownPolls, load_fault_plan
 
 
@@ -77,6 +78,11 @@ class SandboxSettings(BaseModel):
         None,
         description="Folder that shares reused videos between sandboxes; with --reuse-rendered.",
     )
+    models_path: Annotated[Path | None, "--models"] = Field(
+        None,
+        description="YAML file with catalogue entries of more models. Default: SORA_MODELS, or "
+        "the built-in models only.",
+    )
     faults_path: Annotated[Path | None, "--faults"] = Field(
         None,
         description="YAML or JSON file with a fault plan: what fails, when and how often.",
@@ -88,6 +94,17 @@ class SandboxSettings(BaseModel):
         if self.faults is not None and self.faults_path is not None:
             raise ValueError("give faults or faults_path, not both")
         return self
+
+    def catalogue(self) -> Catalogue:
+        """The available models.
+
+        Raises:
+            OSError: the file of `models_path` cannot be read.
+            ValueError: it has no valid entries.
+        """
+        if self.models_path is None:
+            return Catalogue.builtin()
+        return Catalogue.from_yaml(self.models_path)
 
     def fault_plan(self) -> FaultPlan:
         """The initial fault plan.

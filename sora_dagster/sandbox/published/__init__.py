@@ -1,0 +1,1 @@
+"""What Runware publishes about models without a key, made from the catalogue."""
