@@ -254,7 +254,9 @@ def _planet(
     motion: Motion,
 ) -> list[Layer]:
     rows, columns = np.ogrid[: round(2 * radius) + 2, : stage.period]
-    x, y = (columns - place[0]) / radius, (rows - radius) / radius
+    # To both sides, since the layer repeats.
+    away = (columns - place[0] + stage.period / 2) % stage.period - stage.period / 2
+    x, y = away / radius, (rows - radius) / radius
     disc = np.clip((1 - np.hypot(x, y)) * radius + 0.5, 0, 1)
     tilt = random.uniform(-0.5, 0.5)
     bands = np.sin((y + tilt * x) * random.uniform(6, 12) + 1.2 * np.sin(x * 2 + y))
