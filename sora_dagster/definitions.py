@@ -23,6 +23,9 @@ from sora_dagster.settings import Settings
 
 REPORTS_JOB = "make_reports"
 _POLL_AFTER_SECONDS = 5.0
+# Dagster looks every 5 s for sensors that are due; with 5 s here, every second look would come a
+# moment too early.
+_COMPLETION_INTERVAL_SECONDS = 4
 
 
 def build_definitions(
@@ -94,7 +97,7 @@ def build_definitions(
                 poll_after_seconds=_POLL_AFTER_SECONDS
                 if settings.webhook_url is None
                 else settings.webhook_wait_seconds,
-                minimum_interval_seconds=5,
+                minimum_interval_seconds=_COMPLETION_INTERVAL_SECONDS,
             ),
             report_automation,
         ],
