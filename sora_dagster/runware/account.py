@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from sora_dagster.runware.answers import text_or_none
 
@@ -16,22 +15,18 @@ _AMOUNT_KEYS = ("amount", "balance", "available", "current", "total", "credits",
 
 
 class AccountStatus(BaseModel):
-    """Balance and name of the account.
+    """Balance and id of the account.
 
     Arguments:
         balance_usd: balance in USD. None: not in the answer.
         organization_uuid: id of the account; it stays when a key is changed. None: not in the
             answer.
-        organization_name: name of the account. None: not in the answer.
-        raw: the answer, without its list of API keys.
     """
 
     model_config = ConfigDict(frozen=True)
 
     balance_usd: float | None = None
     organization_uuid: str | None = None
-    organization_name: str | None = None
-    raw: Mapping[str, Any] = Field(default={}, repr=False)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> AccountStatus:
@@ -39,8 +34,6 @@ class AccountStatus(BaseModel):
         return cls(
             balance_usd=_amount(row.get("balance")),
             organization_uuid=text_or_none(row.get("organizationUUID")),
-            organization_name=text_or_none(row.get("organizationName")),
-            raw=MappingProxyType({name: value for name, value in row.items() if name != "apiKeys"}),
         )
 
 

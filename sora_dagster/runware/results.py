@@ -63,7 +63,6 @@ class TaskStatus:
     Arguments:
         task_uuid: the task.
         processing: number of running generations.
-        progress: 0 to 100, of the slowest generation. None: not in the answer.
         results: finished videos, each once, ordered by `video_uuid`.
         errors: failed generations, each once.
         not_found: the API's error that the task is unknown. None: the API did not say so, which
@@ -73,7 +72,6 @@ class TaskStatus:
 
     task_uuid: str
     processing: int = 0
-    progress: int | None = None
     results: tuple[VideoResult, ...] = ()
     errors: tuple[RunwareError, ...] = ()
     not_found: NotFoundError | None = None
@@ -102,22 +100,18 @@ def task_status(task_uuid: str, answer: ApiAnswer) -> TaskStatus:
     """The status of a task by an answer to a poll, from the rows and errors with its UUID."""
     results: dict[str, VideoResult] = {}
     processing = 0
-    progress: list[int] = []
     for row in answer.rows_of(task_uuid):
         if (video := _video(task_uuid, row)) is not None:
             earlier = results.get(video.video_uuid)
             results[video.video_uuid] = video if earlier is None else _merged(earlier, video)
         elif _is_running(row):
             processing += 1
-            if (percent := number_or_none(row.get("progress"))) is not None:
-                progress.append(max(0, min(100, int(percent))))
 
     scoped = answer.errors_of(task_uuid)
     failures = [error for error in scoped if _is_of_the_generation(error)]
     return TaskStatus(
         task_uuid=task_uuid,
         processing=processing,
-        progress=min(progress, default=None),
         results=tuple(sorted(results.values(), key=lambda video: video.video_uuid)),
         errors=_each_failure_once(answer.row_errors_of(task_uuid), failures),
         not_found=next((error for error in scoped if is_unknown_task(error)), None),
@@ -150,7 +144,6 @@ def archived_status(task_uuid: str, answer: ApiAnswer) -> TaskStatus:
         return TaskStatus(
             task_uuid=task_uuid,
             processing=status.processing or int(not status.results and not errors),
-            progress=status.progress,
             results=status.results,
             errors=errors,
         )

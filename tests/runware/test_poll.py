@@ -36,7 +36,7 @@ def test_many_tasks_are_polled_in_one_post(api: ScriptedApi, client: RunwareClie
     api.will(Answer({"data": [video_row(SECOND), running_row(FIRST, progress=10)]}))
     statuses = client.poll([FIRST, SECOND, THIRD])
     assert list(statuses) == [FIRST, SECOND, THIRD]
-    assert statuses[FIRST].progress == 10
+    assert statuses[FIRST].processing == 1
     assert [result.video_id for result in statuses[SECOND].results] == ["video_a"]
     assert not statuses[THIRD].is_known
     assert api.received[0].tasks == [

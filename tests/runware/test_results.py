@@ -77,16 +77,11 @@ def test_the_content_checks_flag_is_kept(flag: bool) -> None:
 
 
 @pytest.mark.parametrize("word", ["processing", "pending", "queued"])
-def test_a_running_generation_is_counted_with_its_progress(word: str) -> None:
+def test_a_running_generation_is_counted(word: str) -> None:
     status = status_of({"data": [running_row(status=word, progress=40)]})
-    assert (status.processing, status.progress) == (1, 40)
+    assert status.processing == 1
     assert status.is_known
     assert not status.is_over(1)
-
-
-def test_progress_is_that_of_the_generation_that_is_least_far() -> None:
-    rows = [running_row(progress=70), running_row(progress=20), running_row()]
-    assert status_of({"data": rows}).progress == 20
 
 
 def test_a_running_generation_that_has_its_uuid_already_is_no_result() -> None:
