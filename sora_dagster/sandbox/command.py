@@ -94,5 +94,9 @@ def _start(extra_keys: tuple[tuple[str, str], ...], **values: object) -> None:
 
 
 sandbox_command = click.Command(
-    "sandbox", callback=_start, params=[*_options()], help=_start.__doc__
+    "sandbox",
+    callback=_start,
+    params=[*_options()],
+    help=_start.__doc__,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )

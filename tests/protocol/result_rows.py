@@ -96,7 +96,7 @@ ROWS = [
     ),
     Row(
         "provider error, once",
-        {"rules": [_fail("provider", times=1, told_in="data")]},
+        {"rules": [_fail("provider", times=1, reported_in="data")]},
         stored(attempts=2),
         lasts=True,
     ),
@@ -130,13 +130,13 @@ ROWS = [
     ),
     Row(
         "cost missing",
-        {"rules": [{"fault": "wrong_cost", "told": "missing"}]},
+        {"rules": [{"fault": "wrong_cost", "reported": "missing"}]},
         all_of(stored(), _is_estimated),
         needs="the catalogue's price is right",
     ),
     Row(
         "cost 0",
-        {"rules": [{"fault": "wrong_cost", "told": "zero"}]},
+        {"rules": [{"fault": "wrong_cost", "reported": "zero"}]},
         all_of(stored(), _is_estimated),
         needs="the catalogue's price is right",
     ),

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from sora_dagster.sandbox.command import sandbox_command
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_lists_the_options(option: str) -> None:
+    result = CliRunner().invoke(sandbox_command, [option])
+    assert result.exit_code == 0
+    assert "--latency" in result.output
 
 
 def test_a_further_key_without_organization_is_refused() -> None:

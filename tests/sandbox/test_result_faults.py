@@ -51,7 +51,7 @@ def test_a_generation_fails_with_an_error_of_its_kind(
 
 
 def test_a_failure_can_be_reported_as_a_row(api: SandboxApi) -> None:
-    api.set_faults({"fault": "fail", "told_in": "data", "message": "no"})
+    api.set_faults({"fault": "fail", "reported_in": "data", "message": "no"})
     task = ended(api)
     body = api.poll(task["taskUUID"]).json()
     assert "errors" not in body
@@ -122,13 +122,13 @@ def test_a_cost_is_missing_though_it_was_requested_and_charged(api: SandboxApi) 
 
 
 def test_a_cost_is_reported_as_zero_though_it_was_charged(api: SandboxApi) -> None:
-    api.set_faults({"fault": "wrong_cost", "told": "zero"})
+    api.set_faults({"fault": "wrong_cost", "reported": "zero"})
     assert api.video(includeCost=True)["cost"] == 0
     assert api.ledger()["total_usd"] == 1.2
 
 
 def test_faults_that_do_not_exclude_each_other_come_together(api: SandboxApi) -> None:
-    api.set_faults({"fault": "nsfw"}, {"fault": "wrong_cost", "told": "zero"})
+    api.set_faults({"fault": "nsfw"}, {"fault": "wrong_cost", "reported": "zero"})
     row = api.video(includeCost=True)
     assert (row["NSFWContent"], row["cost"]) == (True, 0)
 

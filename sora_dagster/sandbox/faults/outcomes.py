@@ -56,7 +56,7 @@ def planned_outcome(faults: Sequence[GenerationFault]) -> PlannedOutcome:
         match fault:
             case Fail():
                 outcome = replace(
-                    outcome, failure=error_of(fault), failure_reported_in=fault.told_in
+                    outcome, failure=error_of(fault), failure_reported_in=fault.reported_in
                 )
             case NeverEnds():
                 outcome = replace(outcome, ends=False)
@@ -66,7 +66,7 @@ def planned_outcome(faults: Sequence[GenerationFault]) -> PlannedOutcome:
             case Nsfw():
                 outcome = replace(outcome, is_nsfw=True)
             case WrongCost():
-                outcome = replace(outcome, reported_cost=fault.told)
+                outcome = replace(outcome, reported_cost=fault.reported)
     return outcome
 
 

@@ -26,7 +26,7 @@ class Fail(GenerationFault):
         error: kind of the error.
         code: raw error code. Default: that of the kind.
         message: the error's message. Default: that of the kind.
-        told_in: whether polls report it in `errors`, or as a row of `data` with status `error`.
+        reported_in: whether polls report it in `errors`, or as a row of `data` with status `error`.
     """
 
     is_final: ClassVar[bool] = True
@@ -35,7 +35,7 @@ class Fail(GenerationFault):
     error: FailureKind = "provider"
     code: str | None = None
     message: str | None = None
-    told_in: Literal["errors", "data"] = "errors"
+    reported_in: Literal["errors", "data"] = "errors"
 
 
 class NeverEnds(GenerationFault):
@@ -63,7 +63,7 @@ class WrongCost(GenerationFault):
     """The result's cost is omitted (`missing`) or reported as 0 (`zero`), though it was charged."""
 
     fault: Literal["wrong_cost"]
-    told: Literal["missing", "zero"] = "missing"
+    reported: Literal["missing", "zero"] = "missing"
 
 
 class WebhookFault(ResultRule):
