@@ -12,6 +12,7 @@ from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
+from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.storage import StorageRoot
 from tests.sandbox_server import KEY
@@ -33,11 +34,16 @@ def clip(clip_id: str = "fox", prompt: str = "a fox in snow", **fields: object) 
 
 
 def quick_generator(
-    base_url: str, root: StorageRoot, *, key: str = KEY, **settings: Any
+    base_url: str,
+    root: StorageRoot,
+    *,
+    key: str = KEY,
+    catalogue: Catalogue | None = None,
+    **settings: Any,
 ) -> Generator:
     """A generator that waits for tenths of seconds where others wait for minutes."""
     return Generator(
-        RunwareClient(key, base_url=base_url),
+        RunwareClient(key, base_url=base_url, catalogue=catalogue),
         root,
         GenerationSettings(
             **{
