@@ -167,6 +167,10 @@ class Settings(BaseModel):
     schemas_url: Annotated[
         str | None, Variable("SORA_SCHEMAS_URL", "Runware's; with a local sandbox, the sandbox's")
     ] = Field(None, description="address of a server with the models' published schemas and prices")
+    model: Annotated[str | None, Variable("SORA_MODEL", "Sora 2 Pro")] = Field(
+        None,
+        description="model of rows that name none: its short name, such as `veo-3.1`, or its id",
+    )
     dagster_home: Annotated[str | None, Variable("DAGSTER_HOME", "Dagster's")] = Field(
         None, description="folder of the Dagster instance"
     )
@@ -228,12 +232,31 @@ class Settings(BaseModel):
         return texts
 
     def catalogue(self) -> Catalogue:
-        """The models that may be used.
+        """The models that may be used, with the default model of rows.
 
         Raises:
+            SettingsError: if the default model is not among them, or makes only remixes.
             ValueError: if the file of entries is wrong.
         """
-        return Catalogue.from_yaml(self.models_path) if self.models_path else Catalogue.builtin()
+        path = self.models_path
+        catalogue = Catalogue.from_yaml(path) if path else Catalogue.builtin()
+        if self.model is None:
+            return catalogue
+        allowed = ", ".join(
+            entry.short_name for entry in catalogue.entries if not entry.needs_video
+        )
+        entry = catalogue.find(self.model)
+        if entry is None:
+            raise SettingsError(
+                f"SORA_MODEL is {self.model!r}, which is not in the catalogue; allowed: {allowed}, "
+                f"and the models of the file that SORA_MODELS names"
+            )
+        if entry.needs_video:
+            raise SettingsError(
+                f"SORA_MODEL is {self.model!r}, but {entry.name} makes a video only from an "
+                f"earlier one; allowed: {allowed}"
+            )
+        return catalogue.with_default(entry.air)
 
     def published_addresses(self) -> PublishedAddresses:
         """Where Runware's schemas and prices of models are read.

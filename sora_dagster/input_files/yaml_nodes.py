@@ -110,16 +110,6 @@ def plain_value(node: Node) -> object:
     return {} if isinstance(node, MappingNode) else []
 
 
-def typed_value(node: Node) -> object:
-    """A value of the type that YAML reads from it.
-
-    Raises:
-        yaml.YAMLError: if its tag is unknown.
-        ValueError: if it is not of its type.
-    """
-    return _Loader("").construct_object(node, deep=True)
-
-
 def is_null(node: Node) -> bool:
     """Whether a node is empty or null."""
     return isinstance(node, ScalarNode) and node.tag == _NULL_TAG

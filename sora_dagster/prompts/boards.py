@@ -23,7 +23,7 @@ from sora_dagster.input_files.yaml_nodes import (
 from sora_dagster.prompts.cells import RowCells
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.files import COLUMNS, Cell, DatasetError, Row, known_columns_only
-from sora_dagster.prompts.first_frames import FirstFrames
+from sora_dagster.prompts.images import DatasetImages
 from sora_dagster.prompts.rows import RowReader
 from sora_dagster.prompts.yaml_files import cell_of
 from sora_dagster.runware.catalogue import Catalogue
@@ -36,15 +36,35 @@ _SHOT_COLUMNS = (*(column for column in COLUMNS if column != "recipes"), "parent
 _DEFAULT_COLUMNS = (
     "model",
     "size",
+    "resolution",
     "duration",
+    "fps",
+    "seed",
+    "negative_prompt",
+    "audio",
     "number_results",
     "output_format",
     "output_quality",
+    "reference_images",
+    "settings",
     "safety",
     "tags",
 )
 # A remix takes these from its parent's video; a request with a video id cannot set them.
-_COLUMNS_OF_PARENT = ("model", "size", "duration", "first_frame")
+_COLUMNS_OF_PARENT = (
+    "model",
+    "size",
+    "resolution",
+    "duration",
+    "fps",
+    "seed",
+    "negative_prompt",
+    "audio",
+    "first_frame",
+    "last_frame",
+    "reference_images",
+    "settings",
+)
 _EXAMPLE_SHOT = "{id: dawn, prompt: Mist over a lake}"
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,99}")
 _NAME_ALLOWED = "1 to 100 of A-Z, a-z, 0-9 and '_', starting with a letter or digit"
@@ -174,7 +194,10 @@ def _read_defaults(node: Node | None, problems: ProblemList) -> Mapping[str, Cel
         message = "a mapping of defaults is expected, such as {size: 1792x1024, duration: 8}"
         add_problem(problems, node, message)
         return {}
-    row = Row(line_of(node), {name: cell_of(value) for name, _, value in entries(node, problems)})
+    row = Row(
+        line_of(node),
+        {name: cell_of(value, problems) for name, _, value in entries(node, problems)},
+    )
     [known] = known_columns_only([row], problems, columns=_DEFAULT_COLUMNS)
     return known.cells
 
@@ -248,7 +271,9 @@ def _read_nodes(node: Node | None, problems: ProblemList) -> list[_ShotNode]:
         else:
             fields = {name: value for name, _, value in entries(item, problems)}
             remixes = fields.pop("remixes", None)
-            row = Row(line_of(item), {name: cell_of(value) for name, value in fields.items()})
+            row = Row(
+                line_of(item), {name: cell_of(value, problems) for name, value in fields.items()}
+            )
             shot = _ShotNode(item, row, above)
             found.append(shot)
             seen.add(id(item))
@@ -323,16 +348,16 @@ def _read_shots(
 ) -> list[Shot]:
     reader = RowReader(
         catalogue=catalogue,
-        first_frames=FirstFrames(path.parent),
+        images=DatasetImages(path.parent),
         problems=problems,
         check_id=_check_shot_id,
     )
     shots = []
     for shot in nodes:
-        row, parent = _with_defaults(shot.row, defaults), shot.above
+        row, parent = reader.with_defaults(shot.row, defaults), shot.above
         if parent is not None:
-            row = _remix_row(shot, row, defaults, catalogue, problems)
-        spec = reader.read(row)
+            row = _remix_row(shot, row, reader, defaults, catalogue, problems)
+        spec = reader.read(row, is_remix=parent is not None)
         if spec is None:
             continue
         if parent is not None:
@@ -349,19 +374,10 @@ def _check_shot_id(value: str) -> None:
         )
 
 
-def _with_defaults(row: Row, defaults: Mapping[str, Cell]) -> Row:
-    """The row, with the board's defaults for the fields that it leaves out."""
-    cells = RowCells(row, ProblemList(""))
-    given = {name: cell for name, cell in row.cells.items() if not cells.is_absent(name)}
-    if "first_frame" in given:
-        # The video has the size of its first frame.
-        defaults = {name: cell for name, cell in defaults.items() if name != "size"}
-    return replace(row, cells={**defaults, **given})
-
-
 def _remix_row(
     shot: _ShotNode,
     row: Row,
+    reader: RowReader,
     defaults: Mapping[str, Cell],
     catalogue: Catalogue,
     problems: ProblemList,
@@ -377,7 +393,7 @@ def _remix_row(
             )
     kept = {name: cell for name, cell in row.cells.items() if name not in _COLUMNS_OF_PARENT}
     *_, start = shot.chain()
-    model = None if shot.in_cycle else _with_defaults(start.row, defaults).cells.get("model")
+    model = None if shot.in_cycle else reader.with_defaults(start.row, defaults).cells.get("model")
     if model is not None:
         kept["model"] = model
     entry = catalogue.default if model is None else catalogue.find(str(model.value))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import Literal
 
 from pydantic import JsonValue
 
 from sora_dagster.input_files.problems import ProblemList
-from sora_dagster.prompts.files import Cell, Row
+from sora_dagster.prompts.files import Cell, Row, parse_json
 from sora_dagster.runware.redaction import shown
 
-_NUMBER_PATTERN = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+NUMBER_PATTERN = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_ITEM_PATTERN = re.compile(r"[^;]+")
+# The header of a data URI has semicolons.
+IMAGE_PATTERN = re.compile(r"\s*(?:data:[^,]*,)?[^;]+", re.IGNORECASE)
 
 
 class RowCells:
@@ -43,7 +46,7 @@ class RowCells:
             message,
             line=self.line if cell is None else cell.line,
             column=column,
-            value=None if cell is None else _raw_value(cell),
+            value=None if cell is None else raw_value(cell),
         )
 
     def is_absent(self, column: str) -> bool:
@@ -51,7 +54,12 @@ class RowCells:
         cell = self._row.cells.get(column)
         return cell is None or _is_blank(cell)
 
-    def is_reported(self, column: str) -> bool:
+    @property
+    def has_problems(self) -> bool:
+        """Whether any problem of the row was reported."""
+        return bool(self._wrong)
+
+    def is_reported(self, column: str | None) -> bool:
         """Whether a problem of a column was reported."""
         return column in self._wrong
 
@@ -69,14 +77,21 @@ class RowCells:
             return None
         return self._text_of(self._row.cells[column], column, allowed, whole_numbers)
 
-    def texts(self, column: str) -> tuple[tuple[str, Cell], ...]:
-        """The texts of a list, or of one text separated by ``;``, each with its cell."""
+    def texts(
+        self, column: str, *, item_pattern: re.Pattern[str] = _ITEM_PATTERN
+    ) -> tuple[tuple[str, Cell], ...]:
+        """The texts of a list, or of one text separated by ``;``, each with its cell.
+
+        Arguments:
+            column: its column.
+            item_pattern: what one of the texts in a text is. Default: all up to the next ``;``.
+        """
         if self.is_absent(column):
             return ()
         cell = self._row.cells[column]
         if not isinstance(cell.value, tuple):
             joined = self._text_of(cell, column, "a list of texts, or texts separated by ';'", True)
-            items = [] if joined is None else [item.strip() for item in joined.split(";")]
+            items = map(str.strip, item_pattern.findall(joined or ""))
             return tuple((item, cell) for item in items if item)
         texts = []
         for item in cell.value:
@@ -86,39 +101,64 @@ class RowCells:
                     texts.append((text, item))
         return tuple(texts)
 
-    def mapping(self, column: str) -> Mapping[str, JsonValue] | None:
-        """A mapping of names to JSON values."""
-        if self.is_absent(column):
-            return None
-        value = self._row.cells[column].value
-        try:
-            is_json = isinstance(value, dict) and all(isinstance(name, str) for name in value)
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError):
-            is_json = False
-        if is_json:
-            return value  # type: ignore[return-value]
-        self.report(column, f"{shown(value)} is not a mapping of names to JSON values")
-        return None
-
     def number(self, column: str, *, allowed: str) -> float | None:
         """A finite number; `allowed` says what the column allows, for the message."""
         if self.is_absent(column):
             return None
         cell = self._row.cells[column]
-        value = cell.value
-        number = math.nan
-        if isinstance(value, str) and _NUMBER_PATTERN.fullmatch(value.strip()):
-            number = float(value)
-        elif isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
-            try:
-                number = float(value)
-            except OverflowError:
-                number = math.inf
+        number = parse_number(cell)
         if math.isfinite(number):
             return number
-        self.report(column, f"{shown(_raw_value(cell))} is not a number; allowed: {allowed}")
+        self.report(column, f"{shown(raw_value(cell))} is not a number; allowed: {allowed}")
         return None
+
+    def seconds(self, column: str, *, allowed: str) -> float | Literal["auto"] | None:
+        """A number of seconds, or ``auto``."""
+        cell = self._row.cells.get(column)
+        text = cell.value if cell is not None and isinstance(cell.value, str) else ""
+        if text.strip().casefold() == "auto":
+            return "auto"
+        return self.number(column, allowed=allowed)
+
+    def boolean(self, column: str) -> bool | None:
+        """True or false; also as a text, as CSV has it."""
+        if self.is_absent(column):
+            return None
+        cell = self._row.cells[column]
+        value = parse_boolean(cell)
+        if value is None:
+            self.report(column, f"{shown(raw_value(cell))} is not a boolean; allowed: true, false")
+        return value
+
+    def mapping(self, column: str) -> Mapping[str, Cell]:
+        """A mapping by name: as such, as JSON, or as ``name=value; name=value``."""
+        if self.is_absent(column):
+            return {}
+        cell = self._row.cells[column]
+        value, problem = cell.value, ""
+        if isinstance(value, str) and value.strip().startswith("{"):
+            try:
+                value = parse_json(value.strip(), cell.line).value
+            except ValueError as error:
+                problem = f": {error}"
+        elif isinstance(value, str):
+            pairs = [item.partition("=") for item in value.split(";") if item.strip()]
+            names = [name.strip() for name, _, _ in pairs]
+            if all(names) and all(equals for _, equals, _ in pairs):
+                if len(set(names)) == len(names):
+                    return {
+                        name: Cell(text.strip(), cell.line)
+                        for name, (_, _, text) in zip(names, pairs, strict=True)
+                    }
+                problem = ": a name is given twice"
+        if isinstance(value, dict):
+            return value
+        self.report(
+            column,
+            f"{shown(raw_value(cell))} is not a mapping{problem}; allowed: names with values, as "
+            f'{{"name": value}} or as name=value; name=value',
+        )
+        return {}
 
     def whole_number(self, column: str, *, allowed: str) -> int | None:
         """A whole number; `allowed` says what the column allows, for the message."""
@@ -138,7 +178,7 @@ class RowCells:
         if whole_numbers and isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str):
-            message = f"{shown(_raw_value(cell))} is not a text; allowed: {allowed}"
+            message = f"{shown(raw_value(cell))} is not a text; allowed: {allowed}"
             self.report(column, message, cell=cell)
             return None
         try:
@@ -155,10 +195,49 @@ class RowCells:
 
 
 def _is_blank(cell: Cell) -> bool:
-    return cell.value is None or (isinstance(cell.value, str) and not cell.value.strip())
-
-
-def _raw_value(cell: Cell) -> object:
+    if isinstance(cell.value, str):
+        return not cell.value.strip()
     if isinstance(cell.value, tuple):
-        return [_raw_value(item) for item in cell.value]
+        return all(map(_is_blank, cell.value))
+    return cell.value is None or cell.value == {}
+
+
+def parse_boolean(cell: Cell) -> bool | None:
+    """A boolean, or a text that means one. None: the value is neither."""
+    if isinstance(cell.value, bool):
+        return cell.value
+    text = cell.value.strip().casefold() if isinstance(cell.value, str) else ""
+    return {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}.get(
+        text
+    )
+
+
+def parse_number(cell: Cell) -> float:
+    """A number, or a text that is one. NaN: the value is neither."""
+    value = cell.value
+    if isinstance(value, str) and NUMBER_PATTERN.fullmatch(value.strip()):
+        return float(value)
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
+    return math.nan
+
+
+def json_value(cell: Cell) -> JsonValue:
+    """The value of a cell as JSON; one that JSON does not have, such as a date, stays as it is."""
+    if isinstance(cell.value, tuple):
+        return [json_value(item) for item in cell.value]
+    if isinstance(cell.value, Mapping):
+        return {name: json_value(item) for name, item in cell.value.items()}
+    return cell.value  # type: ignore[return-value]
+
+
+def raw_value(cell: Cell) -> object:
+    """The value of a cell as it is in the file, with those in it."""
+    if isinstance(cell.value, tuple):
+        return [raw_value(item) for item in cell.value]
+    if isinstance(cell.value, dict):
+        return {name: raw_value(item) for name, item in cell.value.items()}
     return cell.value if cell.text is None else cell.text

@@ -18,7 +18,7 @@ from sora_dagster.prompts.files import (
     read_jsonl,
     read_parquet,
 )
-from sora_dagster.prompts.first_frames import FirstFrames
+from sora_dagster.prompts.images import DatasetImages
 from sora_dagster.prompts.recipe_reader import check_recipes, read_recipes
 from sora_dagster.prompts.recipes import Recipe
 from sora_dagster.prompts.rows import RowReader
@@ -100,11 +100,12 @@ class PromptDataset:
 def load_dataset(path: str | Path, *, catalogue: Catalogue) -> PromptDataset:
     """Read a prompt dataset in JSON Lines, CSV, YAML or Parquet, by the file's extension.
 
-    Each row is a clip, with the columns `id` and `prompt`, and optionally `model`, `size`,
-    `duration`, `number_results`, `output_format`, `output_quality`, `first_frame`, `safety`,
-    `take`, `recipes` and `tags` (lists; in CSV separated by ``;``). A first frame may be the path
-    of a file relative to the dataset's folder. Size and duration are filled in with the model's
-    defaults, so each clip says what is paid for.
+    Each row is a clip, with the columns `id` and `prompt`, and optionally those of
+    `sora_dagster.prompts.files.COLUMNS`. The model is its short name or its AIR id. Recipes, tags
+    and reference images are lists, in CSV separated by ``;``. Settings are a mapping, in CSV JSON
+    or ``name=value; name=value``. An image may be the path of a file relative to the dataset's
+    folder. Size and duration are filled in with the model's defaults where its rules allow it, so
+    each clip says what is paid for.
 
     Recipes are inside a YAML dataset (``{clips: […], recipes: {name: prompt}}``), or in a YAML
     file beside the dataset: ``<its name>.recipes.yaml``, else ``recipes.yaml``. A recipe is a
@@ -112,7 +113,7 @@ def load_dataset(path: str | Path, *, catalogue: Catalogue) -> PromptDataset:
 
     Arguments:
         path: the dataset file.
-        catalogue: the models that rows may name.
+        catalogue: the models that rows may name; its default is the model of rows that name none.
 
     Raises:
         DatasetError: if anything is wrong; it lists all problems of the file.
@@ -135,7 +136,7 @@ def load_dataset(path: str | Path, *, catalogue: Catalogue) -> PromptDataset:
     known = read_recipes(entries, catalogue, recipe_problems)
     reader = RowReader(
         catalogue=catalogue,
-        first_frames=FirstFrames(path.parent),
+        images=DatasetImages(path.parent),
         recipes=known,
         recipes_place=f"'recipes' of {path.name}" if recipes_file == path else recipes_file.name,
         missing_columns=table.missing_columns,

@@ -18,11 +18,19 @@ COLUMNS = (
     "prompt",
     "model",
     "size",
+    "resolution",
     "duration",
+    "fps",
+    "seed",
+    "negative_prompt",
+    "audio",
     "number_results",
     "output_format",
     "output_quality",
     "first_frame",
+    "last_frame",
+    "reference_images",
+    "settings",
     "safety",
     "take",
     "recipes",
@@ -37,12 +45,18 @@ _OTHER_NAMES = {
     "text": "prompt",
     "width": "size",
     "height": "size",
-    "resolution": "size",
     "seconds": "duration",
     "image": "first_frame",
+    "sound": "audio",
+    "generate_audio": "audio",
+    "references": "reference_images",
+    "provider_settings": "settings",
 }
 
-# A first frame may be a data URI in a cell.
+# Of values in lists and mappings.
+MAX_DEPTH = 8
+
+# An image may be a data URI in a cell.
 _LONGEST_CSV_CELL = 64_000_000
 
 
@@ -55,8 +69,8 @@ class Cell:
     """One value of a file.
 
     Arguments:
-        value: None, a bool, a number, a text, a tuple of cells for a list, or a value of a type
-            that no column allows.
+        value: None, a bool, a number, a text, a tuple of cells for a list, a dict of cells for a
+            mapping, or a value of a type that no column allows.
         line: its line (in Parquet: row).
         text: its text in the file, if the format reads another value from it (``no`` in YAML).
     """
@@ -111,7 +125,10 @@ def read_jsonl(text: str, problems: ProblemList) -> DatasetTable:
         for name, value in pairs:
             if name in cells:
                 problems.add("the column is given twice", line=number, column=name, value=value)
-            cells[name] = _json_cell(value, number)
+            try:
+                cells[name] = _json_cell(value, number)
+            except ValueError as error:
+                problems.add(str(error), line=number, column=name, value=None)
         rows.append(Row(number, cells))
     return DatasetTable(known_columns_only(rows, problems))
 
@@ -146,11 +163,33 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value")
 
 
-def _json_cell(value: Any, line: int) -> Cell:
+def parse_json(text: str, line: int) -> Cell:
+    """A JSON text inside of a cell.
+
+    Raises:
+        ValueError: if it is not JSON.
+    """
+    try:
+        parsed = json.loads(text, object_pairs_hook=_JsonPairs, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"this is not JSON: {error.msg} at character {error.colno}") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return _json_cell(parsed, line)
+
+
+def _json_cell(value: Any, line: int, depth: int = 0) -> Cell:
+    if depth > MAX_DEPTH:
+        raise ValueError("it is nested too deeply")
     if isinstance(value, _JsonPairs):
-        return Cell(dict(value), line)
+        cells: dict[str, Cell] = {}
+        for name, item in value:
+            if name in cells:
+                raise ValueError(f"{name!r} is given twice")
+            cells[name] = _json_cell(item, line, depth + 1)
+        return Cell(cells, line)
     if isinstance(value, list):
-        return Cell(tuple(_json_cell(item, line) for item in value), line)
+        return Cell(tuple(_json_cell(item, line, depth + 1) for item in value), line)
     return Cell(value, line)
 
 
@@ -242,6 +281,13 @@ def read_parquet(file: BinaryIO, problems: ProblemList) -> DatasetTable:
 
 
 def _parquet_cell(value: Any, line: int) -> Cell:
+    if isinstance(value, dict):
+        # All rows of a column of structs have the same fields; those without a value are null.
+        fields = {name: item for name, item in value.items() if item is not None}
+        return Cell({name: _parquet_cell(item, line) for name, item in fields.items()}, line)
+    if isinstance(value, list) and value and all(isinstance(item, tuple) for item in value):
+        # A column of maps.
+        return _parquet_cell(dict(value), line)
     if isinstance(value, list):
         return Cell(tuple(_parquet_cell(item, line) for item in value), line)
     if isinstance(value, bytes):

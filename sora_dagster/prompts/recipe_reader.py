@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from sora_dagster.input_files.problems import ProblemList, did_you_mean
-from sora_dagster.prompts.cells import RowCells
+from sora_dagster.prompts.cells import RowCells, json_value
 from sora_dagster.prompts.clips import ClipSpec, check_recipe_name
 from sora_dagster.prompts.files import RecipeEntry, Row
 from sora_dagster.prompts.recipes import (
@@ -18,7 +18,7 @@ from sora_dagster.prompts.recipes import (
     remix_spec,
     source_problem,
 )
-from sora_dagster.runware.catalogue import DEFAULT_MODEL, Catalogue, RemixMode, VideoModel
+from sora_dagster.runware.catalogue import Catalogue, RemixMode, VideoModel
 from sora_dagster.runware.redaction import shown
 
 _FIELDS = ("prompt", "model", "mode", "settings", "duration", "audio")
@@ -90,8 +90,9 @@ def _read(entry: RecipeEntry, catalogue: Catalogue, problems: ProblemList) -> Re
     prompt = cells.text("prompt") or ""
     model = _model(cells, catalogue)
     mode = _mode(cells, model, catalogue)
-    settings = cells.mapping("settings")
-    duration = cells.number("duration", allowed="a number of seconds")
+    settings = {name: json_value(cell) for name, cell in cells.mapping("settings").items()}
+    duration = cells.seconds("duration", allowed="a number of seconds, or auto")
+    audio = cells.boolean("audio")
     if len(problems) > problems_before:
         return ReadRecipe(entry.line, None, model)
     recipe = Recipe(
@@ -99,8 +100,9 @@ def _read(entry: RecipeEntry, catalogue: Catalogue, problems: ProblemList) -> Re
         prompt,
         model=None if model is None else model.air,
         mode=mode,
-        settings=settings or {},
+        settings=settings,
         duration_seconds=duration,
+        audio=audio,
     )
     return ReadRecipe(entry.line, recipe, model)
 
@@ -147,7 +149,7 @@ def check_recipes(
         catalogue: the models that may be used.
         problems: where problems are reported, one for each recipe at most.
     """
-    default = catalogue.find(DEFAULT_MODEL)
+    default = catalogue.find(catalogue.default_model)
     for name, read in recipes.items():
         if read.recipe is None:
             continue

@@ -15,7 +15,7 @@ from sora_dagster.runware.errors import Problem
 from sora_dagster.runware.redaction import shown
 from sora_dagster.runware.request_fields import request_fields
 from sora_dagster.runware.requests import Inputs, VideoInference
-from sora_dagster.runware.rules import broken_rules, may_send
+from sora_dagster.runware.rules import audio_problem, broken_rules, may_send
 
 # In place of a parent's video that is not generated yet; never sent.
 _NOT_GENERATED_YET = "00000000-0000-4000-8000-000000000000"
@@ -275,6 +275,8 @@ def planned_remix_problems(
         size: size of the parent's video, in pixels. None: unknown.
     """
     problems = list(_settings_of_mode(spec, entry))
+    if (problem := audio_problem(spec.audio, entry)) is not None:
+        problems.append(problem)
     fields = remix_fields(
         spec, entry, _NOT_GENERATED_YET, size=size or _USUAL_SIZE, seconds=_USUAL_SECONDS
     )

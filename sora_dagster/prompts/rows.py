@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
+from pydantic import JsonValue
+
 from sora_dagster.input_files.problems import ProblemList, did_you_mean
-from sora_dagster.prompts.cells import RowCells
+from sora_dagster.prompts.cells import IMAGE_PATTERN, RowCells
 from sora_dagster.prompts.clips import ClipSpec, check_clip_id
-from sora_dagster.prompts.files import REQUIRED_COLUMNS, Row
-from sora_dagster.prompts.first_frames import FirstFrames
+from sora_dagster.prompts.files import REQUIRED_COLUMNS, Cell, Row
+from sora_dagster.prompts.images import DatasetImages
+from sora_dagster.prompts.model_columns import (
+    COLUMNS_OF_MODELS,
+    column_of,
+    knows_column,
+    models_for_row,
+    models_with,
+    unknown_column,
+)
 from sora_dagster.prompts.recipe_reader import ReadRecipe
+from sora_dagster.prompts.row_settings import read_settings
 from sora_dagster.runware.catalogue import (
     Catalogue,
+    InputName,
     OutputFormat,
     SafetyMode,
     VideoModel,
     parse_size,
 )
-from sora_dagster.runware.errors import UnknownModelError
+from sora_dagster.runware.catalogue.parts import AudioSwitch
 from sora_dagster.runware.redaction import shown
+from sora_dagster.runware.request_fields import request_fields
 from sora_dagster.runware.requests import VideoInference
-from sora_dagster.runware.rules import allowed_values, broken_rules
+from sora_dagster.runware.rules import (
+    allowed_values,
+    audio_problem,
+    broken_rules,
+    may_send,
+    must_send,
+)
 
-# The column that a field of a request comes from.
-_COLUMNS = {
-    "positivePrompt": "prompt",
-    "width": "size",
-    "height": "size",
-    "duration": "duration",
-    "numberResults": "number_results",
-    "outputFormat": "output_format",
-    "outputQuality": "output_quality",
-    "inputs": "first_frame",
-    "safety": "safety",
-}
+# Stands for an image that cannot be read, so that the other columns can be checked.
+_UNREADABLE = "00000000-0000-0000-0000-000000000000"
+# A default of one of these counts only where the model's rules allow it.
+_SIZE_AND_LENGTH = ("size", "resolution", "duration")
 
 
 class RowReader:
@@ -42,7 +54,7 @@ class RowReader:
 
     Arguments:
         catalogue: the models that rows may name.
-        first_frames: reads the images that rows name.
+        images: reads the images that rows name.
         problems: where problems are reported.
         recipes: the recipes that rows may name, by name. Default: none.
         recipes_place: where the recipes are, or could be, for messages.
@@ -54,7 +66,7 @@ class RowReader:
         self,
         *,
         catalogue: Catalogue,
-        first_frames: FirstFrames,
+        images: DatasetImages,
         problems: ProblemList,
         recipes: Mapping[str, ReadRecipe] = {},
         recipes_place: str = "",
@@ -62,7 +74,7 @@ class RowReader:
         check_id: Callable[[str], object] = check_clip_id,
     ) -> None:
         self._catalogue = catalogue
-        self._first_frames = first_frames
+        self._images = images
         self._recipes = recipes
         self._recipes_place = recipes_place
         self._missing_columns = missing_columns
@@ -71,8 +83,13 @@ class RowReader:
         self._line_of_id: dict[str, int] = {}
         self.parents_of_recipe: dict[str, dict[str, VideoModel]] = {}
 
-    def read(self, row: Row) -> ClipSpec | None:
-        """The clip of a row. None: the row has problems."""
+    def read(self, row: Row, *, is_remix: bool = False) -> ClipSpec | None:
+        """The clip of a row. None: the row has problems.
+
+        Arguments:
+            row: the row.
+            is_remix: whether its video is made from an earlier one. Default: false.
+        """
         problems_before = len(self._problems)
         cells = RowCells(row, self._problems)
         for column in REQUIRED_COLUMNS:
@@ -84,7 +101,14 @@ class RowReader:
             "prompt": cells.text("prompt"),
             "model": None if entry is None else entry.air,
             "size": _size(cells, entry),
-            "duration_seconds": cells.number("duration", allowed=allowed_values("duration", entry)),
+            "resolution": cells.word("resolution", () if entry is None else entry.resolutions),
+            "duration_seconds": cells.seconds(
+                "duration", allowed=allowed_values("duration", entry)
+            ),
+            "fps": cells.number("fps", allowed=allowed_values("fps", entry)),
+            "seed": cells.whole_number("seed", allowed=allowed_values("seed", entry)),
+            "negative_prompt": cells.text("negative_prompt"),
+            "audio": cells.boolean("audio"),
             "number_results": cells.whole_number(
                 "number_results", allowed=allowed_values("numberResults", entry)
             ),
@@ -92,37 +116,65 @@ class RowReader:
             "output_quality": cells.whole_number(
                 "output_quality", allowed=allowed_values("outputQuality", entry)
             ),
-            "first_frame": self._first_frame(cells, entry),
+            "first_frame": self._image(cells, "first_frame", entry),
+            "last_frame": self._image(cells, "last_frame", entry),
+            "reference_images": self._reference_images(cells, entry),
             "safety": cells.word("safety", get_args(SafetyMode)),
             "take": _take(cells),
             "recipes": self._recipe_names(cells, entry),
             "tags": tuple(text for text, _ in cells.texts("tags")),
         }
-        if entry is not None and entry.durations is not None and cells.is_absent("duration"):
-            values["duration_seconds"] = entry.durations.default
         if entry is not None:
+            values["settings"] = self._settings(cells, values, entry)
+            self._check_columns(cells, values, entry, is_remix=is_remix)
+            self._fill_defaults(cells, values, entry)
             self._check_remixes(cells, values["recipes"], entry, values["duration_seconds"])
-        fields = {name: value for name, value in values.items() if value is not None}
-        _check_rules(cells, fields, entry, self._catalogue)
+        spec = ClipSpec.model_construct(**{"prompt": "", **_without_none(values)})
+        self._check_rules(cells, spec, entry)
         if self._missing_columns or len(self._problems) > problems_before:
             return None
-        return ClipSpec(**fields)
+        return ClipSpec(**_without_none(values))
+
+    def with_defaults(self, row: Row, defaults: Mapping[str, Cell]) -> Row:
+        """The row, with defaults for the columns that it leaves out.
+
+        A default size, resolution or duration counts only where the rules of the row's model allow
+        it beside the row's own values, such as its first frame.
+        """
+        cells = RowCells(row, ProblemList(""))
+        given = {name: cell for name, cell in row.cells.items() if not cells.is_absent(name)}
+        merged = {**defaults, **given}
+        model = RowCells(replace(row, cells=merged), ProblemList("")).text("model")
+        if (entry := self._find(model)) is not None:
+            sent = _sent_fields(given)
+            for name in _SIZE_AND_LENGTH:
+                if name not in given and name in defaults and not may_send(name, entry, sent):
+                    del merged[name]
+                elif name in merged:
+                    sent[name] = True
+        return replace(row, cells=merged)
 
     def _entry(self, cells: RowCells) -> VideoModel | None:
-        known = [entry.air for entry in self._catalogue.entries]
-        given = cells.text("model", allowed=", ".join(known))
+        given = cells.text("model", allowed=models_with(lambda _: True, self._catalogue))
         if given is None and not cells.is_absent("model"):
             return None
-        model = self._catalogue.default.air if given is None else given
-        try:
-            return self._catalogue.get(model)
-        except UnknownModelError:
+        entry = self._find(given)
+        if entry is None:
+            model = "the default model" if given is None else shown(given)
             cells.report(
                 "model",
-                f"{shown(model)} is not in the catalogue{did_you_mean(model, known)}; allowed: "
-                f"{', '.join(known)}, and the models of the file that SORA_MODELS names",
+                f"{model} is not in the catalogue"
+                f"{did_you_mean(given or '', self._catalogue.names)}; allowed: "
+                f"{models_with(lambda _: True, self._catalogue)}, and the models of the file that "
+                f"SORA_MODELS names",
             )
-            return None
+        return entry
+
+    def _find(self, model: str | None) -> VideoModel | None:
+        """The entry of a model, or of the default one."""
+        if model is not None:
+            return self._catalogue.find(model) or self._catalogue.find(model.casefold())
+        return self._catalogue.find(self._catalogue.default_model)
 
     def _clip_id(self, cells: RowCells) -> str | None:
         clip_id = cells.text("id", whole_numbers=True)
@@ -139,15 +191,104 @@ class RowReader:
         self._line_of_id.setdefault(clip_id, cells.line)
         return clip_id
 
-    def _first_frame(self, cells: RowCells, entry: VideoModel | None) -> str | None:
-        value = cells.text("first_frame")
-        if value is None or entry is None:
+    def _image(self, cells: RowCells, column: str, entry: VideoModel | None) -> str | None:
+        value = cells.text(column)
+        return None if value is None else self._resolved(cells, column, value, entry, "frameImages")
+
+    def _reference_images(self, cells: RowCells, entry: VideoModel | None) -> tuple[str, ...]:
+        column = "reference_images"
+        return tuple(
+            self._resolved(cells, column, value, entry, "referenceImages", cell)
+            for value, cell in cells.texts(column, item_pattern=IMAGE_PATTERN)
+        )
+
+    def _resolved(
+        self,
+        cells: RowCells,
+        column: str,
+        value: str,
+        entry: VideoModel | None,
+        kind: InputName,
+        cell: Cell | None = None,
+    ) -> str:
+        if entry is None or not knows_column(entry, column):
             return value
         try:
-            return self._first_frames.resolve(value, entry)
+            return self._images.resolve(value, entry, kind)
         except ValueError as error:
-            cells.report("first_frame", str(error))
-            return None
+            cells.report(column, str(error), cell=cell)
+            return _UNREADABLE
+
+    def _settings(
+        self, cells: RowCells, values: dict[str, Any], entry: VideoModel
+    ) -> dict[str, JsonValue]:
+        """The settings of the row. That of the sound becomes the value of the column `audio`."""
+        settings = read_settings(cells, entry, self._catalogue)
+        if isinstance(entry.audio, AudioSwitch) and entry.audio.setting in settings:
+            name, column = entry.audio.setting, values["audio"]
+            audio = settings.pop(name)
+            if column is not None and column != audio:
+                cells.report(
+                    "audio",
+                    f"audio is {str(column).lower()}, but the setting {name} is "
+                    f"{str(audio).lower()}; remove one of the two",
+                )
+            values["audio"] = audio
+        return settings
+
+    def _check_columns(
+        self, cells: RowCells, values: dict[str, Any], entry: VideoModel, *, is_remix: bool
+    ) -> None:
+        """Report columns that the model does not know, and leave them out of `values`."""
+        given = [column for column in COLUMNS_OF_MODELS if not cells.is_absent(column)]
+        if entry.needs_video and not is_remix:
+            others = models_for_row(given, self._catalogue)
+            cells.report(
+                "model",
+                f"{entry.name} ({entry.air}) makes a video only from an earlier one, so that it "
+                f"can make only remixes; models for this row: {others}",
+            )
+        for column in given:
+            if knows_column(entry, column):
+                continue
+            if not cells.is_reported(column):
+                cells.report(column, unknown_column(entry, column, self._catalogue))
+            values["duration_seconds" if column == "duration" else column] = None
+        if (problem := audio_problem(values["audio"], entry)) is not None:
+            audio = values["audio"]
+            others = models_with(
+                lambda other: other.has_audio_switch or other.makes_sound() == audio,
+                self._catalogue,
+            )
+            cells.report("audio", f"{problem.message}: {others}")
+            values["audio"] = None
+
+    def _fill_defaults(self, cells: RowCells, values: dict[str, Any], entry: VideoModel) -> None:
+        """Fill in the model's size and duration where its rules allow it, and note its defaults."""
+        if cells.is_absent("size") and cells.is_absent("resolution") and entry.default_size:
+            sent = _request_fields(values, entry)
+            # A frame decides the size, unless the model wants both.
+            decide = must_send if "inputs.frameImages" in sent else may_send
+            if decide("size", entry, sent):
+                values["size"] = entry.default_size
+        if cells.is_absent("duration") and entry.durations is not None:
+            default = entry.durations.default
+            if may_send("duration", entry, _request_fields(values, entry), default):
+                values["duration_seconds"] = default
+        values["at_default"] = tuple(_at_default(values, entry))
+
+    def _check_rules(self, cells: RowCells, spec: ClipSpec, entry: VideoModel | None) -> None:
+        """Report the rules of a request that a row breaks, one for each column at most."""
+        fields = spec.request_fields(entry or self._catalogue.entries[0])
+        problems = broken_rules(VideoInference.model_construct(None, **fields), entry)
+        # What is missing may be missing because of another mistake in the row.
+        problems.sort(key=lambda problem: problem.is_missing)
+        for problem in problems:
+            column = column_of(problem.field, spec, entry)
+            if problem.is_missing and cells.has_problems:
+                continue
+            if column not in self._missing_columns and not cells.is_reported(column):
+                cells.report(column, problem.message)
 
     def _recipe_names(self, cells: RowCells, entry: VideoModel | None) -> tuple[str, ...]:
         names: list[str] = []
@@ -185,8 +326,7 @@ class RowReader:
 def _size(cells: RowCells, entry: VideoModel | None) -> object:
     allowed = allowed_values("width", entry)
     if (text := cells.text("size", allowed=allowed)) is None:
-        use_default = entry is not None and cells.is_absent("first_frame")
-        return entry.default_size if entry is not None and use_default else None
+        return None
     try:
         return parse_size(text)
     except ValueError as error:
@@ -202,16 +342,37 @@ def _take(cells: RowCells) -> int | None:
     return take
 
 
-def _check_rules(
-    cells: RowCells, fields: Mapping[str, Any], entry: VideoModel | None, catalogue: Catalogue
-) -> None:
-    """Report the rules of a request that a row breaks, one for each column at most."""
-    spec = ClipSpec.model_construct(**{"prompt": "", **fields})
-    request = VideoInference.model_construct(
-        None, **spec.request_fields(entry or catalogue.default)
-    )
-    for problem in broken_rules(request, entry):
-        column = _COLUMNS[problem.field.partition(".")[0]]
-        # A column without a value has a default, or is reported as missing.
-        if not cells.is_absent(column) and not cells.is_reported(column):
-            cells.report(column, problem.message)
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _request_fields(values: Mapping[str, Any], entry: VideoModel) -> dict[str, object]:
+    """The fields of the request, by their names in rules."""
+    spec = ClipSpec.model_construct(**{"prompt": "", **_without_none(values)})
+    request = VideoInference.model_construct(None, **spec.request_fields(entry))
+    return request_fields(request, entry)
+
+
+def _sent_fields(cells: Mapping[str, Cell]) -> dict[str, object]:
+    """The fields that the columns of a row set, by their names in rules, without their values."""
+    sent: dict[str, object] = {}
+    if "first_frame" in cells or "last_frame" in cells:
+        sent["inputs.frameImages"] = True
+    if "reference_images" in cells:
+        sent["inputs.referenceImages"] = True
+    if sent:
+        sent["inputs"] = True
+    return sent | {name: True for name in _SIZE_AND_LENGTH if name in cells}
+
+
+def _at_default(values: Mapping[str, Any], entry: VideoModel) -> Iterator[str]:
+    """The fields whose value is the model's own default."""
+    if values["audio"] is not None and values["audio"] == entry.makes_sound():
+        yield "audio"
+    if values["size"] is None and values["resolution"] == entry.default_resolution is not None:
+        yield "resolution"
+    for name, value in values["settings"].items():
+        default = entry.settings[name].default
+        # True equals 1, but a switch is not a number.
+        if value == default is not None and isinstance(value, bool) == isinstance(default, bool):
+            yield f"settings.{name}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sora_dagster.input_files.problems import ProblemList
@@ -16,12 +15,22 @@ from sora_dagster.input_files.yaml_nodes import (
     line_of,
     plain_value,
     top_level,
-    typed_value,
 )
-from sora_dagster.prompts.files import Cell, DatasetTable, RecipeEntry, Row, known_columns_only
+from sora_dagster.prompts.cells import NUMBER_PATTERN
+from sora_dagster.prompts.files import (
+    MAX_DEPTH,
+    Cell,
+    DatasetTable,
+    RecipeEntry,
+    Row,
+    known_columns_only,
+)
 from sora_dagster.runware.redaction import shown
 
 _BOOL_TAG = "tag:yaml.org,2002:bool"
+_INT_TAG = "tag:yaml.org,2002:int"
+_NUMBER_TAGS = (_INT_TAG, "tag:yaml.org,2002:float")
+_MAX_VALUES = 10_000
 _EXPECTED = "'clips' (a list) and 'recipes' (name: prompt)"
 
 
@@ -55,7 +64,7 @@ def _rows(clips: SequenceNode, problems: ProblemList) -> list[Row]:
     rows = []
     for node in clips.value:
         if isinstance(node, MappingNode):
-            cells = {name: cell_of(value) for name, _, value in entries(node, problems)}
+            cells = {name: cell_of(value, problems) for name, _, value in entries(node, problems)}
             rows.append(Row(line_of(node), cells))
         else:
             add_problem(
@@ -77,10 +86,7 @@ def _recipes(node: Node, problems: ProblemList) -> list[RecipeEntry]:
     recipes = []
     for name, key, value in entries(node, problems):
         if isinstance(value, MappingNode):
-            cells = {
-                field: cell_of(item) if field != "settings" else _typed_cell(item)
-                for field, _, item in entries(value, problems)
-            }
+            cells = {field: cell_of(item, problems) for field, _, item in entries(value, problems)}
             recipes.append(RecipeEntry(name, line_of(key), cells))
         elif isinstance(value, ScalarNode) and not is_null(value):
             cells = {"prompt": Cell(value.value, line_of(value))}
@@ -95,29 +101,48 @@ def _recipes(node: Node, problems: ProblemList) -> list[RecipeEntry]:
     return recipes
 
 
-def _typed_cell(node: Node) -> Cell:
-    """A value of the type that YAML reads from it; its text if it cannot be read."""
-    try:
-        value = typed_value(node)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        value = str(plain_value(node))
-    return Cell(value, line_of(node))
+def cell_of(node: Node, problems: ProblemList) -> Cell:
+    """A value as a cell of a row. Values in mappings have their YAML type, as in JSON."""
+    return _Cells(problems).cell(node)
 
 
-def cell_of(node: Node) -> Cell:
-    """A value as a cell of a row."""
-    line = line_of(node)
-    if isinstance(node, SequenceNode):
-        # No column allows lists in lists.
+class _Cells:
+    """Makes the cell of one value."""
+
+    def __init__(self, problems: ProblemList) -> None:
+        self._problems = problems
+        # Aliases can make a small file stand for billions of values, or for endless ones.
+        self._left = _MAX_VALUES
+        self._is_reported = False
+
+    def cell(self, node: Node, depth: int = 0, *, is_typed: bool = False) -> Cell:
+        line = line_of(node)
+        self._left -= 1
+        if isinstance(node, ScalarNode):
+            return self._scalar(node, is_typed=is_typed)
+        if depth > MAX_DEPTH or self._left < 0:
+            if not self._is_reported:
+                add_problem(self._problems, node, "it is nested too deeply, or has too many values")
+            self._is_reported = True
+            return Cell(None, line)
+        if isinstance(node, SequenceNode):
+            items = (self.cell(item, depth + 1, is_typed=is_typed) for item in node.value)
+            return Cell(tuple(items), line)
+        assert isinstance(node, MappingNode)
         return Cell(
-            tuple(
-                Cell(plain_value(item), line_of(item))
-                if isinstance(item, SequenceNode)
-                else cell_of(item)
-                for item in node.value
-            ),
+            {
+                name: self.cell(value, depth + 1, is_typed=True)
+                for name, _, value in entries(node, self._problems)
+            },
             line,
         )
-    if isinstance(node, ScalarNode) and node.tag == _BOOL_TAG:
-        return Cell(node.value.casefold() in ("true", "yes", "on"), line, text=node.value)
-    return Cell(plain_value(node), line)
+
+    def _scalar(self, node: ScalarNode, *, is_typed: bool) -> Cell:
+        line = line_of(node)
+        if node.tag == _BOOL_TAG:
+            return Cell(node.value.casefold() in ("true", "yes", "on"), line, text=node.value)
+        if is_typed and node.tag in _NUMBER_TAGS and NUMBER_PATTERN.fullmatch(node.value):
+            number = float(node.value)
+            is_whole = node.tag == _INT_TAG and number.is_integer()
+            return Cell(int(node.value) if is_whole else number, line, text=node.value)
+        return Cell(plain_value(node), line)

@@ -312,6 +312,11 @@ class Problem:
     value: str
     message: str
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether the rule requires a field that the request does not set."""
+        return self.value == "not given"
+
     def __str__(self) -> str:
         return f"{self.field}: {self.message}"
 

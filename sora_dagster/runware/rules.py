@@ -103,15 +103,18 @@ def allowed_values(field: str, entry: VideoModel | None) -> str:
     return f"{rules[field] or 'none'}{for_model}"
 
 
-def may_send(field: str, entry: VideoModel, given: Mapping[str, object]) -> bool:
+def may_send(
+    field: str, entry: VideoModel, given: Mapping[str, object], value: object = None
+) -> bool:
     """Whether a field may be sent beside others, by the model's rules.
 
     Arguments:
         field: ``size``, ``resolution``, ``duration``, …: a field of conditions.
         entry: the model's catalogue entry.
         given: the fields that are sent, by their names in conditions.
+        value: its value. Default: any.
     """
-    without, with_it = _with_and_without(field, entry, given)
+    without, with_it = _with_and_without(field, entry, given, value)
     return with_it <= without
 
 
@@ -122,14 +125,14 @@ def must_send(field: str, entry: VideoModel, given: Mapping[str, object]) -> boo
 
 
 def _with_and_without(
-    field: str, entry: VideoModel, given: Mapping[str, object]
+    field: str, entry: VideoModel, given: Mapping[str, object], value: object = None
 ) -> tuple[set[Problem], set[Problem]]:
     """The broken rules if a field is not sent, and if it is."""
-    without = {name: value for name, value in given.items() if name != field}
-    with_it = {**without, field: given.get(field, True)}
+    without = {name: sent for name, sent in given.items() if name != field}
+    with_it = {**without, field: given.get(field, True) if value is None else value}
     return (
-        set(entry.field_rules.broken(without, only_presence=True)),
-        set(entry.field_rules.broken(with_it, only_presence=True)),
+        set(entry.field_rules.broken(without, only_presence=value is None)),
+        set(entry.field_rules.broken(with_it, only_presence=value is None)),
     )
 
 

@@ -15,6 +15,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 
 from sora_dagster.assets.requests import RequestConfig
 from sora_dagster.definitions import build_definitions
+from sora_dagster.prompts.boards import load_board
 from sora_dagster.prompts.dataset import DatasetError
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.runware.transport import DEFAULT_BASE_URL, is_local_api
@@ -292,3 +293,40 @@ def test_a_secret_from_a_variable_is_used_and_shows_nowhere(
     shown += [stack.root.read(info.key).decode(errors="replace") for info in stack.root.list("")]
     for secret in (KEY, "a-secret-of-the-webhooks-0123456789"):
         assert not [text for text in shown if secret in text]
+
+
+# --- the default model
+
+
+def test_the_model_of_the_environment_is_that_of_rows_and_shots_that_name_none(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "prompts.yaml").write_text("- {id: a, prompt: A lake}")
+    (tmp_path / "board.yaml").write_text("shots: [{id: b, prompt: A hill}]")
+    settings = Settings.from_environment(
+        {
+            **SANDBOX,
+            "SORA_PROMPTS": str(tmp_path / "prompts.yaml"),
+            "SORA_BOARDS": str(tmp_path / "board.yaml"),
+            "SORA_MODEL": "veo-3.1",
+        }
+    )
+    child = Settings.from_environment(settings.to_environment())
+    assert child.dataset().load_prompts().clip("a").model == "google:3@2"
+    [shot] = load_board(child.board_paths()[0], catalogue=child.catalogue()).shots
+    assert shot.spec.model == "google:3@2"
+
+
+@pytest.mark.parametrize(
+    ("model", "part"),
+    [
+        ("veo-9", "SORA_MODEL is 'veo-9', which is not in the catalogue; allowed: sora-2-pro, "),
+        ("aleph-2.0", "Runway Aleph 2.0 makes a video only from an earlier one; allowed: "),
+    ],
+)
+def test_a_model_that_rows_cannot_have_is_refused_when_definitions_load(
+    model: str, part: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        build_definitions(Settings.from_environment({**SANDBOX, "SORA_MODEL": model}))
+    assert part in str(caught.value)

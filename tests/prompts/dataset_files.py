@@ -76,13 +76,14 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
     writer = csv.DictWriter(output, columns)
     writer.writeheader()
     for row in rows:
-        writer.writerow(
-            {
-                name: ";".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-                for name, value in row.items()
-            }
-        )
+        writer.writerow({name: _csv_cell(value) for name, value in row.items()})
     return output.getvalue()
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        return ";".join(map(str, value))
+    return json.dumps(value) if isinstance(value, Mapping) else value
 
 
 def write_as(folder: Path, extension: str, rows: Sequence[Mapping[str, object]]) -> Path:

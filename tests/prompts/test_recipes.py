@@ -206,7 +206,7 @@ def test_a_remix_keeps_the_container_of_its_parent_where_its_model_delivers_it()
             "veo-3.1",
             "{prompt: At night., style: dark}",
             "p.yaml:4: column 'style': recipe 'night' has no such field; allowed: prompt, model, "
-            "mode, settings, duration",
+            "mode, settings, duration, audio",
         ),
         (
             "veo-3.1",
@@ -233,7 +233,7 @@ def test_a_remix_keeps_the_container_of_its_parent_where_its_model_delivers_it()
         (
             "veo-3.1",
             "{prompt: At night., model: aleph-2.0, settings: [1]}",
-            "p.yaml:4: column 'settings': [1] is not a mapping of names to JSON values",
+            "p.yaml:4: column 'settings': ['1'] is not a mapping; allowed: names with values, as ",
         ),
         (
             "veo-3.1",

@@ -282,8 +282,9 @@ def test_the_error_lists_every_problem_with_its_file_line_and_column(write: Writ
         "  prompts.jsonl:1: column 'size': the size is 100x100; allowed: 1280x720, 720x1280, "
         "1792x1024, 1024x1792, 1920x1080, 1080x1920 for Sora 2 Pro; nearest: 1280x720",
         "  prompts.jsonl:3: column 'colour': there is no such column; allowed: id, prompt, model, "
-        "size, duration, number_results, output_format, output_quality, first_frame, safety, "
-        "take, recipes, tags",
+        "size, resolution, duration, fps, seed, negative_prompt, audio, number_results, "
+        "output_format, output_quality, first_frame, last_frame, reference_images, settings, "
+        "safety, take, recipes, tags",
         "  prompts.jsonl:3: column 'take': the take is -1; allowed: a whole number from 1 on",
         "  recipes.yaml:1: recipe 'snow': the prompt 'S' has 1 character; allowed: 2 to 6000 "
         "characters, at least 2 of them visible, for Sora 2 Pro",

@@ -70,6 +70,11 @@ class Catalogue:
         return tuple(self._entries.values())
 
     @property
+    def default_model(self) -> str:
+        """AIR id of the model of rows that name none."""
+        return self._default
+
+    @property
     def default(self) -> VideoModel:
         """The model of rows that name none.
 

@@ -192,6 +192,18 @@ class VideoModel(EntryPart):
         return self.audio == "always"
 
     @property
+    def needs_video(self) -> bool:
+        """Whether each of its videos is made from an earlier one, so that it makes only remixes."""
+        videos = {"inputs.video", "inputs.videoId", "inputs.referenceVideos"}
+        required = (
+            names
+            for rule in self.rules
+            if not rule.if_
+            for names in (*((name,) for name in rule.require), rule.exactly_one_of)
+        )
+        return any(names and videos.issuperset(names) for names in required)
+
+    @property
     def remix_modes(self) -> tuple[RemixMode, ...]:
         """The ways in which it makes a video from an earlier one; the first is the default."""
         modes: list[RemixMode] = [mode for mode in ("remix", "edit") if mode in self.remix]

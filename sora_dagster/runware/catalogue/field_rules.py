@@ -62,7 +62,9 @@ class FieldRules:
             value = fields.get(name)
             if value is None or _is_allowed(value, allowed):
                 continue
-            listed = allowed if isinstance(allowed, NumberRule) else ", ".join(map(str, allowed))
+            listed = (
+                allowed if isinstance(allowed, NumberRule) else ", ".join(map(_listed, allowed))
+            )
             nearest = _nearest(value, allowed)
             hint = "" if nearest is None else f"; nearest: {nearest:.15g}"
             yield Problem(
@@ -101,6 +103,10 @@ def _where(rule: Rule) -> str:
     return f" {condition_text(rule.if_)}" if rule.if_ else ""
 
 
+def _listed(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _is_allowed(value: object, allowed: NumberRule | tuple[object, ...]) -> bool:
     if isinstance(allowed, NumberRule):
         return isinstance(value, (int, float)) and allowed.allows(value)
@@ -123,6 +129,8 @@ def _field_of(name: str) -> str:
 
 def _value_of(name: str, fields: Fields) -> str:
     value = fields.get(name)
+    if isinstance(value, bool) and name != "inputs":
+        return _listed(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return str(value) if name == "size" else "given"
     return shown(value) if isinstance(value, str) else f"{value:.15g}"
