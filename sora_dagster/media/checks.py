@@ -109,7 +109,7 @@ class Expected:
         size: width and height in pixels.
         duration_seconds: duration in seconds.
         container: ``mp4``, ``mov`` or ``webm``, in any case.
-        has_sound: whether the model generates sound.
+        has_sound: whether the model generates sound and the request did not switch it off.
         estimate_usd: estimated cost of this one video.
     """
 
@@ -300,7 +300,7 @@ def _sound(
 ) -> Iterator[CheckResult]:
     has_sound = found.audio_codec is not None
     if not expected.has_sound:
-        yield _not_evaluated("has_sound", "the model generates no sound")
+        yield _not_evaluated("has_sound", "no sound was requested, or the model generates none")
     else:
         yield CheckResult(
             "has_sound",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from sora_dagster.generation.library.clip_checks import build_clip_checks
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
@@ -56,3 +60,38 @@ def test_a_clip_stored_without_measures_is_not_evaluated_by_them(ledger: Ledger)
     assert results["decodes"].passed
     assert not results["not_black"].evaluated
     assert not any(result.failed for result in results.values())
+
+
+@pytest.mark.parametrize(
+    ("model", "spec", "wire", "is_expected"),
+    [
+        ("google:3@2", {}, {}, True),
+        ("google:3@2", {"audio": False}, {}, False),
+        (
+            "google:3@2",
+            {},
+            {"providerSettings": {"google": {"generateAudio": False}}},
+            False,
+        ),
+        ("klingai:kling-video@3-pro", {}, {}, False),
+        (
+            "klingai:kling-video@3-pro",
+            {},
+            {"providerSettings": {"klingai": {"sound": True}}},
+            True,
+        ),
+        ("runway:1@2", {}, {}, False),
+    ],
+    ids=["on by default", "off", "off by a setting", "off by default", "on", "a silent model"],
+)
+def test_sound_is_expected_by_model_and_request(
+    ledger: Ledger, model: str, spec: dict[str, Any], wire: dict[str, Any], is_expected: bool
+) -> None:
+    manifest = stored_take(ledger)
+    request = manifest.request.model_copy(
+        update={"spec": manifest.request.spec.model_copy(update={"model": model, **spec})}
+    )
+    silent = manifest.videos[0].model_copy(update={"audio_codec": None})
+    changes = {"request": request, "videos": (silent,), "wire": {**manifest.wire, **wire}}
+    result = results_of(manifest.model_copy(update=changes))["has_sound"]
+    assert (result.evaluated, result.failed) == (is_expected, is_expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from sora_dagster.generation.library.stored_clip import StoredClip
 from sora_dagster.generation.protocol.records import ClipManifest
@@ -18,8 +19,8 @@ from sora_dagster.media.checks import (
     Severity,
     evaluate_all,
 )
-from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.runware.catalogue import Catalogue
+from sora_dagster.runware.request_fields import sound_switch
 from sora_dagster.storage import StorageRoot
 
 _log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ _DESCRIPTIONS = {
     "duration_matches": "The duration is the requested one.",
     "not_black": "The picture is not black for long.",
     "not_frozen": "The picture does not freeze for long.",
-    "has_sound": "There is sound, if the model generates sound.",
+    "has_sound": "There is sound, unless the model generates none or it was switched off.",
     "not_silent": "The sound is not silent.",
     "not_flagged": "Runware's content check, if requested, flagged nothing.",
     "cost_within_estimate": "It cost no more than estimated.",
@@ -217,7 +218,7 @@ def _expected(manifest: ClipManifest, catalogue: Catalogue) -> Expected:
         size=_expected_size(manifest),
         duration_seconds=_expected_seconds(manifest, catalogue),
         container=spec.output_format,
-        has_sound=_has_sound(spec, catalogue),
+        has_sound=_has_sound(manifest, catalogue),
         estimate_usd=manifest.estimate_usd / spec.number_results,
     )
 
@@ -251,6 +252,13 @@ def _expected_seconds(manifest: ClipManifest, catalogue: Catalogue) -> float | N
             return None
 
 
-def _has_sound(spec: ClipSpec, catalogue: Catalogue) -> bool:
+def _has_sound(manifest: ClipManifest, catalogue: Catalogue) -> bool:
+    """Whether the model makes sound, unless the request that was sent switched it off."""
+    spec = manifest.request.spec
     entry = catalogue.find(spec.model)
-    return entry is not None and entry.makes_sound(spec.audio)
+    if entry is None:
+        return False
+    switch: Any = manifest.wire
+    for part in (sound_switch(entry) or "").split("."):
+        switch = switch.get(part) if isinstance(switch, Mapping) else None
+    return entry.makes_sound(switch if isinstance(switch, bool) else spec.audio)
