@@ -13,8 +13,13 @@ from sora_dagster.input_files.problems import ProblemList, did_you_mean
 # libyaml's loader, if PyYAML was built with it, is about ten times as fast.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-_NULL_TAG = "tag:yaml.org,2002:null"
-_MERGE_TAG = "tag:yaml.org,2002:merge"
+_YAML = "tag:yaml.org,2002:"
+_NULL_TAG = f"{_YAML}null"
+_MERGE_TAG = f"{_YAML}merge"
+_SCALAR_TAGS = {
+    f"{_YAML}{name}"
+    for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")
+}
 
 
 def compose(text: str, problems: ProblemList) -> Node | None:
@@ -40,7 +45,37 @@ def compose(text: str, problems: ProblemList) -> Node | None:
     except RecursionError:
         problems.add("the file is nested too deeply", value=None)
         return None
-    return root if isinstance(root, Node) else None
+    if not isinstance(root, Node):
+        return None
+    _report_tags(root, problems)
+    return root
+
+
+def _report_tags(root: Node, problems: ProblemList) -> None:
+    """Report the tags that YAML does not define, such as ``!include``: they are never followed."""
+    seen: set[int] = set()
+    nodes = [root]
+    while nodes:
+        node = nodes.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, MappingNode):
+            allowed = {f"{_YAML}map"}
+            nodes += [part for pair in node.value for part in pair]
+        elif isinstance(node, SequenceNode):
+            allowed = {f"{_YAML}seq"}
+            nodes += node.value
+        else:
+            allowed = _SCALAR_TAGS
+        if node.tag not in allowed:
+            tag = node.tag.replace(_YAML, "!!")
+            problems.add(
+                f"the tag {tag!r} is not allowed here; write the value itself, in quotes if it "
+                f"starts with '!'",
+                line=line_of(node),
+                value=tag,
+            )
 
 
 def add_problem(problems: ProblemList, node: Node, message: str) -> None:

@@ -240,6 +240,7 @@ shots: [{id: a, prompt: a fox}, {id: b, prompt: an owl}]
         ("shots: [{id: a, prompt: abc, recipes: [night]}]", "there is no such column"),
         ("board: a b\nshots: [{id: a, prompt: abc}]", "cannot be a board's name"),
         ("shots: [", "this is not YAML"),
+        ("shots: [{id: a, prompt: !include fox.txt}]", "the tag '!include' is not allowed"),
         ("defaults: 3\nshots: [{id: a, prompt: abc}]", "a mapping of defaults is expected"),
     ],
 )

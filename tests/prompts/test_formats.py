@@ -193,3 +193,31 @@ def test_reading_text_formats_loads_nothing_heavy(write: Write) -> None:
         str(write("p.yaml", "- {id: a, prompt: A lake, first_frame: https://example.com/a.png}")),
     )
     assert (result.stdout, result.stderr) == ("set()", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "tag"),
+    [
+        ("!include lake.txt", "!include"),
+        ("!!binary aGVsbG8=", "!!binary"),
+        ("!!python/name:os.system lake", "!!python/name:os.system"),
+        ("!<tag:example.com,2026:text> a lake", "tag:example.com,2026:text"),
+    ],
+)
+def test_a_tag_that_yaml_does_not_define_is_a_problem_of_its_line(
+    write: Write, value: str, tag: str
+) -> None:
+    problem = only_problem_of(write("p.yaml", f"- id: a\n  prompt: {value}\n"))
+    assert problem.line == 2
+    assert f"the tag {tag!r} is not allowed" in problem.message
+
+
+def test_a_tag_inside_the_recipes_is_a_problem_too(write: Write) -> None:
+    write("recipes.yaml", "night: At night.\nsnow: !include snow.txt\n")
+    problem = only_problem_of(write("p.yaml", "- {id: a, prompt: A lake}\n"))
+    assert (problem.file, problem.line) == ("recipes.yaml", 2)
+
+
+def test_tags_that_yaml_defines_are_allowed(write: Write) -> None:
+    path = write("p.yaml", "- !!map {id: a, prompt: !!str 2026, tags: !!seq [x]}\n")
+    assert load(path).clip("a").prompt == "2026"
