@@ -162,7 +162,10 @@ class Settings(BaseModel):
         None, description="address of the viewer in browsers"
     )
     models_path: Annotated[_AbsolutePath | None, Variable("SORA_MODELS", "the built-in models")] = (
-        Field(None, description="YAML file with entries of further models")
+        Field(
+            None,
+            description="YAML or JSON file with further models, or a folder of such files",
+        )
     )
     schemas_url: Annotated[
         str | None, Variable("SORA_SCHEMAS_URL", "Runware's; with a local sandbox, the sandbox's")

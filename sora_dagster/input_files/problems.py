@@ -22,6 +22,7 @@ class FileProblem:
         message: what is wrong, what is allowed, what to do.
         file: name of the file. Default: none.
         counts: whether `line` counts lines or rows. Default: lines.
+        names: whether `column` names a column or a field. Default: a column.
     """
 
     line: int | None
@@ -30,13 +31,14 @@ class FileProblem:
     message: str
     file: str = ""
     counts: Literal["lines", "rows"] = "lines"
+    names: Literal["column", "field"] = "column"
 
     def __str__(self) -> str:
         where = self.file
         if self.line is not None:
             where += f":{self.line}" if self.counts == "lines" else f": row {self.line}"
         if self.column is not None:
-            where += f": column {self.column!r}"
+            where += f": {self.names} {self.column!r}"
         return f"{where}: {self.message}"
 
 
@@ -71,10 +73,18 @@ class ProblemList:
     Arguments:
         file: name of the file.
         counts: whether its places are lines or rows. Default: lines.
+        names: whether its parts are columns or fields. Default: columns.
     """
 
-    def __init__(self, file: str, counts: Literal["lines", "rows"] = "lines") -> None:
+    def __init__(
+        self,
+        file: str,
+        counts: Literal["lines", "rows"] = "lines",
+        *,
+        names: Literal["column", "field"] = "column",
+    ) -> None:
         self._file = file
+        self._names = names
         self._counts = counts
         self._problems: list[FileProblem] = []
 
@@ -83,7 +93,7 @@ class ProblemList:
     ) -> None:
         """Add a problem."""
         self._problems.append(
-            FileProblem(line, column, value, message, file=self._file, counts=self._counts)
+            FileProblem(line, column, value, message, self._file, self._counts, self._names)
         )
 
     def place(self, line: int) -> str:

@@ -114,6 +114,11 @@ def entries(node: MappingNode, problems: ProblemList) -> Iterator[tuple[str, Nod
         yield name, key, value
 
 
+def merged(node: MappingNode) -> dict[str, tuple[Node, Node]]:
+    """Key and value of each entry by name, including those merged by ``<<``."""
+    return _merged(node, ProblemList(""), within=())
+
+
 def _merged(
     node: MappingNode, problems: ProblemList, *, within: tuple[Node, ...]
 ) -> dict[str, tuple[Node, Node]]:

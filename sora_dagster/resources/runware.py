@@ -41,7 +41,9 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     base_url: str = Field(default=DEFAULT_BASE_URL, description="Address of the API.")
     models_path: str | None = Field(
         default=None,
-        description="YAML file with catalogue entries of further models. Default: Sora 2 only.",
+        description=(
+            "YAML or JSON file with further models, or a folder of such files. Default: none."
+        ),
     )
     timeout_seconds: float = Field(
         default=60.0, gt=0, description="Longest wait for an answer of the API, in seconds."

@@ -91,31 +91,5 @@ def test_a_yaml_entry_replaces_the_built_in_one_of_its_id(tmp_path: Path) -> Non
     assert catalogue.find("veo-3.1") is None
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        ("name: Veo 3.1", "nome: Veo 3.1", "nome"),
-        ("default_size: 1280x720", "default_size: 720x1280", "default_size"),
-        ("default: 8", "default: 9", "durations"),
-        ("0.20", "-1", "usd_per_second"),
-        ("google:3@2", "veo", "air"),
-    ],
-)
-def test_a_wrong_yaml_entry_is_refused_naming_file_entry_and_field(
-    tmp_path: Path, old: str, new: str, expected: str
-) -> None:
-    path = tmp_path / "models.yaml"
-    path.write_text(VEO.replace(old, new), encoding="utf-8")
-    with pytest.raises(ValueError, match=rf"models\.yaml: entry 1: .*{expected}"):
-        Catalogue.from_yaml(path)
-
-
-def test_a_yaml_file_that_is_no_list_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "models.yaml"
-    path.write_text("a text", encoding="utf-8")
-    with pytest.raises(ValueError, match="a YAML list"):
-        Catalogue.from_yaml(path)
-
-
 def test_an_entry_survives_being_stored_as_json() -> None:
     assert VideoModel.model_validate_json(SORA_2_PRO.model_dump_json()) == SORA_2_PRO

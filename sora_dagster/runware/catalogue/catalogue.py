@@ -6,12 +6,10 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
+from sora_dagster.runware.catalogue.contradictions import contradictions
 from sora_dagster.runware.catalogue.entry import VideoModel
+from sora_dagster.runware.catalogue.entry_files import EntryFiles
 from sora_dagster.runware.errors import UnknownModelError
 
 DEFAULT_MODEL = "openai:3@2"
@@ -40,7 +38,7 @@ class Catalogue:
 
     Raises:
         UnknownModelError: if there is no entry for a `default` that is set.
-        ValueError: if two models have the same short name.
+        ValueError: if two models have the same short name, or an entry contradicts itself.
 
     Example:
         >>> Catalogue.builtin().get("openai:3@2").name
@@ -51,6 +49,9 @@ class Catalogue:
         self._entries = {entry.air: entry for entry in entries}
         self._by_name: dict[str, VideoModel] = {}
         for entry in self._entries.values():
+            if found := contradictions(entry):
+                listed = "; ".join(map(str, found))
+                raise ValueError(f"the entry of {entry.air} contradicts itself: {listed}")
             other = self._by_name.setdefault(entry.short_name, entry)
             if other is not entry:
                 raise ValueError(
@@ -60,6 +61,7 @@ class Catalogue:
         self._default = DEFAULT_MODEL if default is None else self.get(default).air
 
     @classmethod
+    @cache
     def builtin(cls) -> Catalogue:
         """The built-in models."""
         return cls(_builtin_entries())
@@ -134,54 +136,24 @@ class Catalogue:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Catalogue:
-        """The built-in catalogue, extended by the entries of a YAML file.
+        """The built-in catalogue, extended by the entries of a file or a folder.
 
         Arguments:
-            path: a file with one entry or a list of entries (see `VideoModel`).
+            path: a YAML or JSON file with one entry or a list of entries (see `VideoModel`), or a
+                folder of such files. An entry replaces a built-in one with the same id.
 
         Raises:
-            OSError: if the file cannot be read.
-            ValueError: if it is not a list of entries; the message lists every problem.
+            ModelFileError: if anything is wrong; it lists all problems with their lines.
         """
-        return cls.builtin().extended(read_entries(Path(path).read_text(encoding="utf-8"), path))
+        builtin = cls.builtin()
+        return builtin.extended(EntryFiles(builtin.entries).read(Path(path)))
 
 
-def read_entries(text: str, place: object) -> list[VideoModel]:
-    """The entries of a YAML text.
-
-    Arguments:
-        text: one entry or a list of entries.
-        place: where it is from, for messages.
-
-    Raises:
-        ValueError: if it is not a list of entries; the message lists every problem.
-    """
-    parsed: Any = yaml.safe_load(text)
-    items = [parsed] if isinstance(parsed, dict) else parsed
-    if not isinstance(items, list):
-        # A ValueError, as in the errors below: the content of the file is wrong.
-        raise ValueError(  # noqa: TRY004
-            f"{place}: a YAML list of model entries is expected, each starting with '- air: …'"
-        )
-    entries = []
-    for index, item in enumerate(items, start=1):
-        try:
-            entries.append(VideoModel.model_validate(item))
-        except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, problem['loc'])) or 'entry'}: {problem['msg']}"
-                for problem in error.errors()
-            )
-            raise ValueError(f"{place}: entry {index}: {problems}") from error
-    return entries
-
-
-@cache
 def _builtin_entries() -> tuple[VideoModel, ...]:
     folder = files("sora_dagster.runware.catalogue") / "models"
     entries = []
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
         if file.name.endswith(".yaml"):
-            entries += read_entries(file.read_text(encoding="utf-8"), file.name)
+            entries += EntryFiles().read_text(file.read_text("utf-8"), Path(file.name))
     # The default model first, since lists of models are shown in this order.
     return tuple(sorted(entries, key=lambda entry: (entry.air != DEFAULT_MODEL, entry.name)))

@@ -26,7 +26,7 @@ Fields = Mapping[str, object]
 
 
 def _as_tuple(value: object) -> object:
-    return value if isinstance(value, (list, tuple)) else (value,)
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
 Values = Annotated[tuple[Scalar, ...], BeforeValidator(_as_tuple)]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import date
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from sora_dagster.runware.catalogue.conditions import GIVEN, MISSING
 from sora_dagster.runware.catalogue.field_rules import FieldRules
 from sora_dagster.runware.catalogue.numbers import Durations, NumberRule
 from sora_dagster.runware.catalogue.parts import (
-    FIELD_NAMES,
     AudioSwitch,
     EntryPart,
     InputLimits,
@@ -25,7 +23,6 @@ from sora_dagster.runware.catalogue.parts import (
     Setting,
     SizeRule,
     TextLimits,
-    shown_value,
 )
 from sora_dagster.runware.catalogue.prices import Prices
 from sora_dagster.runware.catalogue.sizes import FrameSize, Size
@@ -70,7 +67,8 @@ class VideoModel(EntryPart):
         prices: what it costs.
 
     Raises:
-        pydantic.ValidationError: if a value has the wrong type, or the entry contradicts itself.
+        pydantic.ValidationError: if a value has the wrong type. An entry that contradicts itself is
+            refused by `Catalogue`.
 
     Example:
         >>> model = VideoModel.model_validate({
@@ -111,18 +109,13 @@ class VideoModel(EntryPart):
     remix: Mapping[Literal["remix", "edit", "extend"], RemixWay] = {}
     prices: Prices
 
-    @model_validator(mode="before")
-    @classmethod
-    def _with_short_name(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping) or data.get("short_name") or not data.get("name"):
-            return data
-        short = re.sub(r"[^a-z0-9.]+", "-", str(data["name"]).lower()).strip("-.")
-        return {**data, "short_name": short}
-
     @model_validator(mode="after")
-    def _is_consistent(self) -> VideoModel:
-        if contradictions := list(_contradictions(self)):
-            raise ValueError("; ".join(contradictions))
+    def _has_short_name(self) -> VideoModel:
+        if not self.short_name:
+            short = re.sub(r"[^a-z0-9.]+", "-", self.name.lower()).strip("-.")
+            if not short:
+                raise ValueError(f"no short name can be made from {self.name!r}; set short_name")
+            object.__setattr__(self, "short_name", short)
         return self
 
     @property
@@ -213,91 +206,3 @@ class VideoModel(EntryPart):
         if "extend" in self.remix:
             modes.append("extend")
         return tuple(modes)
-
-
-def _contradictions(entry: VideoModel) -> Iterator[str]:
-    """What in an entry contradicts something else in it."""
-    if entry.sizes and entry.size_rule is not None:
-        yield "sizes and size_rule exclude each other; remove one"
-    seen: set[FrameSize] = set()
-    for size in entry.allowed_sizes:
-        if size in seen:
-            yield f"sizes: {size} is listed twice"
-        seen.add(size)
-    if entry.default_size is not None and not entry.allows_size(entry.default_size):
-        yield f"default_size: {entry.default_size} is not an allowed size"
-    if entry.default_resolution is not None and entry.default_resolution not in entry.tiers:
-        yield (
-            f"default_resolution: {entry.default_resolution!r} is not a tier; tiers: "
-            f"{', '.join(entry.tiers) or 'none'}"
-        )
-    switch = entry.audio if isinstance(entry.audio, AudioSwitch) else None
-    if switch is not None:
-        setting = entry.settings.get(switch.setting)
-        if setting is None or setting.type != "boolean":
-            yield f"audio: {switch.setting!r} is not a boolean of settings"
-    for name, setting in entry.settings.items():
-        if setting.default is not None and (allowed := setting.problem(setting.default)):
-            default = shown_value(setting.default)
-            yield f"settings.{name}.default: {default} is not allowed; {allowed}"
-        if setting.min is not None and setting.max is not None and setting.min > setting.max:
-            yield f"settings.{name}: min {setting.min:g} is above max {setting.max:g}"
-    if entry.prompt.min > entry.prompt.max:
-        yield f"prompt: min {entry.prompt.min} is above max {entry.prompt.max}"
-    known = {*FIELD_NAMES, *map(entry.setting_field, entry.settings)}
-    for index, rule in enumerate(entry.rules, start=1):
-        yield from _rule_contradictions(entry, rule, index, known)
-    yield from _remix_contradictions(entry)
-    for index, rate in enumerate(entry.prices.rates, start=1):
-        for name in rate.if_:
-            if name not in known:
-                yield f"prices.rates.{index}: there is no field {name!r}"
-        for tier in rate.if_.get("tier", ()):
-            if tier not in entry.tiers:
-                yield f"prices.rates.{index}: there is no tier {tier!r}"
-    if entry.prices.certainty != "unknown":
-        # Imported here: prices of requests are above entries.
-        for tier in entry.tiers:
-            if not entry.prices.covers(tier):
-                yield f"prices: no rate for tier {tier!r}"
-
-
-def _rule_contradictions(
-    entry: VideoModel, rule: Rule, index: int, known: set[str]
-) -> Iterator[str]:
-    for name in rule.fields:
-        if name not in known:
-            yield f"rules.{index}: there is no field {name!r}"
-    for name in (*rule.at_most_one_of, *rule.exactly_one_of, *rule.forbid):
-        if name == "tier":
-            yield f"rules.{index}: 'tier' may stand only in 'if'"
-    if both := set(rule.forbid) & set(rule.require):
-        yield f"rules.{index}: {', '.join(sorted(both))} is both forbidden and required"
-    always = not rule.if_
-    if always and "size" in rule.forbid and entry.default_size is not None:
-        yield f"rules.{index}: size is forbidden, but default_size is {entry.default_size}"
-    if always and "duration" in rule.forbid and entry.durations is not None:
-        yield f"rules.{index}: duration is forbidden, but there are durations"
-    for name, values in rule.if_.items():
-        if GIVEN in values and MISSING in values:
-            yield f"rules.{index}: {name} is always either given or missing; remove it from 'if'"
-
-
-def _remix_contradictions(entry: VideoModel) -> Iterator[str]:
-    for mode, way in entry.remix.items():
-        if way.input not in entry.inputs:
-            yield f"remix.{mode}: the model does not accept inputs.{way.input}"
-        for name, value in way.settings.items():
-            setting = entry.settings.get(name)
-            if setting is None:
-                yield f"remix.{mode}: there is no setting {name!r}"
-            elif (allowed := setting.problem(value)) is not None:
-                yield f"remix.{mode}: setting {name} is {shown_value(value)}; allowed: {allowed}"
-        if way.duration != "none" and entry.durations is None:
-            yield f"remix.{mode}: the model takes no duration"
-        if way.duration == "auto" and entry.durations is not None and not entry.durations.auto:
-            yield f"remix.{mode}: duration 'auto' is not allowed by durations"
-        if way.size == "parent" and not entry.takes_size:
-            yield f"remix.{mode}: the model takes no size"
-        if way.size == "resolution" and not entry.resolutions:
-            yield f"remix.{mode}: the model takes no resolution"

@@ -80,7 +80,3 @@ class Prices(BaseModel):
         if self.margin is not None:
             return self.margin
         return DEFAULT_MARGIN if self.certainty == "approximate" else 0.0
-
-    def covers(self, tier: str) -> bool:
-        """Whether any rate may count for a tier."""
-        return any(tier in rate.if_.get("tier", (tier,)) for rate in self.rates)

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import yaml
 
-from sora_dagster.runware.catalogue.catalogue import read_entries
 from sora_dagster.runware.catalogue.entry import VideoModel
+from sora_dagster.runware.catalogue.entry_files import EntryFiles
 
 _MAX_FLOW_CHARACTERS = 80
 
@@ -41,7 +41,7 @@ def add_to_file(path: Path, entry: VideoModel, text: str) -> None:
     """
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     if before.strip():
-        if entry.air in (known.air for known in read_entries(before, path)):
+        if entry.air in (known.air for known in EntryFiles().read_text(before, path)):
             raise ValueError(
                 f"{path} has an entry of {entry.air} already; remove it first, or write to another "
                 f"file"
@@ -49,8 +49,8 @@ def add_to_file(path: Path, entry: VideoModel, text: str) -> None:
         before = before.rstrip("\n") + "\n\n"
     whole = before + text
     try:
-        read_entries(whole, path)
-    except (ValueError, yaml.YAMLError) as error:
+        EntryFiles().read_text(whole, path)
+    except ValueError as error:
         raise ValueError(
             f"the entry cannot be added to {path}, whose entries must be a YAML list of items that "
             f"begin with '- ' at the start of a line; write it to another file"
