@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from sora_dagster.assets.dataset_sync import Row, missing_partitions, rows_of, unlogged_rows
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.collecting.due import DueReader, DueWork, uncollected_folders
 from sora_dagster.generation.protocol.clocks import StoreClock
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.jobs.collect_runs import reason_to_wait
 from sora_dagster.prompts.dataset import DatasetError
+from sora_dagster.reporting.collect_runs import reason_to_wait
+from sora_dagster.reporting.dataset_sync import Row, missing_partitions, rows_of, unlogged_rows
 from sora_dagster.resources import NO_STORAGE_ROOT, ClipStorageResource
 
 # A tick must end within 60 s; an event costs about 13 ms.

@@ -5,8 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.assets.dataset_sync import rows_of
 from sora_dagster.dataset import CODE_VERSION, VideoDataset
+from sora_dagster.reporting.dataset_sync import rows_of
 from sora_dagster.reporting.runs import failure_of, partitioned_asset, report_partitions
 
 _ROWS_PER_RUN = 1000

@@ -9,7 +9,6 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.assets.requests import RequestConfig, log_estimates, request_options_of
 from sora_dagster.assets.videos import CLIP_IO_MANAGER_KEY
 from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.storyboards.board_estimate import estimate_board
@@ -28,6 +27,7 @@ from sora_dagster.reporting.runs import (
 )
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.runware.catalogue import Catalogue
+from sora_dagster.submission import RequestConfig, log_estimates, request_options_of
 
 _log = logging.getLogger(__name__)
 

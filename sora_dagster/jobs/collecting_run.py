@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.assets.requests import log_requested
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.settings import CollectionLimits
@@ -16,11 +15,12 @@ from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.clocks import running_seconds
 from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
-from sora_dagster.jobs.collect_runs import mark_advanced
 from sora_dagster.jobs.remixes import RemixParent, RemixResults, read_due_remixes, request_remixes
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.reporting.clip_reporter import ClipReporter, EndedTasks
+from sora_dagster.reporting.collect_runs import mark_advanced
 from sora_dagster.runware.errors import RunwareError
+from sora_dagster.submission import log_requested
 
 
 class CollectClipsConfig(dg.Config):

@@ -5,13 +5,6 @@ from collections.abc import Collection, Sequence
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.assets.dataset_sync import sync_rows
-from sora_dagster.assets.requests import (
-    RequestConfig,
-    log_estimates,
-    log_requested,
-    request_options_of,
-)
 from sora_dagster.dataset import VideoDataset, remix_partition
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.ledger import Ledger
@@ -22,11 +15,18 @@ from sora_dagster.jobs.remixes import remix_requests
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.reporting.clip_reporter import ClipReporter
+from sora_dagster.reporting.dataset_sync import sync_rows
 from sora_dagster.reporting.event_log import InputEvents, newest_materializations
 from sora_dagster.reporting.events import request_events
 from sora_dagster.reporting.runs import add_post_counts, failure_of, in_process_job
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.storage import AccessDeniedError
+from sora_dagster.submission import (
+    RequestConfig,
+    log_estimates,
+    log_requested,
+    request_options_of,
+)
 
 REQUEST_JOB = "request_clips"
 

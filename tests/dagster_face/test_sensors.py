@@ -15,7 +15,7 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.protocol.markers import drop_marker
 from sora_dagster.jobs.collect import build_collect_job
-from sora_dagster.jobs.collect_runs import ADVANCED_TAG, reason_to_wait
+from sora_dagster.reporting.collect_runs import ADVANCED_TAG, reason_to_wait
 from sora_dagster.sensors import build_completion_sensor
 from tests.dagster_face.conftest import FaultyStack
 from tests.dagster_face.stack import Stack, failure_text, live_claim
