@@ -7,10 +7,12 @@ import dagster as dg
 from pydantic import Field, model_validator
 
 from sora_dagster.dataset import VideoDataset, asset_key_of
+from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.requesting.estimates import Estimate
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
-from sora_dagster.reporting.runs import is_launched_by_a_person, root_run_of
+from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.reporting.runs import add_post_counts, is_launched_by_a_person, root_run_of
 from sora_dagster.resources import check_limit_fields
 
 
@@ -81,6 +83,36 @@ def request_options_of(
         or (is_for_one and is_launched_by_a_person(run)),
         retry_failed=config.retry_failed,
     )
+
+
+def submit(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    dataset: VideoDataset,
+    generator: Generator,
+    requests: Sequence[ClipRequest],
+    options: RequestOptions,
+) -> list[RequestResult]:
+    """Request clips or remixes of a dataset, and add the POSTs to the run's tags.
+
+    Arguments:
+        context: the run's context.
+        dataset: the dataset; its name and keys are bound to the storage root.
+        generator: requests the clips; its account is bound to the storage root.
+        requests: the clips. Without any, the API is not called.
+        options: the options of the run's requests.
+
+    Raises:
+        RunwareError: if the API refuses the key or cannot be reached.
+        StorageError: if the storage root is another account's or cannot be written.
+        DatasetNameError: if another dataset of the root has the name, or the same assets.
+    """
+    try:
+        if requests:
+            generator.bind()
+            dataset.bind(generator.ledger)
+        return generator.request(requests, options)
+    finally:
+        add_post_counts(context, generator.client.posts)
 
 
 def log_requested(

@@ -14,7 +14,6 @@ from sora_dagster.reporting.dataset_sync import sync_rows
 from sora_dagster.reporting.event_log import InputEvents
 from sora_dagster.reporting.events import request_events
 from sora_dagster.reporting.runs import (
-    add_post_counts,
     failure_of,
     partitioned_asset,
     report_partitions,
@@ -25,6 +24,7 @@ from sora_dagster.submission import (
     log_estimates,
     log_requested,
     request_options_of,
+    submit,
 )
 
 # Submitting is fast, and small runs divide the work of a large backfill.
@@ -91,13 +91,7 @@ def build_requests_asset(
             if config.dry_run:
                 log_estimates(context, dataset, generator.estimate(requests, options))
                 return
-            if requests:
-                generator.bind()
-                dataset.bind(generator.ledger)
-            try:
-                results = generator.request(requests, options)
-            finally:
-                add_post_counts(context, generator.client.posts)
+            results = submit(context, dataset, generator, requests, options)
             log_requested(context, results)
             failures |= failure_reasons(results)
             events = request_events(

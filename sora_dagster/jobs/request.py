@@ -18,7 +18,7 @@ from sora_dagster.reporting.clip_reporter import ClipReporter
 from sora_dagster.reporting.dataset_sync import sync_rows
 from sora_dagster.reporting.event_log import InputEvents, newest_materializations
 from sora_dagster.reporting.events import request_events
-from sora_dagster.reporting.runs import add_post_counts, failure_of, in_process_job
+from sora_dagster.reporting.runs import failure_of, in_process_job
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.storage import AccessDeniedError
 from sora_dagster.submission import (
@@ -26,6 +26,7 @@ from sora_dagster.submission import (
     log_estimates,
     log_requested,
     request_options_of,
+    submit,
 )
 
 REQUEST_JOB = "request_clips"
@@ -80,12 +81,7 @@ def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
             if config.dry_run:
                 log_estimates(context, dataset, generator.estimate(requests, options))
                 return
-            generator.bind()
-            dataset.bind(generator.ledger)
-            try:
-                results = generator.request(requests, options)
-            finally:
-                add_post_counts(context, generator.client.posts)
+            results = submit(context, dataset, generator, requests, options)
             reporter = ClipReporter(
                 context,
                 dataset,
