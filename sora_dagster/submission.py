@@ -12,6 +12,7 @@ from sora_dagster.generation.requesting.estimates import Estimate
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.prompts.retired_models import retired_model_warnings
 from sora_dagster.reporting.runs import add_post_counts, is_launched_by_a_person, root_run_of
 from sora_dagster.resources import check_limit_fields
 
@@ -94,6 +95,8 @@ def submit(
 ) -> list[RequestResult]:
     """Request clips or remixes of a dataset, and add the POSTs to the run's tags.
 
+    Logs one warning for each retired model that they use.
+
     Arguments:
         context: the run's context.
         dataset: the dataset; its name and keys are bound to the storage root.
@@ -106,6 +109,9 @@ def submit(
         StorageError: if the storage root is another account's or cannot be written.
         DatasetNameError: if another dataset of the root has the name, or the same assets.
     """
+    specs = [request.spec for request in requests]
+    for warning in retired_model_warnings(specs, dataset.catalogue):
+        context.log.warning(warning)
     try:
         if requests:
             generator.bind()

@@ -1,5 +1,6 @@
 """The assets of a prompt dataset: rows, submissions, stored clips, and the same for remixes."""
 
+import warnings
 from typing import Any
 
 import dagster as dg
@@ -11,6 +12,7 @@ from sora_dagster.dataset import VideoDataset, split_remix_partition, without_be
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.dataset import PromptDataset
+from sora_dagster.prompts.retired_models import RetiredModelWarning, default_model_warning
 
 
 def build_clip_assets(
@@ -31,6 +33,10 @@ def build_clip_assets(
         >>> [asset.key.to_user_string() for asset in build_clip_assets(VideoDataset("p.yaml"))]
         ['prompts', 'clip_requests', 'clips']
     """
+
+    # The rows are not read when definitions load, so this is about those that name no model.
+    if warning := default_model_warning(dataset.catalogue):
+        warnings.warn(warning, RetiredModelWarning, stacklevel=2)
 
     def request_of(prompts: PromptDataset, partition: str, _ledger: Ledger) -> ClipRequest:
         return dataset.clip_request(prompts, partition)

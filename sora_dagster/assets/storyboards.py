@@ -2,6 +2,7 @@
 
 import logging
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sora_dagster.generation.storyboards.board_estimate import estimate_board
 from sora_dagster.generation.storyboards.board_run import BoardLimits, BoardRun, ShotResult
 from sora_dagster.prompts.boards import Board, Shot, load_board
 from sora_dagster.prompts.files import DatasetError
+from sora_dagster.prompts.retired_models import RetiredModelWarning, retired_model_warnings
 from sora_dagster.reporting.checks import RunChecks, check_specs
 from sora_dagster.reporting.clip_reporter import ClipReporter
 from sora_dagster.reporting.events import failure_event, row_data_version
@@ -90,6 +92,10 @@ def build_storyboard_assets(
     """
     catalogue, checks = catalogue or Catalogue.builtin(), checks or ClipChecks()
     board = load_board(path, catalogue=catalogue)
+    for warning in retired_model_warnings(
+        [shot.spec for shot in board.shots], catalogue, noun="shot"
+    ):
+        warnings.warn(f"storyboard {board.name}: {warning}", RetiredModelWarning, stacklevel=2)
     keys = {shot.id: dg.AssetKey([board.name, shot.id]) for shot in board.shots}
     specs = [
         dg.AssetSpec(

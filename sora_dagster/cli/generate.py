@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +158,7 @@ def generate_dataset(
 
     from sora_dagster.cli.console import ProgressBar, print_line, print_result, purchases_line
     from sora_dagster.local.pipeline import Pipeline
+    from sora_dagster.prompts.retired_models import RetiredModelWarning
 
     # Raises if the limit is invalid, before anything is started.
     settings.runware().run_limit_usd()
@@ -164,6 +166,10 @@ def generate_dataset(
     console = Console() if sys.stdout.isatty() else Console(width=160)
     pipeline = Pipeline(settings, home, secrets or {})
     progress = pipeline.read_progress()
+    # Printed once, for the models that rows use, and not again when definitions load.
+    warnings.simplefilter("ignore", RetiredModelWarning)
+    for warning in pipeline.warnings:
+        print_line(console, warning, "yellow")
     if not options.regenerate_changed and _confirm_changes(console, progress):
         options = replace(options, regenerate_changed=True)
     if line := purchases_line(progress, options):

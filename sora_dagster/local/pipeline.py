@@ -24,6 +24,7 @@ from sora_dagster.local.progress import ClipProgress, ClipState, PipelineOptions
 from sora_dagster.local.request_runs import RequestRuns, run_job
 from sora_dagster.local.stack import dagster_daemon
 from sora_dagster.local.waiting import UNFINISHED, Waiting
+from sora_dagster.prompts.retired_models import retired_model_warnings
 from sora_dagster.reporting.runs import OTHER_POSTS_TAG, POLL_POSTS_TAG, SUBMISSION_POSTS_TAG
 from sora_dagster.settings import Settings
 
@@ -91,7 +92,7 @@ def is_complete(progress: Sequence[ClipProgress]) -> bool:
 class Pipeline:
     """Requests, generates and stores a dataset.
 
-    Read the progress first to show what would be bought; then run.
+    Read the progress first to show what would be bought, and `warnings` about the rows; then run.
 
     Arguments:
         settings: dataset, API and storage root.
@@ -105,6 +106,7 @@ class Pipeline:
         self._environment = {**settings.to_environment(), **secrets}
         self._dataset = settings.dataset()
         self._dataset_progress: DatasetProgress | None = None
+        self.warnings: Sequence[str] = ()
 
     def read_progress(self) -> Sequence[ClipProgress]:
         """How far the dataset is now, and what would be bought. Costs nothing.
@@ -116,6 +118,7 @@ class Pipeline:
             StorageError: if the storage root cannot be used.
         """
         prompts = self._dataset.load_prompts()
+        self.warnings = retired_model_warnings(prompts.clips, self._dataset.catalogue)
         os.environ.update(self._environment)
         os.environ["DAGSTER_HOME"] = str(self._home.dagster_home)
         with self._settings.runware().generator(self._settings.storage()) as generator:

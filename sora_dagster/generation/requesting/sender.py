@@ -21,8 +21,14 @@ from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import SeenHow
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.submission_gate import SubmissionGate
+from sora_dagster.runware.alternatives import unavailable_text
 from sora_dagster.runware.client import RunwareClient
-from sora_dagster.runware.errors import ErrorRecord, RunwareError, SubmissionTooLateError
+from sora_dagster.runware.errors import (
+    ErrorRecord,
+    ModelUnavailableError,
+    RunwareError,
+    SubmissionTooLateError,
+)
 from sora_dagster.runware.requests import VideoInference
 from sora_dagster.runware.submissions import Submission
 
@@ -224,9 +230,12 @@ class Sender:
             inferences, before_post=lambda: self._check_is_in_time(taken_at)
         )
         gate.read(submissions)
+        by_uuid = {inference.task_uuid: inference for inference in inferences}
         is_late = self._seconds_since(taken_at) > _LATEST_REFUSAL_SECONDS
         return {
-            submission.task_uuid: self._record(submission, may_refuse=not (is_replay or is_late))
+            submission.task_uuid: self._record(
+                submission, by_uuid[submission.task_uuid], may_refuse=not (is_replay or is_late)
+            )
             for submission in submissions
         }
 
@@ -238,7 +247,9 @@ class Sender:
                 f"or delayed since; after {LATEST_SEND_SECONDS:.0f} seconds it does not send"
             )
 
-    def _record(self, submission: Submission, *, may_refuse: bool) -> SendResult:
+    def _record(
+        self, submission: Submission, inference: VideoInference, *, may_refuse: bool
+    ) -> SendResult:
         task_uuid = submission.task_uuid
         if submission.state in ("accepted", "conflict"):
             # A conflict proves that Runware has the task.
@@ -253,6 +264,9 @@ class Sender:
         error = error or ErrorRecord(
             kind="connection", message="the request was never sent", retryable=True
         )
+        if error.kind == ModelUnavailableError.kind:
+            advice = unavailable_text(inference, self._client.catalogue)
+            error = error.model_copy(update={"message": f"{error.message.rstrip('.')}. {advice}"})
         is_void = submission.state == "unsent" or error.kind in _NOT_CLIP_ERRORS
         state: Literal["void", "failed"] = "void" if is_void else "failed"
         self._ledger.settle_unaccepted(task_uuid, state, error)
