@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from itertools import islice
 from typing import get_args
 
@@ -318,7 +319,12 @@ def _values(request: VideoInference, entry: VideoModel) -> Iterator[Problem]:
         if not entry.resolutions:
             yield _unsupported("resolution", shown(request.resolution), "resolution", entry)
         else:
-            yield _not_allowed("resolution", "resolution", shown(request.resolution), entry)
+            nearest = next(
+                iter(get_close_matches(request.resolution, entry.resolutions, n=1)), None
+            )
+            yield _not_allowed(
+                "resolution", "resolution", shown(request.resolution), entry, nearest
+            )
     durations = entry.durations
     if request.duration is not None:
         given = request.duration
@@ -339,8 +345,10 @@ def _values(request: VideoInference, entry: VideoModel) -> Iterator[Problem]:
         elif not rule.allows(number):
             nearest = f"{rule.nearest(number):.15g}"
             yield _not_allowed(field, what, f"{number:.15g}", entry, nearest)
-    if not 1 <= request.number_results <= entry.max_results:
-        yield _not_allowed("numberResults", "number of results", str(request.number_results), entry)
+    results = request.number_results
+    if not 1 <= results <= entry.max_results:
+        nearest = str(min(max(results, 1), entry.max_results))
+        yield _not_allowed("numberResults", "number of results", str(results), entry, nearest)
     if request.output_format not in entry.output_formats:
         yield Problem(
             "outputFormat",
