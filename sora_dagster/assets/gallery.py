@@ -1,5 +1,6 @@
 """The gallery: a page in the storage root that shows the clips of a dataset."""
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +20,7 @@ from sora_dagster.generation.library.clip_index import FailedTake, build_clip_in
 from sora_dagster.generation.library.library_scan import scan_library
 from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
-from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.prompts.clips import ClipRequest, ClipSpec
 from sora_dagster.reporting.metadata import link_metadata
 from sora_dagster.resources import ClipStorageResource
 from sora_dagster.storage import ObjectAttributes
@@ -151,11 +152,21 @@ def _common(record: ClipManifest | AttemptRecord, dataset: VideoDataset) -> dict
         "prompt": request.spec.prompt,
         "model": dataset.catalogue.name_of(request.spec.model),
         "model_id": request.spec.model,
+        "options": _options(request.spec),
         "tags": request.spec.tags,
         "take": record.take,
         "estimate_usd": record.estimate_usd,
         "parent": None if parent is None else entry_id(parent.asset, parent.clip, parent.take),
     }
+
+
+def _options(spec: ClipSpec) -> str | None:
+    """The options of a clip as text, such as ``fps: 24, audio: false``."""
+    texts = (
+        f"{name}: {value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in spec.options.items()
+    )
+    return ", ".join(texts) or None
 
 
 def _title(request: ClipRequest) -> str:

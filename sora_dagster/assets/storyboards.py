@@ -20,6 +20,7 @@ from sora_dagster.prompts.retired_models import RetiredModelWarning, retired_mod
 from sora_dagster.reporting.checks import RunChecks, check_specs
 from sora_dagster.reporting.clip_reporter import ClipReporter
 from sora_dagster.reporting.events import failure_event, row_data_version
+from sora_dagster.reporting.metadata import spec_metadata
 from sora_dagster.reporting.runs import (
     add_post_counts,
     exact_result,
@@ -252,10 +253,7 @@ def _metadata(board: Board, shot: Shot) -> dict[str, Any]:
         "model": shot.spec.model,
         "fingerprint": shot.spec.fingerprint,
     }
-    if shot.spec.size is not None:
-        metadata["size"] = str(shot.spec.size)
-    if shot.spec.duration_seconds is not None:
-        metadata["duration_seconds"] = shot.spec.duration_seconds
+    metadata |= spec_metadata(shot.spec)
     if shot.spec.tags:
         metadata["tags"] = list(shot.spec.tags)
     return metadata

@@ -78,6 +78,8 @@ class GalleryEntry:
         parent: `id` of the entry it is a remix of; if not in the gallery, only its id is shown.
         checks_failed: names of its failed checks.
         model_id: the model's id; None to show no id.
+        options: what was requested besides prompt, model, size and duration, as
+            text; None if nothing was.
 
     Raises:
         ValueError: if a link is not relative, https or file, the time has no time zone, the cost
@@ -107,6 +109,7 @@ class GalleryEntry:
     parent: str | None = None
     checks_failed: tuple[str, ...] = ()
     model_id: str | None = None
+    options: str | None = None
 
     def __post_init__(self) -> None:
         if self.poster_href is not None:

@@ -183,6 +183,19 @@ class ClipSpec(BaseModel):
         return None if self.duration_seconds == "auto" else self.duration_seconds
 
     @property
+    def options(self) -> dict[str, JsonValue]:
+        """For display: what it sets besides prompt, model, size, duration and images."""
+        values: dict[str, JsonValue] = {
+            "resolution": self.resolution,
+            "fps": self.fps,
+            "seed": self.seed,
+            "negative_prompt": self.negative_prompt,
+            "audio": self.audio,
+            **self.settings,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
     def images(self) -> tuple[str, ...]:
         """All its images."""
         frames = (self.first_frame, self.last_frame)

@@ -13,6 +13,7 @@ from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.reporting.event_log import data_version_of, newest_materializations
 from sora_dagster.reporting.events import prompt_event, row_data_version
+from sora_dagster.reporting.metadata import spec_metadata
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,13 @@ class Row:
 
     def metadata(self) -> dict[str, Any]:
         """Metadata for the UI."""
-        metadata: dict[str, Any] = {
+        return {
             "prompt": self.spec.prompt,
             "model": self.spec.model,
             "take": self.spec.take,
             "tags": list(self.spec.tags),
+            **spec_metadata(self.spec),
         }
-        if self.spec.size is not None:
-            metadata["size"] = str(self.spec.size)
-        if self.spec.duration_seconds is not None:
-            metadata["duration_seconds"] = self.spec.duration_seconds
-        return metadata
 
     def event(self) -> dg.AssetMaterialization:
         """The materialization of the row."""

@@ -11,7 +11,7 @@ import dagster as dg
 from sora_dagster.dataset import asset_key_of
 from sora_dagster.generation.protocol.records import ClipManifest, StoredVideo
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
-from sora_dagster.prompts.clips import ParentVideo
+from sora_dagster.prompts.clips import ClipSpec, ParentVideo
 from sora_dagster.storage import StorageRoot
 
 # Dagster keeps each event twice and loads all events of a run, so pictures must be small.
@@ -29,6 +29,7 @@ def request_metadata(requested: RequestResult) -> dict[str, Any]:
         "prompt": request.spec.prompt,
         "take": requested.take,
         "attempt": requested.attempt,
+        **options_metadata(request.spec),
     }
     if requested.state is RequestState.CHANGED:
         metadata["new_take_usd"] = requested.new_take_usd
@@ -46,6 +47,22 @@ def _parent_ids(parent: ParentVideo) -> dict[str, Any]:
     """Runware's ids of the video that a remix is made from."""
     ids = {"parent_video_uuid": parent.video_uuid}
     return ids if parent.video_id is None else {**ids, "parent_video_id": parent.video_id}
+
+
+def spec_metadata(spec: ClipSpec) -> dict[str, Any]:
+    """Metadata of what a row sets besides its prompt and model. Its images are not shown."""
+    metadata: dict[str, Any] = {}
+    if spec.size is not None:
+        metadata["size"] = str(spec.size)
+    if spec.duration_seconds is not None:
+        metadata["duration_seconds"] = spec.duration_seconds
+    return metadata | options_metadata(spec)
+
+
+def options_metadata(spec: ClipSpec) -> dict[str, Any]:
+    """Metadata of the options that a row sets. None of them, and there is none."""
+    options = spec.options
+    return {"options": dg.MetadataValue.json(options)} if options else {}
 
 
 def error_metadata(error: dict[str, Any]) -> dict[str, Any]:
@@ -80,6 +97,7 @@ def clip_metadata(manifest: ClipManifest, root: StorageRoot) -> dict[str, Any]:
         "model": spec.model,
         "take": manifest.take,
     }
+    metadata |= options_metadata(spec)
     if spec.tags:
         metadata["tags"] = ", ".join(spec.tags)
     if first.seed is not None:

@@ -61,6 +61,18 @@ def test_a_single_run_carries_the_same_metadata_in_one_event(stack: Stack) -> No
     assert event.tags["dagster/data_version"] == event.metadata["sha256"].value
 
 
+def test_the_options_of_a_row_are_shown_with_the_row_its_request_and_its_clip(
+    stack: Stack,
+) -> None:
+    settings = {"seed": 7, "audio": False, "settings": {"promptExtend": False}}
+    stack.write({"id": "fox", "model": "wan-3.0", "duration": 2, **settings})
+    stack.tick_dataset_sensor()
+    assert stack.materialize(["clip_requests", "clips"], ["fox"]).success
+    for asset in ("prompts", "clip_requests", "clips"):
+        shown = stack.events(asset, "fox")[0].metadata["options"].value
+        assert shown == {"seed": 7, "audio": False, "promptExtend": False}
+
+
 def test_several_videos_of_a_clip_are_shown_as_a_table(stack: Stack) -> None:
     stack.write({"id": "fox", "number_results": 2})
     stack.tick_dataset_sensor()

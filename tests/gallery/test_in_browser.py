@@ -96,7 +96,7 @@ def root_of_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [
             entry("mp4", videos=both[:1], poster_href=poster_href),
             entry("webm", videos=both[1:], poster_href=poster_href),
-            entry("both", videos=both, poster_href=poster_href),
+            entry("both", options="fps: 24", videos=both, poster_href=poster_href),
             entry("gone", href="../../nowhere.mp4"),
         ],
     )
@@ -327,6 +327,7 @@ def test_each_video_of_a_clip_can_be_chosen(browser: Browser, videos: str) -> No
         card(page, "both").click()
         dialog = page.get_by_role("dialog", name="both")
         expect(dialog.locator(".facts")).to_contain_text("Seed\n11", use_inner_text=True)
+        expect(dialog.locator(".facts")).to_contain_text("Options\nfps: 24", use_inner_text=True)
         second = dialog.get_by_role("button", name="Video 2")
         second.click()
         expect(second).to_have_attribute("aria-pressed", "true")

@@ -92,6 +92,7 @@ const player = {
       Cost: formatCost(entry) + (isOneOfMany ? ` in total, ${dollars.format(video.costUsd)} for this video` : ""),
       Estimate: entry.estimateUsd === undefined ? undefined : dollars.format(entry.estimateUsd),
       Model: entry.modelId ? `${entry.model} (${entry.modelId})` : entry.model,
+      Options: entry.options,
       Seed: video?.seed,
       Size: width && height ? `${width} × ${height}` : undefined,
       Duration: seconds ? formatDuration(seconds) : undefined,
