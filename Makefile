@@ -4,6 +4,7 @@
 # make check        lint, types and import contracts
 # make screenshots  take the README's pictures again (needs Chromium)
 # make schema       write the JSON schema of manifests to docs/schemas
+# make models       write the table of models to docs/models.md
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell expr 2 \* `getconf _NPROCESSORS_ONLN`)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo dev test check schema screenshots clean
+.PHONY: demo dev test check schema models screenshots clean
 
 demo: $(INSTALLED)
 	@$(BIN)/sora-dagster demo
@@ -32,6 +33,9 @@ check: $(INSTALLED)
 
 schema: $(INSTALLED)
 	@$(BIN)/python -m tests.generation.manifest_schema docs/schemas
+
+models: $(INSTALLED)
+	@$(BIN)/python -m tests.runware.model_table docs/models.md
 
 screenshots: $(INSTALLED)
 	@$(BIN)/python -m tests.screenshots docs/images
