@@ -244,7 +244,8 @@ def _evaluate_checks(
 def _description(shot: Shot) -> str:
     if shot.parent is None:
         return shot.spec.prompt
-    return f"Remix of {shot.parent}: {shot.spec.prompt}"
+    what = {"continue": "Continues", "extend": "Extends"}.get(shot.spec.mode or "", "Remix of")
+    return f"{what} {shot.parent}: {shot.spec.prompt}"
 
 
 def _metadata(board: Board, shot: Shot) -> dict[str, Any]:
@@ -254,6 +255,8 @@ def _metadata(board: Board, shot: Shot) -> dict[str, Any]:
         "fingerprint": shot.spec.fingerprint,
     }
     metadata |= spec_metadata(shot.spec)
+    if shot.parent is not None:
+        metadata["remix_mode"] = shot.spec.mode or "remix"
     if shot.spec.tags:
         metadata["tags"] = list(shot.spec.tags)
     return metadata

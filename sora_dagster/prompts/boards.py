@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from yaml.nodes import MappingNode, Node, SequenceNode
@@ -20,19 +20,23 @@ from sora_dagster.input_files.yaml_nodes import (
     plain_value,
     top_level,
 )
+from sora_dagster.prompts.board_remixes import as_remix, remix_row
 from sora_dagster.prompts.cells import RowCells
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.files import COLUMNS, Cell, DatasetError, Row, known_columns_only
 from sora_dagster.prompts.images import DatasetImages
+from sora_dagster.prompts.recipes import planned_length
 from sora_dagster.prompts.rows import RowReader
 from sora_dagster.prompts.yaml_files import cell_of
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.redaction import shown
-from sora_dagster.runware.rules import remix_problem
 
 _EXTENSIONS = (".yaml", ".yml")
 _TOP_LEVEL = ("board", "defaults", "shots")
-_SHOT_COLUMNS = (*(column for column in COLUMNS if column != "recipes"), "parent", "remixes")
+_SHOT_COLUMNS = (
+    *(column for column in COLUMNS if column != "recipes"),
+    *("mode", "parent", "remixes"),
+)
 _DEFAULT_COLUMNS = (
     "model",
     "size",
@@ -50,21 +54,6 @@ _DEFAULT_COLUMNS = (
     "safety",
     "tags",
 )
-# A remix takes these from its parent's video; a request with a video id cannot set them.
-_COLUMNS_OF_PARENT = (
-    "model",
-    "size",
-    "resolution",
-    "duration",
-    "fps",
-    "seed",
-    "negative_prompt",
-    "audio",
-    "first_frame",
-    "last_frame",
-    "reference_images",
-    "settings",
-)
 _EXAMPLE_SHOT = "{id: dawn, prompt: Mist over a lake}"
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,99}")
 _NAME_ALLOWED = "1 to 100 of A-Z, a-z, 0-9 and '_', starting with a letter or digit"
@@ -76,7 +65,7 @@ class Shot:
 
     Arguments:
         id: its id, unique in the board.
-        spec: what to generate. For a remix: no size, no duration and no first frame.
+        spec: what to generate. For a remix: no size and no first frame.
         parent: id of the shot that it is a remix of. None: it starts from its prompt.
         level: number of shots above it.
     """
@@ -122,7 +111,8 @@ def load_board(path: str | Path, *, catalogue: Catalogue) -> Board:
     The file has `shots`, a list, and optionally `board`, its name (default: the file's name
     without extension), and `defaults` for all shots. A shot has the fields of a dataset's clip
     except `recipes`. Its remixes are listed in its field `remixes`, or name it in `parent`. A
-    remix has no model, size, duration or first frame: it takes them from its parent's video.
+    remix has no size and no images: it takes them from its parent's video. It has its parent's
+    model unless it names another one, and optionally a `mode` (see `Recipe`).
 
     Arguments:
         path: the file.
@@ -352,19 +342,46 @@ def _read_shots(
         problems=problems,
         check_id=_check_shot_id,
     )
-    shots = []
+    specs: dict[int, ClipSpec] = {}
     for shot in nodes:
-        row, parent = reader.with_defaults(shot.row, defaults), shot.above
-        if parent is not None:
-            row = _remix_row(shot, row, reader, defaults, catalogue, problems)
-        spec = reader.read(row, is_remix=parent is not None)
-        if spec is None:
+        row = reader.with_defaults(shot.row, defaults)
+        if shot.above is not None:
+            row = remix_row(shot.row, row, _model_of(shot, defaults), problems)
+        else:
+            _refuse_mode(shot, problems)
+        if (spec := reader.read(row, is_remix=shot.above is not None)) is not None:
+            specs[id(shot)] = spec
+    return list(_with_remixes(nodes, specs, catalogue, problems))
+
+
+def _with_remixes(
+    nodes: Sequence[_ShotNode],
+    specs: Mapping[int, ClipSpec],
+    catalogue: Catalogue,
+    problems: ProblemList,
+) -> Iterator[Shot]:
+    """The shots, parents first; those with problems and their remixes are left out."""
+    seconds: dict[int, float | None] = {}
+    read: dict[int, ClipSpec] = {}
+    levels = {id(shot): len(list(shot.chain())) - 1 for shot in nodes}
+    for shot in sorted(nodes, key=lambda shot: levels[id(shot)]):
+        spec, parent = specs.get(id(shot)), shot.above
+        if spec is None or shot.in_cycle:
             continue
+        length = spec.seconds
         if parent is not None:
-            spec = spec.model_copy(update={"size": None, "duration_seconds": None})
+            if id(parent) not in read:
+                continue
+            of_parent = seconds[id(parent)]
+            spec = as_remix(
+                spec, shot.row, read[id(parent)], catalogue, problems, seconds=of_parent
+            )
+            if spec is None:
+                continue
+            length = planned_length(spec, catalogue.get(spec.model), of_parent)
+        read[id(shot)], seconds[id(shot)] = spec, length
         parent_id = None if parent is None else parent.id
-        shots.append(Shot(spec.clip_id, spec, parent_id, level=len(list(shot.chain())) - 1))
-    return shots
+        yield Shot(spec.clip_id, spec, parent_id, level=levels[id(shot)])
 
 
 def _check_shot_id(value: str) -> None:
@@ -374,30 +391,17 @@ def _check_shot_id(value: str) -> None:
         )
 
 
-def _remix_row(
-    shot: _ShotNode,
-    row: Row,
-    reader: RowReader,
-    defaults: Mapping[str, Cell],
-    catalogue: Catalogue,
-    problems: ProblemList,
-) -> Row:
-    """The row of a remix, with the model of its start and without the fields of its parent."""
+def _model_of(shot: _ShotNode, defaults: Mapping[str, Cell]) -> Cell | None:
+    """The model of a remix: its own, or that of the nearest shot above it that names one."""
+    if shot.in_cycle:
+        return None
+    for member in shot.chain():
+        if not RowCells(member.row, ProblemList("")).is_absent("model"):
+            return member.row.cells["model"]
+    return defaults.get("model")
+
+
+def _refuse_mode(shot: _ShotNode, problems: ProblemList) -> None:
     cells = RowCells(shot.row, problems)
-    for column in _COLUMNS_OF_PARENT:
-        if not cells.is_absent(column):
-            cells.report(
-                column,
-                f"a remix has no {column.replace('_', ' ')}, as it takes it from its parent's "
-                f"video; remove it",
-            )
-    kept = {name: cell for name, cell in row.cells.items() if name not in _COLUMNS_OF_PARENT}
-    *_, start = shot.chain()
-    model = None if shot.in_cycle else reader.with_defaults(start.row, defaults).cells.get("model")
-    if model is not None:
-        kept["model"] = model
-    entry = catalogue.default if model is None else catalogue.find(str(model.value))
-    if entry is not None and (problem := remix_problem(entry)) is not None:
-        message = f"{shot.label} is a remix, but {problem.message} for {start.label}"
-        cells.report(None, message)
-    return replace(row, cells=kept)
+    if not cells.is_absent("mode"):
+        cells.report("mode", "only a remix has a mode; remove it, or name the shot's parent")

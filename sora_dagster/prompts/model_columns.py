@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
 
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.runware.catalogue import Catalogue, VideoModel
@@ -117,3 +118,23 @@ def column_of(field: str, spec: ClipSpec, entry: VideoModel | None) -> str | Non
     if entry is not None and field == sound_switch(entry) and spec.audio is not None:
         return "audio"
     return "settings"
+
+
+def at_default(values: Mapping[str, Any], entry: VideoModel) -> Iterator[str]:
+    """The fields whose value is the model's own default.
+
+    Arguments:
+        values: the fields of a `ClipSpec`: `audio`, `settings`, `size` and `resolution`.
+        entry: the catalogue entry of its model.
+    """
+    audio, resolution = values.get("audio"), values.get("resolution")
+    if audio is not None and audio == entry.makes_sound():
+        yield "audio"
+    if values.get("size") is None and resolution == entry.default_resolution is not None:
+        yield "resolution"
+    for name, value in values["settings"].items():
+        setting = entry.settings.get(name)
+        default = None if setting is None else setting.default
+        # True equals 1, but a switch is not a number.
+        if value == default is not None and isinstance(value, bool) == isinstance(default, bool):
+            yield f"settings.{name}"

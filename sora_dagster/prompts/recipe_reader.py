@@ -18,6 +18,7 @@ from sora_dagster.prompts.recipes import (
     remix_spec,
     source_problem,
 )
+from sora_dagster.prompts.row_settings import read_settings
 from sora_dagster.runware.catalogue import Catalogue, RemixMode, VideoModel
 from sora_dagster.runware.redaction import shown
 
@@ -54,9 +55,13 @@ class ReadRecipe:
         try:
             mode = remix_mode(self.recipe.mode, entry, parent, catalogue)
         except RemixModeError as error:
-            return f"recipe {self.recipe.name!r}: {error}"
+            return str(error)
         problem = source_problem(mode, entry, seconds)
-        return None if problem is None else f"recipe {self.recipe.name!r}: {problem.message}"
+        if problem is None and seconds is not None and self.recipe.duration_seconds is None:
+            spec = remix_spec(_clip_of(parent), self.recipe, catalogue)
+            found = planned_remix_problems(spec, entry, size=None, seconds=seconds)
+            problem = next((one for one in found if one.field == "duration"), None)
+        return None if problem is None else problem.message
 
 
 def read_recipes(
@@ -90,7 +95,11 @@ def _read(entry: RecipeEntry, catalogue: Catalogue, problems: ProblemList) -> Re
     prompt = cells.text("prompt") or ""
     model = _model(cells, catalogue)
     mode = _mode(cells, model, catalogue)
-    settings = {name: json_value(cell) for name, cell in cells.mapping("settings").items()}
+    settings = (
+        {name: json_value(cell) for name, cell in cells.mapping("settings").items()}
+        if model is None
+        else read_settings(cells, model, catalogue)
+    )
     duration = cells.seconds("duration", allowed="a number of seconds, or auto")
     audio = cells.boolean("audio")
     if len(problems) > problems_before:
@@ -163,10 +172,14 @@ def check_recipes(
                 break
 
 
+def _clip_of(model: VideoModel) -> ClipSpec:
+    return ClipSpec(clip_id="clip", prompt="", model=model.air)
+
+
 def _broken_rule(recipe: Recipe, parent: VideoModel, catalogue: Catalogue) -> str | None:
     """The first rule that a remix of a clip of a model breaks."""
     try:
-        spec = remix_spec(ClipSpec(clip_id="clip", prompt="", model=parent.air), recipe, catalogue)
+        spec = remix_spec(_clip_of(parent), recipe, catalogue)
     except RemixModeError:
         # Reported at the rows that list the recipe.
         return None

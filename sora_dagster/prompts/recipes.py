@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from sora_dagster.prompts.clips import ClipSpec
+from sora_dagster.prompts.model_columns import at_default
 from sora_dagster.runware.catalogue import Catalogue, FrameSize, RemixMode, RemixWay, VideoModel
 from sora_dagster.runware.errors import Problem
 from sora_dagster.runware.redaction import shown
@@ -83,6 +84,7 @@ def remix_spec(parent: ClipSpec, recipe: Recipe, catalogue: Catalogue) -> ClipSp
         duration_seconds=duration,
         settings=recipe.settings,
         audio=recipe.audio,
+        at_default=tuple(at_default({"audio": recipe.audio, "settings": recipe.settings}, entry)),
         output_format=parent.output_format if parent.output_format in formats else formats[0],
         output_quality=parent.output_quality,
         safety=parent.safety,
@@ -240,6 +242,46 @@ def _lines(tier: str) -> int | None:
     return _SMALLEST_SIDES.get(tier.lower())
 
 
+def planned_length(spec: ClipSpec, entry: VideoModel, seconds: float | None) -> float | None:
+    """Length of the video of a remix that is not generated yet. None: unknown.
+
+    Arguments:
+        spec: the remix.
+        entry: the entry of its model.
+        seconds: length of its parent's video, in seconds. None: unknown.
+    """
+    way = remix_way(spec.mode or "remix", entry)
+    if way is None:
+        return spec.seconds
+    sent = spec.duration_seconds or _duration(way, entry, seconds)
+    requested = sent if isinstance(sent, (int, float)) else None
+    match way.result_length:
+        case "parent":
+            return seconds if requested is None else requested
+        case "requested":
+            return requested
+        case "unknown":
+            return None
+
+
+def planned_size(spec: ClipSpec, entry: VideoModel, size: FrameSize | None) -> FrameSize | None:
+    """Size of the video of a remix that is not generated yet. None: unknown.
+
+    Arguments:
+        spec: the remix.
+        entry: the entry of its model.
+        size: size of its parent's video, in pixels. None: unknown.
+    """
+    fields = remix_fields(spec, entry, _NOT_GENERATED_YET, size=size, seconds=None)
+    if "width" in fields:
+        return FrameSize(fields["width"], fields["height"])
+    if "resolution" not in fields or size is None:
+        return size
+    nearest = entry.nearest_size(size)
+    is_of_tier = nearest is not None and entry.tier_of(nearest) == fields["resolution"]
+    return nearest if is_of_tier else None
+
+
 def source_problem(mode: RemixMode, entry: VideoModel, seconds: float | None) -> Problem | None:
     """Why a video is too short or too long to be the source of a remix. None: it is not.
 
@@ -265,20 +307,21 @@ def source_problem(mode: RemixMode, entry: VideoModel, seconds: float | None) ->
 
 
 def planned_remix_problems(
-    spec: ClipSpec, entry: VideoModel, *, size: FrameSize | None
+    spec: ClipSpec, entry: VideoModel, *, size: FrameSize | None, seconds: float | None = None
 ) -> list[Problem]:
-    """What is wrong with a remix whose parent is not generated yet, but for the parent's length.
+    """What is wrong with the request of a remix whose parent is not generated yet.
 
     Arguments:
         spec: the remix.
         entry: the entry of its model.
         size: size of the parent's video, in pixels. None: unknown.
+        seconds: length of the parent's video, in seconds. Default: unknown.
     """
     problems = list(_settings_of_mode(spec, entry))
     if (problem := audio_problem(spec.audio, entry)) is not None:
         problems.append(problem)
     fields = remix_fields(
-        spec, entry, _NOT_GENERATED_YET, size=size or _USUAL_SIZE, seconds=_USUAL_SECONDS
+        spec, entry, _NOT_GENERATED_YET, size=size or _USUAL_SIZE, seconds=seconds or _USUAL_SECONDS
     )
     return [*problems, *broken_rules(VideoInference.model_construct(None, **fields), entry)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -15,6 +15,7 @@ from sora_dagster.prompts.files import REQUIRED_COLUMNS, Cell, Row
 from sora_dagster.prompts.images import DatasetImages
 from sora_dagster.prompts.model_columns import (
     COLUMNS_OF_MODELS,
+    at_default,
     column_of,
     knows_column,
     models_for_row,
@@ -88,7 +89,8 @@ class RowReader:
 
         Arguments:
             row: the row.
-            is_remix: whether its video is made from an earlier one. Default: false.
+            is_remix: whether its video is made from an earlier one. Then neither the rules of its
+                model are checked nor defaults are filled in. Default: false.
         """
         problems_before = len(self._problems)
         cells = RowCells(row, self._problems)
@@ -127,10 +129,13 @@ class RowReader:
         if entry is not None:
             values["settings"] = self._settings(cells, values, entry)
             self._check_columns(cells, values, entry, is_remix=is_remix)
-            self._fill_defaults(cells, values, entry)
+            if not is_remix:
+                self._fill_defaults(cells, values, entry)
+            values["at_default"] = tuple(at_default(values, entry))
             self._check_remixes(cells, values["recipes"], entry, values["duration_seconds"])
         spec = ClipSpec.model_construct(**{"prompt": "", **_without_none(values)})
-        self._check_rules(cells, spec, entry)
+        if not is_remix:
+            self._check_rules(cells, spec, entry)
         if self._missing_columns or len(self._problems) > problems_before:
             return None
         return ClipSpec(**_without_none(values))
@@ -264,7 +269,7 @@ class RowReader:
             values["audio"] = None
 
     def _fill_defaults(self, cells: RowCells, values: dict[str, Any], entry: VideoModel) -> None:
-        """Fill in the model's size and duration where its rules allow it, and note its defaults."""
+        """Fill in the model's size and duration where its rules allow it."""
         if cells.is_absent("size") and cells.is_absent("resolution") and entry.default_size:
             sent = _request_fields(values, entry)
             # A frame decides the size, unless the model wants both.
@@ -275,7 +280,6 @@ class RowReader:
             default = entry.durations.default
             if may_send("duration", entry, _request_fields(values, entry), default):
                 values["duration_seconds"] = default
-        values["at_default"] = tuple(_at_default(values, entry))
 
     def _check_rules(self, cells: RowCells, spec: ClipSpec, entry: VideoModel | None) -> None:
         """Report the rules of a request that a row breaks, one for each column at most."""
@@ -320,7 +324,7 @@ class RowReader:
             recipe = self._recipes.get(name)
             message = recipe and recipe.remix_problem(entry, length, self._catalogue)
             if message:
-                cells.report("recipes", message)
+                cells.report("recipes", f"recipe {name!r}: {message}")
 
 
 def _size(cells: RowCells, entry: VideoModel | None) -> object:
@@ -363,16 +367,3 @@ def _sent_fields(cells: Mapping[str, Cell]) -> dict[str, object]:
     if sent:
         sent["inputs"] = True
     return sent | {name: True for name in _SIZE_AND_LENGTH if name in cells}
-
-
-def _at_default(values: Mapping[str, Any], entry: VideoModel) -> Iterator[str]:
-    """The fields whose value is the model's own default."""
-    if values["audio"] is not None and values["audio"] == entry.makes_sound():
-        yield "audio"
-    if values["size"] is None and values["resolution"] == entry.default_resolution is not None:
-        yield "resolution"
-    for name, value in values["settings"].items():
-        default = entry.settings[name].default
-        # True equals 1, but a switch is not a number.
-        if value == default is not None and isinstance(value, bool) == isinstance(default, bool):
-            yield f"settings.{name}"

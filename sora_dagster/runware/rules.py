@@ -178,18 +178,6 @@ def audio_problem(audio: bool | None, entry: VideoModel) -> Problem | None:
     )
 
 
-def remix_problem(entry: VideoModel) -> Problem | None:
-    """Why a model cannot make a remix. None: it can."""
-    if "videoId" in entry.inputs:
-        return None
-    return Problem(
-        "inputs.videoId",
-        "given",
-        f"{entry.name} ({entry.air}) does not support remixes, as it accepts no video ids; choose "
-        f"another model",
-    )
-
-
 def _model_rules(request: VideoInference, entry: VideoModel) -> Iterator[Problem]:
     if request.model != entry.air:
         yield Problem(

@@ -66,6 +66,35 @@ def test_a_family_is_made_level_by_level_each_shot_from_its_parents_video(
     assert stack.stale_shots() == set()
 
 
+def test_shots_of_live_models_follow_by_an_edit_and_by_the_last_frame(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write_board(
+        {
+            **ROOT,
+            "model": "wan-3.0",
+            "size": "832x480",
+            "duration": 2,
+            "remixes": [
+                {"id": "night", "prompt": "the same at night", "model": "aleph-2.0"},
+                {"id": "after", "prompt": "it runs away", "mode": "continue", "duration": 3},
+            ],
+        }
+    )
+    before = sandbox.charged()
+    result = stack.materialize_shots()
+    assert result.success, failure_text(result)
+    assert len(sandbox.charged() - before) == 3
+    fox, night, after = (manifest(stack, shot) for shot in ("fox", "night", "after"))
+    assert night.wire["inputs"] == {"video": fox.videos[0].video_uuid}
+    assert "frameImages" in str(after.wire["inputs"])
+    assert [round(shot.videos[0].duration_seconds) for shot in (fox, night, after)] == [2, 2, 3]
+    [event] = stack.shot_events("night")
+    assert event.metadata["remix_mode"].value == "edit"
+    assert event.metadata["parent_video_uuid"].value == fox.videos[0].video_uuid
+    assert stack.stale_shots() == set()
+
+
 def test_the_event_of_a_shot_has_the_facts_of_its_video_and_its_inputs(stack: Stack) -> None:
     stack.write_board(COUPLE)
     assert stack.materialize_shots().success

@@ -131,7 +131,6 @@ extra: 1
         "glade.yaml:5: column 'duration': the duration is 5 seconds; allowed: 4, 8, 12",
         "glade.yaml:6: column 'id': 'owl' is already the id of line 5",
         "glade.yaml:10: column 'size': a remix has no size, as",
-        "glade.yaml:10: column 'duration': a remix has no duration, as",
         "glade.yaml:10: column 'first_frame': a remix has no first frame, as",
         "glade.yaml:11: 'extra' is not allowed here",
     }
@@ -211,7 +210,87 @@ def test_a_model_that_makes_no_remixes_has_none(tmp_path: Path) -> None:
     )
     with pytest.raises(DatasetError) as caught:
         load_board(path, catalogue=Catalogue.from_yaml(entry))
-    assert "'b' is a remix, but Veo 3.1 (google:3@2) does not support remixes" in str(caught.value)
+    assert "'b' is a remix of 'a', but Veo 3.1 (google:3@2) cannot make remixes" in str(
+        caught.value
+    )
+
+
+def test_a_shot_may_follow_by_another_model_and_mode(load: Load) -> None:
+    board = load("""
+defaults: {model: veo-3.1, size: 1280x720, duration: 8, audio: false, seed: 4}
+shots:
+  - id: fox
+    prompt: a fox
+    remixes:
+      - {id: after, prompt: it runs away, duration: 6, audio: true}
+      - id: night
+        prompt: at night
+        model: seedance-2.5
+        remixes:
+          - {id: rain, prompt: in rain, mode: extend, settings: {audio: false}}
+          - {id: calm, prompt: the rain ends, model: sora-2-pro, mode: continue}
+""")
+    followed = {
+        shot.id: (shot.spec.model, shot.spec.mode, shot.spec.duration_seconds)
+        for shot in board.shots
+    }
+    assert followed == {
+        "fox": ("google:3@2", None, 8.0),
+        "after": ("google:3@2", "continue", 6.0),
+        "night": ("bytedance:seedance@2.5", "edit", None),
+        "rain": ("bytedance:seedance@2.5", "extend", None),
+        "calm": ("openai:3@2", "continue", 4.0),
+    }
+    after, rain = board.shot("after").spec, board.shot("rain").spec
+    assert (after.audio, after.seed, after.size, rain.audio) == (True, None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ("mode: edit", "column 'mode': 'b' is a remix of 'a', but Veo 3.1 (google:3@2) cannot"),
+        ("mode: redo", "column 'mode': 'redo' is not a mode; allowed: remix, edit, extend"),
+        ("mode: extend, duration: 8", "column 'duration': duration is 8; allowed: 7 with inputs"),
+        ("mode: extend, seed: 1", "column 'seed': seed is not allowed with inputs.video"),
+        (
+            "model: aleph-2.0, seed: 1",
+            "column 'seed': Runway Aleph 2.0 (runway:aleph@2.0) takes no",
+        ),
+        ("model: wan-3.0, mode: edit, settings: {tempo: 1}", "column 'settings': Wan 3.0"),
+    ],
+)
+def test_a_follow_up_that_its_model_cannot_make_is_a_problem(
+    problems: Problems, fields: str, said: str
+) -> None:
+    [problem] = problems(
+        "shots: [{id: a, prompt: a fox, model: veo-3.1, remixes: [{id: b, prompt: night, "
+        + fields
+        + "}]}]"
+    )
+    assert problem.removeprefix("glade.yaml:1: ").startswith(said)
+
+
+def test_a_shot_whose_source_is_too_short_is_a_problem(problems: Problems) -> None:
+    [problem] = problems("""
+shots:
+  - id: a
+    prompt: a fox
+    model: grok-imagine-1.5
+    duration: 1
+    remixes:
+      - id: b
+        prompt: night
+        model: kling-3.0-omni-pro
+        remixes: [{id: c, prompt: rain, model: aleph-2.0}]
+""")
+    assert problem.startswith(
+        "glade.yaml:11: 'c' is a remix of 'b': the clip's video is 1 s long; allowed: 2 to 30"
+    )
+
+
+def test_a_shot_that_starts_from_its_prompt_has_no_mode(problems: Problems) -> None:
+    [problem] = problems("shots: [{id: a, prompt: a fox, mode: edit}]")
+    assert problem.startswith("glade.yaml:1: column 'mode': only a remix has a mode")
 
 
 def test_a_wrong_default_is_reported_once(problems: Problems) -> None:

@@ -227,8 +227,13 @@ def test_a_remix_keeps_the_container_of_its_parent_where_its_model_delivers_it()
         (
             "veo-3.1",
             "{prompt: At night., model: seedance-2.5, settings: {tempo: 3}}",
-            "p.yaml:4: recipe 'night': settings.tempo: this is not a setting of Seedance 2.5; "
-            "allowed: ",
+            "p.yaml:4: column 'settings': Seedance 2.5 (bytedance:seedance@2.5) has no setting "
+            "'tempo'; allowed: audio, operation",
+        ),
+        (
+            "veo-3.1",
+            "{prompt: At night., settings: {tempo: 3}}",
+            "p.yaml:4: recipe 'night': settings.tempo: this is not a setting of Veo 3.1; ",
         ),
         (
             "veo-3.1",
@@ -246,6 +251,12 @@ def test_a_remix_keeps_the_container_of_its_parent_where_its_model_delivers_it()
             "{prompt: At night., model: aleph-2.0}",
             "p.yaml:2: column 'recipes': recipe 'night': the clip's video is 1 s long; allowed: "
             "2 to 30 seconds for a remix by Runway Aleph 2.0",
+        ),
+        (
+            "grok-imagine-1.5",
+            "{prompt: At night., model: grok-imagine-1.0}",
+            "p.yaml:2: column 'recipes': recipe 'night': duration is 1; allowed: 2 to 10 with "
+            "inputs.video for Grok Imagine 1.0",
         ),
     ],
 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 
 from sora_dagster.generation.generator import Generator, parent_video
 from sora_dagster.generation.requesting.estimates import Estimate
 from sora_dagster.generation.requesting.options import RequestOptions
-from sora_dagster.generation.requesting.payloads import estimate_usd
+from sora_dagster.generation.requesting.payloads import remix_price
 from sora_dagster.generation.storyboards.shot_requests import asset_of, shot_request
 from sora_dagster.prompts.boards import Board, Shot
+from sora_dagster.prompts.recipes import planned_length, planned_size
+from sora_dagster.runware.catalogue import Catalogue, FrameSize
 
 
 def estimate_board(
@@ -48,7 +49,7 @@ def estimate_board(
             request = shot_request(board, shot, None)
             if shot.parent in shot_ids:
                 changing.add(shot.id)
-                usd = _catalogue_usd(generator, board, shot)
+                usd = _catalogue_usd(board, shot, generator.client.catalogue)
                 yield Estimate(request, usd, "catalogue", f"after {shot.parent}")
             else:
                 yield Estimate(
@@ -60,11 +61,19 @@ def estimate_board(
             yield item
 
 
-def _catalogue_usd(generator: Generator, board: Board, shot: Shot) -> float:
-    """The price of a remix, whose size and duration are those of the first shot of its family."""
-    start = shot
-    while start.parent is not None:
-        start = board.shot(start.parent)
-    size_and_length = {"size": start.spec.size, "duration_seconds": start.spec.duration_seconds}
-    as_start = replace(shot, spec=shot.spec.model_copy(update=size_and_length))
-    return estimate_usd(shot_request(board, as_start, None), generator.client.catalogue)
+def _catalogue_usd(board: Board, shot: Shot, catalogue: Catalogue) -> float:
+    """The price of a remix whose parent is not generated yet."""
+    size, seconds = _planned_video(board, board.shot(shot.parent or ""), catalogue)
+    return remix_price(shot.spec, size, seconds, catalogue).usd or 0.0
+
+
+def _planned_video(
+    board: Board, shot: Shot, catalogue: Catalogue
+) -> tuple[FrameSize | None, float | None]:
+    """Size and length in seconds of a shot's video, as far as they are known before."""
+    spec = shot.spec
+    if shot.parent is None:
+        return spec.size, spec.seconds
+    size, seconds = _planned_video(board, board.shot(shot.parent), catalogue)
+    entry = catalogue.get(spec.model)
+    return planned_size(spec, entry, size), planned_length(spec, entry, seconds)
