@@ -64,7 +64,7 @@ def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @dataclass
 class ManualClock:
-    """A clock that moves when it is told to."""
+    """A clock that is moved by hand."""
 
     now: datetime = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -129,7 +129,7 @@ def browser() -> Iterator[Browser]:
 def watched(
     s3_endpoint: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FaultyStore]:
-    """The S3 server behind a proxy that notes who asks for what, and breaks it where told to."""
+    """The S3 server behind a proxy that notes who asks for what, and breaks it on request."""
     with faulty_store(s3_endpoint) as store:
         monkeypatch.setenv("AWS_ENDPOINT_URL", store.endpoint)
         yield store

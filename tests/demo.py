@@ -23,7 +23,8 @@ clips:
   - {id: owl, prompt: an owl on a branch}
 recipes: {night: the same at night}
 """
-DEADLINE_SECONDS = 150
+# Only ends a test that hangs: on a busy machine the demo takes several minutes.
+DEADLINE_SECONDS = 400
 
 
 @contextmanager

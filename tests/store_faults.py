@@ -157,14 +157,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         self.send_response_only(status)
-        told_length = None
+        stated_length = None
         for name, value in headers:
             if name.lower() == "content-length":
-                told_length = value
+                stated_length = value
             elif name.lower() not in _HOP_HEADERS:
                 self.send_header(name, value)
         is_head = self.command == "HEAD"
-        self.send_header("Content-Length", (is_head and told_length) or str(len(body)))
+        self.send_header("Content-Length", (is_head and stated_length) or str(len(body)))
         self.end_headers()
         if not is_head:
             self.wfile.write(body)

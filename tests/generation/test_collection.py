@@ -161,7 +161,7 @@ def test_a_run_of_the_asset_leaves_its_clips_to_a_collecting_run_and_hears_of_th
     assert stored_by_hand == []
 
 
-def test_what_was_stored_before_a_run_began_to_wait_is_told_apart(scenario: Scenario) -> None:
+def test_what_was_stored_before_a_run_began_to_wait_is_marked_as_such(scenario: Scenario) -> None:
     scenario.request(scenario.generator(), clip())
     scenario.run_until_quiet()
     with chosen(scenario.generator(), *scenario.attempts()) as waiting:

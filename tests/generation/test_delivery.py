@@ -192,9 +192,9 @@ def test_an_api_that_repeats_the_address_does_not_spread_it(
         [requested] = request_clips(generator, clip())
     assert requested.state is RequestState.REFUSED
     assert "cannot put to http://" in requested.detail
-    told = [requested.detail, repr(requested), caplog.text]
-    told += [body.decode() for _, body in everything(bucket)]
-    assert not [text for text in told if re.search("Signature(=|%3D)[0-9a-f]", text)]
+    shown = [requested.detail, repr(requested), caplog.text]
+    shown += [body.decode() for _, body in everything(bucket)]
+    assert not [text for text in shown if re.search("Signature(=|%3D)[0-9a-f]", text)]
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,11 @@ def test_a_host_that_serves_no_ranges_and_cuts_every_time_is_given_up(
 ) -> None:
     host.serves_ranges = False
     host.cuts = [1_000_000] * 9
-    with pytest.raises(DownloadError, match="at byte 1000000: the host sends it from its") as told:
+    with pytest.raises(
+        DownloadError, match="at byte 1000000: the host sends it from its"
+    ) as raised:
         fetch(host, root)
-    assert told.value.retryable
+    assert raised.value.retryable
     assert list(root.list("")) == []
 
 
@@ -264,9 +266,9 @@ def test_a_file_that_is_gone_amid_the_download_is_said_to_be_gone(
 ) -> None:
     host.cuts = [1_000_000]
     host.statuses = [None, 410]
-    with pytest.raises(DownloadError, match="HTTP 410") as told:
+    with pytest.raises(DownloadError, match="HTTP 410") as raised:
         fetch(host, root)
-    assert told.value.gone
+    assert raised.value.gone
     assert list(root.list("")) == []
 
 
@@ -274,11 +276,11 @@ def test_a_host_that_sends_no_more_is_given_up_for_now(
     host: CuttingHost, root: StorageRoot
 ) -> None:
     host.cuts = [1_000_000, *[0] * 50]
-    with pytest.raises(DownloadError, match="The rest was requested 4 times") as told:
+    with pytest.raises(DownloadError, match="The rest was requested 4 times") as raised:
         fetch(host, root)
-    assert told.value.retryable
-    assert "sent 1000000 bytes of 3000000." in str(told.value)
-    assert "secret" not in str(told.value)
+    assert raised.value.retryable
+    assert "sent 1000000 bytes of 3000000." in str(raised.value)
+    assert "secret" not in str(raised.value)
     assert len(host.asked) == 5
     assert list(root.list("")) == []
 

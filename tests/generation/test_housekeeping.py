@@ -81,13 +81,13 @@ def test_a_dry_run_says_what_would_go_and_removes_nothing(ledger: Ledger) -> Non
     for take in (1, 2, 3):
         stored_take(ledger, "fox", take)
     before = keys(ledger)
-    told: list[RemovedObject] = []
-    dry = prune(ledger, keep_takes=1, on_removed=told.append)
+    reported: list[RemovedObject] = []
+    dry = prune(ledger, keep_takes=1, on_removed=reported.append)
     assert keys(ledger) == before
     real: list[RemovedObject] = []
     report = prune(ledger, keep_takes=1, dry_run=False, on_removed=real.append)
-    assert {removed.key for removed in told} == before - keys(ledger)
-    assert sorted(told) == sorted(real)
+    assert {removed.key for removed in reported} == before - keys(ledger)
+    assert sorted(reported) == sorted(real)
     assert (dry.objects, dry.size_bytes) == (report.objects, report.size_bytes)
 
 

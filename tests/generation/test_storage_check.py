@@ -162,13 +162,15 @@ def test_what_is_under_way_or_has_failed_is_no_finding(
     assert verify(ledger).is_whole
 
 
-def test_every_finding_is_told_as_it_is_made(ledger: Ledger, manifest: ClipManifest) -> None:
+def test_every_finding_is_reported_as_soon_as_it_is_made(
+    ledger: Ledger, manifest: ClipManifest
+) -> None:
     ledger.root.delete(manifest.videos[0].key)
     ledger.root.delete(manifest.poster_key)
-    told: list[Finding] = []
-    report = verify(ledger, on_finding=told.append)
-    assert tuple(told) == report.findings
-    assert len(told) == 2
+    reported: list[Finding] = []
+    report = verify(ledger, on_finding=reported.append)
+    assert tuple(reported) == report.findings
+    assert len(reported) == 2
     assert "2 findings" in report.sentence
 
 

@@ -194,7 +194,7 @@ def test_a_remix_counts_only_for_the_video_that_it_was_made_from(
     assert missing(ledger, requests) == [requests[0].clip]
 
 
-def test_clips_of_several_assets_and_datasets_are_told_apart(ledger: Ledger) -> None:
+def test_clips_of_several_assets_and_datasets_are_kept_apart(ledger: Ledger) -> None:
     spring = store_many(ledger, asset="clips", dataset="spring")
     winter = store_many(ledger, asset="winter_clips", dataset="winter")
     ledger.root.delete(spring[0].videos[0].key)
@@ -205,7 +205,7 @@ def test_clips_of_several_assets_and_datasets_are_told_apart(ledger: Ledger) -> 
     assert missing(ledger, requests) == ["Clip 0", "Clip 1"]
 
 
-def test_names_that_differ_by_case_alone_are_told_apart(ledger: Ledger) -> None:
+def test_names_that_differ_by_case_alone_are_kept_apart(ledger: Ledger) -> None:
     requests = requests_of(store_many(ledger))
     requests.append(requests[0].model_copy(update={"clip": "clip 0"}))
     assert missing(ledger, requests) == ["clip 0"]

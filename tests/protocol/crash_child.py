@@ -47,7 +47,7 @@ Operation = Literal["create", "write", "delete", "stream", "copy", "submit", "po
 
 _TASK = r"tasks/[^/]+"
 _TAKE = r"clips/clips/[^/]+/take-1"
-# What one writer's files are told from another's by.
+# What distinguishes one writer's files from another's.
 _NONCE = r"[0-9a-f]{8}"
 
 
@@ -357,7 +357,7 @@ def _fork_for_each_line() -> None:
             try:
                 main(json.loads(line))
             except BaseException:  # noqa: BLE001
-                # Whatever it is, it is told, and the fork must not go on in the server's loop.
+                # Whatever it is, it is printed, and the fork must not go on in the server's loop.
                 traceback.print_exc(file=sys.stdout)
                 sys.stdout.flush()
                 os._exit(1)

@@ -16,7 +16,7 @@ from tests.protocol.row import stored as stored_at_all
 from tests.protocol.scenario import QUICK
 from tests.protocol.submission_rows import lose_answer
 
-# The store's clock shows whole seconds, so that nothing shorter can be told by it.
+# The store's clock shows whole seconds, so that it shows nothing shorter.
 _DEADLINES = Deadlines(
     unknown_seconds=1.5,
     generation_seconds=60.0,

@@ -29,14 +29,14 @@ class _Facts:
         outcomes: how they ended, by task UUID.
         charged_usd: what the sandbox charged for each task.
         charge_counts: how often it charged each task.
-        told: how each task stands at the sandbox, now that no fault strikes.
+        reported: the status of each task at the sandbox, now that no fault strikes.
     """
 
     attempts: list[AttemptRecord]
     outcomes: dict[str, OutcomeRecord | None]
     charged_usd: dict[str, float]
     charge_counts: Counter[str]
-    told: dict[str, TaskStatus]
+    reported: dict[str, TaskStatus]
 
     def is_exempt(self, task_uuid: str) -> bool:
         """Whether an attempt may cost more in our books than was charged.
@@ -92,16 +92,16 @@ def _facts(scenario: Scenario) -> _Facts:
         counts[uuid] += 1
         charged_usd[uuid] = round(charged_usd.get(uuid, 0.0) + charge["cost"], 6)
     uuids = list({record.task_uuid for record in attempts} | counts.keys())
-    told: dict[str, TaskStatus] = {}
+    reported: dict[str, TaskStatus] = {}
     if uuids:
         with RunwareClient(KEY, base_url=scenario.sandbox.base_url, catalogue=CATALOGUE) as client:
-            told = client.poll(uuids)
+            reported = client.poll(uuids)
     return _Facts(
         attempts=attempts,
         outcomes={record.task_uuid: ledger.outcome(record.task_uuid) for record in attempts},
         charged_usd=charged_usd,
         charge_counts=counts,
-        told=told,
+        reported=reported,
     )
 
 
@@ -117,11 +117,11 @@ def _charged_once(facts: _Facts) -> list[str]:
     for earlier, later in zip(facts.attempts, facts.attempts[1:], strict=False):
         if (earlier.clip, earlier.take) != (later.clip, later.take):
             continue
-        outcome, told = facts.outcomes[earlier.task_uuid], facts.told[earlier.task_uuid]
+        outcome, reported = facts.outcomes[earlier.task_uuid], facts.reported[earlier.task_uuid]
         if outcome is None or outcome.state not in ("failed", "void"):
             state = outcome.state if outcome else "open"
             violations.append(f"{later.clip}: attempt {later.attempt} follows one that is {state}")
-        if told.results or told.processing:
+        if reported.results or reported.processing:
             violations.append(f"{later.clip}: attempt {earlier.attempt} succeeds, and is followed")
     return violations
 
@@ -133,7 +133,7 @@ def _stored_or_reported(
     violations: list[str] = []
     for record in facts.attempts:
         uuid, who = record.task_uuid, f"{record.clip} attempt {record.attempt}"
-        outcome, told = facts.outcomes[uuid], facts.told[uuid]
+        outcome, reported = facts.outcomes[uuid], facts.reported[uuid]
         if outcome is None:
             violations.append(f"{who} has no outcome")
             continue
@@ -142,7 +142,7 @@ def _stored_or_reported(
             violations.append(f"{who} is {outcome.state} without a reason")
         if uuid not in facts.charged:
             continue
-        if not told.results:
+        if not reported.results:
             if outcome.state not in ("failed", *may_be_lost):
                 violations.append(f"{who} failed at Runware and is {outcome.state} here")
             continue
@@ -151,12 +151,12 @@ def _stored_or_reported(
         if not outcome.has_videos:
             violations.append(f"{who} has videos at Runware and is {outcome.state} here")
             continue
-        violations += _stored_whole(scenario, record, told, facts.charged_usd[uuid])
+        violations += _stored_whole(scenario, record, reported, facts.charged_usd[uuid])
     return violations
 
 
 def _stored_whole(
-    scenario: Scenario, record: AttemptRecord, told: TaskStatus, charged_usd: float
+    scenario: Scenario, record: AttemptRecord, reported: TaskStatus, charged_usd: float
 ) -> list[str]:
     manifest = scenario.ledger().manifest(record.asset, record.clip, record.take)
     if manifest is None:
@@ -171,13 +171,13 @@ def _stored_whole(
     stored = {video.video_uuid: video for video in manifest.videos}
     if manifest.facts_from == "upload":
         # Runware had forgotten the task, and the video's own UUID with it.
-        stored = dict(zip([told.results[0].video_uuid], manifest.videos, strict=True))
-    if stored.keys() != {result.video_uuid for result in told.results}:
+        stored = dict(zip([reported.results[0].video_uuid], manifest.videos, strict=True))
+    if stored.keys() != {result.video_uuid for result in reported.results}:
         violations.append(
-            f"{record.clip}: {len(stored)} videos are stored, {len(told.results)} finished"
+            f"{record.clip}: {len(stored)} videos are stored, {len(reported.results)} finished"
         )
     root = scenario.root()
-    for result in told.results:
+    for result in reported.results:
         video = stored.get(result.video_uuid)
         if video is None or result.video_url is None:
             continue

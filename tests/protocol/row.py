@@ -78,7 +78,7 @@ class Row:
         clips: clips requested while the fault is in force.
         needs: what the row assumes of Runware, or of our settings.
         settings: how the generators work.
-        webhook: whether Runware is told to call back.
+        webhook: whether requests name the webhook.
         until: when the fault ends; by default once every rule of the plan has struck.
         lasts: whether the fault lasts until there is nothing to do any more.
         during: what happens, or must be true, just before the fault ends.

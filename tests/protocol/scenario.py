@@ -63,8 +63,8 @@ class StaysOutstandingError(AssertionError):
 
 def clip(clip_id: str = "fox", **fields: Any) -> ClipRequest:
     """A clip of the tiny model; its prompt holds its id, so that faults can be aimed at it."""
-    told: dict[str, Any] = {"prompt": f"a {clip_id} in snow", "size": "160x90", **fields}
-    spec = ClipSpec.model_validate({"clip_id": clip_id, "model": TINY.air, **told})
+    given: dict[str, Any] = {"prompt": f"a {clip_id} in snow", "size": "160x90", **fields}
+    spec = ClipSpec.model_validate({"clip_id": clip_id, "model": TINY.air, **given})
     return ClipRequest(asset="clips", clip=clip_id, spec=spec)
 
 

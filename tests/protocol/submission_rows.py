@@ -19,7 +19,7 @@ def lose_answer(moment: str = "after", **more: Any) -> dict[str, Any]:
     return {"fault": "lose_answer", "moment": moment, **({"nth": 1} | more)}
 
 
-def _is_told_to_look_it_up(story: Story) -> None:
+def _says_to_look_it_up(story: Story) -> None:
     outcome = story.outcome()
     assert story.states() == ["unsure"]
     assert "sora-dagster resolve" in outcome.errors[0].message
@@ -145,7 +145,7 @@ ROWS = [
     Row(
         "known UUID charged again, POST lost before accepting",
         {"known_uuids": "charged_again", "rules": [lose_answer("before")]},
-        all_of(_is_told_to_look_it_up, sent(1)),
+        all_of(_says_to_look_it_up, sent(1)),
         needs=f"replays turned off; {_UNSURE}",
         settings=replace(HASTY, sending=NO_REPLAYS.sending),
         lasts=True,
@@ -156,7 +156,7 @@ ROWS = [
             "unknown_polls": "silent_running",
             "rules": [lose_answer("before", nth=None, times=99, prompt_contains="fox")],
         },
-        _is_told_to_look_it_up,
+        _says_to_look_it_up,
         needs=_UNSURE,
         settings=HASTY,
         lasts=True,

@@ -48,12 +48,12 @@ class Walk:
     Arguments:
         seed: decides all of it.
         scenario: where it is played.
-        told: what was done, for a failure's message.
+        steps: what was done, for a failure's message.
     """
 
     seed: int
     scenario: Scenario
-    told: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
@@ -85,7 +85,7 @@ class Walk:
         for step in steps:
             step()
         scenario.sandbox.clear_faults()
-        self.told.append("the faults end; collected until quiet")
+        self.steps.append("the faults end; collected until quiet")
         scenario.run_until_quiet()
         self._resolve()
 
@@ -115,7 +115,7 @@ class Walk:
         self._limits = {
             f"run {number}": PRICE_USD * rng.choice([1.5, 3.5, 30]) for number in range(2)
         }
-        self.told += [
+        self.steps += [
             f"plan: {plan}",
             f"clips: { {it.clip: it.spec.number_results for it in self._clips} }, "
             f"limits: {self._limits}, webhook: {settings.webhook is not None}",
@@ -178,7 +178,7 @@ class Walk:
             came_of_it = str([answer.state.value for answer in answers])
         except RunwareError as error:
             came_of_it = type(error).__name__
-        self.told.append(
+        self.steps.append(
             f"{root_run} requests {[it.clip for it in some]} (retry_failed {retry_failed}): "
             f"{came_of_it}"
         )
@@ -191,7 +191,7 @@ class Walk:
             root_run=root_run,
             limit_usd=limit,
         )
-        self.told.append(
+        self.steps.append(
             f"{root_run} requests twice at once {[it.clip for it in some]}: "
             + " and ".join(
                 type(came).__name__
@@ -203,19 +203,19 @@ class Walk:
 
     def _collect(self) -> None:
         rounds = self._random.randint(1, 4)
-        self.told.append(f"collected for {rounds} rounds")
+        self.steps.append(f"collected for {rounds} rounds")
         self._collect_rounds(rounds, self.scenario.root())
 
     def _collect_rounds(self, rounds: int, root: StorageRoot) -> None:
         try:
             self.scenario.collect(self.scenario.generator(root), rounds=rounds)
         except RunwareError as error:
-            self.told.append(f"  it failed: {type(error).__name__}")
+            self.steps.append(f"  it failed: {type(error).__name__}")
 
     def _crash(self) -> None:
         step, requests = self._random.randrange(0, 50), self._random.random() < 0.6
         some, root_run, limit = self._asked()
-        self.told.append(
+        self.steps.append(
             f"crash at step {step} of {'requesting and ' if requests else ''}collecting "
             f"({root_run}, {[it.clip for it in some]})"
         )
@@ -227,11 +227,11 @@ class Walk:
                         self.scenario.generator(root), *some, root_run=root_run, limit_usd=limit
                     )
                 self._collect_rounds(4, root)
-                self.told.append("  it did not come to that")
+                self.steps.append("  it did not come to that")
             except CrashError:
                 pass
             except RunwareError as error:
-                self.told.append(f"  it failed: {type(error).__name__}")
+                self.steps.append(f"  it failed: {type(error).__name__}")
 
     def _forge(self) -> None:
         """Markers that are none of Runware's, for a task that was sent or for none."""
@@ -245,7 +245,7 @@ class Walk:
             if known
             else "11111111-2222-4333-8444-555555555555"
         )
-        self.told.append(f"a forged marker for {uuid}")
+        self.steps.append(f"a forged marker for {uuid}")
         body = b'{"error": {"code": "inferenceError", "message": "forged", "taskUUID": "%s"}}'
         drop_marker(self.scenario.root(), DEFAULT_DATASET, uuid, body % uuid.encode())
 
@@ -253,7 +253,7 @@ class Walk:
         """A collecting process is stopped for longer than its claim lives, and then goes on."""
         if self.scenario.ledger().is_empty:
             return
-        self.told.append("a collecting process is stopped, another collects, the first goes on")
+        self.steps.append("a collecting process is stopped, another collects, the first goes on")
         # A process that crashed before may hold the claim still.
         assert wait_until(lambda: self._takes_over(self.scenario.generator()), timeout_seconds=20)
         paused = self.scenario.generator(claims=_PAUSABLE)
@@ -267,7 +267,7 @@ class Walk:
                 assert collection.wait() == []
                 assert collection.report.is_taken_over
         except RunwareError as error:
-            self.told.append(f"  it failed: {type(error).__name__}")
+            self.steps.append(f"  it failed: {type(error).__name__}")
 
     def _takes_over(self, other: Generator) -> bool:
         """Whether another process could claim what there is; then it collects for some rounds."""
@@ -284,7 +284,7 @@ class Walk:
     def _step_clock(self) -> None:
         """The clock of a machine is set while it requests and collects."""
         step = self._random.choice(_CLOCK_STEPS)
-        self.told.append(f"a clock is set by {step} while its process requests and collects")
+        self.steps.append(f"a clock is set by {step} while its process requests and collects")
         generator = self.scenario.generator()
         some, root_run, limit = self._asked()
         right = generator.ledger.clock
@@ -295,7 +295,7 @@ class Walk:
                 generator.ledger.clock = lambda: right() + step
                 self._some_rounds(collection, 2)
         except RunwareError as error:
-            self.told.append(f"  it failed: {type(error).__name__}")
+            self.steps.append(f"  it failed: {type(error).__name__}")
 
     def _incident(self) -> None:
         """For a while Runware knows nothing of any task, or answers everything with an error."""
@@ -305,7 +305,7 @@ class Walk:
         if self._known_uuids != "refused_while_running":
             incidents.append({"fault": "unknown"})
         incident = {**self._random.choice(incidents), "for_seconds": _INCIDENT_SECONDS}
-        self.told.append(f"an incident: {incident}")
+        self.steps.append(f"an incident: {incident}")
         rules = [incident, *self._plan["rules"]]
         self.scenario.sandbox.set_faults(**{**self._plan, "rules": rules})
         self._collect_rounds(self._random.randint(2, 5), self.scenario.root())
@@ -317,7 +317,7 @@ class Walk:
         if not keys:
             return
         key = self._random.choice(keys)
-        self.told.append(f"{key} is damaged for a while")
+        self.steps.append(f"{key} is damaged for a while")
         body = root.read(key)
         root.write(key, b"{ damaged")
         some, root_run, limit = self._asked()
@@ -333,14 +333,14 @@ class Walk:
         ledger = self.scenario.ledger()
         stuck = stuck_folder(ledger, DEFAULT_DATASET).read()
         for clip_id in {it.clip for it in self.scenario.attempts() if it.task_uuid in stuck}:
-            self.told.append(f"  {clip_id} was set aside, and is put back")
+            self.steps.append(f"  {clip_id} was set aside, and is put back")
             retry_stuck(ledger, "clips", clip_id)
 
     def _refuse_one_read(self) -> None:
         """The store refuses a process to read one record, once."""
         root, read = self.scenario.root(), StorageRoot.read_if_present
         skipped = self._random.randint(0, 20)
-        self.told.append(f"the store refuses to read a record, after {skipped} others")
+        self.steps.append(f"the store refuses to read a record, after {skipped} others")
         count = itertools.count()
 
         def refusing(key: str) -> bytes | None:
@@ -369,13 +369,13 @@ class Walk:
             if outcome is None or outcome.state not in ("lost", "unsure"):
                 continue
             if record.task_uuid in charged:
-                self.told.append(f"{record.clip} is resolved")
+                self.steps.append(f"{record.clip} is resolved")
                 with suppress(ResolutionError):
                     resend(self.scenario.generator(), "clips", record.clip, run_limit_usd=10.0)
         self.scenario.run_until_quiet()
 
     def __str__(self) -> str:
-        return "\n".join([f"seed {self.seed}:", *self.told])
+        return "\n".join([f"seed {self.seed}:", *self.steps])
 
 
 _ACCEPTED_UNHEARD: tuple[dict[str, Any], ...] = (
