@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
-import av
-import numpy as np
 import pytest
-from av.audio.frame import AudioFrame
 from runware.errors import derive_code
 
 from sora_dagster.runware.errors import error_from_payload
@@ -19,6 +15,7 @@ from tests.sandbox.api import SandboxApi, video_task
 from tests.sandbox.images import data_uri, image_bytes
 from tests.sandbox.models import EDITOR, GUIDED, MODELS, RULED, full_task
 from tests.sandbox.receiver import Receiver
+from tests.sandbox.sounds import sound_bytes
 
 IMAGE = data_uri(image_bytes(320, 300))
 VIDEO = "{video}"
@@ -38,18 +35,6 @@ def api() -> Iterator[SandboxApi]:
 def video_uuid(api: SandboxApi) -> str:
     """A finished video of a second."""
     return str(api.video(**full_task())["videoUUID"])
-
-
-def sound_bytes() -> bytes:
-    """A second of silence as WAV."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="wav") as output:
-        stream = output.add_stream("pcm_s16le", rate=8000, layout="mono")
-        frame = AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), layout="mono")
-        frame.sample_rate = 8000
-        output.mux(stream.encode(frame))
-        output.mux(stream.encode())
-    return buffer.getvalue()
 
 
 def filled(value: Any, video: str, audio: str) -> Any:
