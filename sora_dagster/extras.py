@@ -12,6 +12,7 @@ EXTRAS = {
     "sandbox": ("starlette", "uvicorn", "av", "numpy", "PIL"),
     "ui": ("dagster_webserver",),
     "parquet": ("pyarrow",),
+    "schema": ("jsonschema",),
     "reports": ("pyarrow", "matplotlib", "PIL"),
 }
 

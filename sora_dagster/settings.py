@@ -16,6 +16,7 @@ from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, 
 from sora_dagster.runware.address_guard import parse_result_hosts, parse_result_networks
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.published_catalogue import PublishedAddresses
+from sora_dagster.runware.schema_check import SchemaCheckSetting
 from sora_dagster.runware.transport import DEFAULT_BASE_URL, is_local_api
 from sora_dagster.storage import normalized_url
 
@@ -167,6 +168,14 @@ class Settings(BaseModel):
             description="YAML or JSON file with further models, or a folder of such files",
         )
     )
+    schema_check: Annotated[SchemaCheckSetting, Variable("SORA_SCHEMA_CHECK", "`off`")] = Field(
+        "off",
+        description="whether requests are held to Runware's schema of their model as well: `warn` "
+        "logs what is wrong, `refuse` does not send it; needs the extra `schema`",
+    )
+    schemas_path: Annotated[
+        _AbsolutePath | None, Variable("SORA_SCHEMAS", "fetched, once per process")
+    ] = Field(None, description="folder with saved schemas of models, for `SORA_SCHEMA_CHECK`")
     schemas_url: Annotated[
         str | None, Variable("SORA_SCHEMAS_URL", "Runware's; with a local sandbox, the sandbox's")
     ] = Field(None, description="address of a server with the models' published schemas and prices")
@@ -332,6 +341,9 @@ class Settings(BaseModel):
             delivery=self.delivery,
             result_hosts=list(self.result_hosts),
             result_networks=list(self.result_networks),
+            schema_check=self.schema_check,
+            schemas_path=self.schemas_path,
+            schemas_url=self.schemas_url,
             poll_first_seconds=None if self.webhook_url is None else self.webhook_wait_seconds,
         )
 

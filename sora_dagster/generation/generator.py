@@ -36,6 +36,7 @@ from sora_dagster.generation.requesting.stored_index import stored_results
 from sora_dagster.prompts.clips import ClipRequest, ParentVideo
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord
+from sora_dagster.runware.schema_check import SchemaCheck
 from sora_dagster.storage import StorageRoot
 
 
@@ -57,6 +58,7 @@ class GenerationSettings:
         result_hosts: domains that videos are downloaded from, besides runware.ai.
         result_networks: networks (CIDR) whose addresses are accepted although they are not public.
         claims: what makes a collecting process count as dead.
+        schema_check: holds requests to Runware's schemas; None if only the catalogue's rules count.
     """
 
     webhook: WebhookAddress | None = None
@@ -71,6 +73,7 @@ class GenerationSettings:
     result_hosts: tuple[str, ...] = ()
     result_networks: tuple[str, ...] = ()
     claims: ClaimSettings = field(default_factory=ClaimSettings)
+    schema_check: SchemaCheck | None = None
 
 
 class Generator:
@@ -127,6 +130,7 @@ class Generator:
             max_attempts=settings.max_attempts,
             day_limit_usd=settings.day_limit_usd,
             unsent_seconds=settings.deadlines.unsent_seconds,
+            schema_check=settings.schema_check,
         )
 
     def __enter__(self) -> Generator:

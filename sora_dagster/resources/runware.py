@@ -22,6 +22,8 @@ from sora_dagster.runware.address_guard import parse_result_hosts, parse_result_
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import MissingKeyError
+from sora_dagster.runware.published_catalogue import PublishedAddresses
+from sora_dagster.runware.schema_check import SchemaCheckSetting, schema_check
 from sora_dagster.runware.transport import DEFAULT_BASE_URL
 
 API_KEY_VARIABLE = "RUNWARE_API_KEY"
@@ -43,6 +45,28 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=None,
         description=(
             "YAML or JSON file with further models, or a folder of such files. Default: none."
+        ),
+    )
+    schema_check: SchemaCheckSetting = Field(
+        default="off",
+        description=(
+            "Whether each request is also held to the JSON Schema that Runware publishes for its "
+            "model: 'off', 'warn' (the log says what is wrong), or 'refuse' (it is not sent). "
+            "Needs the extra 'schema'."
+        ),
+    )
+    schemas_path: str | None = Field(
+        default=None,
+        description=(
+            "Folder with saved schemas of models, for `schema_check`. Default: each schema is "
+            "fetched from Runware, once per process."
+        ),
+    )
+    schemas_url: str | None = Field(
+        default=None,
+        description=(
+            "Server that schemas are fetched from. Default: Runware's; with a local sandbox, the "
+            "sandbox."
         ),
     )
     timeout_seconds: float = Field(
@@ -255,6 +279,13 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 delivery=self.delivery,
                 result_hosts=tuple(self.result_hosts),
                 result_networks=tuple(self.result_networks),
+                schema_check=schema_check(
+                    self.schema_check,
+                    addresses=PublishedAddresses.for_api(self.base_url, self.schemas_url),
+                    folder=self.schemas_path,
+                    result_hosts=tuple(self.result_hosts),
+                    result_networks=tuple(self.result_networks),
+                ),
             ),
         )
 

@@ -32,6 +32,7 @@ from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord, InvalidRequestError, UnknownModelError
 from sora_dagster.runware.requests import VideoInference
+from sora_dagster.runware.schema_check import SchemaCheck
 
 
 class Requester:
@@ -49,6 +50,7 @@ class Requester:
         max_attempts: most attempts of one take that Runware accepted, without `retry_failed`.
         day_limit_usd: spending limit of a day (UTC) over all runs, in USD; None for no limit.
         unsent_seconds: age after which a claim that was never sent may be voided.
+        schema_check: holds requests to Runware's schemas; None if only the catalogue's rules count.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Requester:
         max_attempts: int = 3,
         day_limit_usd: float | None = None,
         unsent_seconds: float = UNSENT_SECONDS,
+        schema_check: SchemaCheck | None = None,
     ) -> None:
         self._client = client
         self._ledger = ledger
@@ -75,6 +78,7 @@ class Requester:
         self._webhook = webhook
         self._hosted_seconds = hosted_seconds
         self._day_limit_usd = day_limit_usd
+        self._schema_check = schema_check
         self.planner = AttemptPlanner(
             client,
             ledger,
@@ -229,6 +233,8 @@ class Requester:
                 else plan.claimed.carrier
             )
             inference = self._build(request, task_uuid, carrier, upload_url)
+            if self._schema_check is not None:
+                self._schema_check.check(inference)
         except (CarrierError, DirectDeliveryError, InvalidRequestError, UnknownModelError) as error:
             return replace(
                 result,

@@ -37,7 +37,10 @@ _KEYWORDS: dict[str, tuple[type, ...]] = {
     "multipleOf": (int, float),
     "title": (str,),
 }
-_WITH_NAMES = {"properties", "dependentRequired", "$defs", "definitions", "patternProperties"}
+_WITH_NAMES = {
+    *("properties", "dependentRequired", "dependentSchemas", "patternProperties"),
+    *("$defs", "definitions"),
+}
 _DATA = {"const", "enum", "default", "examples"}
 
 VIDEO_TASK = "videoInference"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sora_dagster.runware.catalogue.conditions import GIVEN
+from sora_dagster.runware.catalogue.contradictions import contradictions
 from sora_dagster.runware.catalogue.entry import VideoModel
 from sora_dagster.runware.catalogue.parts import FIELD_NAMES
 from sora_dagster.runware.catalogue.published import limits
@@ -96,23 +97,26 @@ class _Draft:
             try:
                 entry = VideoModel.model_validate(self.data)
             except ValidationError as error:
-                self._drop_rule(error)
+                self._drop_rule(
+                    f"{'.'.join(map(str, problem['loc'])) or 'entry'}: {problem['msg']}"
+                    for problem in error.errors()
+                )
+                continue
+            if found := contradictions(entry):
+                self._drop_rule(map(str, found))
                 continue
             guesses = self.data.pop("guesses")
             data = {name: value for name, value in self.data.items() if value not in ({}, [], "")}
             data["guesses"] = guesses
             return DraftEntry(entry, data, frozenset(self.stated), tuple(guesses))
 
-    def _drop_rule(self, error: ValidationError) -> None:
+    def _drop_rule(self, problems: Iterable[str]) -> None:
         """Leave out the translated rules, if the entry contradicts itself because of one."""
         if not self.data.get("rules"):
-            problems = "; ".join(
-                f"{'.'.join(map(str, problem['loc'])) or 'entry'}: {problem['msg']}"
-                for problem in error.errors()
-            )
             raise PublishedDocumentError(
-                f"{self.model.source}: the entry for {self.model.air} would be wrong: {problems}"
-            ) from error
+                f"{self.model.source}: the entry for {self.model.air} would be wrong: "
+                f"{'; '.join(problems)}"
+            )
         rule = self.data["rules"].pop()
         self.notes.append(f"a rule was left out, since the entry would contradict itself: {rule}")
 

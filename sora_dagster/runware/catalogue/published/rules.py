@@ -130,15 +130,21 @@ class _Reader:
         """Add that fields must be sent."""
         for name in required:
             full = f"{path}.{name}" if path else name
+            sub = properties.get(name)
+            sub = sub if isinstance(sub, dict) else {}
+            parts = sub.get("required")
+            if parts and full not in self._names.known:
+                # An object such as `settings`, which is given if its parts are.
+                self.require(parts, sub.get("properties", {}), condition, full)
+                continue
             for case in self._names.presence(full, given=True):
                 for field_name in case:
                     if condition.get(field_name) != (GIVEN,):
                         self._add(condition, require=[field_name])
             if not self._names.presence(full, given=True):
                 self._note({"required": [full]})
-            sub = properties.get(name) if condition or path else None
-            if isinstance(sub, dict) and sub.get("required"):
-                self.require(sub["required"], sub.get("properties", {}), condition, full)
+            if parts and (condition or path):
+                self.require(parts, sub.get("properties", {}), condition, full)
 
     def _dependent(self, value: Mapping[str, Any], condition: Terms, path: str) -> None:
         for name, needed in value.items():
