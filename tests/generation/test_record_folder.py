@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from sora_dagster.generation.collecting.context import CollectionReport
+from sora_dagster.generation.collecting.problem_reporter import ProblemReporter
+from sora_dagster.generation.collecting.tracked import TrackedTask
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_folder import note_folder, stuck_folder
 from sora_dagster.storage import StorageRoot
@@ -36,7 +39,7 @@ def test_looking_again_reads_only_the_notes_that_changed(s3_url: str, watched: F
         "its host is refused by the address guard",
     }
 
-    ledger.pending.remove_note(fox)
+    ledger.pending.remove_note("default", fox.task_uuid)
     assert list(notes.read()) == [owl.task_uuid]
 
 
@@ -60,3 +63,25 @@ def test_stuck_tasks_are_found_by_task(ledger: Ledger) -> None:
     assert record.reason == "its slot cannot be read"
     assert record.pending is not None
     assert record.pending.clip == "fox"
+
+
+def test_no_note_stays_when_its_task_has_ended(ledger: Ledger) -> None:
+    fox, owl = claim(ledger, "fox"), claim(ledger, "owl")
+    warnings: list[str] = []
+    stopped = ProblemReporter(ledger, CollectionReport(), warnings.append)
+    [entry] = (e for e in ledger.pending.tasks("default").values() if e.task_uuid == fox.task_uuid)
+    task = TrackedTask(entry, fox, ledger.task_files(fox.task_uuid), "run", is_seen=True)
+
+    stopped.note(task, "it is slow")
+    assert ledger.pending.noted_tasks("default") == {fox.task_uuid}
+
+    # While a process was stopped, another one ended its task; then it writes one more note.
+    ledger.pending.remove("default", fox.task_uuid)
+    stopped.note(task, "its video cannot be fetched")
+    assert ledger.pending.noted_tasks("default") == set()
+
+    # A process was killed between its note and the end of the task; that of owl is outstanding.
+    for attempt in (fox, owl):
+        ledger.pending.note(attempt, "it is slow")
+    ProblemReporter(ledger, CollectionReport(), warnings.append).load_notes("default")
+    assert ledger.pending.noted_tasks("default") == {owl.task_uuid}

@@ -32,8 +32,17 @@ class ProblemReporter:
         self._noted: set[str] = set()
 
     def load_notes(self, dataset: str) -> None:
-        """Load the notes of earlier processes, so that they are removed with their tasks."""
-        self._noted |= self._ledger.pending.noted_tasks(dataset)
+        """Load the notes of earlier processes, so that they are removed with their tasks.
+
+        A note whose task has ended is removed: its process was killed or stopped in between.
+        """
+        noted = self._ledger.pending.noted_tasks(dataset)
+        if noted:
+            outstanding = self._ledger.pending.tasks(dataset)
+            for task_uuid in noted - outstanding.keys():
+                self._ledger.pending.remove_note(dataset, task_uuid)
+            noted &= outstanding.keys()
+        self._noted |= noted
 
     def note(self, task: TrackedTask, reason: str) -> None:
         """Record why a task is slow or cannot be stored yet, once for each reason."""
@@ -42,12 +51,15 @@ class ProblemReporter:
         task.note = reason
         self._noted.add(task.task_uuid)
         self._ledger.pending.note(task.attempt, reason)
+        if not self._ledger.pending.contains(task.entry):
+            # Another process ended it while this one was stopped, and did not see this note.
+            self._ledger.pending.remove_note(task.attempt.dataset, task.task_uuid)
         self.warn(f"{task.attempt.request.name}: {reason}")
 
     def remove_note(self, attempt: AttemptRecord) -> None:
         """Remove the note about a task that has ended, if there is one."""
         if attempt.task_uuid in self._noted:
-            self._ledger.pending.remove_note(attempt)
+            self._ledger.pending.remove_note(attempt.dataset, attempt.task_uuid)
 
     def mark_stuck(
         self,

@@ -121,6 +121,10 @@ class PendingIndex:
             pending_record(attempt, reopening).to_json(),
         )
 
+    def contains(self, entry: PendingEntry) -> bool:
+        """Whether an entry is still in the index."""
+        return self._root.exists(entry.key)
+
     def leave(self, entry: PendingEntry) -> None:
         """Rewrite the entry of a task that a run leaves: its age counts from now."""
         record = self.record(entry)
@@ -172,9 +176,9 @@ class PendingIndex:
         )
         self._root.write(layout.note_key(attempt.dataset, attempt.task_uuid), record.to_json())
 
-    def remove_note(self, attempt: AttemptRecord) -> None:
+    def remove_note(self, dataset: str, task_uuid: str) -> None:
         """Remove the note about a task that has ended."""
-        self._root.delete(layout.note_key(attempt.dataset, attempt.task_uuid))
+        self._root.delete(layout.note_key(dataset, task_uuid))
 
     def noted_tasks(self, dataset: str) -> set[str]:
         """UUIDs of the tasks of a dataset with notes. Costs one listing."""
