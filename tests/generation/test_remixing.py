@@ -34,7 +34,7 @@ BY_REFERENCE = VideoModel.model_validate(
         **GUIDED.model_dump(by_alias=True),
         "air": "maker:reference@1",
         "name": "Reference 1",
-        "short_name": "",
+        "short_name": "reference-1",
         "durations": {"min": 1, "max": 6, "default": 2},
         "remix": {
             "edit": {
@@ -263,6 +263,31 @@ def test_an_address_is_sent_once_a_take(
     assert (retried.state, retried.attempt) == (RequestState.SUBMITTED, 3)
     assert [attempt.carrier for attempt in attempts_of(generator)] == ["uuid", "address", "address"]
     assert charges(api) == paid + 1
+
+
+def test_a_failure_after_acceptance_is_not_a_refusal_of_the_uuid(
+    start: Callable[..., Generator],
+    s3_url: str,
+    api: FaultySandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = StorageRoot(s3_url)
+    generator = start(root, delivery="download")
+    parent = stored_parent(generator)
+    api.set_faults(rules=[NO_UUIDS])
+    request = remix_of(parent, model=EDITOR.air)
+    with monkeypatch.context() as patch:
+        patch.setattr(StorageRoot, "can_presign", False)
+        request_clips(generator, request)
+    [attempt] = attempts_of(generator)
+    outcome = generator.ledger.outcome(attempt.task_uuid)
+    assert outcome is not None
+    # As if Runware had accepted it, and reported the same error later.
+    accepted = outcome.model_copy(update={"was_accepted": True, "cost_usd": 0.5})
+    root.write(layout.task_key(attempt.task_uuid, "outcome-0"), accepted.to_json())
+    [again] = request_clips(generator, request)
+    assert again.state is RequestState.FAILED
+    assert len(attempts_of(generator)) == 1
 
 
 def test_another_process_goes_on_after_a_refused_uuid(

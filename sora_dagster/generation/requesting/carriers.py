@@ -18,7 +18,7 @@ from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.catalogue.parts import InputLimits
 from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.runware.transport import is_local_api
-from sora_dagster.storage import ObjectMissingError, StorageError
+from sora_dagster.storage import AccessDeniedError, ObjectMissingError, StorageError
 
 _VIDEO_INPUT = re.compile(r"\binputs\.(video|referenceVideos)\b")
 
@@ -135,7 +135,7 @@ class ParentVideos:
         try:
             with self._root.open(video.key) as file:
                 image = last_frame(file)
-        except (MediaError, ObjectMissingError) as error:
+        except (MediaError, AccessDeniedError, ObjectMissingError) as error:
             raise CarrierError(
                 f"the last frame of {parent.clip} (take {parent.take}) cannot be read: {error}"
             ) from error
@@ -162,7 +162,8 @@ def refused_uuid(carrier: Carrier | None, errors: Iterable[ErrorRecord]) -> bool
         errors: why it was not accepted.
     """
     return carrier == "uuid" and any(
-        error.kind != "safety" and _VIDEO_INPUT.search(error.parameter or "") for error in errors
+        error.kind != "safety" and _VIDEO_INPUT.search(error.parameter or error.message)
+        for error in errors
     )
 
 

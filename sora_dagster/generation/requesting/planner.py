@@ -123,8 +123,11 @@ class AttemptPlanner:
     ) -> RequestResult | NextAttempt:
         current = take.latest
         status = reader.status(take)
-        is_refused_uuid = status.outcome is not None and refused_uuid(
-            current.carrier, status.outcome.errors
+        is_refused_uuid = (
+            status.outcome is not None
+            and status.outcome.state == "failed"
+            and not status.outcome.was_accepted
+            and refused_uuid(current.carrier, status.outcome.errors)
         )
         following = NextAttempt(
             take=take.number,
