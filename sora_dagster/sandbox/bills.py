@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import dataclass
 
@@ -52,12 +53,13 @@ def bill_of(
         inference = inference.model_copy(update={"resolution": tier})
     price = price_of(inference, entry, input_size=size, input_seconds=input_seconds)
     if price.usd is None:
-        usd = ASSUMED_PRICE_USD * request.number_results
-        _log.warning(
-            "%s (%s) has no price in the catalogue; %g USD are charged for each video",
-            entry.name,
-            entry.air,
-            ASSUMED_PRICE_USD,
-        )
-        return Bill(usd, is_assumed=True)
+        _warn_of_unknown_price(entry.name, entry.air)
+        return Bill(ASSUMED_PRICE_USD * request.number_results, is_assumed=True)
     return Bill(round(price.usd - price.margin, 6))
+
+
+@functools.cache
+def _warn_of_unknown_price(name: str, air: str) -> None:
+    """Log it once for each model."""
+    message = "%s (%s) has no price in the catalogue; %g USD are charged for each video"
+    _log.warning(message, name, air, ASSUMED_PRICE_USD)
