@@ -27,7 +27,6 @@ _IS_KNOWN: Mapping[str, Callable[[VideoModel], bool]] = {
     "first_frame": lambda entry: _takes_frame(entry, "first"),
     "last_frame": lambda entry: _takes_frame(entry, "last"),
     "reference_images": lambda entry: "referenceImages" in entry.inputs,
-    "settings": lambda entry: bool(entry.settings),
 }
 COLUMNS_OF_MODELS = tuple(_IS_KNOWN)
 

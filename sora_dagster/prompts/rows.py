@@ -160,7 +160,7 @@ class RowReader:
         return replace(row, cells=merged)
 
     def _entry(self, cells: RowCells) -> VideoModel | None:
-        given = cells.text("model", allowed=models_with(lambda _: True, self._catalogue))
+        given = cells.text("model", allowed="a model's short name or its id")
         if given is None and not cells.is_absent("model"):
             return None
         entry = self._find(given)

@@ -424,7 +424,10 @@ def _common_rules(request: VideoInference) -> Iterator[Problem]:
         )
     yield from _inputs(request)
     if request.output_quality not in OUTPUT_QUALITY:
-        yield _not_allowed("outputQuality", "output quality", str(request.output_quality))
+        nearest = min(max(request.output_quality, OUTPUT_QUALITY[0]), OUTPUT_QUALITY[-1])
+        yield _not_allowed(
+            "outputQuality", "output quality", str(request.output_quality), nearest=str(nearest)
+        )
     if request.ttl is not None and request.ttl < MIN_TTL_SECONDS:
         yield Problem(
             "ttl",

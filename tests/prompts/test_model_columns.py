@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from sora_dagster.input_files.problems import FileProblem
+from sora_dagster.prompts.boards import load_board
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.dataset import DatasetError, load_dataset
 from sora_dagster.runware import VideoInference
@@ -270,6 +275,41 @@ def test_the_default_model_of_the_catalogue_is_that_of_rows_that_name_none(write
     assert (clip.model, clip.duration_seconds) == ("google:3@2", 4)
 
 
+# --- storyboards
+
+
+def test_defaults_of_a_storyboard_are_for_the_shots_whose_model_allows_them(write: Write) -> None:
+    path = write(
+        "board.yaml",
+        f"""
+defaults: {{size: 1920x1080, duration: 8, seed: 4, model: veo-3.1}}
+shots:
+  - {{id: plain, prompt: A lake}}
+  - {{id: framed, prompt: A lake, first_frame: "{FRAME}", resolution: 1080p}}
+  - {{id: small, prompt: A lake, size: 1280x720, audio: false}}
+  - {{id: guided, prompt: A lake, model: wan-3.0, reference_images: ["{FRAME}"], resolution: 720p}}
+""",
+    )
+    shots = {shot.id: shot.spec for shot in load_board(path, catalogue=BUILTIN).shots}
+    assert [(name, str(spec.size), spec.resolution) for name, spec in shots.items()] == [
+        ("plain", "1920x1080", None),
+        ("framed", "None", "1080p"),
+        ("small", "1280x720", None),
+        ("guided", "None", "720p"),
+    ]
+    assert {(spec.seed, spec.duration_seconds) for spec in shots.values()} == {(4, 8)}
+    assert shots["small"].audio is False
+
+
+def test_a_default_size_of_a_storyboard_is_kept_beside_a_frame_by_a_model_that_wants_both(
+    write: Write,
+) -> None:
+    shot = f'{{id: a, prompt: A lake, model: gen-4.5, first_frame: "{FRAME}"}}'
+    path = write("board.yaml", f"defaults: {{size: 960x960}}\nshots: [{shot}]\n")
+    [read] = load_board(path, catalogue=BUILTIN).shots
+    assert str(read.spec.size) == "960x960"
+
+
 # --- mistakes
 
 
@@ -430,3 +470,52 @@ def test_aliases_cannot_make_a_small_file_endless(write: Write) -> None:
     text = f"- id: a\n  prompt: A lake\n  model: wan-3.0\n  settings:\n    l0: &l0 [1]\n{levels}"
     text = text.replace("\n  l", "\n    l")
     assert "nested too deeply, or has too many values" in str(error_of(write("p.yaml", text)))
+
+
+# --- every model
+
+COLUMN_VALUES: dict[str, st.SearchStrategy[object]] = {
+    "size": st.sampled_from(["1280x720", "1920x1080", "832x480", "7x7", "big"]),
+    "resolution": st.sampled_from(["480p", "720P", "4K", "huge"]),
+    "duration": st.sampled_from([2, 4, 5, 8, 10, 30, "auto", "long"]),
+    "fps": st.sampled_from([24, 48, 30]),
+    "seed": st.sampled_from([0, 7, 2**40, -1, 1.5]),
+    "negative_prompt": st.just("text"),
+    "audio": st.booleans(),
+    "number_results": st.sampled_from([1, 4, 9]),
+    "output_format": st.sampled_from(["MP4", "webm"]),
+    "first_frame": st.sampled_from([FRAME, FIRST, "missing.png"]),
+    "last_frame": st.just(SECOND),
+    "reference_images": st.lists(st.sampled_from([FRAME, THIRD]), max_size=3),
+    "settings": st.dictionaries(
+        st.sampled_from(["audio", "generateAudio", "sound", "operation", "promptExtend", "x"]),
+        st.sampled_from([True, False, "edit", 1, None, [1]]),
+        max_size=2,
+    ),
+}
+
+
+def read_or_problems(path: Path) -> tuple[Sequence[ClipSpec], Sequence[FileProblem]]:
+    try:
+        return load(path).clips, ()
+    except DatasetError as error:
+        return (), error.problems
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    model=st.sampled_from([entry.short_name for entry in BUILTIN.entries]),
+    columns=st.fixed_dictionaries({}, optional=COLUMN_VALUES),
+)
+def test_a_row_of_any_model_is_a_request_that_the_model_accepts_or_a_problem_of_its_line(
+    tmp_path_factory: pytest.TempPathFactory, model: str, columns: dict[str, object]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.jsonl"
+    path.write_text(jsonl({"id": "a", "prompt": "A lake in the fog", "model": model, **columns}))
+    clips, problems = read_or_problems(path)
+    assert {problem.line for problem in problems} <= {1}
+    assert all(problem.column for problem in problems)
+    assert bool(clips) != bool(problems)
+    for clip in clips:
+        wire_of(clip)
+        assert ClipSpec.model_validate_json(clip.model_dump_json()) == clip
