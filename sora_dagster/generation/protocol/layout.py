@@ -24,6 +24,7 @@ TASKS_FOLDER = "tasks"
 GALLERY_FOLDER = "gallery"
 REPORTS_FOLDER = "reports"
 LAST_FRAMES_FOLDER = "last-frames"
+IMAGES_FOLDER = "images"
 
 ATTEMPT_KEY = re.compile(
     rf"{SLOTS_FOLDER}/(?P<asset>[^/]+)/(?P<clip>[^/]+)"

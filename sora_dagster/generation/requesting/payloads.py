@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from sora_dagster.generation.fetching.download import shown_url
+from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec
 from sora_dagster.prompts.recipes import Recipe, remix_fields, remix_spec, remix_way
@@ -24,7 +25,6 @@ from sora_dagster.runware.requests import VideoInference
 from sora_dagster.runware.rules import audio_problem, check_request
 from sora_dagster.storage import StorageRoot
 
-_IMAGES_FOLDER = "images"
 _IMAGE_INPUTS = ("frameImages", "referenceImages")
 _HASH_PREFIX = "sha256:"
 # Alone, or as the fragment of a URL.
@@ -216,4 +216,4 @@ def _hash_text(text: str) -> str:
 
 
 def _key(hashed: str) -> str:
-    return f"{_IMAGES_FOLDER}/{hashed.removeprefix(_HASH_PREFIX)}"
+    return f"{layout.IMAGES_FOLDER}/{hashed.removeprefix(_HASH_PREFIX)}"
