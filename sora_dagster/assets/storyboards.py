@@ -255,8 +255,6 @@ def _metadata(board: Board, shot: Shot) -> dict[str, Any]:
         "fingerprint": shot.spec.fingerprint,
     }
     metadata |= spec_metadata(shot.spec)
-    if shot.parent is not None:
-        metadata["remix_mode"] = shot.spec.mode or "remix"
     if shot.spec.tags:
         metadata["tags"] = list(shot.spec.tags)
     return metadata

@@ -52,6 +52,8 @@ def _parent_ids(parent: ParentVideo) -> dict[str, Any]:
 def spec_metadata(spec: ClipSpec) -> dict[str, Any]:
     """Metadata of what a row sets besides its prompt and model. Its images are not shown."""
     metadata: dict[str, Any] = {}
+    if spec.mode is not None:
+        metadata["remix_mode"] = spec.mode
     if spec.size is not None:
         metadata["size"] = str(spec.size)
     if spec.duration_seconds is not None:

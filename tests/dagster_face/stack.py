@@ -97,7 +97,7 @@ class Stack:
             ),
         )
 
-    def write(self, *clips: dict[str, Any], recipes: dict[str, str] | None = None) -> None:
+    def write(self, *clips: dict[str, Any], recipes: dict[str, Any] | None = None) -> None:
         """Write the dataset."""
         dataset = {"clips": [{"prompt": f"a {clip['id']}", **clip} for clip in clips]}
         if recipes:

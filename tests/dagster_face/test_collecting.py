@@ -63,6 +63,41 @@ def test_remixes_of_materialized_clips_are_requested_by_one_run_in_one_post(
     assert stack.tick_completion_sensor() == []
 
 
+def test_remixes_by_live_models_are_requested_once_and_stale_after_a_change_of_their_mode(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    clip = {
+        "id": "fox",
+        "model": "wan-3.0",
+        "size": "832x480",
+        "duration": 2,
+        "recipes": ["night", "after"],
+    }
+    recipes = {
+        "night": {"prompt": "the same at night", "model": "aleph-2.0"},
+        "after": {"prompt": "it runs away", "mode": "continue", "duration": 2},
+    }
+    stack.write(clip, recipes=recipes)
+    stack.tick_dataset_sensor()
+    before = sandbox.charged()
+    assert stack.run_job("request_clips", clip_ids=["fox"]).success
+    assert stack.run_job("collect_clips").success
+    assert stack.run_job("collect_clips").success
+    assert len(sandbox.charged() - before) == 3
+    night, after = (stack.events("remixes", f"fox|{name}")[0] for name in ("night", "after"))
+    assert (night.metadata["remix_mode"].value, after.metadata["remix_mode"].value) == (
+        "edit",
+        "continue",
+    )
+    assert stack.stale("remix_requests", "remixes") == set()
+
+    stack.write(clip, recipes={**recipes, "after": {**recipes["after"], "mode": "extend"}})
+    assert stack.tick_dataset_sensor() == ["fox|after"]
+    assert "remixes/fox|after" in stack.stale("remixes")
+    assert stack.run_job("request_clips", clip_ids=["fox"]).success
+    assert len(sandbox.charged() - before) == 3
+
+
 def test_remixes_of_materialized_clips_are_paid_within_the_limit_of_the_clips_run(
     stack: Stack, sandbox: Sandbox
 ) -> None:
