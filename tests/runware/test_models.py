@@ -14,6 +14,7 @@ from sora_dagster.runware import (
     parse_size,
 )
 from sora_dagster.runware.pricing import price_of
+from sora_dagster.runware.rules import broken_rules
 from tests.runware.examples import FIRST, SORA_2, SORA_2_PRO, request
 
 VEO = """
@@ -93,3 +94,30 @@ def test_a_yaml_entry_replaces_the_built_in_one_of_its_id(tmp_path: Path) -> Non
 
 def test_an_entry_survives_being_stored_as_json() -> None:
     assert VideoModel.model_validate_json(SORA_2_PRO.model_dump_json()) == SORA_2_PRO
+
+
+def test_a_rule_may_name_sizes() -> None:
+    rules = [
+        {"allow": {"size": ["1280x720"]}, "if": {"seed": "given"}},
+        {"forbid": ["fps"], "if": {"size": ["1280x720"]}},
+    ]
+    entry = SORA_2_PRO.model_validate(
+        SORA_2_PRO.model_dump(by_alias=True)
+        | {"rules": rules, "seed": {"min": 0, "max": 9}, "fps": {"values": [24]}}
+    )
+    small, large = {"width": 1280, "height": 720}, {"width": 1920, "height": 1080}
+    assert broken_rules(request(seed=1, **small), entry) == []
+    assert broken_rules(request(fps=24, **large), entry) == []
+    [problem] = broken_rules(request(seed=1, **large), entry)
+    assert problem.field == "width"
+    assert problem.message == ("size is 1920x1080; allowed: 1280x720 with seed for Sora 2 Pro")
+    [problem] = broken_rules(request(fps=24, **small), entry)
+    assert problem.message == "fps is not allowed with size 1280x720 for Sora 2 Pro; remove it"
+
+
+def test_an_editor_that_takes_frames_beside_its_video_does_not_continue_clips() -> None:
+    aleph = Catalogue.builtin().get("aleph-2.0")
+    frames = {**aleph.inputs["frameImages"].model_dump(), "positions": ["first", "last"]}
+    inputs = {**aleph.model_dump()["inputs"], "frameImages": frames}
+    entry = VideoModel.model_validate({**aleph.model_dump(by_alias=True), "inputs": inputs})
+    assert entry.remix_modes == ("edit",)

@@ -4,7 +4,7 @@ A condition maps fields to what they must be, such as ``{inputs.video: given}``,
 ``{settings.operation: edit}`` or ``{fps: [48, 50]}``. Fields have their names in the API, with dots
 (``inputs.frameImages``). Four more stand for several fields:
 
-- ``size``: width and height.
+- ``size``: width and height, with values such as ``1280x720``.
 - ``inputs``: any input.
 - ``tier``: the resolution tier of the size, or ``resolution``.
 - ``audio``: whether the video gets sound, as a boolean.
@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator
+
+from sora_dagster.runware.catalogue.sizes import FrameSize
 
 GIVEN: Final = "given"
 MISSING: Final = "missing"
@@ -43,10 +45,16 @@ def _matches(value: object, values: tuple[Scalar, ...]) -> bool:
         return True
     if GIVEN in values and value is not None:
         return True
+    return is_one_of(value, values)
+
+
+def is_one_of(value: object, values: tuple[Scalar, ...]) -> bool:
+    """Whether the value of a field is one of those that an entry lists."""
+    if isinstance(value, FrameSize):
+        value = str(value)
     # True equals 1, but a switch is not a number.
     return any(
-        value == allowed and isinstance(value, bool) == isinstance(allowed, bool)
-        for allowed in values
+        value == listed and isinstance(value, bool) == isinstance(listed, bool) for listed in values
     )
 
 

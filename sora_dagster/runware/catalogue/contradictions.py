@@ -17,6 +17,7 @@ from sora_dagster.runware.catalogue.parts import (
     shown_value,
 )
 from sora_dagster.runware.catalogue.prices import Rate
+from sora_dagster.runware.catalogue.sizes import parse_size
 from sora_dagster.runware.errors import Problem
 
 # Set by every request, or derived from others: a rule cannot forbid or require them.
@@ -267,7 +268,12 @@ def _of_prices(entry: VideoModel) -> Iterator[Contradiction]:
         yield from _unknown_names(entry, rate.if_, path)
         yield from _condition_of(entry, rate.if_, (*path, "if"))
         for name, values in rate.if_.items():
-            if not any(_can_be(entry, name, value) for value in values):
+            if name == "size" and not {GIVEN, MISSING}.issuperset(values):
+                # The size of an input may be unknown; a price of its tier still has a highest one.
+                yield Contradiction(
+                    (*path, "if", name), "prices depend on tiers, not on sizes; name the tier"
+                )
+            elif not any(_can_be(entry, name, value) for value in values):
                 yield Contradiction(
                     (*path, "if", name),
                     f"the rate never counts: {name} is never {_listed(values)} for this model",
@@ -329,10 +335,19 @@ def _condition_of(
             yield Contradiction(
                 (*path, name), f"{name} is always either given or missing; remove it from 'if'"
             )
-        if name in ("tier", "resolution"):
-            for value in values:
-                if value not in (*entry.tiers, GIVEN, MISSING):
-                    yield Contradiction((*path, name), f"there is no tier {value!r}{_tiers(entry)}")
+        for value in values:
+            if value in (GIVEN, MISSING):
+                continue
+            if name.startswith("inputs") or (name == "size" and not _is_size(entry, value)):
+                allowed = (
+                    "given, missing" if name != "size" else f"given, missing, {entry.sizes_text}"
+                )
+                yield Contradiction(
+                    (*path, name),
+                    f"{name} is never {shown_value(value)}; allowed: {allowed}",
+                )
+            if name in ("tier", "resolution") and value not in entry.tiers:
+                yield Contradiction((*path, name), f"there is no tier {value!r}{_tiers(entry)}")
 
 
 def _can_be(entry: VideoModel, name: str, value: Scalar) -> bool:
@@ -359,9 +374,20 @@ def _allows_any(entry: VideoModel, name: str, allowed: NumberRule | tuple[Scalar
     for setting_name, setting in entry.settings.items():
         if entry.setting_field(setting_name) == name:
             return any(setting.problem(value) is None for value in allowed)
+    if name == "size":
+        return any(_is_size(entry, value) for value in allowed)
     if name == "resolution":
         return any(value in entry.resolutions for value in allowed)
     return True
+
+
+def _is_size(entry: VideoModel, value: Scalar) -> bool:
+    try:
+        size = parse_size(value)
+    except ValueError:
+        return False
+    # Compared as text, so it has one spelling.
+    return entry.allows_size(size) and str(size) == value
 
 
 def _takes(entry: VideoModel, name: str) -> bool:

@@ -85,7 +85,7 @@ class VideoModel(EntryPart):
 
     air: str = Field(pattern=r"^[^\s:@]+:[^\s@]+@[^\s]+$")
     name: str = Field(min_length=1)
-    short_name: str = Field(default="", pattern=r"^[a-z0-9][a-z0-9.\-]*$")
+    short_name: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9.\-]*)?$")
     retired: date | None = None
     source: str = ""
     checked: date | None = None
@@ -200,9 +200,18 @@ class VideoModel(EntryPart):
     def remix_modes(self) -> tuple[RemixMode, ...]:
         """The ways in which it makes a video from an earlier one; the first is the default."""
         modes: list[RemixMode] = [mode for mode in ("remix", "edit") if mode in self.remix]
-        frames = self.inputs.get("frameImages")
-        if frames is not None and "first" in frames.positions:
+        if self._starts_from_frame:
             modes.append("continue")
         if "extend" in self.remix:
             modes.append("extend")
         return tuple(modes)
+
+    @property
+    def _starts_from_frame(self) -> bool:
+        frames = self.inputs.get("frameImages")
+        if frames is None or "first" not in frames.positions:
+            return False
+        # An editor may take frames beside its video only.
+        fields = {"inputs": True, "inputs.frameImages": True}
+        broken = self.field_rules.broken(fields, only_presence=True)
+        return not any(problem.field.startswith("inputs.") for problem in broken)

@@ -40,6 +40,19 @@ _PATTERN_HINTS = {
     "at": "settings, request, or providerSettings and a maker, such as providerSettings.google",
 }
 
+_EXPECTED_FORMS = {
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "model_attributes_type": "a mapping",
+    "model_type": "a mapping",
+    "string_too_short": "a text that is not empty",
+    "string_type": "a text",
+    "tuple_type": "a list",
+}
+
 _Path = tuple[str | int, ...]
 
 
@@ -352,19 +365,20 @@ def _message(path: _Path, found: Sequence[ErrorDetails]) -> str:
         return "; ".join(message.removeprefix("Value error, ") for message in messages)
     expected = dict.fromkeys(_expected(path, details) for details in found)
     value = found[0]["input"]
+    value_text = str(value).lower() if isinstance(value, bool) else shown(value)
     names = [name for details in found for name in re.findall(r"'([^']+)'", details["msg"])]
     suggestion = did_you_mean(value, names) if isinstance(value, str) and names else ""
-    return f"{shown(value)} is not allowed{suggestion}; allowed: {', or '.join(expected)}"
+    return f"{value_text} is not allowed{suggestion}; allowed: {', or '.join(expected)}"
 
 
 def _expected(path: _Path, details: ErrorDetails) -> str:
     if details["type"] == "string_pattern_mismatch" and path[-1] in _PATTERN_HINTS:
         return _PATTERN_HINTS[str(path[-1])]
-    if details["type"] == "string_too_short":
-        return "a text that is not empty"
-    words = details["msg"].removeprefix("Input should be ")
-    words = words.replace("a valid array", "a list").replace("an object", "a mapping")
-    return words.replace("a valid ", "a ").replace("a string", "a text")
+    if details["type"].startswith("date"):
+        return "a date such as 2026-09-24"
+    if details["type"] in _EXPECTED_FORMS:
+        return _EXPECTED_FORMS[details["type"]]
+    return details["msg"].removeprefix("Input should be ")
 
 
 def _field_names(path: _Path) -> list[str]:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sora_dagster.runware.catalogue.conditions import Fields, condition_text, holds
+from sora_dagster.runware.catalogue.conditions import (
+    Fields,
+    Scalar,
+    condition_text,
+    holds,
+    is_one_of,
+)
 from sora_dagster.runware.catalogue.numbers import NumberRule
 from sora_dagster.runware.catalogue.parts import Rule
 from sora_dagster.runware.errors import Problem
@@ -107,13 +113,13 @@ def _listed(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _is_allowed(value: object, allowed: NumberRule | tuple[object, ...]) -> bool:
+def _is_allowed(value: object, allowed: NumberRule | tuple[Scalar, ...]) -> bool:
     if isinstance(allowed, NumberRule):
         return isinstance(value, (int, float)) and allowed.allows(value)
-    return value in allowed
+    return is_one_of(value, allowed)
 
 
-def _nearest(value: object, allowed: NumberRule | tuple[object, ...]) -> float | None:
+def _nearest(value: object, allowed: NumberRule | tuple[Scalar, ...]) -> float | None:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
     if isinstance(allowed, NumberRule):
