@@ -55,7 +55,8 @@ def _click_type(name: str, field: FieldInfo) -> Any:
         return click.Choice(get_args(field.annotation))
     if Path in get_args(field.annotation):
         is_folder = name.endswith("_dir")
-        return click.Path(file_okay=not is_folder, dir_okay=is_folder, path_type=Path)
+        may_be_folder = is_folder or name == "models_path"
+        return click.Path(file_okay=not is_folder, dir_okay=may_be_folder, path_type=Path)
     if field.annotation not in (int, float):
         return field.annotation if field.annotation is bool else str
     limits = {

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import io
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import av
 import httpx
@@ -88,10 +89,14 @@ class InputSlot:
     Arguments:
         name: the input, such as ``referenceImages``.
         entry: the model, with the limits of the input.
+        is_restored: whether the request was accepted before a restart. Then a video was finished,
+            even if it has to be rendered again now, and a file that was fetched is not fetched
+            again.
     """
 
     name: str
     entry: VideoModel
+    is_restored: bool = False
 
     @property
     def limits(self) -> InputLimits:
@@ -107,15 +112,19 @@ class InputSlot:
         return self.refused(f"is {address[:80]!r}, which is not a finished video")
 
 
-def input_videos(request: VideoRequest) -> Iterator[tuple[InputSlot, str]]:
+def input_videos(
+    request: VideoRequest, *, is_restored: bool = False
+) -> Iterator[tuple[InputSlot, str]]:
     """The ids, UUIDs and URLs of the videos that a request names; the first is the main one."""
-    given, entry = request.inputs, request.entry
-    if given.video_id is not None:
-        yield InputSlot("videoId", entry), given.video_id
-    if given.video is not None:
-        yield InputSlot("video", entry), given.video
-    for address in given.reference_videos:
-        yield InputSlot("referenceVideos", entry), address
+    given = request.inputs
+    for name, addresses in (
+        ("videoId", [given.video_id]),
+        ("video", [given.video]),
+        ("referenceVideos", given.reference_videos),
+    ):
+        for address in addresses:
+            if address is not None:
+                yield InputSlot(name, request.entry, is_restored), address
 
 
 def is_uuid(address: str) -> bool:
@@ -134,11 +143,13 @@ class InputFiles:
         registry: the accepted tasks, with their videos.
         hosting: the videos that can be downloaded.
         client: fetches URLs.
+        folder: where fetched files are kept for a restart.
     """
 
     registry: TaskRegistry
     hosting: HostedVideos
     client: httpx.AsyncClient
+    folder: Path
 
     async def image(self, image: str, slot: InputSlot) -> InputImage:
         """Load an image: a UUID, a URL, a data URI or base64.
@@ -152,22 +163,18 @@ class InputFiles:
             raise slot.refused(f"has {len(encoded)} bytes; at most {most} are allowed")
         return await asyncio.to_thread(_measured_image, encoded, slot)
 
-    async def video(
-        self, address: str, slot: InputSlot, caller: Caller, *, is_restored: bool
-    ) -> InputVideo:
+    async def video(self, address: str, slot: InputSlot, caller: Caller) -> InputVideo:
         """Load a video.
 
         Arguments:
             address: its UUID, a URL, or for `inputs.videoId` its id.
             slot: where the request names it.
             caller: who sent the request.
-            is_restored: whether the request was accepted before a restart, so that the video was
-                finished then, even if it has to be rendered again now.
 
         Raises:
             RefusedTaskError: it does not exist, or the model does not accept it.
         """
-        known = self._known_video(address, slot, caller, is_restored=is_restored)
+        known = self._known_video(address, slot, caller)
         if known is not None:
             spec = known.video
             video = InputVideo(spec.picture, spec.size, spec.duration_seconds)
@@ -188,11 +195,9 @@ class InputFiles:
             raise slot.refused(f"is {address}, which is not the UUID of a known sound")
         _check_seconds(await self._fetched_media(address, slot, _measured_audio), slot)
 
-    def _known_video(
-        self, address: str, slot: InputSlot, caller: Caller, *, is_restored: bool
-    ) -> Generation | None:
+    def _known_video(self, address: str, slot: InputSlot, caller: Caller) -> Generation | None:
         """The video of this sandbox with an id or address; None if there is none."""
-        only_finished = not is_restored
+        only_finished = not slot.is_restored
         if slot.name == "videoId":
             return self.registry.find_video(
                 address, account=caller.account, only_finished=only_finished
@@ -203,7 +208,7 @@ class InputFiles:
         video = self.registry.find_video_by_uuid(
             uuid, account=caller.account, only_finished=only_finished
         )
-        if video is not None and not is_restored:
+        if video is not None and not slot.is_restored:
             name = f"{video.video_uuid}.{CONTAINERS[video.video.output_format].name}"
             if self.hosting.is_expired(name):
                 raise slot.refused("is a video that has expired")
@@ -226,30 +231,40 @@ class InputFiles:
             raise slot.refused(what) from None
 
     async def _fetched_bytes(self, url: str, slot: InputSlot) -> bytes:
-        with tempfile.TemporaryFile() as file:
-            # One more byte than allowed shows that there are more.
-            await self._fetch(url, slot, file, max_bytes=slot.limits.max_bytes + 1)
-            file.seek(0)
-            return file.read()
+        # One more byte than allowed shows that there are more.
+        path = await self._fetched(url, slot, max_bytes=slot.limits.max_bytes + 1)
+        return path.read_bytes()
 
     async def _fetched_media(
         self, url: str, slot: InputSlot, measure: Callable[[Path, InputSlot], _Measured]
     ) -> _Measured:
         if not url.startswith(("http://", "https://")):
             raise slot.refused("is neither a UUID nor a URL")
-        with tempfile.TemporaryDirectory(prefix="sandbox-input-") as folder:
-            path = Path(folder) / "file"
-            with path.open("wb") as file:
-                size = await self._fetch(url, slot, file, max_bytes=_MAX_MEDIA_BYTES + 1)
-            if size > _MAX_MEDIA_BYTES:
-                raise slot.refused(f"has more than {_MAX_MEDIA_BYTES} bytes")
-            return await asyncio.to_thread(measure, path, slot)
+        path = await self._fetched(url, slot, max_bytes=_MAX_MEDIA_BYTES + 1)
+        if path.stat().st_size > _MAX_MEDIA_BYTES:
+            raise slot.refused(f"has more than {_MAX_MEDIA_BYTES} bytes")
+        return await asyncio.to_thread(measure, path, slot)
 
-    async def _fetch(self, url: str, slot: InputSlot, file: IO[bytes], *, max_bytes: int) -> int:
-        """Write what a URL of this machine serves to a file, no more than `max_bytes`."""
+    async def _fetched(self, url: str, slot: InputSlot, *, max_bytes: int) -> Path:
+        """A file with what a URL of this machine serves, no more than `max_bytes`."""
         if not is_local_api(url):
             what = "is a URL of another machine; the sandbox fetches from this machine only"
             raise slot.refused(what)
+        path = self.folder / hashlib.sha256(url.encode()).hexdigest()
+        if slot.is_restored and path.exists():
+            return path
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # A unique name: another task may be fetching the same URL.
+        unfinished = self.folder / f"unfinished-{uuid4()}"
+        try:
+            with unfinished.open("wb") as file:
+                await self._fetch(url, slot, file, max_bytes=max_bytes)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return path
+
+    async def _fetch(self, url: str, slot: InputSlot, file: IO[bytes], *, max_bytes: int) -> None:
         size = 0
         try:
             async with (
@@ -264,7 +279,6 @@ class InputFiles:
                         break
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise slot.refused(f"could not be fetched: {type(error).__name__}") from error
-        return size
 
 
 def _video_uuid(address: str) -> str | None:

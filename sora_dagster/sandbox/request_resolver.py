@@ -97,19 +97,23 @@ class RequestResolver:
         )
 
     async def _load(self, request: VideoRequest, caller: Caller, *, is_restored: bool) -> _Inputs:
-        given, entry = request.inputs, request.entry
+        given = request.inputs
+
+        def slot(name: str) -> InputSlot:
+            return InputSlot(name, request.entry, is_restored)
+
         for address in given.reference_audios:
-            await self.files.check_audio(address, InputSlot("referenceAudios", entry))
+            await self.files.check_audio(address, slot("referenceAudios"))
         videos = [
-            await self.files.video(address, slot, caller, is_restored=is_restored)
-            for slot, address in input_videos(request)
+            await self.files.video(address, video_slot, caller)
+            for video_slot, address in input_videos(request, is_restored=is_restored)
         ]
         frames = [
-            (frame, await self.files.image(frame.image, InputSlot("frameImages", entry)))
+            (frame, await self.files.image(frame.image, slot("frameImages")))
             for frame in given.frame_images
         ]
         references = [
-            await self.files.image(image, InputSlot("referenceImages", entry))
+            await self.files.image(image, slot("referenceImages"))
             for image in given.reference_images
         ]
         return _Inputs(tuple(videos), tuple(frames), tuple(references))

@@ -97,7 +97,9 @@ def _app(
         catalogue=catalogue,
         registry=registry,
         ledger=ledger,
-        resolver=RequestResolver(InputFiles(registry=registry, hosting=hosting, client=client)),
+        resolver=RequestResolver(
+            InputFiles(registry=registry, hosting=hosting, client=client, folder=folder / "inputs")
+        ),
         queries=TaskQueries(
             registry=registry, faults=faults, clock=clock, unknown_polls=settings.unknown_polls
         ),

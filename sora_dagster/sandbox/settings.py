@@ -80,8 +80,8 @@ class SandboxSettings(BaseModel):
     )
     models_path: Annotated[Path | None, "--models"] = Field(
         None,
-        description="YAML file with catalogue entries of more models. Default: SORA_MODELS, or "
-        "the built-in models only.",
+        description="File with catalogue entries of more models, or a folder of such files. "
+        "Default: SORA_MODELS, or the built-in models only.",
     )
     faults_path: Annotated[Path | None, "--faults"] = Field(
         None,
@@ -99,7 +99,7 @@ class SandboxSettings(BaseModel):
         """The available models.
 
         Raises:
-            OSError: the file of `models_path` cannot be read.
+            OSError: `models_path` cannot be read.
             ValueError: it has no valid entries.
         """
         if self.models_path is None:

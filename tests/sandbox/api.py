@@ -12,7 +12,7 @@ import httpx
 _T = TypeVar("_T")
 
 
-def until(look: Callable[[], _T | None], *, what: str, deadline_seconds: float = 20) -> _T:
+def until(look: Callable[[], _T | None], *, what: str, deadline_seconds: float = 60) -> _T:
     """Call `look` until it returns something, or fail at the deadline."""
     ends = time.monotonic() + deadline_seconds
     while not (found := look()):

@@ -38,12 +38,13 @@ def test_a_fault_plan_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "nowhere.yaml" in result.output
 
 
-def test_a_file_of_models_that_is_wrong_is_named(tmp_path: Path) -> None:
+def test_a_file_or_folder_of_models_that_is_wrong_is_named(tmp_path: Path) -> None:
     models = tmp_path / "models.yaml"
     models.write_text("- {air: 'maker:new@1'}\n")
-    result = CliRunner().invoke(sandbox_command, [], env={"SORA_MODELS": str(models)})
-    assert result.exit_code == 2
-    assert "models.yaml" in result.output
+    for given in (models, tmp_path):
+        result = CliRunner().invoke(sandbox_command, [], env={"SORA_MODELS": str(given)})
+        assert result.exit_code == 2
+        assert "models.yaml" in result.output
     result = CliRunner().invoke(sandbox_command, [f"--models={tmp_path / 'nowhere.yaml'}"])
     assert result.exit_code == 2
     assert "nowhere.yaml" in result.output

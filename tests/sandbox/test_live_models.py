@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import av
@@ -366,3 +367,22 @@ def test_a_model_without_a_price_costs_a_fixed_sum(api: SandboxApi) -> None:
     charges = api.ledger()["charges"]
     assert charges[-1]["is_assumed_price"]
     assert not any(charge["is_assumed_price"] for charge in charges if charge["model"] == FULL.air)
+
+
+def test_tasks_with_inputs_are_known_after_a_restart(tmp_path: Path, receiver: Receiver) -> None:
+    settings = SandboxSettings(latency_seconds=0, data_dir=tmp_path)
+    with running_sandbox(settings, catalogue=MODELS) as base_url:
+        api = SandboxApi(base_url)
+        row = api.video(**full_task())
+        receiver.served = api.http.get(row["videoURL"]).content
+        edits = [
+            video_task(model=EDITOR.air, **NO_SIZE, duration=None, inputs={"video": address})
+            for address in (row["videoUUID"], row["videoURL"], f"{receiver.url}/gone.mp4")
+        ]
+        before = [api.post(edit) and api.results(edit["taskUUID"])[0] for edit in edits]
+    # What was fetched cannot be fetched again.
+    receiver.served = b""
+    with running_sandbox(settings, catalogue=MODELS) as base_url:
+        api = SandboxApi(base_url)
+        after = [api.results(edit["taskUUID"])[0] for edit in edits]
+        assert [row["videoUUID"] for row in after] == [row["videoUUID"] for row in before]

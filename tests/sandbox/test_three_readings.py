@@ -204,9 +204,7 @@ class AnyFiles(InputFiles):
     async def image(self, image: str, slot: InputSlot) -> InputImage:
         return InputImage(b"", self._size)
 
-    async def video(
-        self, address: str, slot: InputSlot, caller: Caller, *, is_restored: bool
-    ) -> InputVideo:
+    async def video(self, address: str, slot: InputSlot, caller: Caller) -> InputVideo:
         return InputVideo(PictureSpec(Subject("", 0)), self._size, self._seconds)
 
     async def check_audio(self, address: str, slot: InputSlot) -> None:
