@@ -37,7 +37,8 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
         env=clean_environment(**environment),
         capture_output=True,
         text=True,
-        timeout=120,
+        # Only ends a command that hangs.
+        timeout=400,
         check=False,
     )
 
