@@ -246,7 +246,8 @@ class RowReader:
     ) -> None:
         """Report columns that the model does not know, and leave them out of `values`."""
         given = [column for column in COLUMNS_OF_MODELS if not cells.is_absent(column)]
-        if entry.needs_video and not is_remix:
+        is_only_for_remixes = entry.needs_video and not is_remix
+        if is_only_for_remixes:
             others = models_for_row(given, self._catalogue)
             cells.report(
                 "model",
@@ -256,7 +257,8 @@ class RowReader:
         for column in given:
             if knows_column(entry, column):
                 continue
-            if not cells.is_reported(column):
+            # The model itself is the mistake of a row that it cannot make.
+            if not is_only_for_remixes and not cells.is_reported(column):
                 cells.report(column, unknown_column(entry, column, self._catalogue))
             values["duration_seconds" if column == "duration" else column] = None
         if (problem := audio_problem(values["audio"], entry)) is not None:
@@ -291,8 +293,10 @@ class RowReader:
             column = column_of(problem.field, spec, entry)
             if problem.is_missing and cells.has_problems:
                 continue
-            if column not in self._missing_columns and not cells.is_reported(column):
-                cells.report(column, problem.message)
+            if column in self._missing_columns or cells.is_reported(column):
+                continue
+            hint = _sizes_of_tier(spec, entry) if column == "resolution" else ""
+            cells.report(column, problem.message + hint)
 
     def _recipe_names(self, cells: RowCells, entry: VideoModel | None) -> tuple[str, ...]:
         names: list[str] = []
@@ -336,6 +340,13 @@ def _size(cells: RowCells, entry: VideoModel | None) -> object:
     except ValueError as error:
         cells.report("size", f"{error}; allowed: {allowed}")
         return None
+
+
+def _sizes_of_tier(spec: ClipSpec, entry: VideoModel | None) -> str:
+    """The sizes that stand for a resolution which cannot be sent, for messages."""
+    tier = spec.resolution or ""
+    sizes = () if entry is None else entry.sizes.get(tier, ())
+    return f"; sizes of {tier}: {', '.join(map(str, sizes))}" if sizes else ""
 
 
 def _take(cells: RowCells) -> int | None:

@@ -348,7 +348,8 @@ def test_one_error_lists_the_mistakes_of_all_rows_with_what_each_model_allows(
         (
             {"model": "wan-3.0", "resolution": "720p"},
             "resolution",
-            "resolution is not allowed without inputs for Wan 3.0; remove it",
+            "resolution is not allowed without inputs for Wan 3.0; remove it; sizes of 720p: "
+            "1280x720, 720x1280, 960x960, 1104x832, 832x1104",
         ),
         (
             {"model": "ltx-2.5-fast", "fps": 30},
@@ -373,7 +374,7 @@ def test_one_error_lists_the_mistakes_of_all_rows_with_what_each_model_allows(
             "no sound; remove it or choose another model: ",
         ),
         (
-            {"model": "aleph-2.0"},
+            {"model": "aleph-2.0", "duration": 5, "first_frame": FRAME},
             "model",
             "Runway Aleph 2.0 (runway:aleph@2.0) makes a video only from an earlier one, so that "
             "it can make only remixes; models for this row: ",
