@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import generate, generate_on_a_terminal
-from tests.generated import generated
 from tests.sandbox_server import Sandbox
 
 pytestmark = pytest.mark.daemon
@@ -54,7 +53,7 @@ def test_a_raised_take_is_bought_without_confirmation_and_its_remix_is_kept(
 ) -> None:
     write(tmp_path)
     before = len(sandbox.charged())
-    generated(tmp_path, sandbox)
+    generate(tmp_path, sandbox)
     write(tmp_path, take=2)
     raised = generate(tmp_path, sandbox)
     assert "To generate: 1 raised take (1.20 USD)" in raised
@@ -75,7 +74,7 @@ def test_a_video_that_is_fetched_again_is_not_counted_as_paid_now(
 ) -> None:
     (tmp_path / "prompts.yaml").write_text("clips: [{id: fox, prompt: a fox}]")
     before = len(sandbox.charged())
-    generated(tmp_path, sandbox)
+    assert "paid now: 1.20 USD" in generate(tmp_path, sandbox)
     [manifest] = tmp_path.glob(".sora/storage/clips/clips/*/take-1/clip.json")
     manifest.unlink()
     assert "1.20 USD in total; paid now: 0.00 USD" in generate(tmp_path, sandbox)
