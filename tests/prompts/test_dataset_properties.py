@@ -174,20 +174,26 @@ def test_the_example_begins_with_the_clip_of_the_reference_page(example: PromptD
 def test_the_example_shows_what_a_dataset_can_request(example: PromptDataset) -> None:
     clips = example.clips
     assert len(clips) == 7
-    assert {str(clip.size) for clip in clips if clip.size} >= {"1280x720", "720x1280", "1024x1792"}
-    assert {clip.duration_seconds for clip in clips} == {4.0, 8.0}
+    assert {str(clip.size) for clip in clips if clip.size} >= {"1280x720", "720x1280", "1920x1080"}
+    assert {clip.duration_seconds for clip in clips} == {4.0, 5.0, 8.0}
     assert {clip.output_format for clip in clips} == {"MP4", "WEBM", "MOV"}
-    assert {clip.model for clip in clips} == {"openai:3@2", "openai:3@1"}
+    makers = {clip.model.partition(":")[0] for clip in clips}
+    assert makers == {"openai", "google", "klingai", "bytedance"}
     assert [clip.number_results for clip in clips].count(2) == 1
     assert len([clip for clip in clips if clip.first_frame]) == 1
     assert all(clip.tags for clip in clips)
 
 
-def test_the_example_requests_two_remixes_of_several_clips(example: PromptDataset) -> None:
-    assert {recipe.name for recipe in example.recipes} == {"night", "snowfall"}
+def test_the_example_remixes_edits_and_continues_several_clips(example: PromptDataset) -> None:
+    ways = {recipe.name: (recipe.model, recipe.mode) for recipe in example.recipes}
+    assert ways == {
+        "night": (None, None),
+        "snowfall": ("runway:aleph@2.0", "edit"),
+        "closing-time": (None, "continue"),
+    }
     assert 4 <= len(example.remix_cells) <= 6
     assert len({clip_id for clip_id, _ in example.remix_cells}) >= 3
-    assert {recipe for _, recipe in example.remix_cells} == {"night", "snowfall"}
+    assert {recipe for _, recipe in example.remix_cells} == set(ways)
 
 
 def test_each_clip_of_the_example_makes_a_request_that_the_api_takes(
