@@ -31,8 +31,9 @@ def build_generation_schedule(
         request_job: the job `request_clips`.
         cron_schedule: when it ticks, such as ``0 6 * * *``.
         max_clips: maximum number of clips per tick. Default: no limit.
-        max_usd: maximum USD per tick, by catalogue prices, remixes included. Default: the spending
-            limit of the `runware` resource.
+        max_usd: maximum USD per tick, by catalogue prices, remixes included. Clips whose price the
+            catalogue does not know are left out. Default: the spending limit of the `runware`
+            resource.
         name: name of the schedule.
         execution_timezone: time zone of `cron_schedule`. Default: UTC.
         default_status: whether the schedule runs from the start. Default: no; it spends money.
@@ -115,8 +116,8 @@ def _summary(selection: Selection, max_usd: float | None) -> list[str]:
     lines = []
     if selection.clip_ids:
         lines.append(
-            f"requesting {len(selection.clip_ids)} clips, about {selection.usd:.2f} USD with their "
-            f"remixes: {', '.join(selection.clip_ids)}."
+            f"requesting {len(selection.clip_ids)} clips, price with their remixes: "
+            f"{selection.price.text}: {', '.join(selection.clip_ids)}."
         )
     if selection.left:
         lines.append(f"{selection.left} clips are left for later ticks.")
@@ -125,6 +126,13 @@ def _summary(selection: Selection, max_usd: float | None) -> list[str]:
             f"{len(selection.over_budget)} cost more than the limit of a tick ({max_usd:.2f} USD), "
             f"remixes included: {', '.join(selection.over_budget)}. Raise max_usd, or request them "
             f"with the job request_clips."
+        )
+    if selection.unpriced:
+        lines.append(
+            f"{len(selection.unpriced)} have an unknown price, or a remix that has one, so the "
+            f"limit of a tick could not be kept: {', '.join(selection.unpriced)}. Set the prices "
+            f"in their models' catalogue entries (SORA_MODELS), or request them with the job "
+            f"request_clips, which asks Runware for the price."
         )
     return lines
 

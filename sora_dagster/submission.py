@@ -13,8 +13,10 @@ from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.retired_models import retired_model_warnings
+from sora_dagster.reporting.metadata import price_metadata
 from sora_dagster.reporting.runs import add_post_counts, is_launched_by_a_person, root_run_of
 from sora_dagster.resources import check_limit_fields
+from sora_dagster.runware.pricing import PriceTotal
 
 
 class RequestConfig(dg.Config):
@@ -129,11 +131,11 @@ def log_requested(
         context.log.info(f"{item.request.name}: {item.detail}")
     changed = [item for item in requested if item.state is RequestState.CHANGED]
     if changed:
-        usd = sum(item.new_take_usd for item in changed)
+        total = PriceTotal.of(item.new_take_price for item in changed)
         names = ", ".join(item.request.name for item in changed)
         context.log.warning(
-            f"{len(changed)} changed and keep their current takes: {names}. New takes would cost "
-            f"about {usd:.2f} USD; set regenerate_changed in the run config to buy them"
+            f"{len(changed)} changed and keep their current takes: {names}; "
+            f"{total.would_cost('new takes')}; set regenerate_changed in the run config to buy them"
         )
 
 
@@ -151,18 +153,18 @@ def log_estimates(
     """
     for item in estimates:
         asset = item.request.asset
-        context.log.info(f"{item.request.name}: {item.usd:.2f} USD {item.detail}".rstrip())
+        price = "0.00 USD" if item.price is None else item.price.text
+        context.log.info(f"{item.request.name}: {price} {item.detail}".rstrip())
         context.log_event(
             dg.AssetObservation(
                 asset_key=asset_key_of(asset) if dataset is None else dataset.request_key(asset),
                 partition=item.request.partition,
                 metadata={
                     "dry_run": True,
-                    "estimate_usd": item.usd,
-                    "priced_by": item.priced_by,
+                    **price_metadata(item.price),
                     "detail": item.detail,
                 },
             )
         )
-    total = sum(item.usd for item in estimates)
-    context.log.info(f"dry run: {total:.2f} USD in total; nothing was sent, nothing is paid")
+    total = PriceTotal.of(item.price for item in estimates)
+    context.log.info(f"dry run: {total.text} in total; nothing was sent, nothing is paid")

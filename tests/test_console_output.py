@@ -22,6 +22,7 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.local.progress import ClipProgress, ClipState, PipelineOptions, Purchase
 from sora_dagster.local.waiting import Patience
+from sora_dagster.runware.pricing import Price
 from tests.generation.stored_takes import stored_take
 
 REASON = "its video is [/video/mp4], not [bold]video[/bold] :fox:\nat \x1b[2Jhttps://a.example"
@@ -41,9 +42,13 @@ def clip(
     reason: str = "",
     changes: str = "",
     purchase: Purchase | None = None,
-    price_usd: float = 0.0,
+    price_usd: float | None = None,
 ) -> ClipProgress:
-    return ClipProgress("clips", name, state, take, reason, changes, purchase, price_usd)
+    return ClipProgress("clips", name, state, take, reason, changes, purchase, price_of(price_usd))
+
+
+def price_of(usd: float | None) -> Price | None:
+    return None if usd is None else Price(usd=usd, certainty="published")
 
 
 def changed(name: str, price_usd: float = 1.2) -> ClipProgress:
@@ -74,8 +79,8 @@ class Result:
     stalled_minutes: float | None = None
     gallery_uri: str | None = None
     is_complete: bool = True
-    total_cost_usd: float = 0.0
-    paid_now_usd: float = 0.0
+    costs_usd: tuple[float, ...] = ()
+    paid_now_usd: tuple[float, ...] = ()
 
 
 def printed(result: Result, options: PipelineOptions | None = None) -> str:
@@ -155,13 +160,13 @@ def test_failed_clips_are_bought_only_with_retry_failed() -> None:
 
 def test_changed_rows_are_counted_with_the_price_of_new_takes() -> None:
     assert changes_line([changed("fox"), changed("owl")]) == (
-        "2 rows changed; new takes would cost about 2.40 USD"
+        "2 rows changed; new takes would cost 2.40 USD"
     )
     assert changes_line([changed("fox"), FOLLOWING]) == (
-        "1 row changed and 1 remix depends on new takes; new takes would cost about 2.40 USD"
+        "1 row changed and 1 remix depends on new takes; new takes would cost 2.40 USD"
     )
     assert changes_line([FOLLOWING]) == (
-        "1 remix depends on new takes; new takes would cost about 1.20 USD"
+        "1 remix depends on new takes; new takes would cost 1.20 USD"
     )
 
 
@@ -170,7 +175,7 @@ def test_a_long_list_of_changed_rows_is_shortened() -> None:
     print_changes(screen, [changed(f"clip{number}") for number in range(23)])
     lines = body.getvalue().decode().splitlines()
     assert len(lines) == 21
-    assert lines[0] == "  clip0: its row changed; take 1 is kept; a new take costs about 1.20 USD"
+    assert lines[0] == "  clip0: its row changed; take 1 is kept; a new take would cost 1.20 USD"
     assert lines[-1] == "  and 3 more"
 
 
@@ -184,9 +189,9 @@ def test_the_result_lists_changed_rows_their_prices_and_the_option_to_use(
         takes_before={("clips", "fox"): 1},
     )
     text = printed(result)
-    assert "1 row changed; new takes would cost about 1.20 USD." in text
+    assert "1 row changed; new takes would cost 1.20 USD." in text
     assert "--regenerate-changed" in text
-    assert "fox: its row changed; take 1 is kept; a new take costs about 1.20 USD" in text
+    assert "fox: its row changed; take 1 is kept; a new take would cost 1.20 USD" in text
     assert "Nothing was generated or paid" in text
     assert "--regenerate-changed" not in printed(result, PipelineOptions(regenerate_changed=True))
 

@@ -15,7 +15,7 @@ REMIXED = """
 recipes: {{night: {night}}}
 clips: [{{id: fox, prompt: {prompt}, take: {take}, recipes: [night]}}]
 """
-CHANGED = "1 row changed and 1 remix depends on new takes; new takes would cost about 2.40 USD"
+CHANGED = "1 row changed and 1 remix depends on new takes; new takes would cost 2.40 USD"
 
 
 def write(folder: Path, *, prompt: str = "a fox", night: str = "at night", take: int = 1) -> None:
@@ -34,7 +34,7 @@ def test_a_changed_row_and_its_remix_are_bought_after_confirmation(
     write(tmp_path, prompt="a red fox")
     kept = generate(tmp_path, sandbox)
     assert CHANGED in kept
-    assert "fox: its row changed; take 1 is kept; a new take costs about 1.20 USD" in kept
+    assert "fox: its row changed; take 1 is kept; a new take would cost 1.20 USD" in kept
     assert "run the same command with --regenerate-changed" in kept
 
     question = f"{CHANGED}. Generate them? [y/N]"
@@ -62,7 +62,7 @@ def test_a_raised_take_is_bought_without_confirmation_and_its_remix_is_kept(
 
     write(tmp_path, take=2, night="in moonlight")
     kept = generate(tmp_path, sandbox)
-    assert "1 row changed; new takes would cost about 1.20 USD" in kept
+    assert "1 row changed; new takes would cost 1.20 USD" in kept
     assert len(sandbox.charged()) == before + 3
     bought = generate(tmp_path, sandbox, "--regenerate-changed")
     assert "To generate: 1 changed row (1.20 USD)" in bought

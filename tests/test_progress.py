@@ -15,6 +15,7 @@ from sora_dagster.local.dataset_progress import DatasetProgress
 from sora_dagster.local.progress import ClipProgress, ClipState, Purchase, count
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.errors import ErrorRecord
+from sora_dagster.runware.pricing import Price
 from sora_dagster.storage import StorageRoot
 from tests.generation.stored_takes import end, store
 from tests.store_faults import FaultyStore
@@ -52,7 +53,7 @@ class Dataset:
             fingerprint=request.spec.fingerprint,
             task_uuid=self.ledger.task_uuid(request.asset, request.clip, take, attempt),
             wire={},
-            estimate_usd=1.2,
+            estimate=Price(usd=1.2, certainty="published"),
             root_run="run",
             run_limit_usd=None,
             created_at=datetime.now(UTC),
@@ -101,7 +102,8 @@ def test_a_clip_waits_is_generated_and_is_stored(dataset: Dataset) -> None:
     watch = dataset.write(FOX)
     [fox] = watch.read()
     assert (fox.state, fox.purchase) == (ClipState.WAITING, Purchase.NEW)
-    assert fox.price_usd == pytest.approx(1.2)
+    assert fox.price is not None
+    assert fox.price.usd == pytest.approx(1.2)
 
     attempt = dataset.ask("fox")
     [fox] = watch.read(thorough=False)
@@ -122,7 +124,8 @@ def test_a_changed_row_is_stored_in_an_earlier_version(dataset: Dataset) -> None
     [fox] = dataset.write("{id: fox, prompt: a red fox}").read()
     assert (fox.state, fox.take, fox.purchase) == (ClipState.CHANGED, 1, Purchase.CHANGED)
     assert fox.changes == "its row"
-    assert fox.price_usd == pytest.approx(1.2)
+    assert fox.price is not None
+    assert fox.price.usd == pytest.approx(1.2)
 
 
 def test_a_changed_row_that_is_to_be_generated_again_waits_for_its_new_take(
@@ -148,7 +151,8 @@ def test_a_raised_take_waits_for_its_new_take_without_confirmation(dataset: Data
     [fox] = dataset.write("{id: fox, prompt: a fox, take: 2}").read()
     assert (fox.state, fox.purchase) == (ClipState.WAITING, Purchase.RAISED_TAKE)
     assert not fox.is_kept
-    assert fox.price_usd == pytest.approx(1.2)
+    assert fox.price is not None
+    assert fox.price.usd == pytest.approx(1.2)
 
 
 def test_a_changed_recipe_is_a_changed_row_of_its_remixes(dataset: Dataset) -> None:
@@ -170,7 +174,8 @@ def test_a_remix_of_an_earlier_video_of_its_clip_has_changed(dataset: Dataset) -
     fox, remix = watch.read()
     assert fox.purchase is Purchase.RAISED_TAKE
     assert (remix.state, remix.purchase) == (ClipState.STORED, Purchase.FOLLOWS)
-    assert remix.price_usd == pytest.approx(1.2)
+    assert remix.price is not None
+    assert remix.price.usd == pytest.approx(1.2)
 
     dataset.store("fox", take=2)
     fox, remix = watch.read()

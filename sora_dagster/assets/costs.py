@@ -68,7 +68,8 @@ def build_cost_assets(
         rows = cost_rows(scan_library(root, dataset.name, boards=boards))
         write_cost_table(root, table_key, rows)
         total = sum_costs("all", rows)
-        context.log.info(f"{total.tasks} tasks, {total.total_usd:.2f} USD")
+        unknown = f", and {total.unknown} of unknown cost" if total.unknown else ""
+        context.log.info(f"{total.tasks} tasks, {total.total_usd:.2f} USD{unknown}")
         return dg.MaterializeResult(
             metadata={
                 "dagster/uri": root.uri(table_key),
@@ -141,6 +142,7 @@ def _sums(total: CostSum) -> dict[str, Any]:
         "wasted_usd": total.wasted_usd,
         "outstanding_usd": total.outstanding_usd,
         "tasks": total.tasks,
+        "tasks_of_unknown_cost": total.unknown,
     }
 
 
@@ -152,8 +154,13 @@ def _table(name: str, lines: Sequence[CostSum]) -> dg.TableMetadataValue:
     money = ["total_usd", "used_usd", "wasted_usd", "outstanding_usd"]
     return table_metadata(
         (
-            {name: line.name, "tasks": line.tasks, **{key: getattr(line, key) for key in money}}
+            {
+                name: line.name,
+                "tasks": line.tasks,
+                **{key: getattr(line, key) for key in money},
+                "unknown": line.unknown,
+            }
             for line in lines[:_MOST_LINES]
         ),
-        **{name: "string", "tasks": "int", **dict.fromkeys(money, "float")},
+        **{name: "string", "tasks": "int", **dict.fromkeys(money, "float"), "unknown": "int"},
     )

@@ -21,7 +21,7 @@ from sora_dagster.generation.library.library_scan import scan_library
 from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec
-from sora_dagster.reporting.metadata import link_metadata
+from sora_dagster.reporting.metadata import costs_metadata, link_metadata
 from sora_dagster.resources import ClipStorageResource
 from sora_dagster.storage import ObjectAttributes
 
@@ -81,7 +81,7 @@ def build_gallery_asset(
                 "page": link_metadata(root, page_key),
                 "clips": len(library.clips),
                 "failed": len(library.failed),
-                "cost_usd": round(sum(clip.cost_usd for clip in library.clips), 6),
+                **costs_metadata(clip.cost_usd for clip in library.clips),
                 "size_bytes": len(page),
                 "dagster/uri": root.uri(page_key),
             }
@@ -155,7 +155,7 @@ def _common(record: ClipManifest | AttemptRecord, dataset: VideoDataset) -> dict
         "options": _options(request.spec),
         "tags": request.spec.tags,
         "take": record.take,
-        "estimate_usd": record.estimate_usd,
+        "estimate_usd": record.estimate.usd,
         "parent": None if parent is None else entry_id(parent.asset, parent.clip, parent.take),
     }
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from sora_dagster.cli.options import one_line
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.local.progress import ClipProgress, ClipState, PipelineOptions, Purchase, count
+from sora_dagster.runware.pricing import Price, PriceTotal, costs_text
 
 if TYPE_CHECKING:
     from sora_dagster.local.pipeline import PipelineResult
@@ -109,16 +110,21 @@ def purchases_line(progress: Sequence[ClipProgress], options: PipelineOptions) -
         Purchase.FOLLOWS: ("remix of a new video", "remixes of new videos"),
         Purchase.RETRY: ("failed clip", "failed clips"),
     }
-    parts, total_usd = [], 0.0
+    parts: list[str] = []
+    prices: list[Price | None] = []
     for purchase, words in names.items():
         bought = [
             clip for clip in progress if clip.purchase is purchase and clip.is_bought(options)
         ]
         if bought:
-            usd = sum(clip.price_usd for clip in bought)
-            total_usd += usd
-            parts.append(f"{_number(len(bought), *words)} ({usd:.2f} USD)")
-    return f"To generate: {', '.join(parts)}. Estimated total: {total_usd:.2f} USD" if parts else ""
+            of_these = [clip.price for clip in bought]
+            prices += of_these
+            total = PriceTotal.of(of_these)
+            usd = "unknown price" if total.text == "unknown" else f"{total.usd:.2f} USD"
+            parts.append(f"{_number(len(bought), *words)} ({usd})")
+    if not parts:
+        return ""
+    return f"To generate: {', '.join(parts)}. Estimated total: {PriceTotal.of(prices).text}"
 
 
 def changes_line(progress: Sequence[ClipProgress]) -> str:
@@ -137,8 +143,8 @@ def changes_line(progress: Sequence[ClipProgress]) -> str:
         parts.append(f"{_number(rows, 'row', 'rows')} changed")
     if follow:
         parts.append(f"{_number(follow, 'remix depends', 'remixes depend')} on new takes")
-    usd = sum(clip.price_usd for clip in changed)
-    return f"{' and '.join(parts)}; new takes would cost about {usd:.2f} USD"
+    total = PriceTotal.of(clip.price for clip in changed)
+    return f"{' and '.join(parts)}; {total.would_cost('new takes')}"
 
 
 def print_changes(console: Console, progress: Sequence[ClipProgress]) -> None:
@@ -152,7 +158,7 @@ def print_changes(console: Console, progress: Sequence[ClipProgress]) -> None:
         kept = f"take {clip.take} is kept" if clip.take else "no take is stored"
         print_line(
             console,
-            f"{clip.clip}: {what}; {kept}; a new take costs about {clip.price_usd:.2f} USD",
+            f"{clip.clip}: {what}; {kept}; {PriceTotal.of([clip.price]).would_cost('a new take')}",
             indent="  ",
         )
     if len(changed) > _MOST_LISTED:
@@ -187,7 +193,7 @@ def clips_table(manifests: Sequence[ClipManifest]) -> Table:
             f"{video.width}x{video.height}",
             f"{video.duration_seconds:g}",
             "" if video.seed is None else str(video.seed),
-            f"{manifest.cost_usd:.2f}",
+            "unknown" if manifest.cost_usd is None else f"{manifest.cost_usd:.2f}",
             Text(one_line(video.key.rpartition("/")[0])),
         )
     return table
@@ -205,8 +211,8 @@ def print_result(
     videos = sum(len(manifest.videos) for manifest in manifests)
     console.print(
         f"[bold]{_number(len(manifests), 'clip', 'clips')}, {_number(videos, 'video', 'videos')}, "
-        f"{result.total_cost_usd:.2f} USD in total; "
-        f"paid now: {result.paid_now_usd:.2f} USD[/bold]"
+        f"{costs_text(result.costs_usd)} in total; "
+        f"paid now: {costs_text(result.paid_now_usd)}[/bold]"
     )
     if result.is_complete and result.takes_before == {
         clip: manifest.take for clip, manifest in result.manifests.items()

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from sora_dagster.local.home import LocalHome
     from sora_dagster.local.progress import ClipProgress, PipelineOptions
+    from sora_dagster.prompts.clips import ClipSpec
+    from sora_dagster.runware.pricing import Price, PriceTotal
     from sora_dagster.settings import Settings
 
 
@@ -209,14 +211,14 @@ def estimate_command(prompts: Path) -> None:
     from rich.console import Console
 
     with readable_errors():
-        table, total_usd = estimate_table(settings_from_environment(prompts))
+        table, total = estimate_table(settings_from_environment(prompts))
     console = Console()
     console.print(table)
-    console.print(f"[bold]{total_usd:.2f} USD in total[/bold]; nothing was generated")
+    console.print(f"[bold]{total.text} in total[/bold]; nothing was generated")
 
 
-def estimate_table(settings: Settings) -> tuple[Table, float]:
-    """A row for each clip and remix of a dataset, and the total in USD.
+def estimate_table(settings: Settings) -> tuple[Table, PriceTotal]:
+    """A row for each clip and remix of a dataset, and the sum of their prices.
 
     Prices come from the API's dry run if there is a key, otherwise from the catalogue. The API
     cannot price a remix before its clip is stored.
@@ -230,39 +232,58 @@ def estimate_table(settings: Settings) -> tuple[Table, float]:
     from sora_dagster.dataset import remix_partition
     from sora_dagster.generation.requesting.estimates import estimate
     from sora_dagster.generation.requesting.payloads import planned_remix_price, spec_price
+    from sora_dagster.prompts.recipes import remix_spec
     from sora_dagster.resources import API_KEY_VARIABLE
+    from sora_dagster.runware.pricing import PriceTotal
 
     dataset = settings.dataset()
     prompts = dataset.load_prompts()
-    prices: dict[str, tuple[float, str]] = {}
+    by_api: dict[str, Price] = {}
     if os.environ.get(API_KEY_VARIABLE):
         with settings.runware().client() as client:
             requests = [dataset.clip_request(prompts, clip_id) for clip_id in prompts.clip_ids]
-            prices = {
-                item.request.clip: (item.usd, item.priced_by) for item in estimate(client, requests)
+            by_api = {
+                item.request.clip: item.price
+                for item in estimate(client, requests)
+                if item.price is not None
             }
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("clip", "model", "size", "seconds", "videos", "USD", "priced by"):
+    for name in ("clip", "model", "size", "seconds", "videos", "USD", "price"):
         table.add_column(name, justify="right" if name in ("seconds", "videos", "USD") else "left")
-    total_usd = 0.0
-    rows = [
-        (spec.clip_id, spec, spec.number_results, spec_price(spec, dataset.catalogue))
-        for spec in prompts.clips
-    ]
-    for clip_id, recipe in prompts.remix_cells:
-        spec = prompts.clip(clip_id)
-        price = planned_remix_price(spec, prompts.recipe(recipe), dataset.catalogue)
-        rows.append((remix_partition(clip_id, recipe), spec, 1, price))
-    for clip, spec, videos, price in rows:
-        price_usd, priced_by = prices.get(clip, (price.usd or 0.0, "catalogue"))
-        total_usd += price_usd
+    catalogue = dataset.catalogue
+    rows = [(spec.clip_id, spec, spec, spec_price(spec, catalogue)) for spec in prompts.clips]
+    for clip_id, name in prompts.remix_cells:
+        spec, recipe = prompts.clip(clip_id), prompts.recipe(name)
+        remix = remix_spec(spec, recipe, catalogue)
+        price = planned_remix_price(spec, recipe, catalogue)
+        rows.append((remix_partition(clip_id, name), remix, spec, price))
+    prices = []
+    for clip, spec, parent, by_catalogue in rows:
+        price = by_api.get(clip, by_catalogue)
+        prices.append(price)
         table.add_row(
             Text(one_line(clip)),
-            Text(one_line(spec.model)),
-            "first frame's" if spec.size is None else str(spec.size),
-            "" if spec.duration_seconds is None else f"{spec.duration_seconds:g}",
-            str(videos),
-            f"{price_usd:.2f}",
-            priced_by,
+            Text(one_line(catalogue.get(spec.model).name)),
+            _size_text(spec) or _size_text(parent),
+            _seconds_text(spec) or _seconds_text(parent),
+            str(spec.number_results),
+            "unknown" if price.usd is None else f"{price.usd:.2f}",
+            _certainty_text(price),
         )
-    return table, total_usd
+    return table, PriceTotal.of(prices)
+
+
+def _size_text(spec: ClipSpec) -> str:
+    return str(spec.size or spec.resolution or ("first frame's" if spec.first_frame else ""))
+
+
+def _seconds_text(spec: ClipSpec) -> str:
+    seconds = spec.duration_seconds
+    return f"{seconds:g}" if isinstance(seconds, (int, float)) else seconds or ""
+
+
+def _certainty_text(price: Price) -> str:
+    """How sure a price is, in words: ``published``, ``approximate prices, 25 % added``."""
+    if price.priced_by == "api":
+        return "by Runware's dry run"
+    return price.note or price.certainty

@@ -160,10 +160,12 @@ def resolve_command(
         try:
             if give_up:
                 outcome = resolve.give_up(ledger, asset, clip)
-                click.echo(
-                    f"{clip}: left without a video ({outcome.state}). {outcome.cost_usd:.2f} USD "
-                    f"remain counted for it."
+                counted = (
+                    "Its cost is unknown."
+                    if outcome.cost_usd is None
+                    else f"{outcome.cost_usd:.2f} USD remain counted for it."
                 )
+                click.echo(f"{clip}: left without a video ({outcome.state}). {counted}")
                 return
             if retry:
                 tasks = resolve.retry_stuck(ledger, asset, clip)

@@ -67,8 +67,8 @@ class GalleryEntry:
         take: number of the take.
         created_at: when it was stored or failed, with a time zone.
         state: stored, partial (some of its videos are missing) or failed (it has none).
-        cost_usd: its cost; the cost of a failed one counts as wasted.
-        estimate_usd: its estimated cost; None if there was no estimate.
+        cost_usd: its cost; the cost of a failed one counts as wasted. None: unknown.
+        estimate_usd: its estimated cost; None if its price was unknown.
         duration_seconds, width, height: those of its first video; of a failed one, as requested.
         generation_seconds: duration of the generation; None if unknown.
         videos: its videos; none for a failed one.
@@ -96,7 +96,7 @@ class GalleryEntry:
     take: int
     created_at: datetime
     state: Literal["stored", "partial", "failed"]
-    cost_usd: float
+    cost_usd: float | None
     estimate_usd: float | None
     duration_seconds: float | None
     width: int | None
@@ -115,7 +115,7 @@ class GalleryEntry:
         if self.poster_href is not None:
             _check_link(self.poster_href)
         _check_time(f"created_at of {self.id}", self.created_at)
-        if not (math.isfinite(self.cost_usd) and self.cost_usd >= 0):
+        if self.cost_usd is not None and not 0 <= self.cost_usd < math.inf:
             raise ValueError(
                 f"cost_usd of {self.id} is {self.cost_usd}; it must be a finite number, 0 or more"
             )
@@ -190,8 +190,8 @@ def render_gallery(
 
 
 def _totals(entries: Sequence[GalleryEntry], wasted_usd: float) -> dict[str, float]:
-    kept = math.fsum(entry.cost_usd for entry in entries if entry.state != "failed")
-    failed = (entry.cost_usd for entry in entries if entry.state == "failed")
+    kept = math.fsum(entry.cost_usd or 0.0 for entry in entries if entry.state != "failed")
+    failed = (entry.cost_usd or 0.0 for entry in entries if entry.state == "failed")
     return {
         "clips": len(entries),
         "costUsd": round(kept, 6),

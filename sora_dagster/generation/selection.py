@@ -12,6 +12,7 @@ from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.requesting.payloads import planned_remix_price, spec_price
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.runware.catalogue import Catalogue
+from sora_dagster.runware.pricing import Price, PriceTotal
 from sora_dagster.storage import AccessDeniedError
 
 _log = logging.getLogger(__name__)
@@ -23,15 +24,18 @@ class Selection:
 
     Arguments:
         clip_ids: the clips, oldest first.
-        usd: expected cost of them and their remixes, in USD.
+        price: expected price of them and their remixes.
         left: how many clips are left for later runs.
         over_budget: clips that cost more by themselves than a run may spend.
+        unpriced: clips that a run with a limit cannot buy, since the catalogue has no price of
+            them or of one of their remixes.
     """
 
     clip_ids: tuple[str, ...]
-    usd: float
+    price: PriceTotal
     left: int
     over_budget: tuple[str, ...]
+    unpriced: tuple[str, ...] = ()
 
 
 def never_requested(ledger: Ledger, asset: str, clip_ids: Iterable[str]) -> Iterator[str]:
@@ -77,6 +81,8 @@ def select_clips(
 ) -> Selection:
     """Select the first of the waiting clips, as many as fit.
 
+    With `max_usd`, a clip of unknown price is not selected.
+
     Arguments:
         dataset: the dataset.
         catalogue: prices.
@@ -86,27 +92,36 @@ def select_clips(
     """
     chosen: list[str] = []
     over_budget: list[str] = []
-    spent = 0.0
+    unpriced: list[str] = []
+    prices: list[Price] = []
     for clip_id in waiting:
-        usd = clip_and_remixes_usd(dataset, catalogue, clip_id)
-        if max_usd is not None and usd > max_usd:
+        of_clip = clip_and_remix_prices(dataset, catalogue, clip_id)
+        total = PriceTotal.of(of_clip)
+        if max_usd is not None and total.unknown:
+            unpriced.append(clip_id)
+            continue
+        if max_usd is not None and total.usd > max_usd:
             over_budget.append(clip_id)
             continue
         if max_clips is not None and len(chosen) >= max_clips:
             break
-        if max_usd is not None and spent + usd > max_usd + 1e-9:
+        if max_usd is not None and PriceTotal.of([*prices, *of_clip]).usd > max_usd + 1e-9:
             break
         chosen.append(clip_id)
-        spent += usd
-    left = len(waiting) - len(chosen) - len(over_budget)
-    return Selection(tuple(chosen), round(spent, 6), left, tuple(over_budget))
-
-
-def clip_and_remixes_usd(dataset: PromptDataset, catalogue: Catalogue, clip_id: str) -> float:
-    """Expected cost of a clip and its remixes by the catalogue, in USD."""
-    spec = dataset.clip(clip_id)
-    clip_usd = spec_price(spec, catalogue).usd or 0.0
-    return clip_usd + sum(
-        planned_remix_price(spec, dataset.recipe(name), catalogue).usd or 0.0
-        for name in dataset.recipes_of(clip_id)
+        prices += of_clip
+    left = len(waiting) - len(chosen) - len(over_budget) - len(unpriced)
+    return Selection(
+        tuple(chosen), PriceTotal.of(prices), left, tuple(over_budget), tuple(unpriced)
     )
+
+
+def clip_and_remix_prices(
+    dataset: PromptDataset, catalogue: Catalogue, clip_id: str
+) -> list[Price]:
+    """The prices of a clip and of its remixes by the catalogue."""
+    spec = dataset.clip(clip_id)
+    remixes = (dataset.recipe(name) for name in dataset.recipes_of(clip_id))
+    return [
+        spec_price(spec, catalogue),
+        *(planned_remix_price(spec, recipe, catalogue) for recipe in remixes),
+    ]

@@ -6,8 +6,10 @@ import dagster as dg
 
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.jobs.collecting_run import CollectClipsConfig, CollectingRun, CollectReport
+from sora_dagster.reporting.metadata import costs_metadata
 from sora_dagster.reporting.runs import add_post_counts, failure_of, in_process_job
 from sora_dagster.resources import ClipStorageResource, RunwareResource
+from sora_dagster.runware.pricing import costs_text
 
 # Run monitoring ends a collecting run that hangs. `max_wait_minutes` must stay below.
 _MAX_COLLECT_SECONDS = 3600
@@ -67,7 +69,7 @@ def _sum_up(context: dg.OpExecutionContext, report: CollectReport) -> None:
         if reason:
             context.log.warning(f"{name} is left to a later run: {reason}")
     context.log.info(
-        f"{len(report.stored)} clips stored for {report.cost_usd:.2f} USD, "
+        f"{len(report.stored)} clips stored for {costs_text(report.costs_usd)}, "
         f"{len(report.remixes_requested)} remixes requested, {len(report.left)} still outstanding"
     )
     if report.failures:
@@ -75,7 +77,7 @@ def _sum_up(context: dg.OpExecutionContext, report: CollectReport) -> None:
     context.add_output_metadata(
         {
             "stored": len(report.stored),
-            "cost_usd": report.cost_usd,
+            **costs_metadata(report.costs_usd),
             "remixes_requested": len(report.remixes_requested),
             "outstanding": len(report.left),
             "slow": {name: reason for name, reason in report.left.items() if reason},

@@ -48,7 +48,7 @@ class CollectReport:
 
     Arguments:
         stored: names of the clips stored: partition keys, and ``board/shot`` for shots.
-        cost_usd: their cost.
+        costs_usd: their costs. None: unknown.
         remixes_requested: partition keys of the remixes that are outstanding or stored.
         failures: reasons by name.
         left: why tasks are still outstanding, by name; empty if they only take long.
@@ -57,7 +57,7 @@ class CollectReport:
     """
 
     stored: list[str] = field(default_factory=list)
-    cost_usd: float = 0.0
+    costs_usd: list[float | None] = field(default_factory=list)
     remixes_requested: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
@@ -174,7 +174,7 @@ class CollectingRun:
         report, found = self._report, collection.report
         report.is_elsewhere, report.is_taken_over = found.is_elsewhere, found.is_taken_over
         report.stored = list(self._reporter.stored)
-        report.cost_usd = self._reporter.cost_usd
+        report.costs_usd = self._reporter.costs_usd
         report.left = {names.get(uuid, uuid): reason for uuid, reason in found.left.items()}
         report.failures = {**self._reporter.failures, **report.failures, **found.stuck}
         for uuid, reason in found.unpolled.items():

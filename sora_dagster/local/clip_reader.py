@@ -16,11 +16,12 @@ from sora_dagster.generation.protocol.records import (
     OutcomeState,
     StuckRecord,
 )
-from sora_dagster.generation.requesting.payloads import estimate_usd, planned_remix_price
+from sora_dagster.generation.requesting.payloads import planned_remix_price, request_price
 from sora_dagster.generation.requesting.planner import what_changed
 from sora_dagster.local.progress import ClipProgress, ClipState, Purchase
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.dataset import PromptDataset
+from sora_dagster.runware.pricing import Price
 from sora_dagster.storage import AccessDeniedError
 
 
@@ -111,7 +112,7 @@ class ClipReader:
                 {self.ledger.task_uuid(clip.asset, clip.clip, request.spec.take, 1)},
                 reason=problem,
                 purchase=None if problem else Purchase.NEW,
-                price_usd=self._price_usd(request, clip),
+                price=self._price(request, clip),
             )
         newest = takes[-1]
         tasks = self._tasks_after(request, newest)
@@ -147,7 +148,7 @@ class ClipReader:
             reason=reason,
             changes=changes,
             purchase=purchase,
-            price_usd=self._price_usd(request, clip),
+            price=self._price(request, clip),
         )
 
     def _reading(
@@ -161,12 +162,12 @@ class ClipReader:
         reason: str = "",
         changes: str = "",
         purchase: Purchase | None = None,
-        price_usd: float = 0.0,
+        price: Price | None = None,
     ) -> ClipReading:
         tasks = frozenset(tasks)
-        price_usd = 0.0 if purchase is None else price_usd
+        price = None if purchase is None else price
         progress = ClipProgress(
-            clip.asset, clip.clip, state, take, reason, changes, purchase, price_usd
+            clip.asset, clip.clip, state, take, reason, changes, purchase, price
         )
         is_open = bool(tasks & self.pending)
         if is_open:
@@ -270,15 +271,15 @@ class ClipReader:
         )
         return request, problem
 
-    def _price_usd(self, request: ClipRequest, clip: DatasetClip) -> float:
+    def _price(self, request: ClipRequest, clip: DatasetClip) -> Price:
         if request.parent is None and clip.recipe is not None:
-            return self.remix_price_usd(clip)
-        return estimate_usd(request, self._dataset.catalogue)
+            return self.remix_price(clip)
+        return request_price(request, self._dataset.catalogue)
 
-    def remix_price_usd(self, remix: DatasetClip) -> float:
+    def remix_price(self, remix: DatasetClip) -> Price:
         """Price of a remix whose clip is not generated yet, by the clip's row."""
         row, recipe = self._prompts.clip(remix.clip_id), self._prompts.recipe(remix.recipe or "")
-        return planned_remix_price(row, recipe, self._dataset.catalogue).usd or 0.0
+        return planned_remix_price(row, recipe, self._dataset.catalogue)
 
 
 # Reasons

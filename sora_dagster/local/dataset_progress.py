@@ -188,8 +188,8 @@ class DatasetProgress:
     ) -> ClipProgress:
         gets_new_video = parent.purchase in (Purchase.CHANGED, Purchase.RAISED_TAKE)
         if progress.take and progress.purchase is None and gets_new_video:
-            price_usd = self._reader.remix_price_usd(clip)
-            return replace(progress, purchase=Purchase.FOLLOWS, price_usd=price_usd)
+            price = self._reader.remix_price(clip)
+            return replace(progress, purchase=Purchase.FOLLOWS, price=price)
         if progress.state is not ClipState.WAITING or progress.take:
             return progress
         if parent.state is ClipState.FAILED:

@@ -65,23 +65,23 @@ class PipelineResult:
         return is_complete(self.progress)
 
     @property
-    def total_cost_usd(self) -> float:
-        """Cost of all stored clips, whenever they were generated."""
-        return sum(manifest.cost_usd for manifest in self.manifests.values())
+    def costs_usd(self) -> list[float | None]:
+        """Costs of all stored clips, whenever they were generated. None: unknown."""
+        return [manifest.cost_usd for manifest in self.manifests.values()]
 
     @property
-    def paid_now_usd(self) -> float:
-        """Cost of the stored clips that were sent since this run began.
+    def paid_now_usd(self) -> list[float | None]:
+        """Costs of the stored clips that were sent since this run began. None: unknown.
 
         What was sent earlier was paid then, even if it is stored, or downloaded again, only now.
         """
         # S3 reports modification times in whole seconds.
         since = self.started_at - timedelta(seconds=1)
-        return sum(
+        return [
             manifest.cost_usd
             for manifest in self.manifests.values()
             if manifest.requested_at >= since
-        )
+        ]
 
 
 def is_complete(progress: Sequence[ClipProgress]) -> bool:

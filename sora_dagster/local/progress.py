@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from sora_dagster.runware.pricing import Price
+
 
 class ClipState(Enum):
     """How far one clip is.
@@ -63,7 +65,7 @@ class ClipProgress:
         reason: why it failed, is slow, or waits.
         changes: what changed since its newest take; empty if nothing did.
         purchase: why it would be bought now. None: it would not.
-        price_usd: what that would cost by the catalogue, in USD.
+        price: what that would cost by the catalogue. None: nothing is bought.
     """
 
     asset: str
@@ -73,7 +75,7 @@ class ClipProgress:
     reason: str = ""
     changes: str = ""
     purchase: Purchase | None = None
-    price_usd: float = 0.0
+    price: Price | None = None
 
     @property
     def is_kept(self) -> bool:

@@ -59,6 +59,10 @@ class CheckResult:
         return self.custom_severity or CHECKS[self.name]
 
 
+# A cost below this share of the estimate is worth a note.
+_FAR_BELOW = 0.5
+
+
 @dataclass(frozen=True)
 class CheckThresholds:
     """Limits of the checks; the defaults let fades, held shots and quiet scenes pass.
@@ -102,6 +106,43 @@ class CheckThresholds:
 
 
 @dataclass(frozen=True)
+class ExpectedCost:
+    """What one video was expected to cost.
+
+    Arguments:
+        usd: the estimate in USD. None: its price was unknown.
+        margin_usd: the part of it that was added since prices are approximate, in USD. Default: 0.
+        is_approximate: whether a cost up to the estimate with its margin is expected. Default: no;
+            then a cost above the estimate without it fails the check.
+        model: the model, for messages. Default: empty.
+        basis: what the estimate is from, in words, for messages. Default: empty.
+        advice: what to do about a price that has drifted, in a sentence. Default: empty.
+    """
+
+    usd: float | None
+    margin_usd: float = 0.0
+    is_approximate: bool = False
+    model: str = ""
+    basis: str = ""
+    advice: str = ""
+
+    @property
+    def limit_usd(self) -> float | None:
+        """The highest cost that the estimate allows, in USD. None: any."""
+        if self.usd is None or self.is_approximate:
+            return self.usd
+        return self.usd - self.margin_usd
+
+    @property
+    def text(self) -> str:
+        """The estimate in words."""
+        if self.usd is None:
+            return "unknown"
+        margin = f", {self.margin_usd:.4f} USD of it a margin" if self.margin_usd else ""
+        return f"{self.usd:.4f} USD{margin}"
+
+
+@dataclass(frozen=True)
 class Expected:
     """What a video should be; None if nothing was requested, so that nothing is checked.
 
@@ -110,14 +151,14 @@ class Expected:
         duration_seconds: duration in seconds.
         container: ``mp4``, ``mov`` or ``webm``, in any case.
         has_sound: whether the model generates sound and the request did not switch it off.
-        estimate_usd: estimated cost of this one video.
+        cost: expected cost of this one video.
     """
 
     size: tuple[int, int] | None = None
     duration_seconds: float | None = None
     container: str | None = None
     has_sound: bool = True
-    estimate_usd: float | None = None
+    cost: ExpectedCost | None = None
 
 
 @dataclass(frozen=True)
@@ -343,15 +384,36 @@ def _content_flag(found: FoundVideo) -> CheckResult:
 
 
 def _cost(expected: Expected, found: FoundVideo, thresholds: CheckThresholds) -> CheckResult:
-    if found.cost_usd is None:
+    cost, estimate = found.cost_usd, expected.cost
+    if cost is None:
         return _not_evaluated("cost_within_estimate", "the API did not report the cost")
-    if expected.estimate_usd is None:
+    if estimate is None:
         return _not_evaluated("cost_within_estimate", "there is no estimate")
-    limit = expected.estimate_usd * (1 + thresholds.cost_tolerance)
-    return CheckResult(
-        "cost_within_estimate",
-        found.cost_usd <= limit + 1e-9,
-        f"The video cost {found.cost_usd:.4f} USD; the estimate was {expected.estimate_usd:.4f} "
-        f"USD.",
-        {"cost_usd": found.cost_usd, "estimate_usd": expected.estimate_usd},
-    )
+    seconds = found.duration_seconds or expected.duration_seconds
+    billed = f", {cost / seconds:.4g} USD a second" if seconds else ""
+    figures: dict[str, Figure] = {"cost_usd": cost}
+    if seconds:
+        figures["billed_usd_per_second"] = round(cost / seconds, 6)
+    if estimate.usd is None or estimate.limit_usd is None:
+        description = (
+            f"The video cost {cost:.4f} USD{billed}. The price of {estimate.model or 'its model'} "
+            f"was unknown before. {estimate.advice}"
+        )
+        return CheckResult("cost_within_estimate", True, description.strip(), figures)
+    figures["estimate_usd"] = estimate.usd
+    passed = cost <= estimate.limit_usd * (1 + thresholds.cost_tolerance) + 1e-9
+    description = f"The video cost {cost:.4f} USD; the estimate was {estimate.text}."
+    if not passed:
+        description += (
+            f" The price of {estimate.model or 'its model'} has drifted: {cost:.4f} USD were "
+            f"billed{billed}, and the estimate is from {estimate.basis or 'another price'}. "
+            f"{estimate.advice}"
+        )
+    elif cost < (estimate.usd - estimate.margin_usd) * _FAR_BELOW:
+        description += (
+            f" That is less than half: the estimate counted something unknown at its most "
+            f"expensive value, or the price of {estimate.model or 'its model'} has fallen. "
+            f"{cost:.4f} USD were billed{billed}, and the estimate is from "
+            f"{estimate.basis or 'another price'}."
+        )
+    return CheckResult("cost_within_estimate", passed, description.strip(), figures)

@@ -28,6 +28,7 @@ from sora_dagster.reporting.events import (
 )
 from sora_dagster.reporting.metadata import clip_metadata
 from sora_dagster.runware.catalogue import Catalogue
+from sora_dagster.runware.pricing import usd_text
 from sora_dagster.storage import StorageRoot
 
 # How long a stored clip waits for others, so that Dagster's log is read once for all of them. A
@@ -78,7 +79,7 @@ class ClipReporter:
         #: Names of the clips stored: partition keys, and ``board/shot`` for shots.
         self.stored: list[str] = []
         #: Their cost.
-        self.cost_usd = 0.0
+        self.costs_usd: list[float | None] = []
         #: Why clips, or parts of them, are not stored, by name.
         self.failures: dict[str, str] = {}
 
@@ -127,9 +128,10 @@ class ClipReporter:
             if manifest is None:
                 continue
             self.stored.append(manifest.request.name)
-            self.cost_usd += manifest.cost_usd
+            self.costs_usd.append(manifest.cost_usd)
             self._context.log.info(
-                f"{manifest.request.name}: take {manifest.take} stored, {manifest.cost_usd:.2f} USD"
+                f"{manifest.request.name}: take {manifest.take} stored, "
+                f"{usd_text(manifest.cost_usd)}"
             )
             if self._is_reported_here(finished) and manifest.task_uuid not in logged:
                 yield clip_event(

@@ -175,9 +175,11 @@ def failure_event(
             "task_uuid": attempt.task_uuid,
             "take": attempt.take,
             "attempt": attempt.attempt,
-            "cost_usd": outcome.cost_usd,
+            **({} if outcome.cost_usd is None else {"cost_usd": outcome.cost_usd}),
             "prompt": attempt.request.spec.prompt,
         }
+        if outcome.cost_usd is None:
+            metadata["cost"] = "unknown"
         error = error or next(iter(outcome.errors), None)
     if error is not None:
         metadata |= error_metadata(error.model_dump(exclude_none=True))

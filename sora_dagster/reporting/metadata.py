@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,8 +11,9 @@ import dagster as dg
 
 from sora_dagster.dataset import asset_key_of
 from sora_dagster.generation.protocol.records import ClipManifest, StoredVideo
-from sora_dagster.generation.requesting.results import RequestResult, RequestState
+from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.prompts.clips import ClipSpec, ParentVideo
+from sora_dagster.runware.pricing import Price, costs_text
 from sora_dagster.storage import StorageRoot
 
 # Dagster keeps each event twice and loads all events of a run, so pictures must be small.
@@ -24,15 +26,17 @@ def request_metadata(requested: RequestResult) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "state": requested.state.value,
         "detail": requested.detail,
-        "estimate_usd": requested.estimate_usd,
+        **price_metadata(requested.price),
         "model": request.spec.model,
         "prompt": request.spec.prompt,
         "take": requested.take,
         "attempt": requested.attempt,
         **options_metadata(request.spec),
     }
-    if requested.state is RequestState.CHANGED:
-        metadata["new_take_usd"] = requested.new_take_usd
+    if (price := requested.new_take_price) is not None:
+        metadata["new_take_price"] = price.text
+        if price.usd is not None:
+            metadata["new_take_usd"] = price.usd
     if requested.task_uuid is not None:
         metadata["task_uuid"] = requested.task_uuid
     if request.parent is not None:
@@ -67,6 +71,36 @@ def options_metadata(spec: ClipSpec) -> dict[str, Any]:
     return {"options": dg.MetadataValue.json(options)} if options else {}
 
 
+def price_metadata(price: Price | None) -> dict[str, Any]:
+    """Metadata of an expected price. The amount is a number, so that the UI plots it.
+
+    Arguments:
+        price: the price. None: nothing is bought.
+    """
+    if price is None:
+        return {"estimate_usd": 0.0}
+    metadata: dict[str, Any] = {} if price.usd is None else {"estimate_usd": price.usd}
+    return metadata | {
+        "price": price.text,
+        "price_certainty": price.certainty,
+        "priced_by": price.priced_by,
+    }
+
+
+def costs_metadata(costs_usd: Iterable[float | None]) -> dict[str, Any]:
+    """Metadata of a sum of costs.
+
+    Arguments:
+        costs_usd: the costs. None: unknown.
+    """
+    costs = list(costs_usd)
+    known = [usd for usd in costs if usd is not None]
+    metadata: dict[str, Any] = {"cost_usd": round(math.fsum(known), 6)}
+    if len(known) < len(costs):
+        metadata["cost"] = costs_text(costs)
+    return metadata
+
+
 def error_metadata(error: dict[str, Any]) -> dict[str, Any]:
     """Metadata of a failure: class, raw code, parameter, and the API's page about it."""
     metadata: dict[str, Any] = {
@@ -92,7 +126,7 @@ def clip_metadata(manifest: ClipManifest, root: StorageRoot) -> dict[str, Any]:
         if manifest.request.partition is not None:
             metadata["parent_partition"] = parent.clip
     metadata |= {
-        "cost_usd": manifest.cost_usd,
+        **({} if manifest.cost_usd is None else {"cost_usd": manifest.cost_usd}),
         "generation_seconds": manifest.generation_seconds,
         "duration_seconds": first.duration_seconds,
         "size": f"{first.width}x{first.height}",
@@ -105,7 +139,9 @@ def clip_metadata(manifest: ClipManifest, root: StorageRoot) -> dict[str, Any]:
     if first.seed is not None:
         # As text: a number would be plotted, which is useless for seeds.
         metadata["seed"] = str(first.seed)
-    if manifest.cost_is_estimate:
+    if manifest.cost_usd is None:
+        metadata["cost"] = "unknown"
+    elif manifest.cost_is_estimate:
         metadata["cost_is_estimate"] = True
     if first.nsfw is not None:
         metadata["nsfw"] = any(video.nsfw for video in manifest.videos)

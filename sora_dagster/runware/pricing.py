@@ -68,12 +68,27 @@ class Price(BaseModel):
         return f"{about}{self.usd:.2f} USD{f' ({note})' if note else ''}"
 
     @property
-    def note(self) -> str:
-        """What to know about the price besides the amount. Empty: it is published, and all of it
-        is the model's price.
+    def basis(self) -> str:
+        """What the price is from, in words, with source and date."""
+        if self.priced_by == "api":
+            return "the API's dry run"
+        place = f"{self.certainty} by {self.source}" if self.source else self.certainty
+        dated = "" if self.as_of is None else f", as of {self.as_of}"
+        return f"the catalogue entry: {self.rate} ({place}{dated})"
+
+    def would_cost(self, what: str) -> str:
+        """The price of something in a sentence: ``a new take would cost 1.20 USD``.
+
+        Arguments:
+            what: what is priced.
         """
+        return _would_cost(what, self.text)
+
+    @property
+    def note(self) -> str:
+        """What to know besides the amount, such as the margin. Empty: nothing."""
         if self.usd is None:
-            return "the price of its model is unknown"
+            return ""
         parts = []
         if self.certainty == "approximate":
             parts.append("approximate prices")
@@ -129,6 +144,30 @@ class PriceTotal:
         if self.unknown:
             text += f", and {self.unknown} of unknown price"
         return text
+
+    def would_cost(self, what: str) -> str:
+        """The sum in a sentence, as `Price.would_cost`."""
+        return _would_cost(what, self.text)
+
+
+def _would_cost(what: str, text: str) -> str:
+    return f"the price of {what} is unknown" if text == "unknown" else f"{what} would cost {text}"
+
+
+def usd_text(usd: float | None) -> str:
+    """A cost in words: ``1.20 USD``, or ``unknown cost``."""
+    return "unknown cost" if usd is None else f"{usd:.2f} USD"
+
+
+def costs_text(costs_usd: Iterable[float | None]) -> str:
+    """The sum of costs in words: ``1.20 USD, and 1 of unknown cost``. None: an unknown cost."""
+    costs = list(costs_usd)
+    known = [usd for usd in costs if usd is not None]
+    unknown = len(costs) - len(known)
+    if unknown and not known:
+        return usd_text(None)
+    text = usd_text(math.fsum(known))
+    return f"{text}, and {unknown} of unknown cost" if unknown else text
 
 
 def _percent(usd: float, margin: float) -> str:

@@ -100,7 +100,7 @@ def test_a_row_has_all_facts_of_its_task(stack: Stack) -> None:
         "width": 1280,
         "height": 720,
         "results": 1,
-        "estimate_usd": manifest.estimate_usd,
+        "estimate_usd": manifest.estimate.usd,
         "cost_usd": manifest.cost_usd,
         "outcome": "done",
         "wasted": "",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
+
 from sora_dagster.generation.collecting.settings import CollectionLimits, Deadlines, PollSettings
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.generator import GenerationSettings, Generator
@@ -39,11 +41,12 @@ def quick_generator(
     *,
     key: str = KEY,
     catalogue: Catalogue | None = None,
+    transport: httpx.BaseTransport | None = None,
     **settings: Any,
 ) -> Generator:
     """A generator that waits for tenths of seconds where others wait for minutes."""
     return Generator(
-        RunwareClient(key, base_url=base_url, catalogue=catalogue),
+        RunwareClient(key, base_url=base_url, catalogue=catalogue, transport=transport),
         root,
         GenerationSettings(
             **{

@@ -16,6 +16,7 @@ from sora_dagster.generation.protocol.records import (
     StoredVideo,
 )
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
+from sora_dagster.runware.pricing import Price
 
 VIDEO = b"a video"
 NONCE = "5a1e"
@@ -54,7 +55,7 @@ def claim(
         fingerprint=request.spec.fingerprint,
         task_uuid=ledger.task_uuid(asset, clip, take, 1),
         wire={"positivePrompt": request.spec.prompt},
-        estimate_usd=1.2,
+        estimate=Price(usd=1.2, certainty="published"),
         root_run="run",
         run_limit_usd=None,
         created_at=datetime.now(UTC),
@@ -124,7 +125,7 @@ def store(ledger: Ledger, attempt: AttemptRecord, body: bytes = VIDEO) -> ClipMa
             errors=(),
             cost_usd=1.2,
             cost_is_estimate=False,
-            estimate_usd=1.2,
+            estimate=Price(usd=1.2, certainty="published"),
             requested_at=attempt.created_at,
             stored_at=attempt.created_at,
             generation_seconds=1,

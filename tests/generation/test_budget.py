@@ -87,6 +87,48 @@ def test_runs_whose_ids_would_make_the_same_folder_name_stay_apart(budget: Budge
     assert budget.spent_usd(TODAY) == 25.0
 
 
+@pytest.mark.parametrize("limits", [RUN_OF_5, DAY_OF_5])
+def test_a_task_of_unknown_price_does_not_fit_in_any_limit(
+    root: StorageRoot, budget: Budget, limits: SpendingLimits
+) -> None:
+    before = keys(root, "")
+    reservation = budget.reserve({"a": None}, root_run="run", limits=limits)
+    assert reservation.granted == ()
+    assert "its price is unknown" in reservation.refused["a"]
+    assert "limit of 5.00 USD could not be kept" in reservation.refused["a"]
+    assert keys(root, "") == before
+
+
+def test_a_task_of_unknown_price_uses_a_limit_from_its_settlement_on(
+    root: StorageRoot, budget: Budget
+) -> None:
+    assert budget.reserve({"a": None}, root_run="run", limits=NO_LIMITS).granted == ("a",)
+    assert (budget.run_spent_usd("run"), budget.spent_usd(TODAY)) == (0.0, 0.0)
+    budget.settle({"a": 4.0}, root_run="run")
+    later = budget_of(root)
+    assert (later.run_spent_usd("run"), later.spent_usd(TODAY)) == (4.0, 4.0)
+    assert later.reserve({"b": 2.0}, root_run="run", limits=RUN_OF_5).granted == ()
+    # Its cost is known now.
+    assert later.reserve({"a": None}, root_run="run", limits=RUN_OF_5).granted == ("a",)
+
+
+def test_a_task_that_a_process_had_a_price_for_is_known_to_others(budget: Budget) -> None:
+    budget.reserve({"a": 4.0}, root_run="run", limits=RUN_OF_5)
+    assert budget.reserve({"a": None}, root_run="run", limits=RUN_OF_5).granted == ("a",)
+    assert budget.run_spent_usd("run") == 4.0
+
+
+def test_an_unknown_price_is_kept_in_a_summary(root: StorageRoot, budget: Budget) -> None:
+    budget.reserve({"a": None}, root_run="run", limits=NO_LIMITS)
+    for number in range(120):
+        budget.reserve({str(number): 1.0}, root_run="run", limits=NO_LIMITS)
+    assert keys(root, "budget-summaries")
+    later = budget_of(root)
+    assert later.run_spent_usd("run") == 120.0
+    later.settle({"a": 3.0}, root_run="run")
+    assert budget_of(root).run_spent_usd("run") == 123.0
+
+
 def test_without_a_limit_everything_is_granted(budget: Budget) -> None:
     assert budget.reserve({"a": 1e6}, root_run="run", limits=NO_LIMITS).granted == ("a",)
 

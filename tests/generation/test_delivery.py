@@ -38,6 +38,7 @@ from sora_dagster.local.processes import wait_until
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import error_from_payload
+from sora_dagster.runware.pricing import Price
 from sora_dagster.runware.results import TaskStatus, VideoResult
 from sora_dagster.storage import AzureSettings, StorageRoot
 from tests.generation.large_roots import CountingRoot
@@ -536,7 +537,7 @@ def an_attempt(task_uuid: str, clip_id: str = "fox") -> AttemptRecord:
         fingerprint=request.spec.fingerprint,
         task_uuid=task_uuid,
         wire={},
-        estimate_usd=1.2,
+        estimate=Price(usd=1.2, certainty="published"),
         root_run="run",
         run_limit_usd=None,
         delivery="direct",

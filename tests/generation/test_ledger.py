@@ -14,6 +14,7 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord
 from sora_dagster.generation.protocol.root_binding import RootMismatchError
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec
+from sora_dagster.runware.pricing import Price
 from sora_dagster.storage import StorageRoot
 
 API = "https://api.example.com/v1"
@@ -28,7 +29,7 @@ def attempt(ledger: Ledger, clip: str = "fox", take: int = 1, number: int = 1) -
         fingerprint=spec.fingerprint,
         task_uuid=ledger.task_uuid("clips", clip, take, number),
         wire={},
-        estimate_usd=1.2,
+        estimate=Price(usd=1.2, certainty="published"),
         root_run="run-1",
         run_limit_usd=25.0,
         created_at=datetime.now(UTC),

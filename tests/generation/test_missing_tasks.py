@@ -17,6 +17,7 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import NotFoundError
+from sora_dagster.runware.pricing import Price
 from sora_dagster.runware.results import TaskStatus
 from tests.generation.requesting import clip
 
@@ -51,7 +52,7 @@ class Case:
             fingerprint=request.spec.fingerprint,
             task_uuid=self.ledger.task_uuid("clips", "fox", 1, 1),
             wire={},
-            estimate_usd=1.2,
+            estimate=Price(usd=1.2, certainty="published"),
             root_run="run",
             run_limit_usd=None,
             created_at=datetime.now(UTC),

@@ -215,7 +215,8 @@ def test_an_estimate_of_a_continuation_writes_nothing(
     before = {info.key for info in root.list("")}
     options = RequestOptions(root_run="run", run_limit_usd=None)
     [item] = generator.estimate([remix_of(parent, mode="continue")], options)
-    assert (item.priced_by, item.usd) == ("api", pytest.approx(0.40))
+    assert item.price is not None
+    assert (item.price.priced_by, item.price.usd) == ("api", pytest.approx(0.40))
     assert {info.key for info in root.list("")} == before
 
 

@@ -28,6 +28,7 @@ from sora_dagster.generation.requesting.sender import Sender, SendSettings
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec, ParentVideo
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord
+from sora_dagster.runware.pricing import Price
 from sora_dagster.storage import StorageRoot
 from tests.generation.stored_takes import stored_take
 from tests.protocol.faulty_sandbox import (
@@ -228,9 +229,10 @@ def test_a_changed_row_is_not_bought_by_the_way(
     answer = process.request(changed(request))
     assert answer.state is RequestState.CHANGED
     assert answer.take == 1
-    assert answer.estimate_usd == 0
-    assert answer.new_take_usd > 0
-    assert f"{answer.new_take_usd:.2f} USD" in answer.detail
+    assert answer.price is None
+    assert answer.new_take_price is not None
+    assert answer.new_take_price.usd
+    assert f"a new take would cost {answer.new_take_price.text}" in answer.detail
     assert "its row changed and take 1 is kept" in answer.detail
     assert process.submissions == 0
     assert keys(ledger) == before
@@ -353,9 +355,11 @@ def test_an_estimate_lists_what_changed_and_writes_nothing(process: Process) -> 
         [changed(request), clip("owl")],
         plan=lambda request: planner.plan(request, options, is_dry_run=True),
     )
-    assert (kept.usd, kept.priced_by) == (0.0, "unpriced")
-    assert kept.new_take_usd > 0
-    assert (new.usd, new.new_take_usd) == (pytest.approx(PRICE_USD), 0.0)
+    assert kept.price is None
+    assert kept.new_take_price is not None
+    assert kept.new_take_price.usd
+    assert new.price is not None
+    assert (new.price.usd, new.new_take_price) == (pytest.approx(PRICE_USD), None)
     assert keys(process.ledger) == before
 
 
@@ -509,7 +513,7 @@ def claim(ledger: Ledger, request: ClipRequest) -> AttemptRecord:
         fingerprint=request.spec.fingerprint,
         task_uuid=ledger.task_uuid(request.asset, request.clip, 1, 1),
         wire={},
-        estimate_usd=PRICE_USD,
+        estimate=Price(usd=PRICE_USD, certainty="published"),
         root_run="another run",
         run_limit_usd=9.0,
         created_at=datetime.now(UTC),
@@ -653,7 +657,7 @@ def test_after_a_refusal_of_the_account_nothing_more_is_submitted(
     ]
     assert process.submissions == 1 + retried
     assert process.ledger.takes("clips", "clip-4") == ()
-    assert {answer.estimate_usd for answer in answers[2:]} == {0.0}
+    assert {answer.price for answer in answers[2:]} == {None}
     assert set(failure_reasons(answers)) == {"clip-2", "clip-3", "clip-4", "clip-5"}
     refused = process.ledger.outcome(attempt_of(process.ledger, "clip-2").task_uuid)
     assert refused is not None

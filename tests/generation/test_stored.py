@@ -22,6 +22,7 @@ from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest, StoredVideo
 from sora_dagster.prompts.clips import ClipRequest, ParentVideo
+from sora_dagster.runware.pricing import Price
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
 from tests.generation.requesting import clip as requested_clip
 from tests.generation.stored_takes import NONCE
@@ -68,7 +69,7 @@ def stored(
             "errors": (),
             "cost_usd": 1.2,
             "cost_is_estimate": False,
-            "estimate_usd": 1.2,
+            "estimate": Price(usd=1.2, certainty="published"),
             "requested_at": datetime(2026, 11, 24, tzinfo=UTC),
             "stored_at": datetime(2026, 11, 24, tzinfo=UTC),
             "generation_seconds": 60.0,

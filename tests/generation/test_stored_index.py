@@ -90,7 +90,7 @@ def test_the_answer_names_the_take_and_its_task(ledger: Ledger) -> None:
     assert answers[3].state is RequestState.STORED
     assert answers[3].task_uuid == manifests[3].task_uuid
     assert answers[3].detail == "take 1 is already generated, 0.00 USD"
-    assert answers[3].estimate_usd == 0
+    assert answers[3].price is None
 
 
 @pytest.mark.parametrize("count", [1, MANY])

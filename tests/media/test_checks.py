@@ -10,6 +10,7 @@ from sora_dagster.media.checks import (
     CheckResult,
     CheckThresholds,
     Expected,
+    ExpectedCost,
     FoundVideo,
     evaluate,
     evaluate_all,
@@ -33,7 +34,7 @@ SCENES = (
     "A dark planet turns before the stars",
     "Dust in the dark of a studio, macro",
 )
-REQUESTED = Expected(SIZE, SECONDS, "MP4", estimate_usd=1.2)
+REQUESTED = Expected(SIZE, SECONDS, "MP4", cost=ExpectedCost(1.2))
 
 MEASURES = VideoMeasures(
     brightness=0.4,
@@ -243,6 +244,56 @@ def test_a_video_that_was_never_measured_is_not_evaluated_by_measures() -> None:
         "not_flagged",
         "cost_within_estimate",
     }
+
+
+BASIS = "the catalogue entry: 0.4 USD a second (published by https://example.com)"
+
+
+def cost_of(cost_usd: float, estimate: ExpectedCost) -> CheckResult:
+    expected = replace(REQUESTED, cost=estimate)
+    results = evaluate(expected, replace(FINE, cost_usd=cost_usd))
+    return next(result for result in results if result.name == "cost_within_estimate")
+
+
+def test_a_price_that_has_drifted_is_named_with_its_source_and_what_to_do() -> None:
+    estimate = ExpectedCost(1.2, model="Model (maker:model@1)", basis=BASIS, advice="Correct it.")
+    result = cost_of(1.5, estimate)
+    assert result.failed
+    assert result.description == (
+        "The video cost 1.5000 USD; the estimate was 1.2000 USD. The price of Model "
+        "(maker:model@1) has drifted: 1.5000 USD were billed, 0.5 USD a second, and the estimate "
+        f"is from {BASIS}. Correct it."
+    )
+    assert result.figures["billed_usd_per_second"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("is_approximate", "cost_usd", "passes"),
+    [(True, 1.4, True), (True, 1.6, False), (False, 1.21, True), (False, 1.4, False)],
+)
+def test_a_margin_allows_more_for_approximate_prices_only(
+    is_approximate: bool, cost_usd: float, passes: bool
+) -> None:
+    estimate = ExpectedCost(1.5, margin_usd=0.3, is_approximate=is_approximate)
+    assert cost_of(cost_usd, estimate).passed == passes
+
+
+@pytest.mark.parametrize(("cost_usd", "is_noted"), [(0.7, False), (0.5, True)])
+def test_a_cost_far_below_the_estimate_is_noted_and_passes(cost_usd: float, is_noted: bool) -> None:
+    estimate = ExpectedCost(1.5, margin_usd=0.3, is_approximate=True, basis=BASIS)
+    result = cost_of(cost_usd, estimate)
+    assert result.passed
+    assert ("less than half" in result.description) == is_noted
+    assert (BASIS in result.description) == is_noted
+
+
+def test_a_cost_without_an_estimate_passes_and_is_shown() -> None:
+    result = cost_of(1.5, ExpectedCost(None, model="Model", advice="Set it."))
+    assert result.passed
+    assert result.description == (
+        "The video cost 1.5000 USD, 0.5 USD a second. The price of Model was unknown before. "
+        "Set it."
+    )
 
 
 def test_a_black_video_is_not_called_frozen_too() -> None:

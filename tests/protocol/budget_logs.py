@@ -22,7 +22,7 @@ class BudgetLog:
     """
 
     folder: str
-    reserved_usd: dict[str, dict[int, float]] = field(default_factory=dict)
+    reserved_usd: dict[str, dict[int, float | None]] = field(default_factory=dict)
     costs_usd: dict[str, float] = field(default_factory=dict)
     totals_usd: list[float] = field(default_factory=list)
 
@@ -50,7 +50,8 @@ class BudgetLog:
             self.costs_usd |= entry.costs_usd
             self.totals_usd.append(
                 sum(
-                    self.costs_usd.get(task, max(estimates.values()))
+                    # Without a price, a task takes nothing before its cost is known.
+                    self.costs_usd.get(task, max(usd or 0.0 for usd in estimates.values()))
                     for task, estimates in self.reserved_usd.items()
                 )
             )

@@ -4,6 +4,7 @@ const page = JSON.parse(document.getElementById("data").textContent);
 
 const entries = page.entries.map((fields, index) => ({
   tags: [], videos: [], checksFailed: [], costUsd: 0, ...fields, index, children: [],
+  costIsUnknown: fields.costUsd === undefined,
 }));
 for (const entry of entries) {
   entry.parent = entry.parent === undefined ? null : entries[entry.parent];
@@ -18,7 +19,8 @@ const integers = new Intl.NumberFormat("en-US");
 
 const formatCount = (count, noun) => `${integers.format(count)} ${noun}${count === 1 ? "" : "s"}`;
 
-const formatCost = (entry) => (entry.costIsEstimate ? "≈ " : "") + dollars.format(entry.costUsd);
+const formatCost = (entry) =>
+  entry.costIsUnknown ? "cost unknown" : (entry.costIsEstimate ? "≈ " : "") + dollars.format(entry.costUsd);
 
 const formatDuration = (seconds) => `${Math.round(seconds * 10) / 10} s`;
 

@@ -61,8 +61,11 @@ function showTotals(shown) {
   const { totals } = page;
   byId("total-clips").textContent = part(integers.format(shown.length), integers.format(totals.clips));
   byId("total-cost").textContent = part(formatTotal(cost, shown), formatTotal(totals.costUsd, entries));
-  byId("total-wasted").textContent = part(formatTotal(wasted, []), formatTotal(totals.wastedUsd, []));
-  byId("wasted").hidden = totals.wastedUsd === 0;
+  const isUnknownWaste = (entry) => entry.state === "failed" && entry.costIsUnknown;
+  const unknown = entries.filter(isUnknownWaste);
+  byId("total-wasted").textContent = part(
+    formatTotal(wasted, shown.filter(isUnknownWaste)), formatTotal(totals.wastedUsd, unknown));
+  byId("wasted").hidden = totals.wastedUsd === 0 && unknown.length === 0;
   byId("result").textContent = isAll
     ? formatCount(totals.clips, "clip")
     : `${integers.format(shown.length)} of ${formatCount(totals.clips, "clip")}`;
@@ -70,8 +73,10 @@ function showTotals(shown) {
 
 const cents = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD" });
 
-const formatTotal = (usd, summed) =>
-  (summed.some((entry) => entry.costIsEstimate) ? "≈ " : "") + cents.format(usd);
+function formatTotal(usd, summed) {
+  if (summed.some((entry) => entry.costIsUnknown)) return "≥ " + cents.format(usd);
+  return (summed.some((entry) => entry.costIsEstimate) ? "≈ " : "") + cents.format(usd);
+}
 
 function fillOptions(name, values, all) {
   const select = byId("filters").elements[name];

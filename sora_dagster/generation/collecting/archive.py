@@ -32,7 +32,7 @@ class _Result:
 
     state: OutcomeState
     errors: tuple[ErrorRecord, ...]
-    cost_usd: float
+    cost_usd: float | None
     cost_is_estimate: bool
 
 
@@ -83,13 +83,13 @@ class ClipArchive:
         *,
         reopening: int = 0,
     ) -> FinishedTask:
-        """Record that no video of a task can be had; it counts at its estimate.
+        """Record that no video of a task can be had; it counts at its estimate, if there is one.
 
         An existing manifest outranks this: then the clip is stored.
         """
         if stored := self._already_stored(attempt, reopening):
             return stored
-        result = _Result(state, (error,), attempt.estimate_usd, cost_is_estimate=True)
+        result = _Result(state, (error,), attempt.estimate.usd, cost_is_estimate=True)
         given_up = self._settle(attempt, reopening, result, None)
         # Another process may have stored it in between, and been killed before it recorded that.
         return self._already_stored(attempt, reopening) or given_up
@@ -166,7 +166,7 @@ class ClipArchive:
             errors=result.errors,
             cost_usd=result.cost_usd,
             cost_is_estimate=result.cost_is_estimate,
-            estimate_usd=attempt.estimate_usd,
+            estimate=attempt.estimate,
             requested_at=requested_at,
             stored_at=self._ledger.clock(),
             generation_seconds=round(
@@ -247,16 +247,21 @@ def _result(ready: ReadyTask) -> _Result:
     return _Result(state, errors, cost_usd, cost_is_estimate)
 
 
-def _cost(attempt: AttemptRecord, status: TaskStatus) -> tuple[float, bool]:
-    """The cost of a task in USD, and whether a part of it is our estimate.
+def _cost(attempt: AttemptRecord, status: TaskStatus) -> tuple[float | None, bool]:
+    """The cost of a task in USD, and whether a part of it is our estimate. None: unknown.
 
     A result without a reported cost counts at its share of the estimate. So does a failed one,
-    since it is not documented whether failures are charged.
+    since it is not documented whether failures are charged. Without an estimate, it counts as much
+    as the most expensive of the others.
     """
     known = [result.cost_usd for result in status.results if result.cost_usd is not None]
     results = attempt.request.spec.number_results
     unknown = max(results, len(status.results)) - len(known)
-    return round(sum(known) + attempt.estimate_usd / results * unknown, 6), unknown > 0
+    if not unknown:
+        return round(sum(known), 6), False
+    estimate_usd = attempt.estimate.usd
+    share = max(known, default=None) if estimate_usd is None else estimate_usd / results
+    return None if share is None else round(sum(known) + share * unknown, 6), True
 
 
 def _error_record(attempt: AttemptRecord, error: RunwareError) -> ErrorRecord:

@@ -263,9 +263,13 @@ class Collection:
         """Write the costs of tasks into the spending logs: one entry per run."""
         costs: dict[str, dict[str, float]] = {}
         for finished in ended:
+            cost_usd = finished.outcome.cost_usd
+            # A task of unknown cost stays in the logs as one of unknown price.
+            if cost_usd is None:
+                continue
             if not finished.ended_before and finished.not_retried is None:
                 run = costs.setdefault(finished.root_run or finished.attempt.root_run, {})
-                run[finished.attempt.task_uuid] = finished.outcome.cost_usd
+                run[finished.attempt.task_uuid] = cost_usd
         try:
             self._context.budget.settle_many(costs.items())
         except BudgetLogError as error:

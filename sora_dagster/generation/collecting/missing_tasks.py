@@ -215,7 +215,7 @@ class MissingTasks:
     def _lost(self, attempt: AttemptRecord, reason: str) -> ErrorRecord:
         return ErrorRecord(
             kind="lost",
-            message=f"no video arrived: {reason}. It counts at its estimate. Check your Runware "
+            message=f"no video arrived: {reason}. {_counts_as(attempt)}. Check your Runware "
             f"account. To generate the clip again, {retry_advice(attempt.asset, attempt.clip)}",
         )
 
@@ -237,3 +237,9 @@ def _late_replays(sent_times: Sequence[datetime], unknown_seconds: float) -> int
     """
     wait = timedelta(seconds=unknown_seconds)
     return sum(later - earlier >= wait for earlier, later in pairwise(sent_times))
+
+
+def _counts_as(attempt: AttemptRecord) -> str:
+    if attempt.estimate.usd is None:
+        return "Its cost is unknown"
+    return "It counts at its estimate"

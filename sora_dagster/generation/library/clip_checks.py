@@ -14,6 +14,7 @@ from sora_dagster.media.checks import (
     CheckResult,
     CheckThresholds,
     Expected,
+    ExpectedCost,
     Figure,
     FoundVideo,
     Severity,
@@ -40,7 +41,8 @@ _DESCRIPTIONS = {
     "has_sound": "There is sound, unless the model generates none or it was switched off.",
     "not_silent": "The sound is not silent.",
     "not_flagged": "Runware's content check, if requested, flagged nothing.",
-    "cost_within_estimate": "It cost no more than estimated.",
+    "cost_within_estimate": "It cost no more than estimated; if not, the model's price has "
+    "drifted.",
 }
 
 
@@ -219,7 +221,27 @@ def _expected(manifest: ClipManifest, catalogue: Catalogue) -> Expected:
         duration_seconds=_expected_seconds(manifest, catalogue),
         container=spec.output_format,
         has_sound=_has_sound(manifest, catalogue),
-        estimate_usd=manifest.estimate_usd / spec.number_results,
+        cost=_expected_cost(manifest, catalogue),
+    )
+
+
+def _expected_cost(manifest: ClipManifest, catalogue: Catalogue) -> ExpectedCost:
+    price, spec = manifest.estimate, manifest.request.spec
+    entry = catalogue.find(spec.model)
+    results = spec.number_results
+    advice = (
+        "Compare the entry with Runware's prices (sora-dagster models check), and correct it "
+        "(SORA_MODELS)."
+    )
+    if price.usd is None:
+        advice = "Set it in the model's catalogue entry (SORA_MODELS)."
+    return ExpectedCost(
+        usd=None if price.usd is None else price.usd / results,
+        margin_usd=price.margin / results,
+        is_approximate=price.certainty == "approximate",
+        model=spec.model if entry is None else f"{entry.name} ({entry.air})",
+        basis=price.basis,
+        advice=advice,
     )
 
 

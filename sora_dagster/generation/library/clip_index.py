@@ -24,7 +24,7 @@ class ClipIndex:
     Arguments:
         clips: the newest stored take of each clip, the newest clip first.
         failed: clips whose last take failed; an earlier take may be stored.
-        wasted_usd: cost of all other tasks: superseded, or failed before another attempt.
+        wasted_usd: known cost of all other tasks: superseded, or failed before another attempt.
     """
 
     clips: tuple[ClipManifest, ...]
@@ -45,7 +45,8 @@ def build_clip_index(scan: LibraryScan) -> ClipIndex:
         attempt, outcome = task.attempt, task.outcome
         clip = (attempt.asset, attempt.clip)
         if outcome is not None:
-            paid[attempt.task_uuid] = outcome.cost_usd
+            if outcome.cost_usd is not None:
+                paid[attempt.task_uuid] = outcome.cost_usd
             if outcome.state == "void":
                 continue
         if clip not in last or _order(last[clip][0]) < _order(attempt):

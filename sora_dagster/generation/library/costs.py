@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from sora_dagster.extras import require_extras
 from sora_dagster.generation.library.library_scan import LibraryScan, ScannedTask
@@ -32,7 +32,8 @@ class CostRow:
         height: height of the video in pixels; 0 if unknown.
         seconds: length of the stored video, or the requested length; 0 if unknown.
         results: number of videos requested.
-        cost_usd: its cost; the estimate while it is outstanding.
+        estimate_usd: its expected cost. None: its price was unknown.
+        cost_usd: its cost; the estimate while it is outstanding. None: unknown.
         is_settled: whether it has ended and its cost is final.
         cost_is_estimate: whether the cost is our estimate because the API did not report one.
         outcome: how it ended; ``outstanding`` if it has not.
@@ -54,8 +55,8 @@ class CostRow:
     height: int
     seconds: float
     results: int
-    estimate_usd: float
-    cost_usd: float
+    estimate_usd: float | None
+    cost_usd: float | None
     is_settled: bool
     cost_is_estimate: bool
     outcome: OutcomeState | Literal["outstanding"]
@@ -103,9 +104,9 @@ def _cost_row(task: ScannedTask, manifest: ClipManifest | None, *, newest_take: 
         size = attempt.request.expected_size
         width, height = (size.width, size.height) if size is not None else (0, 0)
         seconds = spec.seconds or (parent.duration_seconds if parent is not None else 0.0)
-    cost_usd = attempt.estimate_usd if outcome is None else outcome.cost_usd
+    cost_usd = attempt.estimate.usd if outcome is None else outcome.cost_usd
     wasted: Waste = ""
-    if outcome is not None and cost_usd > 0:
+    if outcome is not None and cost_usd != 0:
         if not outcome.has_videos:
             wasted = "failed"
         elif newest_take > attempt.take:
@@ -122,7 +123,7 @@ def _cost_row(task: ScannedTask, manifest: ClipManifest | None, *, newest_take: 
         height=height,
         seconds=seconds,
         results=spec.number_results,
-        estimate_usd=attempt.estimate_usd,
+        estimate_usd=attempt.estimate.usd,
         cost_usd=cost_usd,
         is_settled=outcome is not None,
         cost_is_estimate=True if outcome is None else outcome.cost_is_estimate,
@@ -145,6 +146,7 @@ class CostSum:
         used_usd: cost of the videos that are in use.
         wasted_usd: cost of failed and superseded videos.
         outstanding_usd: expected cost of the tasks that have not ended.
+        unknown: number of tasks whose cost is unknown, which is in none of the sums.
     """
 
     name: str
@@ -152,6 +154,7 @@ class CostSum:
     used_usd: float
     wasted_usd: float
     outstanding_usd: float
+    unknown: int = 0
 
     @property
     def total_usd(self) -> float:
@@ -163,7 +166,8 @@ def sum_costs(name: str, rows: Collection[CostRow]) -> CostSum:
     """The sum over some tasks."""
 
     def sum_of(condition: Callable[[CostRow], bool]) -> float:
-        return round(sum(row.cost_usd for row in rows if condition(row)), 6)
+        costs = [row.cost_usd for row in rows if condition(row)]
+        return round(sum(cost for cost in costs if cost is not None), 6)
 
     return CostSum(
         name=name,
@@ -171,6 +175,7 @@ def sum_costs(name: str, rows: Collection[CostRow]) -> CostSum:
         used_usd=sum_of(lambda row: row.is_settled and not row.wasted),
         wasted_usd=sum_of(lambda row: row.is_settled and bool(row.wasted)),
         outstanding_usd=sum_of(lambda row: not row.is_settled),
+        unknown=sum(row.cost_usd is None for row in rows),
     )
 
 
@@ -233,6 +238,7 @@ def _table_schema() -> pa.Schema:
         str: pa.string(),
         int: pa.int32(),
         float: pa.float64(),
+        float | None: pa.float64(),
         bool: pa.bool_(),
         datetime: time,
         datetime | None: time,
@@ -241,7 +247,7 @@ def _table_schema() -> pa.Schema:
     return pa.schema(
         [
             # The other types are literals of strings.
-            pa.field(name, types.get(hint, pa.string()), nullable=hint == datetime | None)
+            pa.field(name, types.get(hint, pa.string()), nullable=type(None) in get_args(hint))
             for name, hint in get_type_hints(CostRow).items()
         ]
     )

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest, StoredVideo
 from sora_dagster.prompts.clips import ClipRequest, ParentVideo
+from sora_dagster.runware.pricing import usd_text
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
 
 _CHUNK_BYTES = 1 << 20
@@ -37,7 +38,7 @@ class StoredClip:
         return (
             f"<StoredClip {manifest.asset}/{manifest.clip}, take {manifest.take}: "
             f"{video.width}x{video.height}, {video.duration_seconds:g} s, "
-            f"{manifest.cost_usd:.2f} USD, {self.uri}>"
+            f"{usd_text(manifest.cost_usd)}, {self.uri}>"
         )
 
     @property
@@ -61,8 +62,8 @@ class StoredClip:
         return self.root.local_path(self.video.key)
 
     @property
-    def cost_usd(self) -> float:
-        """Cost of the clip in USD."""
+    def cost_usd(self) -> float | None:
+        """Cost of the clip in USD. None: unknown."""
         return self.manifest.cost_usd
 
     @property

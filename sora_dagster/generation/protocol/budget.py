@@ -2,6 +2,10 @@
 
 Each root run has a log, and so has each day of the store's clock. The run's entry is written first,
 then the day's. If the day refuses a task, its reservation in the run's log is released.
+
+A task whose price is unknown is refused under any limit. Without one it is reserved at an unknown
+price: it uses nothing of a limit until it is settled, then its cost. So a limit that another run
+sets on the same day counts it from the moment when its cost is known.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from sora_dagster.generation.protocol.spending_log import (
 )
 
 DEFAULT_RUN_LIMIT_USD = 25.0
+UNLIMITED = "unlimited"
 _ROUNDING_USD = 1e-6
 
 
@@ -69,12 +74,12 @@ class Budget:
         self._lock = threading.Lock()
 
     def check(
-        self, estimates_usd: Mapping[str, float], *, root_run: str, limits: SpendingLimits
+        self, estimates_usd: Mapping[str, float | None], *, root_run: str, limits: SpendingLimits
     ) -> BudgetDecision:
         """Decide which tasks would fit in the limits now. Writes nothing, reserves nothing.
 
         Arguments:
-            estimates_usd: expected cost of each task in USD, by task UUID.
+            estimates_usd: expected cost of each task in USD, by task UUID. None: unknown.
             root_run: the run that the run's limit belongs to.
             limits: the limits.
 
@@ -84,7 +89,7 @@ class Budget:
         return self._decide(estimates_usd, root_run, limits, is_reserving=False)
 
     def reserve(
-        self, estimates_usd: Mapping[str, float], *, root_run: str, limits: SpendingLimits
+        self, estimates_usd: Mapping[str, float | None], *, root_run: str, limits: SpendingLimits
     ) -> BudgetDecision:
         """Reserve for as many tasks as fit in the limits, in their order.
 
@@ -92,7 +97,7 @@ class Budget:
         process was killed in between.
 
         Arguments:
-            estimates_usd: expected cost of each task in USD, by task UUID.
+            estimates_usd: expected cost of each task in USD, by task UUID. None: unknown.
             root_run: the run that the run's limit belongs to.
             limits: the limits.
 
@@ -103,7 +108,7 @@ class Budget:
 
     def _decide(
         self,
-        estimates_usd: Mapping[str, float],
+        estimates_usd: Mapping[str, float | None],
         root_run: str,
         limits: SpendingLimits,
         *,
@@ -218,8 +223,8 @@ class Budget:
         return _LimitUse("the day's", limits.day_usd, "SORA_MAX_USD_PER_DAY", spending)
 
     def _by_day(
-        self, estimates_usd: Mapping[str, float], root_run: str
-    ) -> dict[date, dict[str, float]]:
+        self, estimates_usd: Mapping[str, float | None], root_run: str
+    ) -> dict[date, dict[str, float | None]]:
         """Tasks by the day that they count towards: where they are reserved, otherwise today.
 
         Earlier days come first: what is reserved there stays, and the rest has to fit around it.
@@ -228,7 +233,7 @@ class Budget:
         today = self._today()
         days = sorted(_usual_days(today).union(*(run.days_of(task) for task in estimates_usd)))
         logged = {day: self._day(day).read() for day in days}
-        grouped: dict[date, dict[str, float]] = {day: {} for day in days}
+        grouped: dict[date, dict[str, float | None]] = {day: {} for day in days}
         for task, estimate in estimates_usd.items():
             day = next((day for day in days if logged[day].holds(task)), today)
             grouped[day][task] = estimate
@@ -236,7 +241,7 @@ class Budget:
 
     def _reserve(
         self,
-        estimates_usd: Mapping[str, float],
+        estimates_usd: Mapping[str, float | None],
         limits: SpendingLimits,
         *,
         root_run: str,
@@ -284,7 +289,7 @@ class Budget:
                 return spending
 
     def _reservation_entry(
-        self, estimates_usd: Mapping[str, float], root_run: str, day: date
+        self, estimates_usd: Mapping[str, float | None], root_run: str, day: date
     ) -> BudgetEntry:
         return BudgetEntry(
             root_run=root_run,
@@ -313,11 +318,22 @@ class _LimitUse:
         self._spending = spending
         self._total_usd = spending.total_usd
 
-    def refusal(self, task_uuid: str, estimate_usd: float) -> str | None:
+    def refusal(self, task_uuid: str, estimate_usd: float | None) -> str | None:
         """Why a task does not fit; None if it does."""
         limit, used = self._limit_usd, self._total_usd
+        if limit is None:
+            return None
+        if estimate_usd is None:
+            # It may be reserved or settled by a process that knew its price.
+            estimate_usd = self._spending.known_usd(task_uuid)
+        if estimate_usd is None:
+            return (
+                f"not sent, nothing paid: its price is unknown, so {self._whose} spending limit of "
+                f"{limit:.2f} USD could not be kept. Set the prices in the model's catalogue entry "
+                f"(SORA_MODELS), or set no limit ({self._setting}: {UNLIMITED})."
+            )
         added = self._spending.added_usd(task_uuid, estimate_usd)
-        if limit is None or used + added <= limit + _ROUNDING_USD:
+        if used + added <= limit + _ROUNDING_USD:
             return None
         return (
             f"not sent, nothing paid: it would cost {estimate_usd:.2f} USD, and {used:.2f} USD of "
@@ -325,16 +341,16 @@ class _LimitUse:
             f"({self._setting}), or request fewer clips."
         )
 
-    def add(self, task_uuid: str, estimate_usd: float) -> None:
+    def add(self, task_uuid: str, estimate_usd: float | None) -> None:
         """Count a task."""
         self._total_usd += self._spending.added_usd(task_uuid, estimate_usd)
 
 
 def _fit(
-    estimates_usd: Mapping[str, float], uses: Sequence[_LimitUse]
-) -> tuple[dict[str, float], dict[str, str]]:
+    estimates_usd: Mapping[str, float | None], uses: Sequence[_LimitUse]
+) -> tuple[dict[str, float | None], dict[str, str]]:
     """The tasks that fit in all limits, in their order; and why the others do not."""
-    granted: dict[str, float] = {}
+    granted: dict[str, float | None] = {}
     refused: dict[str, str] = {}
     for task_uuid, estimate in estimates_usd.items():
         refusals = (use.refusal(task_uuid, estimate) for use in uses)
@@ -376,7 +392,7 @@ def parse_limit(
     """
     if text is None or not text.strip():
         return default_usd
-    if text.strip().lower() == "unlimited":
+    if text.strip().lower() == UNLIMITED:
         return None
     try:
         limit = float(text)
@@ -384,6 +400,6 @@ def parse_limit(
         limit = -1.0
     if not 0 <= limit < float("inf"):
         raise ValueError(
-            f"{text!r} is not a spending limit; write USD such as 25 or 7.50, or 'unlimited'"
+            f"{text!r} is not a spending limit; write USD such as 25 or 7.50, or '{UNLIMITED}'"
         )
     return limit

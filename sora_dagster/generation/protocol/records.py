@@ -11,6 +11,7 @@ from sora_dagster.generation.protocol import layout
 from sora_dagster.media.meter import VideoMeasures
 from sora_dagster.prompts.clips import ClipRequest, ParentVideo
 from sora_dagster.runware.errors import ErrorRecord
+from sora_dagster.runware.pricing import Price
 
 # Version of the storage layout; roots of an older version are refused.
 FORMAT_VERSION = 2
@@ -63,7 +64,7 @@ class AttemptRecord(Record):
         task_uuid: Runware's id of the task.
         wire: the request as sent, without webhook address, the upload address's signature and
             image data.
-        estimate_usd: expected cost in USD.
+        estimate: expected price, and how it was found.
         root_run: the run that requested it; for a retry, the first run.
         run_limit_usd: spending limit of the root run in USD; None for no limit.
         delivery: whether Runware puts the video into the store, or it is downloaded.
@@ -76,7 +77,7 @@ class AttemptRecord(Record):
     fingerprint: str
     task_uuid: str
     wire: dict[str, JsonValue]
-    estimate_usd: float
+    estimate: Price
     root_run: str
     run_limit_usd: float | None
     delivery: Delivery = "download"
@@ -239,15 +240,15 @@ class OutcomeRecord(Record):
             Runware had the task and no longer knows it; `unsure`, it was sent and never confirmed;
             `void`, it was never accepted.
         cost_usd: cost in USD; the estimate if the API does not report it, 0 if nothing was
-            accepted.
-        cost_is_estimate: whether the cost is the estimate.
+            accepted. None: unknown, since the API did not report it and there was no estimate.
+        cost_is_estimate: whether a part of the cost is not what the API reported.
         errors: what failed, and why.
         was_accepted: whether Runware had the task, or may have had it, so that it may have been
             charged.
     """
 
     state: OutcomeState
-    cost_usd: float
+    cost_usd: float | None
     cost_is_estimate: bool = False
     errors: tuple[ErrorRecord, ...] = ()
     was_accepted: bool = True
@@ -305,6 +306,9 @@ class ClipManifest(Record):
         sheet_key: its first, middle and last frame side by side, as JPEG.
         thumbnail_key: the sheet, small enough for an event's metadata.
         delivery: whether the video was downloaded, or put into the store by Runware.
+        cost_usd: cost of the task in USD. None: unknown, as in `OutcomeRecord`.
+        cost_is_estimate: whether a part of the cost is not what the API reported.
+        estimate: the price that was expected, and how it was found.
         generation_seconds: time from the submission until its last result was first seen finished,
             by the store's clock.
         content_hash: SHA-256 over the videos' hashes: the clip's data version.
@@ -329,9 +333,9 @@ class ClipManifest(Record):
     thumbnail_key: str | None = None
     delivery: Delivery = "download"
     errors: tuple[ErrorRecord, ...]
-    cost_usd: float
+    cost_usd: float | None
     cost_is_estimate: bool
-    estimate_usd: float
+    estimate: Price = Price(usd=None, certainty="unknown")
     requested_at: datetime
     stored_at: datetime
     generation_seconds: float

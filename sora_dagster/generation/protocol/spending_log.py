@@ -44,6 +44,7 @@ class BudgetEntry(Record):
         root_run: the run of a reservation; None for other kinds.
         day: the day (UTC) of a reservation; None for other kinds.
         estimates_usd: reservation: expected costs of tasks that are about to be sent, by task UUID.
+            None: the price of a task is unknown.
         releases: release: number of the reservation.
         released: release: UUIDs of the released tasks.
         costs_usd: settlement: costs of tasks, by task UUID.
@@ -51,7 +52,7 @@ class BudgetEntry(Record):
 
     root_run: str | None = None
     day: date | None = None
-    estimates_usd: dict[str, AmountUsd] = Field(default_factory=dict)
+    estimates_usd: dict[str, AmountUsd | None] = Field(default_factory=dict)
     releases: int | None = None
     released: tuple[str, ...] = ()
     costs_usd: dict[str, AmountUsd] = Field(default_factory=dict)
@@ -65,7 +66,8 @@ class Spending(Record):
 
     Arguments:
         entries: number of entries.
-        reserved_usd: the reservations of each task, by the number of their entry.
+        reserved_usd: the reservations of each task, by the number of their entry. None: one at an
+            unknown price.
         costs_usd: cost of each settled task.
         runs: the root run of each reservation, by the number of its entry.
         days: the day of each reservation, by the number of its entry.
@@ -75,7 +77,7 @@ class Spending(Record):
     model_config = ConfigDict(frozen=False)
 
     entries: int
-    reserved_usd: dict[str, dict[int, AmountUsd]]
+    reserved_usd: dict[str, dict[int, AmountUsd | None]]
     costs_usd: dict[str, AmountUsd]
     runs: dict[int, str]
     days: dict[int, date]
@@ -104,17 +106,29 @@ class Spending(Record):
         """The amount of a limit that a task uses.
 
         A settled task uses its cost, even if it is reserved again later. Any other uses its largest
-        estimate: processes may expect different costs of the same task.
+        estimate: processes may expect different costs of the same task. A task whose price is
+        unknown uses nothing before it is settled; it can be bought only without a limit.
         """
+        return self.known_usd(task_uuid) or 0.0
+
+    def known_usd(self, task_uuid: str) -> float | None:
+        """The amount of a limit that a task uses. None: it is not reserved, or not priced."""
         reservations = self.reserved_usd.get(task_uuid)
         if reservations is None:
-            return 0.0
-        return self.costs_usd.get(task_uuid, max(reservations.values()))
+            return None
+        if task_uuid in self.costs_usd:
+            return self.costs_usd[task_uuid]
+        return max((usd for usd in reservations.values() if usd is not None), default=None)
 
-    def added_usd(self, task_uuid: str, estimate_usd: float) -> float:
-        """The growth of the total if a task is reserved at an estimate."""
+    @property
+    def unpriced(self) -> int:
+        """Number of tasks whose price is unknown, and whose cost is not known yet."""
+        return sum(self.known_usd(task_uuid) is None for task_uuid in self.reserved_usd)
+
+    def added_usd(self, task_uuid: str, estimate_usd: float | None) -> float:
+        """The growth of the total if a task is reserved at an estimate. None: unknown."""
         after = self.costs_usd.get(task_uuid, estimate_usd)
-        return max(0.0, after - self.amount_usd(task_uuid))
+        return max(0.0, (after or 0.0) - self.amount_usd(task_uuid))
 
     def runs_of(self, task_uuid: str) -> set[str]:
         """The root runs that reserved a task."""
@@ -280,14 +294,14 @@ class SpendingLog:
         return sorted(info.key for info in self._ledger.root.list(folder))
 
 
-def require_amounts(amounts_usd: Mapping[str, float]) -> None:
-    """Refuse amounts that would make an entry unreadable.
+def require_amounts(amounts_usd: Mapping[str, float | None]) -> None:
+    """Refuse amounts that would make an entry unreadable. None: an unknown price.
 
     Raises:
         ValueError: if one is negative, infinite or not a number.
     """
     for task_uuid, amount in amounts_usd.items():
-        if not 0 <= amount < float("inf"):
+        if amount is not None and not 0 <= amount < float("inf"):
             raise ValueError(
                 f"{amount} USD is not an amount that task {task_uuid} can cost; it must be finite, "
                 f"and 0 or more"

@@ -16,7 +16,7 @@ from sora_dagster.generation.fetching.download import shown_url
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec
-from sora_dagster.prompts.recipes import Recipe, remix_fields, remix_spec, remix_way
+from sora_dagster.prompts.recipes import Recipe, remix_fields, remix_spec
 from sora_dagster.runware.catalogue import Catalogue, FrameSize, VideoModel
 from sora_dagster.runware.errors import InvalidRequestError
 from sora_dagster.runware.images import is_address, public_address
@@ -89,15 +89,15 @@ def _clip_fields(
     )
 
 
-def estimate_usd(request: ClipRequest, catalogue: Catalogue) -> float:
-    """What a clip is expected to cost by the catalogue, in USD; never below the bill.
+def request_price(request: ClipRequest, catalogue: Catalogue) -> Price:
+    """The price of a clip by the catalogue.
 
     A remix has the size and length of its parent, if they are known.
     """
     spec, parent = request.spec, request.parent
     if parent is None:
-        return spec_price(spec, catalogue).usd or 0.0
-    return remix_price(spec, parent.size, parent.duration_seconds, catalogue).usd or 0.0
+        return spec_price(spec, catalogue)
+    return remix_price(spec, parent.size, parent.duration_seconds, catalogue)
 
 
 def spec_price(spec: ClipSpec, catalogue: Catalogue) -> Price:
@@ -119,17 +119,7 @@ def remix_price(
     """
     entry = catalogue.get(spec.model)
     fields = remix_fields(spec, entry, "parent", size=size, seconds=seconds)
-    way = remix_way(spec.mode or "remix", entry)
-    if way is not None and way.result_length == "parent" and fields.get("duration") == "auto":
-        # The model chooses the length of its parent, whose price is then that of `input_seconds`.
-        del fields["duration"]
-    return price_of(
-        _draft(fields),
-        entry,
-        input_size=size,
-        # The bill is for the length that was requested; containers round it.
-        input_seconds=None if seconds is None else float(round(seconds)),
-    )
+    return price_of(_draft(fields), entry, input_size=size, input_seconds=seconds)
 
 
 def planned_remix_price(parent: ClipSpec, recipe: Recipe, catalogue: Catalogue) -> Price:

@@ -11,7 +11,7 @@ from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord
 from sora_dagster.generation.requesting.carriers import refused_uuid
 from sora_dagster.generation.requesting.options import RequestOptions
-from sora_dagster.generation.requesting.payloads import estimate_usd
+from sora_dagster.generation.requesting.payloads import request_price
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.generation.requesting.take_status import (
     TakeStatus,
@@ -191,12 +191,12 @@ class AttemptPlanner:
     def _kept(
         self, request: ClipRequest, take: Take, changes: str, kept: RequestState, detail: str
     ) -> RequestResult:
-        new_take_usd = 0.0
+        price = None
         try:
-            new_take_usd = estimate_usd(request, self._client.catalogue)
+            price = request_price(request, self._client.catalogue)
             advice = (
-                f"a new take would cost about {new_take_usd:.2f} USD: set regenerate_changed in "
-                f"the run config (sora-dagster generate: --regenerate-changed)"
+                f"{price.would_cost('a new take')}: set regenerate_changed in the run config "
+                f"(sora-dagster generate: --regenerate-changed)"
             )
         except UnknownModelError as error:
             advice = f"no new take can be generated: {error}"
@@ -206,7 +206,7 @@ class AttemptPlanner:
             take=take.number,
             attempt=take.latest.attempt,
             task_uuid=take.latest.task_uuid,
-            new_take_usd=new_take_usd,
+            new_take_price=price,
             kept=kept,
             detail=f"{changes} changed and take {take.number} is kept ({detail}); {advice}",
         )

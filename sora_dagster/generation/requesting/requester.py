@@ -18,10 +18,11 @@ from sora_dagster.generation.requesting.carriers import (
     refused_uuid,
 )
 from sora_dagster.generation.requesting.direct_delivery import DirectDelivery, DirectDeliveryError
+from sora_dagster.generation.requesting.estimates import dry_run_prices
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.payloads import (
     build_inference,
-    estimate_usd,
+    request_price,
     with_images,
 )
 from sora_dagster.generation.requesting.planner import UNSENT_SECONDS, AttemptPlanner, NextAttempt
@@ -31,6 +32,7 @@ from sora_dagster.generation.requesting.submitter import NewTask, TaskSubmitter,
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord, InvalidRequestError, UnknownModelError
+from sora_dagster.runware.pricing import Price
 from sora_dagster.runware.requests import VideoInference
 from sora_dagster.runware.schema_check import SchemaCheck
 
@@ -120,8 +122,8 @@ class Requester:
         def submit_batch() -> None:
             submitted = [task.index for task in batch]
             while batch:
-                submitted_tasks = list(batch)
-                sent, again = submitter.submit(batch)
+                submitted_tasks = self._with_api_prices(batch)
+                sent, again = submitter.submit(submitted_tasks)
                 results.update(sent)
                 batch.clear()
                 again += [task for task in submitted_tasks if _is_refused_uuid(task, sent)]
@@ -190,6 +192,23 @@ class Requester:
             parent_video=self._parents.sent(request, carrier),
         )
 
+    def _with_api_prices(self, tasks: Sequence[NewTask]) -> list[NewTask]:
+        """The tasks, with prices of the API's dry run where the catalogue has none."""
+        unpriced = [task.inference for task in tasks if task.price.usd is None]
+        found = dry_run_prices(self._client, unpriced) if unpriced else {}
+        priced = []
+        for task in tasks:
+            answer = found.get(task.task_uuid)
+            if answer is None:
+                priced.append(task)
+                continue
+            price = task.price if answer.usd is None else Price.by_api(answer.usd)
+            result = replace(task.result, price=price)
+            priced.append(
+                replace(task, result=result, price=price, unpriced_because=answer.problem)
+            )
+        return priced
+
     def _plans(
         self, requests: Sequence[ClipRequest], options: RequestOptions
     ) -> Iterator[RequestResult | NextAttempt]:
@@ -242,12 +261,16 @@ class Requester:
                 error=ErrorRecord(kind="validation", message=str(error), retryable=False),
                 detail=f"not sent, nothing paid: {error}",
             )
-        price_usd = estimate_usd(request, self._client.catalogue)
+        price = request_price(request, self._client.catalogue)
+        if price.usd is None and plan.claimed is not None:
+            # The process that claimed it may have had a price of the API.
+            price = plan.claimed.estimate
         return NewTask(
             index=index,
-            result=replace(result, task_uuid=task_uuid, estimate_usd=price_usd),
+            result=replace(result, task_uuid=task_uuid, price=price),
             plan=plan,
             inference=inference,
+            price=price,
             is_direct=upload_url is not None,
             carrier=carrier,
         )

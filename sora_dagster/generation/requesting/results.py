@@ -9,6 +9,7 @@ from enum import Enum
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.runware.errors import ErrorRecord
+from sora_dagster.runware.pricing import Price
 
 
 class RequestState(Enum):
@@ -49,8 +50,9 @@ class RequestResult:
         take: number of the take; of a changed clip, of the take that is kept.
         attempt: number of the attempt.
         task_uuid: the task; None if there is none.
-        estimate_usd: expected cost of what was sent, in USD; 0 if nothing was.
-        new_take_usd: expected cost of a new take of a changed clip, in USD; nothing was spent.
+        price: expected price of what was sent. None: nothing was.
+        new_take_price: expected price of a new take of a changed clip; nothing was spent. None: it
+            is not a changed clip, or its model has no catalogue entry.
         kept: of a changed clip, the state of the take that is kept: STORED, OUTSTANDING or FAILED.
         restored_videos: how many videos of a stored clip were missing or damaged and were fetched
             again.
@@ -64,8 +66,8 @@ class RequestResult:
     take: int
     attempt: int
     task_uuid: str | None
-    estimate_usd: float = 0.0
-    new_take_usd: float = 0.0
+    price: Price | None = None
+    new_take_price: Price | None = None
     kept: RequestState | None = None
     restored_videos: int = 0
     error: ErrorRecord | None = None

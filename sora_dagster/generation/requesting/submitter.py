@@ -27,6 +27,7 @@ from sora_dagster.generation.requesting.results import RequestResult, RequestSta
 from sora_dagster.generation.requesting.sender import Sender, SendResult
 from sora_dagster.generation.requesting.submission_gate import SubmissionGate
 from sora_dagster.runware.errors import ErrorRecord
+from sora_dagster.runware.pricing import Price
 from sora_dagster.runware.requests import VideoInference
 
 _log = logging.getLogger(__name__)
@@ -41,16 +42,20 @@ class NewTask:
         result: the result if the task is submitted.
         plan: the attempt to make.
         inference: the API request.
+        price: its expected price.
         is_direct: whether Runware puts the video into the store.
         carrier: how the video of its parent is sent; None if it has no parent.
+        unpriced_because: why the price is unknown, if the API gave a reason. Default: empty.
     """
 
     index: int
     result: RequestResult
     plan: NextAttempt
     inference: VideoInference
+    price: Price
     is_direct: bool
     carrier: Carrier | None = None
+    unpriced_because: str = ""
 
     @property
     def task_uuid(self) -> str:
@@ -170,7 +175,7 @@ class TaskSubmitter:
             return []
         try:
             decision = decide(
-                {task.task_uuid: task.result.estimate_usd for task in tasks},
+                {task.task_uuid: task.price.usd for task in tasks},
                 root_run=self._options.root_run,
                 limits=self._limits,
             )
@@ -180,7 +185,7 @@ class TaskSubmitter:
             results |= {task.index: not_sent(task.result, str(error)) for task in tasks}
             return []
         results |= {
-            task.index: _over_limit(task.result, decision.refused[task.task_uuid])
+            task.index: _over_limit(task, decision.refused[task.task_uuid])
             for task in tasks
             if task.task_uuid in decision.refused
         }
@@ -203,7 +208,7 @@ class TaskSubmitter:
                     fingerprint=request.spec.fingerprint,
                     task_uuid=task.task_uuid,
                     wire=redacted_payload(task.inference),
-                    estimate_usd=task.result.estimate_usd,
+                    estimate=task.price,
                     root_run=self._options.root_run,
                     run_limit_usd=self._options.run_limit_usd,
                     delivery="direct" if task.is_direct else "download",
@@ -271,17 +276,22 @@ def not_sent(result: RequestResult, reason: str) -> RequestResult:
         result,
         state=RequestState.NOT_SENT,
         task_uuid=None,
-        estimate_usd=0.0,
+        price=None,
         error=ErrorRecord(kind="not_sent", message=reason, retryable=True),
         detail=f"not sent, nothing paid, since this run stopped submitting: {reason}",
     )
 
 
-def _over_limit(result: RequestResult, reason: str) -> RequestResult:
+def _over_limit(task: NewTask, reason: str) -> RequestResult:
+    price, model = task.price, task.inference.model
+    if price.usd is None:
+        reason += f" The model is {model}; {task.unpriced_because or 'its dry run gave no price'}."
+    elif price.note:
+        reason += f" That price is an estimate: {price.note}."
     return replace(
-        result,
+        task.result,
         state=RequestState.OVER_LIMIT,
-        estimate_usd=0.0,
+        price=None,
         error=ErrorRecord(kind="spending_limit", message=reason, retryable=False),
         detail=reason,
     )
@@ -293,8 +303,8 @@ def _sent_result(
     reason = None if sent.error is None else sent.error.sentence
     match sent.state:
         case "seen":
-            detail = f"take {result.take} submitted, about {result.estimate_usd:.2f} USD"
-            return replace(result, detail=detail)
+            price = "" if result.price is None else f", price: {result.price.text}"
+            return replace(result, detail=f"take {result.take} submitted{price}")
         case "unconfirmed":
             detail = (
                 f"sent, without a clear answer ({reason or 'no answer came'}); the collecting run "
@@ -307,7 +317,7 @@ def _sent_result(
             return replace(
                 result,
                 state=RequestState.REFUSED,
-                estimate_usd=0.0,
+                price=None,
                 error=sent.error,
                 detail=f"refused, nothing paid: {reason or 'not accepted'}",
             )

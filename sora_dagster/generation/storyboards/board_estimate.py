@@ -12,6 +12,7 @@ from sora_dagster.generation.storyboards.shot_requests import asset_of, shot_req
 from sora_dagster.prompts.boards import Board, Shot
 from sora_dagster.prompts.recipes import planned_length, planned_size
 from sora_dagster.runware.catalogue import Catalogue, FrameSize
+from sora_dagster.runware.pricing import Price
 
 
 def estimate_board(
@@ -49,22 +50,21 @@ def estimate_board(
             request = shot_request(board, shot, None)
             if shot.parent in shot_ids:
                 changing.add(shot.id)
-                usd = _catalogue_usd(board, shot, generator.client.catalogue)
-                yield Estimate(request, usd, "catalogue", f"after {shot.parent}")
+                price = _catalogue_price(board, shot, generator.client.catalogue)
+                yield Estimate(request, price, f"after {shot.parent}")
             else:
-                yield Estimate(
-                    request, 0.0, "unpriced", f"nothing would be sent: {shot.parent} is not stored"
-                )
+                detail = f"nothing would be sent: {shot.parent} is not stored"
+                yield Estimate(request, None, detail)
         for item in generator.estimate(at_once, options):
-            if item.priced_by != "unpriced":
+            if item.price is not None:
                 changing.add(item.request.clip)
             yield item
 
 
-def _catalogue_usd(board: Board, shot: Shot, catalogue: Catalogue) -> float:
+def _catalogue_price(board: Board, shot: Shot, catalogue: Catalogue) -> Price:
     """The price of a remix whose parent is not generated yet."""
     size, seconds = _planned_video(board, board.shot(shot.parent or ""), catalogue)
-    return remix_price(shot.spec, size, seconds, catalogue).usd or 0.0
+    return remix_price(shot.spec, size, seconds, catalogue)
 
 
 def _planned_video(
