@@ -82,6 +82,8 @@ class RowReader:
         self._problems = problems
         self._check_id = check_id
         self._line_of_id: dict[str, int] = {}
+        # By recipe, model and length, which most rows share.
+        self._remix_problems: dict[tuple[str, str, float | None], str | None] = {}
         self.parents_of_recipe: dict[str, dict[str, VideoModel]] = {}
 
     def read(self, row: Row, *, is_remix: bool = False) -> ClipSpec | None:
@@ -326,8 +328,13 @@ class RowReader:
         length = float(seconds) if isinstance(seconds, (int, float)) else None
         for name in names:
             recipe = self._recipes.get(name)
-            message = recipe and recipe.remix_problem(entry, length, self._catalogue)
-            if message:
+            if recipe is None:
+                continue
+            key = (name, entry.air, length)
+            if key not in self._remix_problems:
+                problem = recipe.remix_problem(entry, length, self._catalogue)
+                self._remix_problems[key] = problem
+            if (message := self._remix_problems[key]) is not None:
                 cells.report("recipes", f"recipe {name!r}: {message}")
 
 

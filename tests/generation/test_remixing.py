@@ -289,6 +289,9 @@ def test_a_failure_after_acceptance_is_not_a_refusal_of_the_uuid(
     [again] = request_clips(generator, request)
     assert again.state is RequestState.FAILED
     assert len(attempts_of(generator)) == 1
+    [retried] = request_clips(generator, request, retry_failed=True)
+    assert retried.state is RequestState.SUBMITTED
+    assert [attempt.carrier for attempt in attempts_of(generator)] == ["uuid", "address"]
 
 
 def test_another_process_goes_on_after_a_refused_uuid(

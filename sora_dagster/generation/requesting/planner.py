@@ -123,17 +123,15 @@ class AttemptPlanner:
     ) -> RequestResult | NextAttempt:
         current = take.latest
         status = reader.status(take)
-        is_refused_uuid = (
-            status.outcome is not None
-            and status.outcome.state == "failed"
-            and not status.outcome.was_accepted
-            and refused_uuid(current.carrier, status.outcome.errors)
+        names_uuid = status.outcome is not None and refused_uuid(
+            current.carrier, status.outcome.errors
         )
+        # Only a refusal given at once is certainly free.
+        is_refused_uuid = names_uuid and status.kind == "failed" and _is_unaccepted(status)
         following = NextAttempt(
             take=take.number,
             attempt=current.attempt + 1,
-            by_address=is_refused_uuid
-            or any(attempt.carrier == "address" for attempt in take.attempts),
+            by_address=names_uuid or any(attempt.carrier == "address" for attempt in take.attempts),
         )
         match status.kind:
             case "stored" | "outstanding":
@@ -231,6 +229,10 @@ def may_retry(
     )
     accepted = sum(_was_accepted(one) for one in (*earlier, outcome))
     return accepted < max_attempts
+
+
+def _is_unaccepted(status: TakeStatus) -> bool:
+    return status.outcome is not None and not status.outcome.was_accepted
 
 
 def _was_accepted(outcome: OutcomeRecord | None) -> bool:
