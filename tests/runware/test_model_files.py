@@ -82,6 +82,8 @@ def test_a_folder_holds_files_of_entries(tmp_path: Path) -> None:
     three = ENTRY.replace("acme:1@2", "acme:1@3").replace("Acme Two", "Acme Three")
     (tmp_path / "three.json").write_text(json.dumps(yaml.safe_load(three)), encoding="utf-8")
     (tmp_path / "notes.txt").write_text("not an entry", encoding="utf-8")
+    (tmp_path / ".#two.yaml").write_text("not an entry", encoding="utf-8")
+    (tmp_path / "old.yaml").mkdir()
     catalogue = Catalogue.from_yaml(tmp_path)
     assert {"acme-two", "acme-three"} <= set(catalogue.names)
 

@@ -73,6 +73,14 @@ def test_a_model_without_an_entry_is_refused_with_an_entry_to_copy() -> None:
     assert "SORA_MODELS" in str(refusal.value)
 
 
+def test_the_entry_to_copy_is_one(tmp_path: Path) -> None:
+    with pytest.raises(UnknownModelError) as refusal:
+        Catalogue.builtin().get("acme:1@2")
+    path = tmp_path / "models.yaml"
+    path.write_text(str(refusal.value).partition("SORA_MODELS:\n\n")[2], encoding="utf-8")
+    assert Catalogue.from_yaml(path).get("acme:1@2").default_size == FrameSize(1280, 720)
+
+
 def test_a_yaml_file_adds_models_beside_the_built_in_ones(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_text(VEO, encoding="utf-8")

@@ -31,9 +31,9 @@ from sora_dagster.runware.catalogue.sizes import FrameSize, Size
 class VideoModel(EntryPart):
     """A catalogue entry: what one `videoInference` model accepts, and its price.
 
-    Entries are YAML: the built-in ones in the package, one file a model, and your own in the file
-    that `SORA_MODELS` names (see `Catalogue.from_yaml`). Facts that could not be confirmed are
-    listed under `guesses`.
+    Entries are YAML or JSON: the built-in ones in the package, one file a model, and your own in
+    the file or folder that `SORA_MODELS` names (see `Catalogue.from_yaml`). Facts that could not be
+    confirmed are listed under `guesses`.
 
     Arguments:
         air: Runware's id of the model, such as ``openai:3@2``.

@@ -73,14 +73,14 @@ class EntryFiles:
         self._problems: list[FileProblem] = []
 
     def read(self, path: Path) -> list[VideoModel]:
-        """The entries of a file, or of all YAML and JSON files of a folder.
+        """The entries of a file, or of all YAML and JSON files of a folder but hidden ones.
 
         Raises:
             ModelFileError: if anything is wrong; it lists all problems.
         """
         if not path.is_dir():
             self._read_file(path)
-        elif files := sorted(file for file in path.iterdir() if file.suffix.lower() in _EXTENSIONS):
+        elif files := [file for file in sorted(path.iterdir()) if _is_of_entries(file)]:
             for file in files:
                 self._read_file(file)
         else:
@@ -189,6 +189,11 @@ class _Found:
     @property
     def place(self) -> str:
         return f"{self.entry.air} in {self.file}, line {self.line}"
+
+
+def _is_of_entries(file: Path) -> bool:
+    # Hidden files are the unfinished ones of editors.
+    return file.suffix.lower() in _EXTENSIONS and not file.name.startswith(".") and file.is_file()
 
 
 def _is_json(text: str, problems: ProblemList) -> bool:
