@@ -168,9 +168,15 @@ class RowCells:
         self.report(column, f"{number:g} is not a whole number; allowed: {allowed}")
         return None
 
-    def word(self, column: str, words: Sequence[str]) -> str | None:
-        """A text; if it is one of some words but for its case, that word."""
-        text = self.text(column, allowed=", ".join(words))
+    def word(self, column: str, words: Sequence[str], *, allowed: str | None = None) -> str | None:
+        """A text; if it is one of some words but for its case, that word.
+
+        Arguments:
+            column: its column.
+            words: the words.
+            allowed: what the column allows, for the message. Default: the words.
+        """
+        text = self.text(column, allowed=", ".join(words) if allowed is None else allowed)
         return {word.casefold(): word for word in words}.get((text or "").casefold(), text)
 
     def _text_of(self, cell: Cell, column: str, allowed: str, whole_numbers: bool) -> str | None:

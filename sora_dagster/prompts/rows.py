@@ -105,7 +105,11 @@ class RowReader:
             "prompt": cells.text("prompt"),
             "model": None if entry is None else entry.air,
             "size": _size(cells, entry),
-            "resolution": cells.word("resolution", () if entry is None else entry.resolutions),
+            "resolution": cells.word(
+                "resolution",
+                () if entry is None else entry.resolutions,
+                allowed=allowed_values("resolution", entry),
+            ),
             "duration_seconds": cells.seconds(
                 "duration", allowed=allowed_values("duration", entry)
             ),

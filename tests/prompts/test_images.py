@@ -1,4 +1,4 @@
-"""First frames: files, URLs, data URIs and UUIDs."""
+"""Images: files, URLs, data URIs and UUIDs."""
 
 import io
 from pathlib import Path
@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sora_dagster.prompts.dataset import load_dataset
+from sora_dagster.prompts.files import DatasetError
+from sora_dagster.runware.catalogue import Catalogue
+from sora_dagster.runware.catalogue.parts import InputLimits
 from tests.prompts.dataset_files import (
     FORMATS,
     Write,
@@ -117,3 +121,32 @@ def test_a_first_frame_for_a_model_that_takes_none_is_a_problem(write: Write) ->
     problem = only_problem_of(write("p.csv", text))
     assert (problem.line, problem.column) == (2, "first_frame")
     assert "Acme Plain" in problem.message
+
+
+def test_each_kind_of_image_has_the_limits_of_its_own_input(write: Write) -> None:
+    write("small.png", image_bytes(64, 64))
+    write("large.png", image_bytes(64, 65))
+    wan = Catalogue.builtin().get("wan-3.0")
+    inputs = {
+        **wan.inputs,
+        "frameImages": InputLimits(max=2, positions=("first", "last"), max_pixels=64),
+        "referenceImages": InputLimits(min_pixels=65),
+    }
+    entry = wan.model_copy(update={"inputs": inputs})
+    rows: list[dict[str, object]] = [
+        {"first_frame": "small.png", "last_frame": "large.png"},
+        {"reference_images": ["small.png"]},
+        {"first_frame": "small.png", "last_frame": "small.png"},
+    ]
+    path = write(
+        "p.jsonl",
+        jsonl(*({"id": f"c{n}", "prompt": "A lake", **row} for n, row in enumerate(rows))),
+    )
+    catalogue = Catalogue.builtin().extended([entry]).with_default("wan-3.0")
+    with pytest.raises(DatasetError) as caught:
+        load_dataset(path, catalogue=catalogue)
+    assert [(problem.line, problem.column) for problem in caught.value.problems] == [
+        (1, "last_frame"),
+        (2, "reference_images"),
+    ]
+    assert "the image is 64x65 pixels; allowed: 1 to 64 pixels" in str(caught.value)
