@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from sora_dagster.runware.catalogue import FrameSize
 from sora_dagster.runware.catalogue.conditions import condition_text, holds
 from sora_dagster.runware.catalogue.numbers import NumberRule
 from sora_dagster.runware.catalogue.parts import AudioSwitch, InputLimits, Rule, Setting
@@ -201,7 +202,8 @@ class _RuleCheck:
             if name in fields and not _is_one_of(fields[name], allowed):
                 is_range = isinstance(allowed, NumberRule)
                 listed = str(allowed) if is_range else ", ".join(map(_shown, allowed))
-                code = f"unsupported{_camel(self._parameters(name)[0])}"
+                what = "Dimensions" if name == "size" else _camel(self._parameters(name)[0])
+                code = f"unsupported{what}"
                 self._refuse(code, [name], f"is {_shown(fields[name])}; it must be {listed}")
         for name, most in rule.max_items.items():
             value = fields.get(name)
@@ -236,6 +238,8 @@ class _RuleCheck:
 def _is_one_of(value: Any, allowed: NumberRule | tuple[Any, ...]) -> bool:
     if isinstance(allowed, NumberRule):
         return isinstance(value, (int, float)) and allowed.allows(value)
+    if isinstance(value, FrameSize):
+        value = str(value)
     return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed)
 
 

@@ -45,6 +45,8 @@ FULL = VideoModel.model_validate(
             {"if": {"settings.operation": "edit"}, "allow": {"duration": ["auto"]},
              "require": ["inputs.video"]},
             {"if": {"fps": 50}, "allow": {"duration": {"min": 1, "max": 4}}},
+            {"if": {"fps": 24}, "allow": {"size": ["426x240", "240x426"]}},
+            {"if": {"size": "480x480"}, "allow": {"duration": {"min": 1, "max": 5}}},
             {"if": {"inputs.video": "given"}, "max_items": {"inputs.referenceImages": 1}},
         ],
         "remix": {

@@ -148,6 +148,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str | list[str]]] = {
     "too long for its frame rate": (
         full_task(fps=50, duration=5), "unsupportedDuration", ["duration", "fps"]
     ),
+    "a size beside a frame rate": (
+        full_task(fps=24, width=640, height=360),
+        "unsupportedDimensions",
+        ["width", "height", "fps"],
+    ),
+    "too long for its size": (
+        full_task(width=480, height=480, duration=6),
+        "unsupportedDuration",
+        ["duration", "width", "height"],
+    ),
     "too many references beside a video": (
         full_task(**NO_SIZE, inputs={"video": VIDEO, "referenceImages": [IMAGE, IMAGE]}),
         "arrayTooLarge",

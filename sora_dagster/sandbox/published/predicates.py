@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sora_dagster.runware.catalogue import VideoModel
+from sora_dagster.runware.catalogue import FrameSize, VideoModel
 from sora_dagster.runware.catalogue.conditions import GIVEN, MISSING, Condition
 from sora_dagster.runware.catalogue.parts import AudioSwitch
+from sora_dagster.runware.catalogue.sizes import parse_size
 
 Schema = dict[str, Any]
 
@@ -61,7 +62,7 @@ def _has_value(name: str, values: Sequence[Any], entry: VideoModel) -> Schema:
     if name == "tier":
         return _any_of([_in_tier(str(value), entry) for value in values])
     if name == "size":
-        raise UntranslatableError
+        return _any_of([_has_size(parse_size(value)) for value in values])
     equal = _at(name, one_of_values(values))
     if _DEFAULTS.get(name) in values:
         return {"anyOf": [{"not": _at(name)}, equal]}
@@ -84,11 +85,12 @@ def _in_tier(tier: str, entry: VideoModel) -> Schema:
     parts: list[Schema] = []
     if tier in entry.resolutions:
         parts.append(_at("resolution", {"const": tier}))
-    parts += [
-        {"required": ["width", "height"], **sides(size.width, size.height)}
-        for size in entry.sizes.get(tier, ())
-    ]
+    parts += [_has_size(size) for size in entry.sizes.get(tier, ())]
     return _any_of(parts)
+
+
+def _has_size(size: FrameSize) -> Schema:
+    return {"required": ["width", "height"], **sides(size.width, size.height)}
 
 
 def sides(width: int, height: int) -> Schema:
