@@ -220,6 +220,28 @@ def test_what_depends_on_a_value_keeps_the_value() -> None:
     assert found["if"] == {"fps": [48, 50]}
 
 
+def sized(width: int, height: int) -> dict[str, Any]:
+    return {
+        "required": ["width", "height"],
+        "properties": {"width": {"const": width}, "height": {"const": height}},
+    }
+
+
+def test_sizes_of_a_tier_are_the_tier() -> None:
+    branch = {
+        "if": {"anyOf": [sized(1280, 720), sized(720, 1280)]},
+        "then": {"properties": {"duration": {"const": 5}}},
+    }
+    assert rule(branch) == [{"if": {"tier": ["720p"]}, "allow": {"duration": [5]}}]
+
+
+def test_a_rule_about_one_size_of_a_tier_is_named() -> None:
+    branch = {"if": sized(720, 1280), "then": {"properties": {"duration": {"const": 5}}}}
+    draft = drafted(with_schema(rules=[SIZES, branch]))
+    assert draft.entry.rules == ()
+    assert any("could not be translated" in note and "1280" in note for note in draft.notes)
+
+
 def test_rules_about_fields_that_are_never_sent_are_left_out() -> None:
     with_elements = {"required": ["inputs"], "properties": {"inputs": {"required": ["elements"]}}}
     assert rule({"not": {"allOf": [with_elements, {"required": ["resolution"]}]}}) == []

@@ -311,7 +311,11 @@ class _Draft:
         plain -= {"tier", "audio"}
         if not inputs:
             plain.discard("inputs")
-        names = FieldNames(frozenset(plain | inputs | settings), _ALWAYS_SENT)
+        names = FieldNames(
+            frozenset(plain | inputs | settings),
+            _ALWAYS_SENT,
+            {tier: frozenset(sizes) for tier, sizes in self.data.get("sizes", {}).items()},
+        )
         found = read_rules(self.schema, names)
         self.data["rules"] = found.rules
         self.notes += found.notes

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from sora_dagster.runware.catalogue.parts import InputName, OutputFormat
-from sora_dagster.runware.catalogue.published.rules import is_size
+from sora_dagster.runware.catalogue.published.predicates import is_size
 from sora_dagster.runware.catalogue.sizes import FrameSize
 
 # The fields of every request; other top-level fields are settings of the model. `routing` has no

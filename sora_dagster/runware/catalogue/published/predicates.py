@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -29,10 +29,12 @@ class FieldNames:
     Arguments:
         known: the fields that a request may have.
         always: those that every request has.
+        sizes: the allowed sizes, as text, by their tiers. Default: none.
     """
 
     known: frozenset[str]
     always: frozenset[str]
+    sizes: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def presence(self, path: str, *, given: bool) -> list[Terms]:
         """The cases in which a field is given, or missing."""
@@ -76,7 +78,11 @@ def cases(schema: Any, names: FieldNames, path: str = "") -> list[Terms]:
                         part = both(part, names.presence(_joined(path, name), given=True))
             case "properties":
                 part = [{}]
+                if is_size(schema):
+                    part = [{"size": (f"{value['width']['const']}x{value['height']['const']}",)}]
                 for name, sub in value.items():
+                    if name in ("width", "height") and is_size(schema):
+                        continue
                     part = both(part, _property(sub, names, _joined(path, name), name in required))
             case "const" if path:
                 part = [{path: (_scalar(value),)}]
@@ -109,6 +115,9 @@ def _property(sub: Any, names: FieldNames, path: str, is_required: bool) -> list
     if sub is False:
         return names.presence(path, given=False)
     found = cases(sub, names, path)
+    if path in ("width", "height"):
+        # Sizes are pairs; see `is_size`.
+        raise UntranslatableError
     has_values = [case for case in found if path in case]
     if has_values and path not in names.known and path not in names.always:
         found = [case for case in found if path not in case]
@@ -125,6 +134,50 @@ def _requires_parts(schema: Mapping[str, Any], name: str) -> bool:
     """Whether a property has required parts, so that its own presence follows from theirs."""
     sub = schema.get("properties", {}).get(name)
     return isinstance(sub, dict) and bool(sub.get("required"))
+
+
+def is_size(branch: Any) -> bool:
+    """Whether a part of a schema is one allowed size."""
+    properties = branch.get("properties", {}) if isinstance(branch, dict) else {}
+    return all(
+        isinstance(properties.get(side), dict) and isinstance(properties[side].get("const"), int)
+        for side in ("width", "height")
+    )
+
+
+def with_tiers(found: Sequence[Terms], names: FieldNames) -> list[Terms]:
+    """The same cases with tiers in place of sizes.
+
+    Raises:
+        UntranslatableError: if sizes are not those of whole tiers.
+    """
+    sizes: dict[str, set[str]] = {}
+    rests: dict[str, dict[str, tuple[Scalar, ...]]] = {}
+    others: list[Terms] = []
+    for case in found:
+        listed = [value for value in case.get("size", ()) if value not in (GIVEN, MISSING)]
+        if not listed:
+            others.append(case)
+            continue
+        rest = {name: values for name, values in case.items() if name != "size"}
+        rests[repr(rest)] = rest
+        sizes.setdefault(repr(rest), set()).update(map(str, listed))
+    merged: list[Terms] = []
+    for key, rest in rests.items():
+        tiers = tuple(tier for tier, own in names.sizes.items() if own <= sizes[key])
+        if sizes[key] != {size for tier in tiers for size in names.sizes[tier]}:
+            raise UntranslatableError
+        merged.append({**rest, "tier": tiers})
+        # A tier is also given by `resolution`.
+        others = [
+            case
+            for case in others
+            if not (
+                set(case.get("resolution", (GIVEN,))) <= set(tiers)
+                and {name: case[name] for name in case if name != "resolution"} == rest
+            )
+        ]
+    return [*merged, *others]
 
 
 def both(left: Sequence[Terms], right: Sequence[Terms]) -> list[Terms]:

@@ -14,7 +14,9 @@ from sora_dagster.runware.catalogue.published.predicates import (
     UntranslatableError,
     both,
     cases,
+    is_size,
     negated,
+    with_tiers,
 )
 
 _WITHOUT_A_RULE = {
@@ -95,6 +97,9 @@ class _Reader:
                 parts = ("if", "then", "else") if keyword == "if" else (keyword,)
                 self._note({part: schema[part] for part in parts if part in schema})
 
+    def _cases(self, predicate: Any) -> list[Terms]:
+        return with_tiers(cases(predicate, self._names), self._names)
+
     def _read_keyword(
         self, schema: Mapping[str, Any], keyword: str, value: Any, condition: Terms
     ) -> None:
@@ -103,9 +108,9 @@ class _Reader:
                 for item in value:
                     self.read(item, condition)
             case "not":
-                self._forbid(both([condition], cases(value, self._names)))
+                self._forbid(both([condition], self._cases(value)))
             case "if":
-                holding = cases(value, self._names)
+                holding = self._cases(value)
                 if "then" in schema:
                     for case in both([condition], holding):
                         self.read(schema["then"], case)
@@ -171,7 +176,7 @@ class _Reader:
                 self.require(sub["required"], sub.get("properties", {}), condition, path)
             if "not" in sub:
                 whole = {"required": [path], "properties": {path: sub["not"]}}
-                self._forbid(both([condition], cases(whole, self._names)))
+                self._forbid(both([condition], self._cases(whole)))
             return
         limits = {key: value for key, value in sub.items() if key not in _WITHOUT_A_RULE}
         if not limits:
@@ -206,7 +211,7 @@ class _Reader:
             return
         fields: list[str] = []
         for branch in branches:
-            found = cases(branch, self._names)
+            found = self._cases(branch)
             if len(found) > 1 or any(list(case.values()) != [(GIVEN,)] for case in found):
                 raise UntranslatableError
             # A branch about a field that is never sent has no case.
@@ -235,15 +240,6 @@ class _Reader:
             f"a rule of the schema could not be translated: "
             f"{text if len(text) <= 300 else text[:299] + '…'}"
         )
-
-
-def is_size(branch: Any) -> bool:
-    """Whether a part of a schema is one allowed size."""
-    properties = branch.get("properties", {}) if isinstance(branch, dict) else {}
-    return all(
-        isinstance(properties.get(side), dict) and isinstance(properties[side].get("const"), int)
-        for side in ("width", "height")
-    )
 
 
 def allowed_values(limits: Mapping[str, Any]) -> Any:
