@@ -16,7 +16,7 @@ from sora_dagster.runware.errors import Problem
 from sora_dagster.runware.redaction import shown
 from sora_dagster.runware.request_fields import request_fields
 from sora_dagster.runware.requests import Inputs, VideoInference
-from sora_dagster.runware.rules import audio_problem, broken_rules, may_send
+from sora_dagster.runware.rules import audio_problem, broken_rules, may_send, must_send
 
 # In place of a parent's video that is not generated yet; never sent.
 _NOT_GENERATED_YET = "00000000-0000-4000-8000-000000000000"
@@ -209,15 +209,19 @@ def _duration(way: RemixWay, entry: VideoModel, seconds: float | None) -> float 
 def _size_by_rules(
     fields: Mapping[str, Any], entry: VideoModel, size: FrameSize | None
 ) -> dict[str, Any]:
-    """The parent's size, or the nearest one, as far as the model takes a size beside a frame."""
+    """The parent's size, or the nearest one, where it must be sent beside a frame; else its tier.
+
+    With a tier, the video keeps the shape of the frame.
+    """
     if size is None:
         return {}
     given = request_fields(VideoInference.model_construct(None, **fields), entry)
-    if entry.takes_size and may_send("size", entry, given):
-        return _size(entry, size)
-    if entry.resolutions and may_send("resolution", entry, given):
-        return _resolution(entry, size)
-    return {}
+    if not must_send("size", entry, given):
+        if entry.resolutions and may_send("resolution", entry, given):
+            return _resolution(entry, size)
+        if not may_send("size", entry, given):
+            return {}
+    return _size(entry, size) if entry.takes_size else {}
 
 
 def _size(entry: VideoModel, size: FrameSize) -> dict[str, Any]:

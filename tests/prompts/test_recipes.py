@@ -119,6 +119,30 @@ def test_a_remix_is_sent_as_its_mode_says(
 
 
 @pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        ("veo-3.1", {"resolution": "720p"}),
+        ("wan-3.0", {"resolution": "720p"}),
+        ("grok-imagine-1.5", {"resolution": "720p"}),
+        # It requires a size even beside a frame.
+        ("gen-4.5", {"width": 1280, "height": 720}),
+        ("ltx-2.5-fast", {"width": 1280, "height": 720}),
+        ("sora-2-pro", {}),
+        ("kling-3.0-pro", {}),
+    ],
+)
+def test_a_continuation_keeps_the_size_of_its_parent_as_its_model_allows(
+    model: str, shape: dict[str, Any]
+) -> None:
+    parent = ClipSpec(clip_id="a", prompt="A lake", model="google:3@2")
+    recipe = Recipe("after", "It rains.", model=model, mode="continue")
+    request_json = sent(remix_spec(parent, recipe, CATALOGUE), size=(1272, 716))
+    assert request_json.pop("inputs") == {"frameImages": [VIDEO_UUID]}
+    sizes = {name: request_json.get(name) for name in ("width", "height", "resolution")}
+    assert {name: value for name, value in sizes.items() if value is not None} == shape
+
+
+@pytest.mark.parametrize(
     ("model", "recipe_model", "mode"),
     [
         ("sora-2-pro", None, "remix"),
