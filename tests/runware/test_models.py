@@ -129,3 +129,8 @@ def test_an_editor_that_takes_frames_beside_its_video_does_not_continue_clips() 
     inputs = {**aleph.model_dump()["inputs"], "frameImages": frames}
     entry = VideoModel.model_validate({**aleph.model_dump(by_alias=True), "inputs": inputs})
     assert entry.remix_modes == ("edit",)
+
+
+def test_a_remix_that_needs_a_setting_is_not_the_default() -> None:
+    assert Catalogue.builtin().get("ray-3.2").remix_modes == ("continue", "edit")
+    assert Catalogue.builtin().get("seedance-2.5").remix_modes == ("edit", "continue", "extend")

@@ -198,13 +198,27 @@ class VideoModel(EntryPart):
 
     @property
     def remix_modes(self) -> tuple[RemixMode, ...]:
-        """The ways in which it makes a video from an earlier one; the first is the default."""
+        """The ways in which it makes a video from an earlier one; the first is the default.
+
+        Those that need a setting from the recipe come last.
+        """
         modes: list[RemixMode] = [mode for mode in ("remix", "edit") if mode in self.remix]
         if self._starts_from_frame:
             modes.append("continue")
         if "extend" in self.remix:
             modes.append("extend")
-        return tuple(modes)
+        return tuple(sorted(modes, key=self._needs_setting))
+
+    def _needs_setting(self, mode: RemixMode) -> bool:
+        """Whether a way to remix is refused without a setting that it does not set itself."""
+        way = None if mode == "continue" else self.remix[mode]
+        if way is None:
+            return False
+        sent = {self.setting_field(name): value for name, value in way.settings.items()}
+        fields = {**sent, "inputs": True, f"inputs.{way.input}": True}
+        settings = set(map(self.setting_field, self.settings)) - sent.keys()
+        broken = self.field_rules.broken(fields, only_presence=True)
+        return any(problem.field in settings for problem in broken)
 
     @property
     def _starts_from_frame(self) -> bool:
