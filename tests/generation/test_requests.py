@@ -31,11 +31,9 @@ from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.runware.pricing import Price
 from sora_dagster.storage import StorageRoot
 from tests.generation.stored_takes import stored_take
+from tests.protocol.families import CATALOGUE, PRICE_USD, TINY
 from tests.protocol.faulty_sandbox import (
-    CATALOGUE,
     KEY,
-    PRICE_USD,
-    TINY,
     FaultySandbox,
     faulty_sandbox,
     quick_requests,

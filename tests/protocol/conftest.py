@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from sora_dagster.sandbox.server import running_sandbox
+from sora_dagster.sandbox.settings import SandboxSettings
+from tests.protocol.child_processes import Processes, forked_processes
+from tests.protocol.families import CATALOGUE
 from tests.protocol.faulty_sandbox import (
     FaultySandbox,
     Receiver,
@@ -17,6 +21,7 @@ from tests.protocol.faulty_sandbox import (
 )
 from tests.protocol.matrix import MATRIX, Matrix
 from tests.protocol.scenario import Scenario
+from tests.sandbox_server import Sandbox
 
 OTHER_ACCOUNT_KEY = "other-key"
 _OTHER_ACCOUNT = "22222222-3333-4444-8555-666666666666"
@@ -39,6 +44,22 @@ def pytest_terminal_summary(
 @pytest.fixture(scope="session")
 def matrix(pytestconfig: pytest.Config) -> Matrix:
     return pytestconfig.stash.setdefault(MATRIX, Matrix())
+
+
+@pytest.fixture(scope="module")
+def crash_sandbox() -> Iterator[Sandbox]:
+    """A sandbox for processes that are killed."""
+    settings = SandboxSettings(
+        latency_seconds=0.05, latency_step_seconds=0, reuse_rendered=True, balance_usd=1e6
+    )
+    with running_sandbox(settings, catalogue=CATALOGUE) as base_url:
+        yield Sandbox(base_url)
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Processes]:
+    with forked_processes() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A process that requests two clips and collects them, and is killed at a named step of it.
+"""A process that requests clips and collects them, and is killed at a named step of it.
 
 The test starts it with ``python -m tests.protocol.crash_child``. The steps are found by what is
 written, sent or read, from outside: the code that is tested knows nothing of them.
@@ -21,24 +21,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sora_dagster.generation.collecting.settings import CollectionLimits, Deadlines, PollSettings
-from sora_dagster.generation.generator import GenerationSettings, Generator
+from sora_dagster.generation.generator import GenerationSettings, Generator, parent_video
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.protocol.markers import WebhookAddress, drop_marker
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.local.processes import wait_until
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
+from sora_dagster.runware.catalogue import RemixMode
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.storage import ByteSink, StorageRoot
-from tests.protocol.faulty_sandbox import CATALOGUE, PRICE_USD, quick_requests
+from tests.protocol.families import BOTH, CATALOGUE, PRICE_USD
+from tests.protocol.faulty_sandbox import quick_requests
 from tests.protocol.scenario import clip
 from tests.s3_server import s3_environment
 from tests.sandbox_server import KEY
 
 CLIPS = ("fox", "owl")
 ROOT_RUN = "the run"
-# Room for two clips of 1.20 USD, and not for a third; and the same for tiny ones.
-RUN_LIMIT_USD = 2.5
+# A model that Runware serves today, and Sora.
+MODELS = ("google:3@3", "openai:3@2")
+PARENT = "hen"
+# Room for these two clips (0.60 and 1.20 USD), and not for a third; and the same for tiny ones.
+RUN_LIMIT_USD = 2.0
 TINY_RUN_LIMIT_USD = 2.5 * PRICE_USD
 LONGEST_SECONDS = 40.0
 WEBHOOK_SECRET = "the secret of the crash tests"
@@ -49,6 +54,7 @@ _TASK = r"tasks/[^/]+"
 _TAKE = r"clips/clips/[^/]+/take-1"
 # What distinguishes one writer's files from another's.
 _NONCE = r"[0-9a-f]{8}"
+_ESTIMATES = '"estimates_usd": {\n'
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,8 @@ STEPS = {
     "attempt claimed": Step("create", r"slots/.+/attempt-1\.json"),
     "second pending written": Step("write", r"pending/.+", occurrence=2),
     "second attempt claimed": Step("create", r"slots/.+/attempt-1\.json", occurrence=2),
-    "run budget reserved": Step("create", r"budget/runs/.+", says='"estimates_usd": {\n'),
-    "day budget reserved": Step("create", r"budget/\d.+", says='"estimates_usd": {\n'),
+    "run budget reserved": Step("create", r"budget/runs/.+", says=_ESTIMATES),
+    "day budget reserved": Step("create", r"budget/\d.+", says=_ESTIMATES),
     "sent-1 taken": Step("create", rf"{_TASK}/sent-1\.json", says='"submit"'),
     "second sent-1 taken": Step("create", rf"{_TASK}/sent-1\.json", '"submit"', occurrence=2),
     "POST": Step("submit"),
@@ -96,6 +102,13 @@ STEPS = {
     "run budget settled": Step("create", r"budget/runs/.+", says='"costs_usd": {\n'),
     "marker removed": Step("delete", r"inbox/.+"),
     "pending removed": Step("delete", r"pending/.+"),
+    # Only for remixes: by the parent's last frame, or where the UUID of its video is refused.
+    "last frame kept": Step("create", r"last-frames/.+"),
+    "refusal recorded": Step("create", rf"{_TASK}/outcome-0\.json", says='"failed"'),
+    "attempt by address claimed": Step("create", r"slots/.+/attempt-2\.json"),
+    "run budget reserved again": Step("create", r"budget/runs/.+", says=_ESTIMATES, occurrence=2),
+    "day budget reserved again": Step("create", r"budget/\d.+", says=_ESTIMATES, occurrence=2),
+    "POST of the address": Step("submit", occurrence=2),
     "second manifest written": Step("create", rf"{_TAKE}/clip\.json", occurrence=2),
     "claim released": Step("create", r"claims/.+/rest-\d+\.json", occurrence=2),
     "sign of life removed": Step("delete", r"claims/.+\.alive"),
@@ -212,10 +225,25 @@ class _HalfSink:
         return self._sink.write(chunk[half:])
 
 
-def clip_requests(*, are_tiny: bool) -> list[ClipRequest]:
-    """The two clips."""
-    if are_tiny:
-        return [clip(clip_id) for clip_id in CLIPS]
+def tiny_requests(families: str) -> list[ClipRequest]:
+    """The two clips, each of a family of tiny models."""
+    by_name = {str(family): family for family in BOTH}
+    return [
+        by_name[name].clip(clip(clip_id))
+        for clip_id, name in zip(CLIPS, families.split(","), strict=True)
+    ]
+
+
+def remix_request(generator: Generator, family: str, mode: RemixMode) -> ClipRequest:
+    """A remix of a stored clip."""
+    parent = generator.ledger.latest_manifest("clips", PARENT)
+    assert parent is not None
+    [chosen] = (one for one in BOTH if str(one) == family)
+    return chosen.remix(clip(CLIPS[0]), parent_video(parent), mode=mode)
+
+
+def clip_requests() -> list[ClipRequest]:
+    """The two clips, of a model of today and of Sora."""
     return [
         ClipRequest(
             asset="clips",
@@ -224,12 +252,13 @@ def clip_requests(*, are_tiny: bool) -> list[ClipRequest]:
                 {
                     "clip_id": clip_id,
                     "prompt": f"a {clip_id} in snow",
+                    "model": model,
                     "size": "1280x720",
                     "duration_seconds": 4,
                 }
             ),
         )
-        for clip_id in CLIPS
+        for clip_id, model in zip(CLIPS, MODELS, strict=True)
     ]
 
 
@@ -262,14 +291,18 @@ def build_generator(base_url: str, storage: str, webhook_url: str | None) -> Gen
     )
 
 
-def request(generator: Generator, *, drops_markers: bool, are_tiny: bool) -> None:
+def request(generator: Generator, options: argparse.Namespace) -> None:
     """Request the clips; if wanted, do what the webhook receiver does when they are finished."""
-    options = RequestOptions(ROOT_RUN, TINY_RUN_LIMIT_USD if are_tiny else RUN_LIMIT_USD)
-    for requested in generator.request(clip_requests(are_tiny=are_tiny), options):
+    limit_usd = TINY_RUN_LIMIT_USD if options.tiny else RUN_LIMIT_USD
+    if options.remix is not None:
+        requests = [remix_request(generator, options.families, options.remix)]
+    else:
+        requests = tiny_requests(options.families) if options.tiny else clip_requests()
+    for requested in generator.request(requests, RequestOptions(ROOT_RUN, limit_usd)):
         print(
             json.dumps({"clip": requested.request.clip, "state": requested.state.name}), flush=True
         )
-        if drops_markers and requested.task_uuid is not None:
+        if options.drop_markers and requested.task_uuid is not None:
             drop_marker(generator.ledger.root, DEFAULT_DATASET, requested.task_uuid, b"{}")
 
 
@@ -315,7 +348,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--request", action="store_true", help="request the clips before collecting"
     )
     parser.add_argument("--drop-markers", action="store_true")
-    parser.add_argument("--tiny", action="store_true", help="clips of the sandbox's tiny model")
+    parser.add_argument("--tiny", action="store_true", help="clips of the sandbox's tiny models")
+    parser.add_argument("--families", default="live,sora", help="families of the tiny models")
+    parser.add_argument("--remix", help="how a remix of a stored clip is made, instead of clips")
     parser.add_argument("--tell", action="store_true", help="print the clips that it reports")
     parser.add_argument("--webhook-url")
     parser.add_argument("--crash-at")
@@ -334,7 +369,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     with build_generator(options.base_url, options.storage, options.webhook_url) as generator:
         if options.request:
-            request(generator, drops_markers=options.drop_markers, are_tiny=options.tiny)
+            request(generator, options)
         collect(generator, tells=options.tell)
 
 

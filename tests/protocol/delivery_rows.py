@@ -9,6 +9,7 @@ from typing import Any
 from sora_dagster.generation.collecting.settings import PollSettings
 from sora_dagster.generation.protocol.markers import MAX_MARKER_BYTES, drop_marker
 from sora_dagster.prompts.clips import DEFAULT_DATASET
+from tests.protocol.families import BOTH
 from tests.protocol.row import Row, Story, all_of, failed, not_in_a_manifest, sent, stored
 from tests.protocol.scenario import QUICK, clip
 
@@ -70,11 +71,13 @@ _WEBHOOK_ROWS = [
         {"fault": "webhook_out_of_order"},
         clips=(clip(number_results=3),),
         expect=lambda story: _has_videos(story, 3),
+        families=BOTH,
     ),
     _webhook_row("malformed", {"fault": "webhook_malformed"}, settings=QUICK),
     _webhook_row(
         "of JSON that is no result",
         {"fault": "webhook_malformed", "body": '[1, {"taskUUID": null}, "x"]'},
+        families=BOTH,
     ),
     _webhook_row(
         "tells a failure, and the video is finished",

@@ -11,6 +11,7 @@ from sora_dagster.generation.housekeeping.incoming import old_uploads
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from tests.protocol.delivery_rows import POLLS_TOO_LATE
+from tests.protocol.families import BOTH
 from tests.protocol.row import Expectation, Row, Story, all_of, failed, not_in_a_manifest, sent
 from tests.protocol.row import stored as stored_at_all
 from tests.protocol.scenario import QUICK
@@ -96,7 +97,12 @@ ROWS = [
         settings=_NO_GRACE,
         during=_sweep_what_came_late,
     ),
-    _row("result without a URL", {"fault": "upload_alone"}, expect=_stored("direct")),
+    _row(
+        "result without a URL",
+        {"fault": "upload_alone"},
+        expect=_stored("direct"),
+        families=BOTH,
+    ),
     _row(
         "upload lost, result URL gone for a while",
         {"fault": "upload_lost"},
@@ -142,5 +148,6 @@ ROWS = [
         expect=_is_kept_from_the_upload,
         settings=_with(generation_seconds=3.0),
         needs="it counts at its estimate, under the task's UUID, and cannot be remixed",
+        families=BOTH,
     ),
 ]

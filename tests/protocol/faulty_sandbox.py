@@ -13,33 +13,15 @@ import stamina
 
 from sora_dagster.generation.fetching import resume
 from sora_dagster.generation.protocol.markers import WebhookAddress
-from sora_dagster.runware.catalogue import Catalogue, FrameSize, VideoModel
-from sora_dagster.runware.catalogue.numbers import Durations
-from sora_dagster.runware.catalogue.parts import InputLimits, RemixWay, Rule
-from sora_dagster.runware.catalogue.prices import Prices, Rate
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
 from sora_dagster.storage import StorageRoot
 from sora_dagster.web.webhook import create_app
+from tests.protocol.families import CATALOGUE
 from tests.serving import serving
 
 KEY = "sandbox-key"
 SECRET = "the secret of the webhook addresses"
-PRICE_USD = 0.3
-
-# One second of a stamp-sized picture: rendered, fetched and decoded in milliseconds.
-TINY = VideoModel(
-    air="tests:tiny@1",
-    name="tiny",
-    sizes={"tiny": (FrameSize(160, 90),)},
-    default_size=FrameSize(160, 90),
-    durations=Durations(values=(1,), default=1),
-    inputs={"frameImages": InputLimits(), "videoId": InputLimits()},
-    rules=(Rule(exactly_one_of=("inputs.videoId", "inputs.frameImages", "size")),),
-    remix={"remix": RemixWay(input="videoId", result_length="parent")},
-    prices=Prices(certainty="published", rates=(Rate(usd_per_second=PRICE_USD),)),
-)
-CATALOGUE = Catalogue.builtin().extended([TINY])
 
 
 @dataclass(frozen=True)

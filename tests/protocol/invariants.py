@@ -12,12 +12,16 @@ from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.media import MediaError
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.results import TaskStatus
+from sora_dagster.storage import StorageRoot
 from tests.media.probing import probe
 from tests.protocol.budget_logs import read_logs
-from tests.protocol.faulty_sandbox import CATALOGUE, KEY
+from tests.protocol.families import CATALOGUE
+from tests.protocol.faulty_sandbox import KEY, SECRET
 from tests.protocol.scenario import Scenario
 
 Violations = dict[int, list[str]]
+# The API key, what webhook addresses are signed with, and the queries of signed addresses.
+SECRETS = (KEY.encode(), SECRET.encode(), b"signature=", b"X-Amz-")
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def check_invariants(
     may_cost_more: bool = False,
     may_leave_files: bool = False,
 ) -> Violations:
-    """The violations of each of the four invariants; all lists are empty where all is well.
+    """The violations of each invariant; all lists are empty if there are none.
 
     Arguments:
         scenario: a scenario at its end; no fault may be in force any more.
@@ -79,6 +83,7 @@ def check_invariants(
             *([] if may_leave_files else _unnamed_files(scenario)),
         ],
         4: _within_limits(scenario, facts),
+        5: secrets_in(scenario.root()),
     }
 
 
@@ -260,6 +265,17 @@ def _nothing_left(scenario: Scenario, facts: _Facts, *, may_cost_more: bool) -> 
     if ours < theirs or (ours > theirs and not may_cost_more):
         violations.append(f"the outcomes cost {ours} USD together, and {theirs} USD were charged")
     return violations
+
+
+def secrets_in(root: StorageRoot) -> list[str]:
+    """The objects of a storage root that hold a key or a signature."""
+    bodies = ((info.key, root.read_if_present(info.key) or b"") for info in root.list(""))
+    return [
+        f"{key} holds {secret.decode()!r}"
+        for key, body in bodies
+        for secret in SECRETS
+        if secret in body
+    ]
 
 
 def _within_limits(scenario: Scenario, facts: _Facts) -> list[str]:

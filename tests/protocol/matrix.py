@@ -13,7 +13,9 @@ INVARIANTS = {
     3: "nothing left in pending, inbox, incoming, stuck and notes, no slot without an outcome, the "
     "index of what is stored is right, the sums of costs agree",
     4: "no spending limit passed",
+    5: "no stored object holds a key or a signature, ours or a store's",
 }
+NO_VIOLATIONS: Mapping[int, Collection[str]] = {number: [] for number in INVARIANTS}
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Matrix:
 
         Arguments:
             fault: the fault or crash point.
-            violations: what was found against each invariant (1 to 4).
+            violations: what was found against each invariant, by its number.
             needs: what the row assumes of Runware, or of our settings.
         """
         self.rows[fault] = (violations, needs)

@@ -10,7 +10,7 @@ import pytest
 from sora_dagster.generation.protocol.record_folder import note_folder
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.prompts.clips import DEFAULT_DATASET
-from tests.protocol.faulty_sandbox import PRICE_USD
+from tests.protocol.families import BOTH, PRICE_USD
 from tests.protocol.row import Row, Story, all_of, failed, sent, stored
 from tests.protocol.scenario import HASTY, QUICK, clip
 from tests.protocol.submission_rows import lose_answer, times_sent_is
@@ -120,25 +120,33 @@ ROWS = [
         lasts=True,
         may_cost_more=True,
     ),
-    Row("NSFW flag", {"rules": [{"fault": "nsfw"}]}, all_of(stored(), _is_flagged)),
+    Row(
+        "NSFW flag",
+        {"rules": [{"fault": "nsfw"}]},
+        all_of(stored(), _is_flagged),
+        families=BOTH,
+    ),
     Row(
         "2 of 4 results fail",
         {"rules": [_fail("provider", results=[1, 3])]},
         all_of(_has_two_of_four, _is_charged_times(1)),
         clips=(clip(number_results=4),),
         lasts=True,
+        families=BOTH,
     ),
     Row(
         "cost missing",
         {"rules": [{"fault": "wrong_cost", "reported": "missing"}]},
         all_of(stored(), _is_estimated),
         needs="the catalogue's price is right",
+        families=BOTH,
     ),
     Row(
         "cost 0",
         {"rules": [{"fault": "wrong_cost", "reported": "zero"}]},
         all_of(stored(), _is_estimated),
         needs="the catalogue's price is right",
+        families=BOTH,
     ),
     Row(
         "generation never ends",
@@ -211,6 +219,7 @@ ROWS = [
         all_of(stored(), sent(1), _by_marker),
         webhook=True,
         lasts=True,
+        families=BOTH,
     ),
     Row(
         "polls 'unknown task' for a while, webhook of one of two results came",
@@ -224,6 +233,7 @@ ROWS = [
         clips=(clip(number_results=2),),
         webhook=True,
         lasts=True,
+        families=BOTH,
     ),
     Row(
         "archive returns the refusal of a replay",
@@ -245,6 +255,7 @@ ROWS = [
         settings=replace(HASTY, sending=QUICK.sending),
         until=lambda story: story.scenario.sandbox.struck()["archived_refusal"] > 0,
         during=_waits_for_a_clue,
+        families=BOTH,
     ),
     Row(
         "batched polls refused",

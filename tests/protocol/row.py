@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -14,8 +14,9 @@ from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.records import ClipManifest, OutcomeRecord, SeenRecord
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.runware.catalogue import RemixMode
 from sora_dagster.runware.errors import RunwareError
-from tests.protocol.faulty_sandbox import PRICE_USD
+from tests.protocol.families import PRICE_USD, SORA, Family
 from tests.protocol.scenario import QUICK, Scenario, clip
 
 
@@ -65,6 +66,8 @@ class Story:
 
 
 Expectation = Callable[[Story], None]
+# What tells kinds of faults apart.
+_KIND = ("fault", "moment", "status", "error", "reported", "reported_in", "part")
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,9 @@ class Row:
         may_leave_files: whether a process may end with a copy of a damaged video, which
             housekeeping removes.
         on_s3: whether the storage root is a bucket that Runware can put videos into.
+        families: the families of models that it must run with; default: any of them.
+        remix: for clips that are remixes of a stored clip, how; `default` for the first way of the
+            family.
     """
 
     fault: str
@@ -103,15 +109,34 @@ class Row:
     may_cost_more: bool = False
     may_leave_files: bool = False
     on_s3: bool = False
+    families: tuple[Family, ...] = ()
+    remix: RemixMode | Literal["default"] | None = None
+
+    @property
+    def kinds(self) -> Iterator[str]:
+        """The kinds of its faults."""
+        for rule in self.plan.get("rules", ()):
+            yield " ".join(str(rule[name]) for name in _KIND if name in rule)
+        yield from (f"{name} {value}" for name, value in self.plan.items() if name != "rules")
+
+    def requests(self, scenario: Scenario) -> tuple[ClipRequest, ...]:
+        """What it requests; for remixes, their parent is stored first."""
+        if self.remix is None:
+            return self.clips
+        family = scenario.family or SORA
+        parent = scenario.stored_parent(family)
+        mode = None if self.remix == "default" else self.remix
+        return tuple(family.remix(request, parent, mode=mode) for request in self.clips)
 
 
 def play(row: Row, scenario: Scenario) -> Story:
     """Request and collect under a row's fault, then let it end and collect until it is quiet."""
     story = Story(scenario)
+    requests = row.requests(scenario)
     scenario.sandbox.set_faults(**row.plan)
     generator = scenario.generator()
     try:
-        story.answers = scenario.request(generator, *row.clips)
+        story.answers = scenario.request(generator, *requests)
     except RunwareError as error:
         story.error = error
     _request_more_than_is_left(scenario)

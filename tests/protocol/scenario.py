@@ -20,19 +20,20 @@ import httpx
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.settings import CollectionLimits, Deadlines, PollSettings
 from sora_dagster.generation.collecting.tracked import FinishedTask
-from sora_dagster.generation.generator import GenerationSettings, Generator
+from sora_dagster.generation.generator import GenerationSettings, Generator, parent_video
 from sora_dagster.generation.protocol.claims import ClaimSettings
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, OutcomeRecord
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.generation.requesting.sender import SendSettings
-from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
+from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec, ParentVideo
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import RunwareError
 from sora_dagster.storage import StorageRoot
 from tests.protocol.ending_early import CrashError
-from tests.protocol.faulty_sandbox import CATALOGUE, KEY, TINY, FaultySandbox
+from tests.protocol.families import CATALOGUE, TINY, Family
+from tests.protocol.faulty_sandbox import KEY, FaultySandbox
 
 # Looks often, and gives nothing up while a test lasts, however busy the machine is.
 QUICK = GenerationSettings(
@@ -76,11 +77,13 @@ class Scenario:
         sandbox: the sandbox.
         root_url: the storage root's URL.
         settings: how the generators work.
+        family: the family of models that makes its clips; default: the model of each clip.
     """
 
     sandbox: FaultySandbox
     root_url: str
     settings: GenerationSettings = QUICK
+    family: Family | None = None
     limits_usd: dict[str, float] = field(default_factory=dict)
     finished: list[FinishedTask] = field(default_factory=list)
     _made: list[Generator] = field(default_factory=list)
@@ -150,6 +153,8 @@ class Scenario:
     ) -> list[RequestResult]:
         """Ask for clips on behalf of a run with a spending limit."""
         self.limits_usd[root_run] = limit_usd
+        if self.family is not None:
+            requests = tuple(map(self.family.clip, requests))
         return generator.request(requests, RequestOptions(root_run, limit_usd, **options))
 
     def request_at_once(
@@ -167,6 +172,15 @@ class Scenario:
 
         with ThreadPoolExecutor(len(generators)) as pool:
             return list(pool.map(request, generators))
+
+    def stored_parent(self, family: Family) -> ParentVideo:
+        """A stored clip, made while no fault strikes, to make remixes from."""
+        generator = self.generator()
+        self.request(generator, family.clip(clip("hen")), root_run="run of the parent")
+        self.run_until_quiet(generator)
+        manifest = self.ledger().latest_manifest("clips", "hen")
+        assert manifest is not None
+        return parent_video(manifest)
 
     # Collecting
 

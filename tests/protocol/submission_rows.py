@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sora_dagster.generation.requesting.results import RequestState
-from tests.protocol.faulty_sandbox import PRICE_USD
+from tests.protocol.families import BOTH, PRICE_USD
 from tests.protocol.row import Row, Story, all_of, failed, sent, stored
 from tests.protocol.scenario import HASTY, QUICK, clip
 
@@ -236,15 +236,18 @@ ROWS = [
         {"rules": [{"fault": "refuse", "error": "validation", "positions": 1, "times": 1}]},
         _others_are_stored,
         clips=(clip("fox"), clip("owl"), clip("crab")),
+        families=BOTH,
     ),
     Row(
         "safety refusal of the prompt",
         {"rules": [{"fault": "refuse", "error": "safety", "prompt_contains": "fox"}]},
         all_of(failed("safety"), _posted(1)),
+        families=BOTH,
     ),
     Row(
         "model disabled",
         {"rules": [{"fault": "refuse", "error": "model", "prompt_contains": "fox"}]},
         all_of(failed("model"), _posted(1)),
+        families=BOTH,
     ),
 ]

@@ -9,38 +9,59 @@ from datetime import timedelta
 import pytest
 
 from sora_dagster.generation.protocol.root_binding import RootMismatchError
-from tests.protocol import delivery_rows, direct_rows, result_rows, submission_rows
+from tests.protocol import (
+    delivery_rows,
+    direct_rows,
+    remix_rows,
+    result_rows,
+    submission_rows,
+)
 from tests.protocol.conftest import OTHER_ACCOUNT_KEY
+from tests.protocol.families import LIVE, Family, with_families
 from tests.protocol.faulty_sandbox import FaultySandbox, Receiver
 from tests.protocol.invariants import check_invariants
-from tests.protocol.matrix import INVARIANTS, Matrix
+from tests.protocol.matrix import INVARIANTS, NO_VIOLATIONS, Matrix
 from tests.protocol.row import Row, Story, play, stored
 from tests.protocol.scenario import QUICK, Scenario, clip
 
 NewScenario = Callable[..., Scenario]
 
-ROWS = [*submission_rows.ROWS, *result_rows.ROWS, *delivery_rows.ROWS, *direct_rows.ROWS]
+ROWS = with_families(
+    [
+        *submission_rows.ROWS,
+        *result_rows.ROWS,
+        *delivery_rows.ROWS,
+        *direct_rows.ROWS,
+        *remix_rows.ROWS,
+    ],
+    fixed=lambda row: row.families,
+    kinds=lambda row: row.kinds,
+)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[row.fault.replace(" ", "-") for row in ROWS])
+@pytest.mark.parametrize(
+    ("row", "family"),
+    ROWS,
+    ids=[f"{row.fault.replace(' ', '-')}-{family}" for row, family in ROWS],
+)
 def test_a_fault_costs_nothing_twice_and_loses_nothing(
     row: Row,
+    family: Family,
     new_scenario: NewScenario,
     receiver: Receiver,
     matrix: Matrix,
     request: pytest.FixtureRequest,
 ) -> None:
     root_url = request.getfixturevalue("s3_url") if row.on_s3 else None
-    scenario = new_scenario(root_url, settings=row.settings)
+    scenario = new_scenario(root_url, settings=row.settings, family=family)
+    name = f"{row.fault} ({family})"
     if row.webhook:
         address = receiver.over(scenario.root())
         scenario.settings = replace(row.settings, webhook=address)
     try:
         story = play(row, scenario)
     except BaseException:
-        matrix.record(
-            row.fault, {number: ["did not end"] for number in INVARIANTS}, needs=row.needs
-        )
+        matrix.record(name, {number: ["did not end"] for number in INVARIANTS}, needs=row.needs)
         raise
     violations = check_invariants(
         scenario,
@@ -48,9 +69,15 @@ def test_a_fault_costs_nothing_twice_and_loses_nothing(
         may_cost_more=row.may_cost_more,
         may_leave_files=row.may_leave_files,
     )
-    matrix.record(row.fault, violations, needs=row.needs)
-    assert violations == {1: [], 2: [], 3: [], 4: []}
+    matrix.record(name, violations, needs=row.needs)
+    assert violations == NO_VIOLATIONS
     row.expect(story)
+
+
+def test_a_live_model_sees_each_kind_of_fault() -> None:
+    kinds = {kind for row, _ in ROWS for kind in row.kinds}
+    seen = {kind for row, family in ROWS if family is LIVE for kind in row.kinds}
+    assert seen == kinds
 
 
 def test_another_accounts_key_stops_and_sends_nothing(
@@ -66,7 +93,7 @@ def test_another_accounts_key_stops_and_sends_nothing(
     scenario.run_until_quiet()
     violations = check_invariants(scenario)
     matrix.record("another account's key", violations)
-    assert violations == {1: [], 2: [], 3: [], 4: []}
+    assert violations == NO_VIOLATIONS
 
 
 def test_wrong_clocks_change_nothing(
@@ -82,7 +109,7 @@ def test_wrong_clocks_change_nothing(
     faulty.clear_faults()
     violations = check_invariants(scenario)
     matrix.record("clocks wrong", violations)
-    assert violations == {1: [], 2: [], 3: [], 4: []}
+    assert violations == NO_VIOLATIONS
     stored()(Story(scenario))
 
 

@@ -15,9 +15,10 @@ from sora_dagster.generation.protocol.claims import ClaimReader, ClaimSettings
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
 from tests.dagster_face.stack import Stack
-from tests.protocol.crash_child import CLIPS, RUN_LIMIT_USD
+from tests.protocol.child_processes import REPOSITORY
+from tests.protocol.crash_child import CLIPS, MODELS, RUN_LIMIT_USD
 from tests.protocol.matrix import Matrix
-from tests.protocol.test_crash_matrix import REPOSITORY, Books, command, row_of
+from tests.protocol.test_crash_matrix import Books, command, row_of
 from tests.sandbox_server import KEY, Sandbox
 
 
@@ -36,7 +37,12 @@ def test_a_collecting_run_that_was_killed_and_stays_started_is_followed_by_anoth
     ):
         sandbox = Sandbox(base_url)
         stack = Stack(tmp_path, base_url, instance)
-        stack.write(*[{"id": clip, "size": "1280x720", "duration": 4} for clip in CLIPS])
+        stack.write(
+            *[
+                {"id": clip, "model": model, "size": "1280x720", "duration": 4}
+                for clip, model in zip(CLIPS, MODELS, strict=True)
+            ]
+        )
         books = Books(sandbox, tmp_path / "storage", limit_usd=RUN_LIMIT_USD)
         assert stack.run_job("request_clips").success
         [dataset] = {attempt.dataset for attempt in books.attempts}

@@ -6,10 +6,11 @@ played again may go another way. A failure tells the seed and what was done.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
+from tests.protocol.families import BOTH, LIVE, RUNS_ALL_WITH_BOTH, SORA, Family
 from tests.protocol.faulty_sandbox import FaultySandbox, Receiver
 from tests.protocol.invariants import check_invariants
 from tests.protocol.matrix import Matrix
@@ -18,8 +19,11 @@ from tests.protocol.walk import NEEDS, Walk
 
 _SEQUENCES = 160
 _A_TEST = 20
+# By default each clip of a sequence is made by a family that is drawn for it.
+_FAMILIES = [BOTH, (SORA,), (LIVE,)] if RUNS_ALL_WITH_BOTH else [BOTH]
 
 
+@pytest.mark.parametrize("families", _FAMILIES, ids=lambda some: "-".join(map(str, some)))
 @pytest.mark.parametrize("first_seed", range(0, _SEQUENCES, _A_TEST))
 def test_random_sequences_cost_nothing_twice_and_lose_nothing(
     faulty: FaultySandbox,
@@ -27,12 +31,13 @@ def test_random_sequences_cost_nothing_twice_and_lose_nothing(
     receiver: Receiver,
     matrix: Matrix,
     first_seed: int,
+    families: Sequence[Family],
 ) -> None:
     matrix.sequences_need = NEEDS
     broken: list[str] = []
     for seed in range(first_seed, first_seed + _A_TEST):
         scenario = new_scenario()
-        walk = Walk(seed, scenario)
+        walk = Walk(seed, scenario, families)
         try:
             walk.run(receiver)
             found = check_invariants(scenario, may_be_lost=walk.may_be_lost, may_leave_files=True)

@@ -13,9 +13,10 @@ from sora_dagster.generation.protocol.record_folder import stuck_folder
 from sora_dagster.generation.resolve import retry_stuck
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.storage import StorageError
+from tests.protocol.families import Family, with_families
 from tests.protocol.faulty_sandbox import FaultySandbox
 from tests.protocol.invariants import check_invariants
-from tests.protocol.matrix import Matrix
+from tests.protocol.matrix import NO_VIOLATIONS, Matrix
 from tests.protocol.row import Story
 from tests.protocol.scenario import QUICK, Scenario, clip
 from tests.s3_server import make_bucket, s3_client, s3_environment
@@ -107,6 +108,9 @@ ROWS = [
         says="refuses",
     ),
 ]
+WITH_FAMILIES = with_families(
+    ROWS, fixed=lambda row: (), kinds=lambda row: [f"{row.fault().code} {row.delivery}"]
+)
 
 
 @pytest.fixture(scope="module")
@@ -157,11 +161,21 @@ def collect_once(scenario: Scenario) -> list[str]:
     return list(collection.report.stuck.values())
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[row.name.replace(" ", "-") for row in ROWS])
+@pytest.mark.parametrize(
+    ("row", "family"),
+    WITH_FAMILIES,
+    ids=[f"{row.name.replace(' ', '-')}-{family}" for row, family in WITH_FAMILIES],
+)
 def test_a_fault_of_the_store_costs_nothing_twice_and_loses_nothing(
-    row: StoreRow, on_s3: Scenario, store: FaultyStore, s3_endpoint: str, matrix: Matrix
+    row: StoreRow,
+    family: Family,
+    on_s3: Scenario,
+    store: FaultyStore,
+    s3_endpoint: str,
+    matrix: Matrix,
 ) -> None:
     fault = row.fault()
+    on_s3.family = family
     on_s3.settings = replace(QUICK, delivery=row.delivery)
     store.faults.append(fault)
     errors = request_and_collect(on_s3)
@@ -180,5 +194,5 @@ def test_a_fault_of_the_store_costs_nothing_twice_and_loses_nothing(
     bucket = on_s3.root_url.split("/")[2]
     assert "Uploads" not in s3_client(s3_endpoint).list_multipart_uploads(Bucket=bucket)
     violations = check_invariants(on_s3, may_leave_files=True)
-    matrix.record(row.name, violations)
-    assert violations == {1: [], 2: [], 3: [], 4: []}
+    matrix.record(f"{row.name} ({family})", violations)
+    assert violations == NO_VIOLATIONS

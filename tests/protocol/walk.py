@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -22,7 +22,8 @@ from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest
 from sora_dagster.runware.errors import RunwareError
 from sora_dagster.storage import AccessDeniedError, StorageRoot
 from tests.protocol.ending_early import CrashError, crashing_at
-from tests.protocol.faulty_sandbox import PRICE_USD, Receiver
+from tests.protocol.families import BOTH, PRICE_USD, Family
+from tests.protocol.faulty_sandbox import Receiver
 from tests.protocol.scenario import HASTY, Scenario, clip
 
 _NAMES = ("fox", "owl", "crab")
@@ -32,6 +33,8 @@ _LONG_GENERATION = {"fault": "late_result", "delay_seconds": 1.0}
 # Shorter than the time for which Runware must say the same of a task before it counts.
 _INCIDENT_SECONDS = 0.2
 _CLOCK_STEPS = (timedelta(minutes=31), timedelta(minutes=-31))
+_SHARE_OF_REMIXES = 0.25
+_SHARE_OF_REFUSED_PARENTS = 0.3
 # A process that makes no step says no more that it is alive, as if all of it were stopped.
 _PAUSABLE = ClaimSettings(beat_seconds=0.05, dead_seconds=0.3, stall_seconds=0.1, gap_seconds=0.2)
 NEEDS = (
@@ -48,15 +51,19 @@ class Walk:
     Arguments:
         seed: decides all of it.
         scenario: where it is played.
+        families: the families of models that its clips are made by.
         steps: what was done, for a failure's message.
     """
 
     seed: int
     scenario: Scenario
+    families: Sequence[Family] = BOTH
     steps: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
+        # Draws of its own, so that the families change nothing else of a sequence.
+        self._family_random = random.Random(f"families of {self.seed}")
         # States that a video may end in by what the sequence assumes of Runware.
         self.may_be_lost: tuple[str, ...] = ()
         self._plan: dict[str, Any] = {}
@@ -108,18 +115,35 @@ class Walk:
         self.scenario.settings = settings
         self._known_uuids = known_uuids
         self._plan = plan = self._drawn_plan(known_uuids)
+        self._clips = self._in_families(
+            [
+                clip(name, number_results=rng.choice([1, 1, 2]))
+                for name in _NAMES[: rng.randint(1, 3)]
+            ]
+        )
         self.scenario.sandbox.set_faults(**plan)
-        self._clips = [
-            clip(name, number_results=rng.choice([1, 1, 2])) for name in _NAMES[: rng.randint(1, 3)]
-        ]
         self._limits = {
             f"run {number}": PRICE_USD * rng.choice([1.5, 3.5, 30]) for number in range(2)
         }
         self.steps += [
             f"plan: {plan}",
-            f"clips: { {it.clip: it.spec.number_results for it in self._clips} }, "
+            f"clips: { {it.clip: _shown(it) for it in self._clips} }, "
             f"limits: {self._limits}, webhook: {settings.webhook is not None}",
         ]
+
+    def _in_families(self, clips: list[ClipRequest]) -> list[ClipRequest]:
+        """The clips, each made by one of the families; sometimes the first is a remix."""
+        rng = self._family_random
+        families = [rng.choice(self.families) for _ in clips]
+        clips = [family.clip(it) for family, it in zip(families, clips, strict=True)]
+        if rng.random() < _SHARE_OF_REMIXES:
+            family = families[0]
+            parent = self.scenario.stored_parent(family)
+            mode = rng.choice(family.model.remix_modes)
+            clips[0] = family.remix(clips[0], parent, mode=mode)
+            if rng.random() < _SHARE_OF_REFUSED_PARENTS:
+                self._plan["rules"].append({"fault": "refuse_video_uuids"})
+        return clips
 
     def _drawn_plan(self, known_uuids: str) -> dict[str, Any]:
         rng = self._random
@@ -376,6 +400,11 @@ class Walk:
 
     def __str__(self) -> str:
         return "\n".join([f"seed {self.seed}:", *self.steps])
+
+
+def _shown(request: ClipRequest) -> str:
+    spec = request.spec
+    return f"{spec.number_results} by {spec.model} ({spec.mode or 'no remix'})"
 
 
 _ACCEPTED_UNHEARD: tuple[dict[str, Any], ...] = (
