@@ -121,6 +121,8 @@ class ParentVideos:
                 f"this machine or in a private network"
             )
         video = self._stored(parent)
+        if not self._root.exists(video.key):
+            raise CarrierError(f"{what}: the video is no longer in {self._root.url}")
         try:
             return self._root.presign("GET", video.key, URL_SECONDS)
         except StorageError as error:
