@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -156,6 +158,22 @@ def test_the_settings_in_a_cell_are_json_or_a_list_of_names_and_values(
     row = {"id": "a", "prompt": "A lake", "model": "gemini-omni-flash-1.1", "settings": text}
     [clip] = load(write("prompts.csv", csv_text([row]))).clips
     assert clip.settings == {"temperature": 0.5, "topP": 1}
+
+
+def test_the_settings_of_parquet_may_be_a_column_of_maps(tmp_path: Path) -> None:
+    rows = {
+        "id": ["a", "b"],
+        "prompt": ["A lake", "A hill"],
+        "model": ["gemini-omni-flash-1.1"] * 2,
+        "settings": pyarrow.array(
+            [[("temperature", 0.5), ("topP", 1.0)], []],
+            pyarrow.map_(pyarrow.string(), pyarrow.float64()),
+        ),
+    }
+    path = tmp_path / "prompts.parquet"
+    pyarrow.parquet.write_table(pyarrow.table(rows), path)
+    first, second = load(path).clips
+    assert (first.settings, second.settings) == ({"temperature": 0.5, "topP": 1}, {})
 
 
 @pytest.mark.parametrize(
