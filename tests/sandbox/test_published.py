@@ -128,7 +128,10 @@ def test_prices_are_published_in_words_as_examples_and_as_rates(http: httpx.Clie
         "configuration": "text-to-video · 360p · 5s",
         "price": "$2",
     }
-    assert "$0.05 per inputVideoSecond" in pricing["pricingOverview"]
+    assert pricing["pricingOverview"] == (
+        "$0.1 per second 240p no audio; $0.2 per second 240p; $0.4 per second 360p; "
+        "$0.01 per input image; $0.05 per second of input video"
+    )
 
 
 def test_a_model_without_prices_has_no_pricing(http: httpx.Client) -> None:

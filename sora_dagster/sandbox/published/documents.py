@@ -20,6 +20,12 @@ from sora_dagster.sandbox.refusals import documentation_page, slug_of
 Document = dict[str, Any]
 
 _EXAMPLE_SECONDS = 5
+_UNITS = {
+    "durationSecond": "second",
+    "video": "video",
+    "inputImage": "input image",
+    "inputVideoSecond": "second of input video",
+}
 _API = "https://api.runware.ai/v1"
 
 
@@ -164,15 +170,17 @@ def _prices(entry: VideoModel) -> Document:
     if not prices.rates:
         return {}
     rates = [_rate(rate) for rate in prices.rates]
-    for amount, unit, label in (
-        (prices.input_image_usd, "inputImage", "each input image"),
-        (prices.input_video_second_usd, "inputVideoSecond", "each second of input video"),
+    for amount, unit in (
+        (prices.input_image_usd, "inputImage"),
+        (prices.input_video_second_usd, "inputVideoSecond"),
     ):
         if amount:
-            rates.append({"amount": amount, "unit": unit, "label": label})
-    words = [f"${rate['amount']:g} per {rate['unit']} {rate['label']}" for rate in rates]
+            rates.append({"amount": amount, "unit": unit, "label": ""})
+    words = [
+        f"${rate['amount']:g} per {_UNITS[rate['unit']]} {rate['label']}".rstrip() for rate in rates
+    ]
     return {
-        "pricingOverview": "; ".join(words),
+        "pricingOverview": "; ".join(dict.fromkeys(words)),
         "pricingExamples": [_example(rate) for rate in prices.rates],
         "pricingRates": rates,
     }
