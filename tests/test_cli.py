@@ -167,6 +167,23 @@ def test_an_estimate_shows_every_clip_and_the_total(folder: Path) -> None:
     assert "fox" in result.stdout
 
 
+def test_an_estimate_says_how_sure_each_price_is(folder: Path) -> None:
+    (folder / "prompts.yaml").write_text(
+        "clips:\n"
+        "  - {id: fox, prompt: a fox, model: seedance-2.5, size: 1280x720, duration: 4}\n"
+        "  - {id: owl, prompt: an owl, model: gen-4.5}\n"
+        "  - {id: yak, prompt: a yak, model: veo-3.1-fast, size: 1280x720, duration: 4}\n"
+    )
+    result = run(folder, "estimate", "prompts.yaml")
+    assert result.returncode == 0, result.stderr
+    fox, owl, yak = (" ".join(line.split()) for line in result.stdout.splitlines()[1:4])
+    assert fox == "fox Seedance 2.5 1280x720 4 1 1.15 approximate prices, 25 % added"
+    assert owl == "owl Runway Gen-4.5 1280x720 5 1 unknown unknown"
+    assert yak == "yak Veo 3.1 Fast 1280x720 4 1 0.60 published"
+    total = "about 1.75 USD (0.23 USD of it added as a margin), and 1 of unknown price in total"
+    assert total in " ".join(result.stdout.split())
+
+
 def test_every_command_has_help(folder: Path) -> None:
     result = run(folder, "--help")
     for command in ("sandbox", "webhook", "generate", "estimate", "resolve", "demo", "dev"):

@@ -156,16 +156,13 @@ def generate_dataset(
         secrets: environment variables that are not settings.
         after: printed after the result.
     """
-    from rich.console import Console
-
     from sora_dagster.cli.console import ProgressBar, print_line, print_result, purchases_line
     from sora_dagster.local.pipeline import Pipeline
     from sora_dagster.prompts.retired_models import RetiredModelWarning
 
     # Raises if the limit is invalid, before anything is started.
     settings.runware().run_limit_usd()
-    # Output to a file or a pipe is not wrapped.
-    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console = _console()
     pipeline = Pipeline(settings, home, secrets or {})
     progress = pipeline.read_progress()
     # Printed once, for the models that rows use, and not again when definitions load.
@@ -190,6 +187,13 @@ def generate_dataset(
         sys.exit(1)
 
 
+def _console() -> Console:
+    from rich.console import Console
+
+    # Output to a file or a pipe is not wrapped.
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
 def _confirm_changes(console: Console, progress: Sequence[ClipProgress]) -> bool:
     """Whether changed clips get new takes. Asks on a terminal; elsewhere, no."""
     from sora_dagster.cli.console import changes_line, print_changes
@@ -208,11 +212,9 @@ def estimate_command(prompts: Path) -> None:
 
     If RUNWARE_API_KEY is set, prices come from the API's dry run where available.
     """
-    from rich.console import Console
-
     with readable_errors():
         table, total = estimate_table(settings_from_environment(prompts))
-    console = Console()
+    console = _console()
     console.print(table)
     console.print(f"[bold]{total.text} in total[/bold]; nothing was generated")
 
