@@ -263,6 +263,18 @@ def differing(**properties: Any) -> dict[str, Any]:
     return {**published(), RESOLVE: resolved(with_schema(**properties))}
 
 
+SIZES = EXAMPLE["components"]["schemas"]["RequestBody"]["items"]["allOf"][-1]
+
+
+WITH_VIDEO = {"required": ["inputs"], "properties": {"inputs": {"required": ["video"]}}}
+
+
+def differing_rules(*rules: Any) -> dict[str, Any]:
+    if SIZES not in rules:
+        rules = (*EXAMPLE["components"]["schemas"]["RequestBody"]["items"]["allOf"], *rules)
+    return {**published(), RESOLVE: resolved(with_schema(rules=list(rules)))}
+
+
 @pytest.mark.parametrize(
     ("documents", "line"),
     [
@@ -283,6 +295,16 @@ def differing(**properties: Any) -> dict[str, Any]:
         (
             published(pricingExamples=[{**EXAMPLES[0], "price": "$2.34"}]),
             "prices: 720p with sound: 0.468 USD a second now; the entry says 0.234",
+        ),
+        (
+            differing_rules({"not": {"allOf": [{"required": ["resolution"]}, WITH_VIDEO]}}),
+            "rules: a request with resolution 480p and inputs.video is not allowed now; the entry "
+            "allows it",
+        ),
+        (
+            differing_rules(SIZES),
+            "rules: a request with size 854x480 and resolution 480p is allowed now; the entry "
+            "refuses it",
         ),
         ({}, "it is not published any more"),
     ],

@@ -175,7 +175,7 @@ def check_command(context: click.Context, models: tuple[str, ...], own: bool) ->
     """Compare the catalogue with what Runware publishes now.
 
     MODELS are AIR ids or short names. Default: all models. Prints each difference: a model that
-    was retired or is not published any more, other limits, other prices.
+    was retired or is not published any more, other limits, rules or prices.
 
     Exits with status 0 if everything is equal, 1 if there are differences, and 2 if there are
     none but something could not be read.

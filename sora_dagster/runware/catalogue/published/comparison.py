@@ -11,6 +11,7 @@ from sora_dagster.runware.catalogue.parts import Setting
 from sora_dagster.runware.catalogue.published.documents import PublishedModel
 from sora_dagster.runware.catalogue.published.draft import DraftEntry
 from sora_dagster.runware.catalogue.published.rates import priced_cases
+from sora_dagster.runware.catalogue.published.rule_changes import rule_changes
 
 # Prices of examples are rounded to cents.
 _PRICE_TOLERANCE = 0.03
@@ -29,6 +30,7 @@ def differences(entry: VideoModel, draft: DraftEntry, model: PublishedModel) -> 
         *_limits(entry, draft),
         *_inputs(entry, draft.entry),
         *_settings(entry, draft.entry),
+        *rule_changes(entry, draft.entry, is_complete=draft.has_all_rules),
         *_prices(entry, model),
     ]
 

@@ -36,12 +36,14 @@ class DraftEntry:
         data: the same as data of a YAML file.
         stated: the fields of the entry that the documents state; the others have defaults.
         notes: what could not be found out, in words; also in the entry, as `guesses`.
+        has_all_rules: whether all rules between fields could be translated.
     """
 
     entry: VideoModel
     data: Mapping[str, Any]
     stated: frozenset[str]
     notes: tuple[str, ...]
+    has_all_rules: bool
 
 
 def draft_entry(model: PublishedModel, *, today: date) -> DraftEntry:
@@ -77,6 +79,7 @@ class _Draft:
     data: dict[str, Any] = field(default_factory=dict)
     stated: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    has_all_rules: bool = True
 
     def read(self, today: date) -> None:
         self._identity(today)
@@ -108,7 +111,9 @@ class _Draft:
             guesses = self.data.pop("guesses")
             data = {name: value for name, value in self.data.items() if value not in ({}, [], "")}
             data["guesses"] = guesses
-            return DraftEntry(entry, data, frozenset(self.stated), tuple(guesses))
+            return DraftEntry(
+                entry, data, frozenset(self.stated), tuple(guesses), self.has_all_rules
+            )
 
     def _drop_rule(self, problems: Iterable[str]) -> None:
         """Leave out the translated rules, if the entry contradicts itself because of one."""
@@ -118,6 +123,7 @@ class _Draft:
                 f"{'; '.join(problems)}"
             )
         rule = self.data["rules"].pop()
+        self.has_all_rules = False
         self.notes.append(f"a rule was left out, since the entry would contradict itself: {rule}")
 
     def _state(self, name: str, value: Any) -> None:
@@ -319,6 +325,7 @@ class _Draft:
         found = read_rules(self.schema, names)
         self.data["rules"] = found.rules
         self.notes += found.notes
+        self.has_all_rules = not found.notes
 
     def _remix(self) -> None:
         inputs = self.data.get("inputs", {})
