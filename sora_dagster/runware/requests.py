@@ -223,8 +223,6 @@ class VideoInference(_WireModel):
         }
 
 
-WIRE_NAMES = frozenset(map(_wire_name, VideoInference.model_fields.keys() - {"extra_parameters"}))
-
 _FIELD_NAMES = {
     name
     for model in (VideoInference, Inputs, Safety, FrameImage)

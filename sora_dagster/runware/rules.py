@@ -14,7 +14,7 @@ from itertools import islice
 from typing import get_args
 
 from sora_dagster.runware.catalogue import Catalogue, SafetyMode, VideoModel
-from sora_dagster.runware.catalogue.parts import InputLimits
+from sora_dagster.runware.catalogue.parts import REQUEST_FIELDS, InputLimits
 from sora_dagster.runware.errors import InvalidRequestError, Problem
 from sora_dagster.runware.images import (
     image_problem,
@@ -23,7 +23,7 @@ from sora_dagster.runware.images import (
 )
 from sora_dagster.runware.redaction import shown
 from sora_dagster.runware.request_fields import input_items, request_fields, settings_fields
-from sora_dagster.runware.requests import WIRE_NAMES, FrameImage, Inputs, VideoInference
+from sora_dagster.runware.requests import FrameImage, Inputs, VideoInference
 
 # Limits of the API for every model (reference page).
 OUTPUT_QUALITY = range(20, 100)
@@ -369,7 +369,7 @@ def _settings(request: VideoInference, entry: VideoModel) -> Iterator[Problem]:
     known = {entry.setting_field(name): setting for name, setting in entry.settings.items()}
     for field, value in (*settings_fields(request), *request.extra_parameters.items()):
         setting = known.get(field)
-        if field in WIRE_NAMES or field == "taskType":
+        if field in REQUEST_FIELDS:
             yield Problem(
                 field, shown(value), "this is a field of every request; set it there instead"
             )

@@ -247,6 +247,7 @@ CONTRADICTIONS = [
         10,
         "the default is true",
     ),
+    ("mode: {", "seed: {at: request, ", 16, "seed is a field of every request, not a setting"),
     ("[fast, slow]", "[fast, 3]", 16, "3 is not allowed; allowed: a text"),
     ("[fast, slow]}", "[fast, slow], default: slw}", 16, "slw is not allowed; allowed: fast, slow"),
     ("[size, resolution]", "[sise, resolution]", 18, "no field 'sise' (did you mean 'size'?)"),

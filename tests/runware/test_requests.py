@@ -17,6 +17,7 @@ from sora_dagster.runware import (
     broken_rules,
     check_request,
 )
+from sora_dagster.runware.catalogue.parts import REQUEST_FIELDS
 from sora_dagster.runware.requests import (
     account_details,
     get_response,
@@ -341,3 +342,8 @@ def test_no_fields_whatever_end_in_another_error(fields: dict[str, Any]) -> None
     with pytest.raises(InvalidRequestError) as refusal:
         VideoInference.build(**fields)
     assert {"taskUUID", "positivePrompt"} <= {problem.field for problem in refusal.value.problems}
+
+
+def test_the_fields_that_no_setting_can_be_are_those_of_a_request() -> None:
+    fields = VideoInference.model_json_schema(by_alias=True)["properties"]
+    assert {*fields, "taskType"} - {"extra_parameters"} == REQUEST_FIELDS

@@ -11,6 +11,7 @@ from sora_dagster.runware.catalogue.entry import VideoModel
 from sora_dagster.runware.catalogue.numbers import NumberRule
 from sora_dagster.runware.catalogue.parts import (
     FIELD_NAMES,
+    REQUEST_FIELDS,
     AudioSwitch,
     RemixWay,
     Setting,
@@ -114,6 +115,10 @@ def _of_settings(entry: VideoModel) -> Iterator[Contradiction]:
             )
     for name, setting in entry.settings.items():
         path = ("settings", name)
+        if setting.at == "request" and name in REQUEST_FIELDS:
+            yield Contradiction(
+                path, f"{name} is a field of every request, not a setting; remove it from settings"
+            )
         if setting.min is not None and setting.max is not None and setting.min > setting.max:
             yield Contradiction(path, f"min {setting.min:g} is above max {setting.max:g}")
         of_type = Setting(type=setting.type)

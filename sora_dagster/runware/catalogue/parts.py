@@ -37,6 +37,36 @@ FIELD_NAMES = (
     *(f"inputs.{name}" for name in InputName.__args__),  # type: ignore[attr-defined]
 )
 
+# The fields at the top of every request, which no setting can be.
+REQUEST_FIELDS = frozenset(
+    {
+        "taskType",
+        "taskUUID",
+        "model",
+        "positivePrompt",
+        "negativePrompt",
+        "width",
+        "height",
+        "resolution",
+        "duration",
+        "fps",
+        "seed",
+        "inputs",
+        "settings",
+        "providerSettings",
+        "numberResults",
+        "outputType",
+        "outputFormat",
+        "outputQuality",
+        "deliveryMethod",
+        "webhookURL",
+        "uploadEndpoint",
+        "ttl",
+        "includeCost",
+        "safety",
+    }
+)
+
 
 class EntryPart(BaseModel):
     """A part of an entry; unknown names are errors."""
