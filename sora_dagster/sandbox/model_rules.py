@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -76,7 +77,9 @@ def _check_numbers(request: VideoRequest) -> None:
         what = f"is {_shown(duration)}; it must be {durations}"
         raise refusal(entry, "unsupportedDuration", "duration", what)
     for name, number, rule in (("fps", request.fps, entry.fps), ("seed", request.seed, entry.seed)):
-        if number is not None and rule is not None and not rule.allows(number):
+        if number is None or rule is None:
+            continue
+        if not _is_finite(number) or not rule.allows(number):
             what = f"is {_shown(number)}; it must be {rule}"
             raise refusal(entry, f"unsupported{_camel(name)}", name, what)
     if request.number_results > entry.max_results:
@@ -105,7 +108,7 @@ def _check_settings(request: VideoRequest) -> None:
 
 
 def _fits(value: Any, setting: Setting) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    is_number = _is_finite(value)
     match setting.type:
         case "any":
             return True
@@ -243,6 +246,12 @@ def _is_one_of(value: Any, allowed: NumberRule | tuple[Any, ...]) -> bool:
     return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed)
 
 
+def _is_finite(value: Any) -> bool:
+    """Whether a value is a number that a float can hold; JSON has larger ones."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) <= sys.float_info.max
+
+
 def _camel(name: str) -> str:
     last = name.rpartition(".")[2]
     return last[:1].upper() + last[1:]
@@ -251,4 +260,4 @@ def _camel(name: str) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.15g}" if isinstance(value, (int, float)) else str(value)[:80]
+    return f"{value:.15g}" if _is_finite(value) else str(value)[:80]

@@ -19,6 +19,9 @@ from pydantic import (
 
 from sora_dagster.runware.catalogue import FrameSize, OutputFormat, VideoModel
 
+# More frames than any video has.
+_MAX_FRAME = 1_000_000
+
 
 def _http_uri(value: str) -> str:
     parts = urlsplit(value)
@@ -38,8 +41,9 @@ def _duration(value: object) -> float | Literal["auto"]:
     return "auto" if value == "auto" else _finite(value)
 
 
-def _frame(value: object) -> object:
+def _frame(value: Any) -> object:
     is_number = isinstance(value, int) and not isinstance(value, bool)
+    is_number = is_number and abs(value) <= _MAX_FRAME
     if not is_number and value not in ("first", "last"):
         raise ValueError("must be first, last or the number of a frame")
     return value

@@ -223,6 +223,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str | list[str]]] = {
         full_task(settings={"audio": 1}), "invalidAudio", "settings.audio"
     ),
     "a setting outside its range": (full_task(steps=51), "invalidSteps", "steps"),
+    "a seed of 400 digits": (full_task(seed=10**400), "unsupportedSeed", "seed"),
+    "a setting of 400 digits": (
+        full_task(settings={"temperature": -(10**400)}), "invalidTemperature",
+        "settings.temperature",
+    ),
+    "a frame of 400 digits": (
+        full_task(**NO_SIZE, inputs={"frameImages": [{"image": IMAGE, "frame": 10**400}]}),
+        "invalidFrameImage",
+        "inputs.frameImages.0.frame",
+    ),
     "a setting outside its list": (
         full_task(settings={"operation": "blend"}), "invalidOperation", "settings.operation"
     ),

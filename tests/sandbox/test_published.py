@@ -35,6 +35,7 @@ BEYOND_THE_SCHEMA = {
     "an unknown reference video",
     "an unknown sound",
     "two images at one place",
+    "a frame of 400 digits",
 }
 
 
