@@ -19,8 +19,6 @@ from sora_dagster.runware.catalogue.published.documents import (
 )
 from sora_dagster.runware.catalogue.published.draft import draft_entry
 from sora_dagster.runware.catalogue.published.entry_yaml import add_to_file, entry_yaml
-from sora_dagster.runware.catalogue.published.limits import COMMON_FIELDS
-from sora_dagster.runware.requests import WIRE_NAMES
 from tests.runware.published.documents import (
     AIR,
     EXAMPLE,
@@ -408,7 +406,3 @@ def test_an_entry_is_added_to_a_file_once(tmp_path: Path) -> None:
 
 def test_a_saved_file_is_read() -> None:
     assert read_file(EXAMPLE_PATH).air == AIR
-
-
-def test_every_field_of_requests_is_known_to_be_common() -> None:
-    assert WIRE_NAMES | {"taskType", "routing"} == COMMON_FIELDS

@@ -6,41 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-from sora_dagster.runware.catalogue.parts import InputName, OutputFormat
+from sora_dagster.runware.catalogue.parts import REQUEST_FIELDS, InputName, OutputFormat
 from sora_dagster.runware.catalogue.published.predicates import is_size
 from sora_dagster.runware.catalogue.sizes import FrameSize
 
 # The fields of every request; other top-level fields are settings of the model. `routing` has no
 # documentation and is in every schema of the official SDK 1.8.0.
-COMMON_FIELDS = frozenset(
-    {
-        "taskType",
-        "taskUUID",
-        "model",
-        "positivePrompt",
-        "negativePrompt",
-        "width",
-        "height",
-        "resolution",
-        "duration",
-        "fps",
-        "seed",
-        "inputs",
-        "settings",
-        "providerSettings",
-        "numberResults",
-        "outputType",
-        "outputFormat",
-        "outputQuality",
-        "deliveryMethod",
-        "webhookURL",
-        "uploadEndpoint",
-        "ttl",
-        "includeCost",
-        "safety",
-        "routing",
-    }
-)
+COMMON_FIELDS = REQUEST_FIELDS | {"routing"}
 INPUT_NAMES: tuple[str, ...] = get_args(InputName)
 MAX_SEED = 2**31 - 1
 
