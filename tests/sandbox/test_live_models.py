@@ -17,6 +17,7 @@ from PIL import Image
 from sora_dagster.sandbox.bills import ASSUMED_PRICE_USD
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
+from tests.s3_server import make_bucket, running_s3, s3_client
 from tests.sandbox.api import SandboxApi, video_task
 from tests.sandbox.images import data_uri, image_bytes
 from tests.sandbox.models import EDITOR, FULL, GUIDED, MODELS, RULED, full_task
@@ -131,16 +132,25 @@ def test_only_models_that_take_a_video_id_give_one(api: SandboxApi, parent: dict
     assert {"videoUUID", "videoURL", "seed"} <= parent.keys()
 
 
-@pytest.mark.parametrize("source", ["UUID", "URL", "URL of another server"])
-def test_an_edit_is_its_video_recognisably_remixed(
-    api: SandboxApi, parent: dict[str, Any], receiver: Receiver, source: str
-) -> None:
+@pytest.fixture(scope="module")
+def presigned(api: SandboxApi, parent: dict[str, Any]) -> Iterator[str]:
+    """A presigned URL of the stored video."""
     content = api.http.get(parent["videoURL"]).content
-    receiver.served = content
+    with running_s3() as endpoint:
+        place = {"Bucket": make_bucket(endpoint), "Key": "stored.mp4"}
+        s3 = s3_client(endpoint)
+        s3.put_object(**place, Body=content)
+        yield s3.generate_presigned_url("get_object", Params=place)
+
+
+@pytest.mark.parametrize("source", ["UUID", "URL", "presigned URL"])
+def test_an_edit_is_its_video_recognisably_remixed(
+    api: SandboxApi, parent: dict[str, Any], presigned: str, source: str
+) -> None:
     address = {
         "UUID": parent["videoUUID"],
         "URL": parent["videoURL"],
-        "URL of another server": f"{receiver.url}/stored.mp4?X-Amz-Signature=x",
+        "presigned URL": presigned,
     }[source]
     edit = api.video(
         model=EDITOR.air,
