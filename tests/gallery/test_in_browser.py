@@ -169,6 +169,17 @@ def test_a_sum_with_an_estimate_in_it_says_so(browser: Browser, tmp_path: Path) 
         expect(page.locator("#total-cost")).to_have_text("$0.50 of ≈ $1.00")
 
 
+def test_an_unknown_cost_is_said_and_makes_totals_a_lower_bound(
+    browser: Browser, tmp_path: Path
+) -> None:
+    unknown = entry("unknown", cost_usd=None, estimate_usd=None)
+    failed = entry("failed", state="failed", failure="It failed.", cost_usd=None)
+    with gallery(browser, tmp_path, unknown, entry("known"), failed) as page:
+        expect(page.locator("#total-cost")).to_have_text("≥ $0.50")
+        expect(page.locator("#total-wasted")).to_have_text("≥ $0.00")
+        expect(page.get_by_text("cost unknown").first).to_be_visible()
+
+
 def test_filters_narrow_the_clips_and_the_totals(browser: Browser, six: str) -> None:
     with opened(browser, six) as page:
         page.get_by_label("Search").fill("HARBOUR night")

@@ -28,14 +28,8 @@ from sora_dagster.storage import StorageRoot
 from tests.generation.requesting import clip as any_clip
 from tests.generation.requesting import collect, quick_generator, request_clips
 from tests.protocol.ending_early import CrashError, crashing_at
-from tests.protocol.faulty_sandbox import (
-    CATALOGUE,
-    PRICE_USD,
-    TINY,
-    FaultySandbox,
-    faulty_sandbox,
-    quick_requests,
-)
+from tests.protocol.families import CATALOGUE, PRICE_USD, TINY
+from tests.protocol.faulty_sandbox import FaultySandbox, faulty_sandbox, quick_requests
 
 UNPRICED = CATALOGUE.extended([TINY.model_copy(update={"prices": Prices(certainty="unknown")})])
 
@@ -212,6 +206,27 @@ def test_without_a_limit_it_may_be_bought_and_its_cost_counts_afterwards(
     assert cost.passed
     assert f"The video cost {PRICE_USD:.4f} USD, {PRICE_USD:g} USD a second." in cost.description
     assert "was unknown before" in cost.description
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_failed_video_without_a_price_counts_as_much_as_the_others_or_is_unknown(
+    generate: Callable[..., Generator], api: FaultySandbox, root: StorageRoot, failing: int
+) -> None:
+    results = list(range(failing))
+    api.set_faults(rules=[{"fault": "fail", "error": "safety", "results": results}])
+    generator = generate(transport=SilentAboutPrices())
+    request_clips(generator, clip(number_results=2))
+    (finished,) = collect(generator)
+    outcome, (row,) = finished.outcome, cost_rows(scan_library(root, "default"))
+    assert outcome.cost_is_estimate
+    assert outcome.cost_usd == row.cost_usd
+    if failing == 1:
+        assert outcome.cost_usd == pytest.approx(2 * PRICE_USD)
+        assert budget_of(generator).run_spent_usd("run") == pytest.approx(2 * PRICE_USD)
+    else:
+        assert outcome.cost_usd is None
+        assert sum_costs("all", [row]).unknown == 1
+        assert row.wasted == "failed"
 
 
 def test_what_a_killed_process_claimed_at_a_price_of_the_api_keeps_it(
