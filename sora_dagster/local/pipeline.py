@@ -24,7 +24,7 @@ from sora_dagster.local.progress import ClipProgress, ClipState, PipelineOptions
 from sora_dagster.local.request_runs import RequestRuns, run_job
 from sora_dagster.local.stack import dagster_daemon
 from sora_dagster.local.waiting import UNFINISHED, Waiting
-from sora_dagster.prompts.retired_models import retired_model_warnings
+from sora_dagster.prompts.retired_models import dataset_warnings
 from sora_dagster.reporting.runs import OTHER_POSTS_TAG, POLL_POSTS_TAG, SUBMISSION_POSTS_TAG
 from sora_dagster.settings import Settings
 
@@ -118,7 +118,7 @@ class Pipeline:
             StorageError: if the storage root cannot be used.
         """
         prompts = self._dataset.load_prompts()
-        self.warnings = retired_model_warnings(prompts.clips, self._dataset.catalogue)
+        self.warnings = dataset_warnings(prompts, self._dataset.catalogue)
         os.environ.update(self._environment)
         os.environ["DAGSTER_HOME"] = str(self._home.dagster_home)
         with self._settings.runware().generator(self._settings.storage()) as generator:

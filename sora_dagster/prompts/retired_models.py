@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sora_dagster.prompts.clips import ClipSpec
+from sora_dagster.prompts.dataset import PromptDataset
+from sora_dagster.prompts.recipes import remix_spec
 from sora_dagster.runware.alternatives import Needs, alternatives, needs_of, retired_text
 from sora_dagster.runware.catalogue import Catalogue, VideoModel
 from sora_dagster.runware.requests import VideoInference
@@ -35,10 +37,26 @@ def retired_model_warnings(
             needs.setdefault(entry.air, []).append(_needs_of(spec, entry))
     warnings = []
     for air, entry in retired.items():
-        count = len(needs[air])
-        used_by = f"{count} {noun}{'s use' if count > 1 else ' uses'} it"
+        remixes = sum(need.mode is not None for need in needs[air])
+        counts = ((len(needs[air]) - remixes, noun, f"{noun}s"), (remixes, "remix", "remixes"))
+        listed = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
+        used_by = f"{' and '.join(listed)} {'uses' if len(needs[air]) == 1 else 'use'} it"
         warnings.append(retired_text(entry, used_by, alternatives(needs[air], catalogue)))
     return warnings
+
+
+def dataset_warnings(prompts: PromptDataset, catalogue: Catalogue) -> list[str]:
+    """A sentence for each retired model that a dataset uses for clips or remixes.
+
+    Arguments:
+        prompts: the dataset.
+        catalogue: the models that may be used.
+    """
+    remixes = (
+        remix_spec(prompts.clip(clip_id), prompts.recipe(recipe), catalogue)
+        for clip_id, recipe in prompts.remix_cells
+    )
+    return retired_model_warnings([*prompts.clips, *remixes], catalogue)
 
 
 def default_model_warning(catalogue: Catalogue) -> str | None:
@@ -61,4 +79,4 @@ def default_model_warning(catalogue: Catalogue) -> str | None:
 
 def _needs_of(spec: ClipSpec, entry: VideoModel) -> Needs:
     draft = VideoInference.model_construct(None, **spec.request_fields(entry))
-    return needs_of(draft, entry, remix=bool(spec.recipes))
+    return needs_of(draft, entry, mode=spec.mode)

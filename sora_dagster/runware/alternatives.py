@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from sora_dagster.runware.catalogue import Catalogue, FrameSize, VideoModel
+from sora_dagster.runware.catalogue import Catalogue, FrameSize, RemixMode, VideoModel
 from sora_dagster.runware.request_fields import request_fields
 from sora_dagster.runware.requests import Inputs, VideoInference
 from sora_dagster.runware.rules import broken_rules
@@ -25,7 +25,7 @@ class Needs:
         seconds: length in seconds. None: the model chooses it.
         sound: whether the video has sound.
         inputs: the kinds of its inputs, such as ``frameImages``.
-        remix: whether a video is made from an earlier one. Default: false.
+        mode: how a video is made from an earlier one. None: it is made from the prompt.
     """
 
     size: FrameSize | None
@@ -33,7 +33,7 @@ class Needs:
     seconds: float | None
     sound: bool
     inputs: frozenset[str] = field(default=frozenset())
-    remix: bool = False
+    mode: RemixMode | None = None
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Alternative:
         return f"{self.entry.name} ({self.entry.short_name}{without})"
 
 
-def needs_of(request: VideoInference, entry: VideoModel, *, remix: bool = False) -> Needs:
+def needs_of(request: VideoInference, entry: VideoModel, *, mode: RemixMode | None = None) -> Needs:
     """What a request asks of its model.
 
     Arguments:
         request: the request; it need not be valid.
         entry: the catalogue entry of its model.
-        remix: whether videos are made from its video. Default: false.
+        mode: how it uses the video of an earlier clip. Default: by its inputs.
     """
     fields = request_fields(request, entry)
     inputs = {name.removeprefix("inputs.") for name in fields if name.startswith("inputs.")}
@@ -70,7 +70,7 @@ def needs_of(request: VideoInference, entry: VideoModel, *, remix: bool = False)
         seconds=request.duration if isinstance(request.duration, (int, float)) else None,
         sound=bool(fields["audio"]),
         inputs=frozenset(inputs - videos),
-        remix=remix or bool(videos),
+        mode=mode or ("remix" if videos else None),
     )
 
 
@@ -110,14 +110,18 @@ def _misses(entry: VideoModel, need: Needs) -> Iterator[str]:
         yield "sound"
     if not need.sound and entry.audio == "always":
         yield "silent videos"
-    if need.remix and not {"remix", "edit"} & set(entry.remix_modes):
-        yield "changing an earlier video"
+    # An edit is what is nearest to a remix by Sora.
+    modes = {"remix", "edit"} if need.mode == "remix" else {need.mode}
+    if need.mode is not None and not modes & set(entry.remix_modes):
+        yield "changing an earlier video" if need.mode in ("remix", "edit") else need.mode
 
 
 def _can_generate(entry: VideoModel, need: Needs) -> bool:
     """Whether a model takes such a request at all, with its nearest size and length."""
     if not need.inputs <= set(entry.inputs):
         return False
+    if need.mode is not None:
+        return True
     size = entry.default_size if need.size is None else entry.nearest_size(need.size)
     seconds = None
     if entry.durations is not None:

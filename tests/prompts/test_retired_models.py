@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sora_dagster.prompts.clips import ClipSpec
-from sora_dagster.prompts.retired_models import default_model_warning, retired_model_warnings
+from sora_dagster.prompts.dataset import load_dataset
+from sora_dagster.prompts.retired_models import (
+    dataset_warnings,
+    default_model_warning,
+    retired_model_warnings,
+)
 from sora_dagster.runware import Catalogue, VideoModel
 
 
@@ -52,6 +58,21 @@ def test_one_warning_for_all_clips_of_a_model() -> None:
     ]
 
 
+def test_remixes_count_for_the_model_that_makes_them(tmp_path: Path) -> None:
+    catalogue = Catalogue([OLD, LIVE, model("silent", audio="never", remix={})])
+    path = tmp_path / "prompts.yaml"
+    path.write_text(
+        "clips: [{id: fox, prompt: a fox, model: live, recipes: [snow, night]},"
+        " {id: owl, prompt: an owl, model: old, recipes: [snow, night]}]\n"
+        "recipes: {snow: {prompt: in snow, model: old}, night: {prompt: at night, model: live}}"
+    )
+    [warning] = dataset_warnings(load_dataset(path, catalogue=catalogue), catalogue)
+    assert (
+        "1 clip and 2 remixes use it. Available models for what is asked: LIVE (live); " in warning
+    )
+    assert "SILENT (silent, but not sound, changing an earlier video)" in warning
+
+
 def test_no_warning_about_live_models() -> None:
     spec = ClipSpec(clip_id="c", prompt="a fox", model=LIVE.air)
     assert retired_model_warnings([spec], Catalogue([OLD, LIVE])) == []
@@ -69,7 +90,8 @@ def test_at_most_three_models_are_named_the_ablest_first() -> None:
         ({"sizes": {"4K": ["3840x2160"]}, "default_size": None}, {"size": "1280x720"}, "1280x720"),
         ({}, {"duration_seconds": 6}, "6 seconds"),
         ({"audio": "never"}, {}, "sound"),
-        ({"inputs": {"frameImages": {}}, "remix": {}}, {"recipes": ("snow",)}, "changing an"),
+        ({"inputs": {"frameImages": {}}, "remix": {}}, {"mode": "edit"}, "changing an"),
+        ({"remix": {}}, {"mode": "extend"}, "extend"),
     ],
 )
 def test_what_a_model_cannot_do_is_said(
