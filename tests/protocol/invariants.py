@@ -169,7 +169,7 @@ def _stored_whole(
     violations = []
     if manifest.task_uuid != record.task_uuid:
         violations.append(f"{record.clip}: the manifest is of task {manifest.task_uuid}")
-    if abs(manifest.cost_usd - charged_usd) > 1e-6:
+    if manifest.cost_usd is None or abs(manifest.cost_usd - charged_usd) > 1e-6:
         violations.append(
             f"{record.clip}: {manifest.cost_usd} USD in the manifest, {charged_usd} USD charged"
         )
@@ -255,7 +255,7 @@ def _nothing_left(scenario: Scenario, facts: _Facts, *, may_cost_more: bool) -> 
     ]
     ours = round(
         sum(
-            outcome.cost_usd
+            outcome.cost_usd or 0.0
             for uuid, outcome in facts.outcomes.items()
             if outcome is not None and not facts.is_exempt(uuid)
         ),

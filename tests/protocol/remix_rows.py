@@ -153,7 +153,7 @@ def _was_refused_first(story: Story) -> None:
     assert [error.parameter for error in first.errors] == ["inputs.video"]
 
 
-_BY_ADDRESS = all_of(
+BY_ADDRESS = all_of(
     _ended("failed", "done"), _carried("uuid", "address"), _charged(1), _was_refused_first
 )
 
@@ -205,12 +205,12 @@ _REMIX_ROWS = [
 ]
 
 _REFUSED_ROWS = [
-    _refused_row("", expect=_BY_ADDRESS),
-    _refused_row(", extend", remix="extend", expect=_BY_ADDRESS),
+    _refused_row("", expect=BY_ADDRESS),
+    _refused_row(", extend", remix="extend", expect=BY_ADDRESS),
     _refused_row(
         ", direct delivery",
         settings=replace(ON_S3, delivery="direct"),
-        expect=_BY_ADDRESS,
+        expect=BY_ADDRESS,
     ),
     _refused_row(
         ", its answer lost",
@@ -229,7 +229,7 @@ _REFUSED_ROWS = [
         _refused_row(
             f", answer to its address lost {moment} accepting",
             lose_answer(moment, nth=2, prompt_contains="fox"),
-            expect=all_of(_BY_ADDRESS, sent(times)),
+            expect=all_of(BY_ADDRESS, sent(times)),
             settings=replace(ON_S3, sending=QUICK.sending),
         )
         for moment, times in (("before", 2), ("after", 1))
@@ -237,7 +237,7 @@ _REFUSED_ROWS = [
     _refused_row(
         ", answer to its address lost before accepting, replayed by another process",
         lose_answer("before", nth=2, prompt_contains="fox"),
-        expect=all_of(_BY_ADDRESS, sent(2, proof="acknowledged")),
+        expect=all_of(BY_ADDRESS, sent(2, proof="acknowledged")),
         settings=replace(ON_S3, sending=replace(ON_S3.sending, replay_window_seconds=0.0)),
     ),
     _refused_row(

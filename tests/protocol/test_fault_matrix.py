@@ -17,8 +17,8 @@ from tests.protocol import (
     submission_rows,
 )
 from tests.protocol.conftest import OTHER_ACCOUNT_KEY
-from tests.protocol.families import LIVE, Family, with_families
-from tests.protocol.faulty_sandbox import FaultySandbox, Receiver
+from tests.protocol.families import LIVE, PRICE_USD, Family, with_families
+from tests.protocol.faulty_sandbox import KEY, FaultySandbox, Receiver
 from tests.protocol.invariants import check_invariants
 from tests.protocol.matrix import INVARIANTS, NO_VIOLATIONS, Matrix
 from tests.protocol.row import Row, Story, play, stored
@@ -113,6 +113,28 @@ def test_wrong_clocks_change_nothing(
     stored()(Story(scenario))
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_refused_parent_needs_room_for_one_remix_however_many_processes_request_it(
+    faulty: FaultySandbox,
+    new_scenario: NewScenario,
+    matrix: Matrix,
+    s3_url: str,
+    processes: int,
+) -> None:
+    scenario = new_scenario(s3_url, settings=remix_rows.ON_S3)
+    remix = LIVE.remix(clip(), scenario.stored_parent(LIVE))
+    faulty.set_faults(rules=[{"fault": "refuse_video_uuids"}])
+    generators = [scenario.generator() for _ in range(processes)]
+    # Two may hold a place for the same remix at the same moment.
+    scenario.request_at_once(generators, remix, limit_usd=processes * PRICE_USD)
+    scenario.run_until_quiet()
+    faulty.clear_faults()
+    violations = check_invariants(scenario)
+    matrix.record(f"UUID of the parent refused, requested {processes} times at once", violations)
+    assert violations == NO_VIOLATIONS
+    remix_rows.BY_ADDRESS(Story(scenario))
+
+
 def test_the_check_notices_a_task_that_is_charged_twice(
     faulty: FaultySandbox, new_scenario: NewScenario
 ) -> None:
@@ -140,6 +162,13 @@ def test_the_check_notices_a_stored_video_that_is_not_whole(
     whole = scenario.root().read(video.key)
     scenario.root().write(video.key, whole[:-100])
     assert check_invariants(scenario)[2]
+
+
+@pytest.mark.parametrize("secret", [b"?X-Amz-Signature=1", b"&signature=1", KEY.encode()])
+def test_the_check_notices_a_stored_secret(new_scenario: NewScenario, secret: bytes) -> None:
+    scenario = new_scenario()
+    scenario.root().write("tasks/some", b'{"url": "' + secret + b'"}')
+    assert check_invariants(scenario)[5]
 
 
 def test_the_check_notices_what_is_left(new_scenario: NewScenario) -> None:
