@@ -66,6 +66,7 @@ def local_runware(
             "--port=0",
             f"--latency={latency_seconds}",
             f"--data-dir={home.folder / 'sandbox'}",
+            *([f"--models={settings.models_path}"] if settings.models_path else []),
         )
         settings = settings.updated(
             base_url=sandbox.wait_for_line(_READY_PREFIX),

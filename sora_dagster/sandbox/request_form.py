@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     field_validator,
+    model_validator,
 )
 
 from sora_dagster.runware.catalogue import FrameSize, OutputFormat, VideoModel
@@ -89,6 +90,12 @@ class Inputs(_Object):
     video: _Text | None = None
     video_id: str | None = Field(None, alias="videoId")
 
+    @model_validator(mode="after")
+    def _is_not_empty(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("must have at least one input")
+        return self
+
     def given(self) -> Iterator[tuple[str, Any]]:
         """The inputs that are set, by their names in the API."""
         for field, info in type(self).model_fields.items():
@@ -116,7 +123,7 @@ class VideoRequest(_Object):
     duration: Annotated[float | Literal["auto"] | None, BeforeValidator(_duration)] = None
     fps: _Number | None = None
     seed: int | None = None
-    inputs: Inputs = Inputs()
+    inputs: Inputs = Inputs.model_construct()
     settings: dict[str, Any] = {}
     provider_settings: dict[str, dict[str, Any]] = Field({}, alias="providerSettings")
     number_results: int = Field(1, alias="numberResults", ge=1)

@@ -168,6 +168,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str | list[str]]] = {
         "arrayTooLarge",
         "inputs.referenceImages",
     ),
+    "no input": (full_task(**NO_SIZE, inputs={}), "invalidInputs", "inputs"),
     "no references": (
         full_task(inputs={"referenceImages": []}), "arrayTooSmall", "inputs.referenceImages"
     ),

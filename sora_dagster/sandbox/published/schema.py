@@ -184,7 +184,12 @@ def _inputs(entry: VideoModel) -> Schema:
             "maxItems": limits.max,
             "items": items,
         }
-    return {"type": "object", "additionalProperties": False, "properties": properties}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "minProperties": 1,
+        "properties": properties,
+    }
 
 
 def _frame_image(limits: InputLimits) -> Schema:
