@@ -14,16 +14,15 @@ from itertools import islice
 from typing import get_args
 
 from sora_dagster.runware.catalogue import Catalogue, SafetyMode, VideoModel
-from sora_dagster.runware.catalogue.parts import REQUEST_FIELDS, InputLimits
+from sora_dagster.runware.catalogue.parts import REQUEST_FIELDS
 from sora_dagster.runware.errors import InvalidRequestError, Problem
 from sora_dagster.runware.images import (
-    image_problem,
-    is_address,
     is_http_url,
 )
+from sora_dagster.runware.input_rules import common_input_rules, input_limits
 from sora_dagster.runware.redaction import shown
-from sora_dagster.runware.request_fields import input_items, request_fields, settings_fields
-from sora_dagster.runware.requests import FrameImage, Inputs, VideoInference
+from sora_dagster.runware.request_fields import request_fields, settings_fields
+from sora_dagster.runware.requests import Inputs, VideoInference
 
 # Limits of the API for every model (reference page).
 OUTPUT_QUALITY = range(20, 100)
@@ -188,7 +187,7 @@ def _model_rules(request: VideoInference, entry: VideoModel) -> Iterator[Problem
     if (problem := prompt_problem(request.positive_prompt, entry)) is not None:
         yield problem
     yield from _negative_prompt(request, entry)
-    yield from _input_limits(request.inputs or Inputs(), entry)
+    yield from input_limits(request.inputs or Inputs(), entry)
     yield from _values(request, entry)
     yield from _settings(request, entry)
     yield from entry.field_rules.broken(request_fields(request, entry))
@@ -207,97 +206,6 @@ def _negative_prompt(request: VideoInference, entry: VideoModel) -> Iterator[Pro
             f"the negative prompt {shown(text)} has {len(text)} characters; allowed: {limits.min} "
             f"to {limits.max} characters for {entry.name}",
         )
-
-
-def _input_limits(inputs: Inputs, entry: VideoModel) -> Iterator[Problem]:
-    for field, count in input_items(inputs):
-        limits = entry.inputs.get(field.removeprefix("inputs."))  # type: ignore[call-overload]
-        if limits is None:
-            accepted = ", ".join(f"inputs.{name}" for name in entry.inputs) or "none"
-            yield Problem(
-                field,
-                "given",
-                f"{entry.name} ({entry.air}) accepts no {_INPUT_WORDS[field]}; accepted: "
-                f"{accepted}. Remove it or choose another model",
-            )
-        elif not 1 <= count <= limits.max:
-            yield Problem(
-                field,
-                f"{count} items",
-                f"{count} {_INPUT_WORDS[field]}s are given; allowed: 1 to {limits.max} for "
-                f"{entry.name}",
-            )
-        elif field == "inputs.frameImages":
-            yield from _frame_images(inputs.frame_images or (), entry, limits)
-        elif field == "inputs.referenceImages":
-            for index, image in enumerate(inputs.reference_images or ()):
-                name = f"{field}.{index}"
-                if problem := image_problem(image, field=name, entry=entry, limits=limits):
-                    yield problem
-
-
-_INPUT_WORDS = {
-    "inputs.frameImages": "frame image",
-    "inputs.referenceImages": "reference image",
-    "inputs.referenceVideos": "reference video",
-    "inputs.referenceAudios": "reference audio",
-    "inputs.video": "input video",
-    "inputs.videoId": "video id",
-}
-
-
-def _frame_images(
-    images: tuple[str | FrameImage, ...], entry: VideoModel, limits: InputLimits
-) -> Iterator[Problem]:
-    places: set[object] = set()
-    for index, item in enumerate(images):
-        field = f"inputs.frameImages.{index}"
-        frame = item if isinstance(item, FrameImage) else FrameImage.model_construct(image=item)
-        image_field = f"{field}.image" if isinstance(item, FrameImage) else field
-        yield from _frame_place(frame, field, entry, limits)
-        place = frame.timestamp if frame.frame is None else _frame_number(frame.frame)
-        if place is not None and place in places:
-            yield Problem(
-                f"{field}.frame", str(place), "two images are at the same place; move one of them"
-            )
-        places.add(place)
-        problem = image_problem(frame.image, field=image_field, entry=entry, limits=limits)
-        if problem is not None:
-            yield problem
-
-
-def _frame_number(frame: str | int) -> int:
-    return {"first": 0, "last": -1}[frame] if isinstance(frame, str) else frame
-
-
-def _frame_place(
-    frame: FrameImage, field: str, entry: VideoModel, limits: InputLimits
-) -> Iterator[Problem]:
-    allowed = ", ".join(
-        [*limits.positions]
-        + ["the number of a frame"] * limits.by_index
-        + ["a timestamp"] * limits.by_time
-    )
-    if frame.timestamp is not None and (not limits.by_time or frame.frame is not None):
-        message = (
-            "a frame and a timestamp are given; remove one"
-            if limits.by_time
-            else f"{entry.name} accepts no timestamp of an image; allowed: {allowed}"
-        )
-        yield Problem(f"{field}.timestamp", str(frame.timestamp), message)
-    elif frame.timestamp is not None and frame.timestamp < 0:
-        yield Problem(
-            f"{field}.timestamp", str(frame.timestamp), "the timestamp is below 0 seconds"
-        )
-    number = frame.frame
-    named = {0: "first", -1: "last"}.get(number, "") if isinstance(number, int) else number
-    if number is None or named in limits.positions or (isinstance(number, int) and limits.by_index):
-        return
-    yield Problem(
-        f"{field}.frame",
-        shown(number),
-        f"{shown(number)} is not a place of an image that {entry.name} accepts; allowed: {allowed}",
-    )
 
 
 def _values(request: VideoInference, entry: VideoModel) -> Iterator[Problem]:
@@ -422,7 +330,7 @@ def _common_rules(request: VideoInference) -> Iterator[Problem]:
             f"character {error.start + 1} is half of a surrogate pair "
             f"({request.positive_prompt[error.start]!a}); write the whole character",
         )
-    yield from _inputs(request)
+    yield from common_input_rules(request)
     if request.output_quality not in OUTPUT_QUALITY:
         nearest = min(max(request.output_quality, OUTPUT_QUALITY[0]), OUTPUT_QUALITY[-1])
         yield _not_allowed(
@@ -446,32 +354,6 @@ def _common_rules(request: VideoInference) -> Iterator[Problem]:
                 field, value, f"{value} is not an absolute URL that begins with http:// or https://"
             )
     yield from _safety(request)
-
-
-def _inputs(request: VideoInference) -> Iterator[Problem]:
-    inputs = request.inputs
-    if inputs is None:
-        return
-    if not any(True for _ in input_items(inputs)):
-        yield Problem("inputs", "empty", "inputs is empty; set one of them, or remove it")
-    for field, address in (
-        ("inputs.video", inputs.video),
-        *(("inputs.referenceVideos", item) for item in inputs.reference_videos or ()),
-        *(("inputs.referenceAudios", item) for item in inputs.reference_audios or ()),
-    ):
-        if address is not None and not is_address(address):
-            yield Problem(
-                field,
-                shown(address),
-                f"{shown(address)} is neither the UUID of a file at Runware nor an http(s) URL",
-            )
-    video_id = inputs.video_id
-    if video_id is not None and (not video_id.strip() or not video_id.isprintable()):
-        yield Problem(
-            "inputs.videoId",
-            shown(video_id),
-            f"{shown(video_id)} is not the videoId of an earlier video",
-        )
 
 
 def _safety(request: VideoInference) -> Iterator[Problem]:
