@@ -129,10 +129,10 @@ def _summary(selection: Selection, max_usd: float | None) -> list[str]:
         )
     if selection.unpriced:
         lines.append(
-            f"{len(selection.unpriced)} have an unknown price, or a remix that has one, so the "
-            f"limit of a tick could not be kept: {', '.join(selection.unpriced)}. Set the prices "
-            f"in their models' catalogue entries (SORA_MODELS), or request them with the job "
-            f"request_clips, which asks Runware for the price."
+            f"{len(selection.unpriced)} without a known price, of the clip or of a remix, are left "
+            f"out, since the limit of a tick could not be kept: {', '.join(selection.unpriced)}. "
+            f"Set the prices in their models' catalogue entries (SORA_MODELS), or request them "
+            f"with the job request_clips, which asks Runware for the price."
         )
     return lines
 

@@ -83,6 +83,20 @@ def test_a_clip_over_the_limit_of_a_tick_is_named_and_skipped(stack: Stack) -> N
     assert "Raise max_usd" in str(skipped.skip_message)
 
 
+def test_a_clip_of_unknown_price_is_named_and_left_out_of_a_tick_with_a_limit(
+    stack: Stack,
+) -> None:
+    stack.write({"id": "fox", "model": "ray-3.2"}, {"id": "owl"})
+    request = tick(stack, max_usd=2.0)
+    assert isinstance(request, dg.RunRequest)
+    assert request.run_config["ops"]["request"]["config"]["clip_ids"] == ["owl"]
+    stack.write({"id": "fox", "model": "ray-3.2"})
+    skipped = tick(stack, max_usd=2.0)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "1 without a known price" in str(skipped.skip_message)
+    assert "fox. Set the prices" in str(skipped.skip_message)
+
+
 def test_a_clip_that_exceeded_a_limit_is_requested_by_a_later_tick(stack: Stack) -> None:
     stack.write({"id": "fox"})
     assert not stack.run_job("request_clips", max_usd=0.5).success
