@@ -134,6 +134,13 @@ def test_an_added_entry_can_be_used(own_models: Path) -> None:
     assert f"has an entry of {AIR} already" in again.stderr
 
 
+def test_an_entry_that_cannot_be_written_names_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "models.yaml"
+    result = models("add", EXAMPLE_PATH, "--output", path)
+    assert result.exit_code == 1
+    assert f"{path} cannot be written: No such file or directory; choose another" in result.stderr
+
+
 @pytest.mark.parametrize(
     "source", [AIR, "example-video-1", "{url}" + PAGE, "{url}/resolve/" + quote(AIR, safe="")]
 )

@@ -21,7 +21,7 @@ from sora_dagster.runware.catalogue import (
     VideoModel,
 )
 from sora_dagster.runware.catalogue.parts import AudioSwitch
-from sora_dagster.runware.images import image_identity
+from sora_dagster.runware.images import image_identity, is_http_url, public_address
 from sora_dagster.runware.requests import DEFAULT_OUTPUT_QUALITY, FrameImage, Inputs, Safety
 
 FINGERPRINT_VERSION = 1
@@ -184,37 +184,35 @@ class ClipSpec(BaseModel):
 
     @property
     def options(self) -> dict[str, JsonValue]:
-        """For display: what it sets besides prompt, model, size, duration and images."""
+        """For display: what it sets besides prompt, model, size, duration and images.
+
+        URLs in its settings are without query, user and password, which may grant access.
+        """
         values: dict[str, JsonValue] = {
             "resolution": self.resolution,
             "fps": self.fps,
             "seed": self.seed,
             "negative_prompt": self.negative_prompt,
             "audio": self.audio,
-            **self.settings,
+            **{name: with_urls(value, public_address) for name, value in self.settings.items()},
         }
         return {name: value for name, value in values.items() if value is not None}
 
-    @property
-    def images(self) -> tuple[str, ...]:
-        """All its images."""
-        frames = (self.first_frame, self.last_frame)
-        return (*(image for image in frames if image is not None), *self.reference_images)
-
-    def with_images(self, replaced: Callable[[str], str]) -> ClipSpec:
-        """The same clip with other texts for its images.
+    def with_files(self, replaced: Callable[[str], str]) -> ClipSpec:
+        """The same clip with other texts for its images and for the URLs in its settings.
 
         Arguments:
-            replaced: returns the new text of an image.
+            replaced: returns the new text of an image or URL.
         """
-        if not self.images:
-            return self
         first, last = self.first_frame, self.last_frame
         return self.model_copy(
             update={
                 "first_frame": None if first is None else replaced(first),
                 "last_frame": None if last is None else replaced(last),
                 "reference_images": tuple(map(replaced, self.reference_images)),
+                "settings": {
+                    name: with_urls(value, replaced) for name, value in self.settings.items()
+                },
             }
         )
 
@@ -290,12 +288,30 @@ def _normalized_prompt(prompt: str) -> str:
 
 def _normalized_value(value: JsonValue) -> JsonValue:
     """A value of a setting in one spelling: 1 and 1.0 are the same number."""
+    if isinstance(value, str) and is_http_url(value):
+        return image_identity(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):
         return {name: _normalized_value(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_normalized_value(item) for item in value]
+    return value
+
+
+def with_urls(value: JsonValue, replaced: Callable[[str], str]) -> JsonValue:
+    """A value of a setting with other texts for its URLs.
+
+    Arguments:
+        value: the value; its URLs are texts that are nothing but a URL.
+        replaced: returns the new text of a URL.
+    """
+    if isinstance(value, str):
+        return replaced(value) if is_http_url(value) else value
+    if isinstance(value, dict):
+        return {name: with_urls(item, replaced) for name, item in value.items()}
+    if isinstance(value, list):
+        return [with_urls(item, replaced) for item in value]
     return value
 
 

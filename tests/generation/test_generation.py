@@ -283,7 +283,10 @@ def test_a_marker_brings_the_poll_forward(
 
 def test_records_hold_no_secret(generate: Callable[..., Generator], root: StorageRoot) -> None:
     generator = generate(webhook=WebhookAddress("http://127.0.0.1:9/runware", "the-secret"))
-    request_clips(generator, clip())
+    settings = {"cameraMovement": "https://user:the-secret@example.com/path?signature=the-secret"}
+    ltx = {"model": "lightricks:ltx@2.5-fast", "duration_seconds": 6, "settings": settings}
+    [requested] = request_clips(generator, clip(**ltx))
+    assert requested.state is RequestState.SUBMITTED
     collect(generator)
     for info in root.list(""):
         if info.key.endswith(".json") or info.key.startswith("pending/"):

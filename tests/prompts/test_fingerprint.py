@@ -302,7 +302,31 @@ def test_an_image_comes_back_from_its_record_as_it_was_given(
     record = kept.model_dump_json()
     assert len(record) < 1500
     assert not re.search("password|Signature|sig=", record)
-    assert [image_identity(stored) for stored in kept.spec.images if "://" in stored] == [
-        image_identity(given) for given in request.spec.images if "://" in given
-    ]
+    assert addresses(kept.spec) == addresses(request.spec)
     assert with_images(root, kept) == request
+
+
+def addresses(spec: ClipSpec) -> list[str]:
+    images = (spec.first_frame, spec.last_frame, *spec.reference_images)
+    return [image_identity(image) for image in images if image is not None and "://" in image]
+
+
+def test_a_url_in_a_setting_comes_back_from_its_record_as_it_was_given(root: StorageRoot) -> None:
+    url = "https://user:password@example.com/mask.png?X-Amz-Signature=0123"
+    settings = {"style": "film", "edit": {"masks": [url, "https://example.com/b.png"]}}
+    request = clip(settings=settings)
+    keep_images(root, request.spec)
+    kept = request.model_copy(update={"spec": redacted_spec(request.spec)})
+    for shown in (kept.model_dump_json(), json.dumps(request.spec.options)):
+        assert "https://example.com/mask.png" in shown
+        assert not re.search("password|Signature", shown)
+    assert with_images(root, kept) == request
+    assert kept.spec.fingerprint == request.spec.fingerprint
+
+
+def test_a_url_in_a_setting_that_was_signed_again_is_the_same_clip() -> None:
+    def of_mask(url: str) -> str:
+        return fingerprint(settings={"mask": url})
+
+    assert of_mask("https://example.com/a.png?sig=1") == of_mask("https://example.com/a.png?sig=2")
+    assert of_mask("https://example.com/a.png") != of_mask("https://example.com/b.png")

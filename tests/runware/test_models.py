@@ -37,7 +37,7 @@ def test_a_size_is_read_back_from_its_text(width: int, height: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1280", "1280x", "1280*720", "wide", "1280x720x3", "-1280x720"]
+    "text", ["", "1280", "1280x", "1280*720", "wide", "1280x720x3", "-1280x720", "00x00"]
 )
 def test_what_is_no_size_is_refused_with_how_to_write_one(text: str) -> None:
     with pytest.raises(ValueError, match="WIDTHxHEIGHT"):

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from sora_dagster.generation.fetching.download import shown_url
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.markers import WebhookAddress
-from sora_dagster.prompts.clips import ClipRequest, ClipSpec
+from sora_dagster.prompts.clips import ClipRequest, ClipSpec, with_urls
 from sora_dagster.prompts.recipes import Recipe, remix_fields, remix_spec
 from sora_dagster.runware.catalogue import Catalogue, FrameSize, VideoModel
 from sora_dagster.runware.errors import InvalidRequestError
@@ -151,6 +151,9 @@ def redacted_payload(inference: VideoInference) -> dict[str, JsonValue]:
             )
             for name, value in inputs.items()
         }
+    for name in ("settings", "providerSettings", *inference.extra_parameters):
+        if name in wire:
+            wire[name] = with_urls(wire[name], redacted_image)
     return wire
 
 
@@ -163,8 +166,8 @@ def _redacted_input(value: Any, redacted: Callable[[str], str]) -> Any:
 
 
 def redacted_spec(spec: ClipSpec) -> ClipSpec:
-    """A spec as records keep it: with hashes instead of the bytes and secrets of its images."""
-    return spec.with_images(redacted_image)
+    """A spec as records keep it: with hashes instead of the bytes and secrets of its files."""
+    return spec.with_files(redacted_image)
 
 
 def redacted_image(image: str) -> str:
@@ -180,10 +183,14 @@ def redacted_image(image: str) -> str:
 
 
 def keep_images(root: StorageRoot, spec: ClipSpec) -> None:
-    """Store the images that records keep as a hash, unless they are stored already."""
-    for image in spec.images:
-        if redacted_image(image) != image:
+    """Store the images and URLs that records keep as a hash, unless they are stored already."""
+
+    def keep(image: str) -> str:
+        if (redacted := redacted_image(image)) != image:
             root.create(_key(_hash_text(image)), image.encode())
+        return redacted
+
+    spec.with_files(keep)
 
 
 def with_images(root: StorageRoot, request: ClipRequest) -> ClipRequest:
@@ -197,7 +204,7 @@ def with_images(root: StorageRoot, request: ClipRequest) -> ClipRequest:
         hashed = _HASH.search(image)
         return image if hashed is None else root.read(_key(hashed[0])).decode()
 
-    return request.model_copy(update={"spec": request.spec.with_images(restored)})
+    return request.model_copy(update={"spec": request.spec.with_files(restored)})
 
 
 def _hash_text(text: str) -> str:

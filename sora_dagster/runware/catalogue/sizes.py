@@ -43,12 +43,14 @@ def parse_size(value: object) -> FrameSize:
     Raises:
         ValueError: if the value is neither.
     """
+    width: object = None
+    height: object = None
     if isinstance(value, str) and (match := _SIZE_PATTERN.fullmatch(value.strip())):
-        return FrameSize(int(match[1]), int(match[2]))
-    if isinstance(value, (tuple, list)) and len(value) == 2:
+        width, height = int(match[1]), int(match[2])
+    elif isinstance(value, (tuple, list)) and len(value) == 2:
         width, height = value
-        if isinstance(width, int) and isinstance(height, int):
-            return FrameSize(width, height)
+    if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
+        return FrameSize(width, height)
     raise ValueError(f"{value!r} is not a size; write WIDTHxHEIGHT in pixels, such as 1792x1024")
 
 

@@ -56,7 +56,13 @@ def add_to_file(path: Path, entry: VideoModel, text: str) -> None:
             f"begin with '- ' at the start of a line; write it to another file"
         ) from error
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
-    unfinished.write_text(whole, encoding="utf-8")
+    try:
+        unfinished.write_text(whole, encoding="utf-8")
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be written: {error.strerror}; choose another file, in a folder that "
+            f"exists and can be written to"
+        ) from error
     unfinished.replace(path)
 
 
