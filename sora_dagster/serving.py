@@ -11,7 +11,7 @@ import uvicorn
 
 
 class ListenError(OSError):
-    """The server cannot listen at its address. The message says why and what to do."""
+    """The server cannot listen on its address. The message says why and what to do."""
 
 
 class Server(uvicorn.Server):
@@ -36,8 +36,8 @@ def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
     """A socket that listens, and its URL.
 
     Arguments:
-        host: address to listen at.
-        port: port to listen at; 0 for a free one.
+        host: address to listen on.
+        port: port to listen on; 0 for a free one.
 
     Raises:
         ListenError: if the port cannot be used.
@@ -48,7 +48,7 @@ def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ListenError(
-            f"cannot listen at {host}:{port}: {reason}. Stop the process that "
+            f"cannot listen on {host}:{port}: {reason}. Stop the process that "
             f"listens there, or choose another --port (0 for a free one)."
         ) from error
     # Inherited by each connection. asyncio sets it only on sockets whose protocol is known, which
@@ -64,8 +64,8 @@ def serve(app: Any, *, host: str, port: int, on_ready: Callable[[str], None]) ->
 
     Arguments:
         app: the app.
-        host: address to listen at.
-        port: port to listen at; 0 for a free one.
+        host: address to listen on.
+        port: port to listen on; 0 for a free one.
         on_ready: called with the server's URL once it listens.
 
     Raises:

@@ -48,11 +48,11 @@ class Variable(NamedTuple):
 
 # Read where they are needed, by the names that the resources give, so that they show nowhere.
 _SECRETS = (
-    Variable("RUNWARE_API_KEY", "required", "the API key; shown nowhere, stored nowhere"),
+    Variable("RUNWARE_API_KEY", "required", "the API key; never shown or stored"),
     Variable(
         "SORA_WEBHOOK_SECRET",
         "required with `SORA_WEBHOOK_URL`",
-        "the secret that webhook calls are signed with",
+        "secret that webhook URLs are signed with; at least 32 random characters",
     ),
 )
 
@@ -100,7 +100,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base_url: Annotated[str, Variable("RUNWARE_BASE_URL", "Runware's")] = Field(
-        DEFAULT_BASE_URL, description="address of another API, such as a sandbox"
+        DEFAULT_BASE_URL, description="URL of another API, such as a sandbox"
     )
     prompts_path: Annotated[
         _AbsolutePath | None,
@@ -133,7 +133,7 @@ class Settings(BaseModel):
         AfterValidator(parse_result_hosts),
         _CommaSeparated,
         Variable("SORA_RESULT_HOSTS", "only runware.ai and the API's host"),
-    ] = Field((), description="further domains that videos may be downloaded from, comma-separated")
+    ] = Field((), description="additional domains that videos may be downloaded from, comma-separated")
     result_networks: Annotated[
         tuple[str, ...],
         AfterValidator(parse_result_networks),
@@ -151,7 +151,7 @@ class Settings(BaseModel):
         None, description="spending limit of a day (UTC) in USD, over all runs"
     )
     webhook_url: Annotated[str | None, Variable("SORA_WEBHOOK_URL", "polling")] = Field(
-        None, description="public address of the webhook receiver"
+        None, description="public URL of the webhook receiver"
     )
     webhook_wait_seconds: Annotated[float, Variable("SORA_WEBHOOK_WAIT", "30")] = Field(
         30.0,
@@ -160,12 +160,12 @@ class Settings(BaseModel):
         description="seconds to wait for a webhook before polling Runware",
     )
     viewer_url: Annotated[str | None, Variable("SORA_VIEWER_URL", "no links")] = Field(
-        None, description="address of the viewer in browsers"
+        None, description="URL of the viewer in browsers"
     )
     models_path: Annotated[_AbsolutePath | None, Variable("SORA_MODELS", "the built-in models")] = (
         Field(
             None,
-            description="YAML or JSON file with further models, or a folder of such files",
+            description="YAML or JSON file with additional models, or a folder of such files",
         )
     )
     schema_check: Annotated[SchemaCheckSetting, Variable("SORA_SCHEMA_CHECK", "`off`")] = Field(
@@ -178,7 +178,7 @@ class Settings(BaseModel):
     ] = Field(None, description="folder with saved schemas of models, for `SORA_SCHEMA_CHECK`")
     schemas_url: Annotated[
         str | None, Variable("SORA_SCHEMAS_URL", "Runware's; with a local sandbox, the sandbox's")
-    ] = Field(None, description="address of a server with the models' published schemas and prices")
+    ] = Field(None, description="URL of a server with the models' published schemas and prices")
     model: Annotated[str | None, Variable("SORA_MODEL", "Sora 2 Pro")] = Field(
         None,
         description="model of rows that name none: its short name, such as `veo-3.1`, or its id",

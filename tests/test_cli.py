@@ -227,7 +227,7 @@ def test_the_viewer_reports_a_port_in_use(folder: Path) -> None:
         port = taken.getsockname()[1]
         result = run(folder, "viewer", f"--port={port}", "--storage=clips")
     assert result.returncode == 1
-    assert f"cannot listen at 127.0.0.1:{port}" in result.stderr
+    assert f"cannot listen on 127.0.0.1:{port}" in result.stderr
 
 
 @pytest.mark.parametrize("wait", ["soon", "0", "inf", "nan"])

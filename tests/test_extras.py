@@ -63,7 +63,7 @@ def test_the_servers_start_without_dagster_and_without_packages_of_other_extras(
         HEAVY, tmp_path, server, "--storage=clips", "--host=192.0.2.1", "--port=80"
     )
     assert result.returncode == 1
-    assert result.stderr.startswith("Error: cannot listen at 192.0.2.1:80")
+    assert result.stderr.startswith("Error: cannot listen on 192.0.2.1:80")
 
 
 @pytest.mark.parametrize(

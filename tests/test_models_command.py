@@ -301,7 +301,7 @@ def differing_rules(*rules: Any) -> dict[str, Any]:
         ),
         (
             published(pricingExamples=[{**EXAMPLES[0], "price": "$2.34"}]),
-            "prices: 720p with sound: 0.468 USD a second now; the entry says 0.234",
+            "prices: 720p with sound: 0.468 USD per second now; the entry says 0.234",
         ),
         (
             differing_rules({"not": {"allOf": [{"required": ["resolution"]}, WITH_VIDEO]}}),

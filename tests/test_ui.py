@@ -165,7 +165,7 @@ def test_the_cost_report_shows_a_plot_and_all_that_was_spent(
 ) -> None:
     with dagster_page(browser, height=1600) as page:
         page.goto(f"{studio.ui.url}/assets/cost_report")
-        # Eight videos of 4 s, at 0.30 USD a second.
+        # Eight videos of 4 s, at 0.30 USD per second.
         expect(metadata(page, "total_usd")).to_contain_text("9.6")
         expect(metadata(page, "tasks")).to_contain_text("8")
         expect_picture(page, "plot")

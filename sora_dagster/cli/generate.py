@@ -216,7 +216,7 @@ def estimate_command(prompts: Path) -> None:
         table, total = estimate_table(settings_from_environment(prompts))
     console = _console()
     console.print(table)
-    console.print(f"[bold]{total.text} in total[/bold]; nothing was generated")
+    console.print(f"[bold]Total: {total.text}.[/bold] Nothing was generated.")
 
 
 def estimate_table(settings: Settings) -> tuple[Table, PriceTotal]:
@@ -251,7 +251,10 @@ def estimate_table(settings: Settings) -> tuple[Table, PriceTotal]:
             }
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("clip", "model", "size", "seconds", "videos", "USD", "price"):
-        table.add_column(name, justify="right" if name in ("seconds", "videos", "USD") else "left")
+        justify: Literal["left", "right"] = (
+            "right" if name in ("seconds", "videos", "USD") else "left"
+        )
+        table.add_column(name, justify=justify, overflow="fold")
     catalogue = dataset.catalogue
     rows = [(spec.clip_id, spec, spec, spec_price(spec, catalogue)) for spec in prompts.clips]
     for clip_id, name in prompts.remix_cells:
@@ -285,7 +288,7 @@ def _seconds_text(spec: ClipSpec) -> str:
 
 
 def _certainty_text(price: Price) -> str:
-    """How sure a price is, in words: ``published``, ``approximate prices, 25 % added``."""
+    """How sure a price is, in words: ``published``, ``approximate, +25% margin``."""
     if price.priced_by == "api":
         return "by Runware's dry run"
     return price.note or price.certainty

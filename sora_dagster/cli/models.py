@@ -66,9 +66,9 @@ def _table(entries: Sequence[VideoModel], catalogue: Catalogue) -> Any:
         "status": descriptions.status_text,
         "sizes": descriptions.tiers_text,
         "seconds": descriptions.seconds_text,
-        "sound": descriptions.sound_text,
+        "audio": descriptions.sound_text,
         "remixes": descriptions.remixes_text,
-        "USD a second": descriptions.price_text,
+        "USD per second": descriptions.price_text,
     }
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:

@@ -46,10 +46,10 @@ def listen_options(port: int) -> Callable[[Callable[..., Any]], Callable[..., An
             type=click.IntRange(0, 65535),
             default=port,
             show_default=True,
-            help="Port to listen at; 0 for a free one.",
+            help="Port to listen on; 0 for a free one.",
         )(command)
         return click.option(
-            "--host", default="127.0.0.1", show_default=True, help="Address to listen at."
+            "--host", default="127.0.0.1", show_default=True, help="Address to listen on."
         )(command)
 
     return decorate

@@ -89,9 +89,16 @@ def prune_command(
         click.echo("Nothing was removed. Run this again with --apply to remove these objects.")
 
 
+def default_asset(clip: str) -> str:
+    """The asset of a clip that is named without one: remixes for ``CLIP|RECIPE``, else clips."""
+    return "remixes" if "|" in clip else "clips"
+
+
 @click.command("link")
 @click.argument("clip")
-@click.option("--asset", default="clips", show_default=True, help="Asset key of the clip.")
+@click.option(
+    "--asset", help="Asset key of the clip. Default: clips, or remixes for CLIP|RECIPE."
+)
 @click.option(
     "--hours",
     default=1.0,
@@ -100,17 +107,17 @@ def prune_command(
     help="How many hours a signed link is valid.",
 )
 @storage_option
-def link_command(clip: str, asset: str, hours: float, storage_url: str | None) -> None:
+def link_command(clip: str, asset: str | None, hours: float, storage_url: str | None) -> None:
     """Print a link that plays the newest take of CLIP.
 
-    For a remix, CLIP is "clip|recipe" and the asset is "remixes". For a shot of a storyboard, CLIP
-    is the shot and the asset is "board/shot".
+    For a remix, CLIP is "clip|recipe". For a shot of a storyboard, CLIP is the shot, and --asset is
+    "board/shot".
     """
     from sora_dagster.generation.library.stored_clip import load_clip
     from sora_dagster.generation.protocol.ledger import Ledger
 
     with opened_root(storage_url) as root:
-        stored = load_clip(Ledger(root), asset, clip)
+        stored = load_clip(Ledger(root), asset or default_asset(clip), clip)
         for index in range(len(stored.videos)):
             click.echo(stored.url(expires_seconds=hours * 3600, index=index))
 
@@ -153,7 +160,7 @@ def resolve_command(
 
     if resend + retry + give_up != 1:
         raise click.UsageError("choose one of --resend, --retry or --give-up")
-    asset = asset or ("remixes" if "|" in clip else "clips")
+    asset = asset or default_asset(clip)
     with readable_errors():
         settings = with_storage(settings_from_environment(max_usd=max_usd), storage_url)
         ledger = Ledger(settings.storage().root())

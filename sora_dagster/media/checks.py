@@ -390,7 +390,7 @@ def _cost(expected: Expected, found: FoundVideo, thresholds: CheckThresholds) ->
     if estimate is None:
         return _not_evaluated("cost_within_estimate", "there is no estimate")
     seconds = found.duration_seconds or expected.duration_seconds
-    billed = f", {cost / seconds:.4g} USD a second" if seconds else ""
+    billed = f", {cost / seconds:.4g} USD per second" if seconds else ""
     figures: dict[str, Figure] = {"cost_usd": cost}
     if seconds:
         figures["billed_usd_per_second"] = round(cost / seconds, 6)

@@ -90,13 +90,13 @@ class RowCells:
             return ()
         cell = self._row.cells[column]
         if not isinstance(cell.value, tuple):
-            joined = self._text_of(cell, column, "a list of texts, or texts separated by ';'", True)
+            joined = self._text_of(cell, column, "a list of strings, or strings separated by ';'", True)
             items = map(str.strip, item_pattern.findall(joined or ""))
             return tuple((item, cell) for item in items if item)
         texts = []
         for item in cell.value:
             if not _is_blank(item):
-                text = self._text_of(item, column, "a list of texts", True)
+                text = self._text_of(item, column, "a list of strings", True)
                 if text is not None:
                     texts.append((text, item))
         return tuple(texts)
@@ -184,7 +184,7 @@ class RowCells:
         if whole_numbers and isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str):
-            message = f"{shown(raw_value(cell))} is not a text; allowed: {allowed}"
+            message = f"{shown(raw_value(cell))} is not a string; allowed: {allowed}"
             self.report(column, message, cell=cell)
             return None
         try:

@@ -257,8 +257,8 @@ class RowReader:
             others = models_for_row(given, self._catalogue)
             cells.report(
                 "model",
-                f"{entry.name} ({entry.air}) makes a video only from an earlier one, so that it "
-                f"can make only remixes; models for this row: {others}",
+                f"{entry.name} ({entry.air}) makes a video only from an earlier one, so it can "
+                f"be used only in recipes; models for this row: {others}",
             )
         for column in given:
             if knows_column(entry, column):
@@ -361,7 +361,7 @@ def _sizes_of_tier(spec: ClipSpec, entry: VideoModel | None) -> str:
 
 
 def _take(cells: RowCells) -> int | None:
-    allowed = "a whole number from 1 on"
+    allowed = "a whole number, 1 or higher"
     take = cells.whole_number("take", allowed=allowed)
     if take is not None and take < 1:
         cells.report("take", f"the take is {take}; allowed: {allowed}")

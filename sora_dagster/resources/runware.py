@@ -44,7 +44,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     models_path: str | None = Field(
         default=None,
         description=(
-            "YAML or JSON file with further models, or a folder of such files. Default: none."
+            "YAML or JSON file with additional models, or a folder of such files. Default: none."
         ),
     )
     schema_check: SchemaCheckSetting = Field(
@@ -70,7 +70,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         ),
     )
     timeout_seconds: float = Field(
-        default=60.0, gt=0, description="Longest wait for an answer of the API, in seconds."
+        default=60.0, gt=0, description="Timeout of an API request, in seconds."
     )
     submit_batch_size: int = Field(
         default=20, ge=1, description="Maximum number of clips submitted in one POST."
@@ -80,10 +80,10 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     webhook_url: str | None = Field(
         default=None,
-        description="Public address of the webhook receiver. Default: none, results are polled.",
+        description="Public URL of the webhook receiver. Default: none, results are polled.",
     )
     webhook_secret: str | None = secret_field(
-        "The secret that webhook addresses are signed with.", "SORA_WEBHOOK_SECRET"
+        "Secret that webhook URLs are signed with.", "SORA_WEBHOOK_SECRET"
     )
     hosted_seconds: int | None = Field(
         default=None,
@@ -131,12 +131,12 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     retry_wait_seconds: float = Field(
         default=10.0,
         ge=0,
-        description="Wait before a second attempt, in seconds; doubles with each further one.",
+        description="Wait before a second attempt, in seconds; doubles with each further attempt.",
     )
     replays: bool = Field(
         default=True,
         description=(
-            "Whether a submission without an answer is sent again with the same task UUID, which "
+            "Whether a submission without a response is sent again with the same task UUID, which "
             "Runware refuses if it has the task."
         ),
     )
@@ -162,7 +162,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     poll_longest_seconds: float | None = Field(
         default=None,
         gt=0,
-        description="Longest wait between polls, in seconds. Default: 10; with a webhook 60.",
+        description="Maximum wait between polls, in seconds. Default: 10; with a webhook 60.",
     )
 
     @field_validator("*", mode="wrap")

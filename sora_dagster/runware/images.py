@@ -176,7 +176,7 @@ def _problem_of_bytes(image: str, entry: VideoModel, limits: InputLimits) -> str
     if min(header.size) < low or (high is not None and max(header.size) > high):
         allowed = f"at least {low}" if high is None else f"{low} to {high}"
         return (
-            f"the image is {header.size} pixels; allowed: {allowed} pixels a side for "
+            f"the image is {header.size} pixels; allowed: {allowed} pixels per side for "
             f"{entry.name}. Scale it"
         )
     return None

@@ -37,7 +37,7 @@ class Price(BaseModel):
         certainty: how sure the price is; a price of the API's dry run is ``published``.
         margin: the part of `usd` that was added since prices are approximate, in USD. Default: 0.
         priced_by: the ``catalogue``, or the ``api`` by its dry run. Default: the catalogue.
-        rate: the price that counted, in words, such as ``0.3 USD a second with tier 720p``.
+        rate: the price that counted, in words, such as ``0.3 USD per second with tier 720p``.
             Default: empty.
         source: address of the page that the prices of the entry are from. Default: none.
         as_of: date of the prices of the entry. Default: unknown.
@@ -60,7 +60,7 @@ class Price(BaseModel):
 
     @property
     def text(self) -> str:
-        """The price in words: ``about 1.15 USD (approximate prices, 25 % added)``."""
+        """The price in words: ``about 1.15 USD (approximate, +25% margin)``."""
         if self.usd is None:
             return "unknown"
         note = self.note
@@ -91,9 +91,9 @@ class Price(BaseModel):
             return ""
         parts = []
         if self.certainty == "approximate":
-            parts.append("approximate prices")
+            parts.append("approximate")
         if self.margin > 0:
-            parts.append(f"{_percent(self.usd, self.margin)} added")
+            parts.append(f"+{_percent(self.usd, self.margin)} margin")
         return ", ".join(parts)
 
 
@@ -129,18 +129,18 @@ class PriceTotal:
 
     @property
     def text(self) -> str:
-        """The sum in words: ``about 4.15 USD (0.23 USD of it added as a margin)``."""
+        """The sum in words: ``about 4.15 USD (including a margin of 0.23 USD)``."""
         if self.unknown and not self.usd:
             return "unknown"
         about = "about " if self.approximate_usd else ""
         text = f"{about}{self.usd:.2f} USD"
         if self.margin > 0:
             if self.approximate_usd == self.usd:
-                text += f" (approximate prices, {_percent(self.usd, self.margin)} added)"
+                text += f" (approximate, +{_percent(self.usd, self.margin)} margin)"
             else:
-                text += f" ({self.margin:.2f} USD of it added as a margin)"
+                text += f" (including a margin of {self.margin:.2f} USD)"
         elif self.approximate_usd:
-            text += " (approximate prices)"
+            text += " (approximate)"
         if self.unknown:
             text += f", and {self.unknown} of unknown price"
         return text
@@ -171,7 +171,7 @@ def costs_text(costs_usd: Iterable[float | None]) -> str:
 
 
 def _percent(usd: float, margin: float) -> str:
-    return f"{100 * margin / (usd - margin):.0f} %" if usd > margin else f"{margin:.2f} USD"
+    return f"{100 * margin / (usd - margin):.0f}%" if usd > margin else f"{margin:.2f} USD"
 
 
 def price_of(
@@ -250,17 +250,17 @@ def _rate_usd(rate: Rate, seconds: float | None) -> float | None:
 def _rate_text(rate: Rate, prices: Prices) -> str:
     parts = []
     if rate.usd_per_second is not None:
-        parts.append(f"{rate.usd_per_second:g} USD a second")
+        parts.append(f"{rate.usd_per_second:g} USD per second")
     if rate.usd is not None:
-        parts.append(f"{rate.usd:g} USD a video")
+        parts.append(f"{rate.usd:g} USD per video")
     text = " and ".join(parts)
     if rate.if_:
         text += f" {condition_text(rate.if_)}"
     if prices.input_image_usd:
         free = f" after {prices.free_input_images}" if prices.free_input_images else ""
-        text += f", {prices.input_image_usd:g} USD an input image{free}"
+        text += f", {prices.input_image_usd:g} USD per input image{free}"
     if prices.input_video_second_usd:
-        text += f", {prices.input_video_second_usd:g} USD a second of input video"
+        text += f", {prices.input_video_second_usd:g} USD per second of input video"
     return text
 
 

@@ -150,7 +150,7 @@ def serve(settings: SandboxSettings, *, on_ready: Callable[[str], None] = announ
             print ``listening on URL``.
 
     Raises:
-        ListenError: it cannot listen at the address.
+        ListenError: it cannot listen on the address.
     """
 
     async def run(server: AsgiServer, listener: socket.socket) -> None:
@@ -183,7 +183,7 @@ def running_sandbox(
         http://127.0.0.1
 
     Raises:
-        ListenError: it cannot listen at the address.
+        ListenError: it cannot listen on the address.
     """
     urls: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 

@@ -16,9 +16,9 @@ class SandboxSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: Annotated[str, "--host"] = Field("127.0.0.1", description="Address to listen at.")
+    host: Annotated[str, "--host"] = Field("127.0.0.1", description="Address to listen on.")
     port: Annotated[int, "--port"] = Field(
-        0, ge=0, le=65535, description="Port to listen at; 0 for a free one."
+        0, ge=0, le=65535, description="Port to listen on; 0 for a free one."
     )
     api_key: Annotated[SecretStr, "--key"] = Field(
         SecretStr("sandbox-key"), description="The API key that is accepted."

@@ -170,7 +170,7 @@ def test_the_signature_of_the_address_is_kept_nowhere(
 
 
 class EchoingApi(httpx.BaseTransport):
-    """The API, but it refuses every task in words that repeat the upload address."""
+    """The API, but it refuses every task in words that repeat the upload URL."""
 
     def __init__(self) -> None:
         self._network = httpx.HTTPTransport()
@@ -268,7 +268,7 @@ def test_direct_on_a_folder_is_refused_before_anything_is_sent(
     generator = generate(delivery="direct")
     [requested] = request_clips(generator, clip())
     assert requested.state is RequestState.REFUSED
-    assert "cannot make upload addresses" in requested.detail
+    assert "cannot make upload URLs" in requested.detail
     assert "nothing paid" in requested.detail
     assert sandbox.ledger()["posts"]["submissions"] == before["posts"]["submissions"]
     assert generator.ledger.takes("clips", "fox") == ()

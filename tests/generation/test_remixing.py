@@ -382,7 +382,7 @@ def test_a_root_that_cannot_sign_says_so(
     for _ in range(2):
         [refused] = request_clips(generator, remix_of(parent, model=EDITOR.air))
         assert refused.state is RequestState.REFUSED
-        assert "cannot sign addresses" in refused.detail
+        assert "cannot sign URLs" in refused.detail
     assert len(attempts_of(generator)) == 1
     assert charges(api) == paid
 

@@ -204,7 +204,7 @@ def test_without_a_limit_it_may_be_bought_and_its_cost_counts_afterwards(
     results = build_clip_checks().evaluate(finished.manifest, UNPRICED)
     cost = next(one for one in results if one.name == "cost_within_estimate")
     assert cost.passed
-    assert f"The video cost {PRICE_USD:.4f} USD, {PRICE_USD:g} USD a second." in cost.description
+    assert f"The video cost {PRICE_USD:.4f} USD, {PRICE_USD:g} USD per second." in cost.description
     assert "was unknown before" in cost.description
 
 

@@ -246,7 +246,7 @@ def test_a_video_that_was_never_measured_is_not_evaluated_by_measures() -> None:
     }
 
 
-BASIS = "the catalogue entry: 0.4 USD a second (published by https://example.com)"
+BASIS = "the catalogue entry: 0.4 USD per second (published by https://example.com)"
 
 
 def cost_of(cost_usd: float, estimate: ExpectedCost) -> CheckResult:
@@ -261,7 +261,7 @@ def test_a_price_that_has_drifted_is_named_with_its_source_and_what_to_do() -> N
     assert result.failed
     assert result.description == (
         "The video cost 1.5000 USD; the estimate was 1.2000 USD. The price of Model "
-        "(maker:model@1) has drifted: 1.5000 USD were billed, 0.5 USD a second, and the estimate "
+        "(maker:model@1) has drifted: 1.5000 USD were billed, 0.5 USD per second, and the estimate "
         f"is from {BASIS}. Correct it."
     )
     assert result.figures["billed_usd_per_second"] == pytest.approx(0.5)
@@ -291,7 +291,7 @@ def test_a_cost_without_an_estimate_passes_and_is_shown() -> None:
     result = cost_of(1.5, ExpectedCost(None, model="Model", advice="Set it."))
     assert result.passed
     assert result.description == (
-        "The video cost 1.5000 USD, 0.5 USD a second. The price of Model was unknown before. "
+        "The video cost 1.5000 USD, 0.5 USD per second. The price of Model was unknown before. "
         "Set it."
     )
 

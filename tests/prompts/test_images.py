@@ -76,8 +76,8 @@ def test_a_cell_longer_than_the_csv_module_takes_by_default_is_read(tmp_path: Pa
     [
         ("missing.png", "no such file"),
         ("notes.txt", "not a PNG, JPEG or WebP"),
-        ("small.png", "300 to 2048 pixels a side"),
-        ("wide.png", "300 to 2048 pixels a side"),
+        ("small.png", "300 to 2048 pixels per side"),
+        ("wide.png", "300 to 2048 pixels per side"),
         ("large.png", "at most 20000000"),
         (".", "is not a file"),
         ("s3://bucket/lake.png", "cannot be an image"),
@@ -85,7 +85,7 @@ def test_a_cell_longer_than_the_csv_module_takes_by_default_is_read(tmp_path: Pa
         ("data:image/png;base64,!!!", "not valid base64"),
         ("data:text/plain;base64,aGVsbG8=", "text/plain"),
         ("data:image/png;base64,aGVsbG8=", "PNG, JPEG or WebP"),
-        (data_uri(image_bytes(299, 400)), "300 to 2048 pixels a side"),
+        (data_uri(image_bytes(299, 400)), "300 to 2048 pixels per side"),
     ],
 )
 def test_what_cannot_be_a_first_frame_is_a_problem(

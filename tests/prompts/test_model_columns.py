@@ -394,8 +394,8 @@ def test_one_error_lists_the_mistakes_of_all_rows_with_what_each_model_allows(
         (
             {"model": "aleph-2.0", "duration": 5, "first_frame": FRAME},
             "model",
-            "Runway Aleph 2.0 (runway:aleph@2.0) makes a video only from an earlier one, so that "
-            "it can make only remixes; models for this row: ",
+            "Runway Aleph 2.0 (runway:aleph@2.0) makes a video only from an earlier one, so it can "
+            "be used only in recipes; models for this row: ",
         ),
         (
             {"model": "grok-imagine-1.5", "settings": {"voice": "a"}},

@@ -48,7 +48,7 @@ from tests.runware.examples import SORA_2_PRO
         ("output_quality", "100", "a whole number from 20 to 99"),
         ("output_quality", "19", "a whole number from 20 to 99"),
         ("safety", "paranoid", "allowed: none, fast, full"),
-        ("take", "0", "from 1 on"),
+        ("take", "0", "1 or higher"),
     ],
 )
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_the_error_lists_every_problem_with_its_file_line_and_column(write: Writ
         "size, resolution, duration, fps, seed, negative_prompt, audio, number_results, "
         "output_format, output_quality, first_frame, last_frame, reference_images, settings, "
         "safety, take, recipes, tags",
-        "  prompts.jsonl:3: column 'take': the take is -1; allowed: a whole number from 1 on",
+        "  prompts.jsonl:3: column 'take': the take is -1; allowed: a whole number, 1 or higher",
         "  recipes.yaml:1: recipe 'snow': the prompt 'S' has 1 character; allowed: 2 to 6000 "
         "characters, at least 2 of them visible, for Sora 2 Pro",
     ]

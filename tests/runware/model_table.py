@@ -17,7 +17,7 @@ _TABLE = re.compile(r"(?<=<!-- models -->\n).*?(?=<!-- end of models -->)", re.D
 _REFERENCES = {
     "referenceImages": "image",
     "referenceVideos": "video",
-    "referenceAudios": "sound",
+    "referenceAudios": "audio file",
 }
 _HEADER = (
     "model",
@@ -26,11 +26,11 @@ _HEADER = (
     "status",
     "sizes",
     "seconds",
-    "sound",
+    "audio",
     "frames",
     "references",
     "remixes",
-    "USD a second",
+    "USD per second",
     "price",
 )
 

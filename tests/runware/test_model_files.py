@@ -142,7 +142,7 @@ def test_all_problems_of_a_file_are_in_one_error(problems: Problems) -> None:
         "m.yaml:16: field rules.2.allow.duration",
         "m.yaml:16: field rules.3.if.size.1",
     ]
-    assert "allowed: Runware's id of a model, such as google:3@2" in found[0]
+    assert "allowed: an AIR id (Runware's id of a model), such as google:3@2" in found[0]
     assert "did you mean 'name'?" in found[2]
     assert "did you mean 'setting'?); allowed: setting, default" in found[8]
     assert "did you mean 'frameImages'?" in found[9]

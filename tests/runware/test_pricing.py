@@ -183,7 +183,7 @@ def test_a_margin_is_added_and_said() -> None:
     entry = entry_of(prices=priced({"usd_per_second": 0.1}) | {"certainty": "approximate"})
     price = price_of(draft(duration=5, resolution="720p", number_results=2), entry)
     assert (price.usd, price.margin) == (pytest.approx(1.25), pytest.approx(0.25))
-    assert price.text == "about 1.25 USD (approximate prices, 25 % added)"
+    assert price.text == "about 1.25 USD (approximate, +25% margin)"
 
 
 def test_a_model_without_prices_has_an_unknown_price() -> None:
@@ -201,7 +201,7 @@ def test_a_price_says_which_rate_it_is_from() -> None:
         )
     )
     price = price_of(draft(duration=5), entry)
-    assert price.rate == "0.3 USD a second with tier 1080p"
+    assert price.rate == "0.3 USD per second with tier 1080p"
     assert (price.source, str(price.as_of)) == ("https://example.com/prices", "2026-11-01")
 
 
@@ -210,10 +210,10 @@ def test_a_price_says_which_rate_it_is_from() -> None:
     [
         ([], "0.00 USD"),
         ([("published", 1.2, 0)], "1.20 USD"),
-        ([("approximate", 1.25, 0.25)], "about 1.25 USD (approximate prices, 25 % added)"),
+        ([("approximate", 1.25, 0.25)], "about 1.25 USD (approximate, +25% margin)"),
         (
             [("approximate", 1.25, 0.25), ("published", 1, 0)],
-            "about 2.25 USD (0.25 USD of it added as a margin)",
+            "about 2.25 USD (including a margin of 0.25 USD)",
         ),
         ([("unknown", None, 0)], "unknown"),
         ([("published", 1.2, 0), ("unknown", None, 0)], "1.20 USD, and 1 of unknown price"),

@@ -123,7 +123,7 @@ class VideoStore:
         Arguments:
             attempt: the attempt that generated it.
             result: the video.
-            was_direct: whether its request named an upload address. If the upload is missing or
+            was_direct: whether its request named an upload URL. If the upload is missing or
                 cannot be decoded, the video is downloaded.
             damaged: copies that could not be decoded so far, by video UUID; updated here.
 

@@ -133,7 +133,10 @@ class Ledger(RecordStore):
         if self._bound is None:
             self._bound = self.read(layout.ROOT_KEY, RootRecord)
         if self._bound is None:
-            raise RootMismatchError(f"{self.root.url} has no {layout.ROOT_KEY}; nothing is in it")
+            raise RootMismatchError(
+                f"{self.root.url} has no {layout.ROOT_KEY}, so nothing was ever stored there. Check "
+                f"--storage, SORA_STORAGE, or the url of ClipStorageResource"
+            )
         return self._bound.namespace
 
     @property

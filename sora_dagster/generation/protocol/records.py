@@ -21,7 +21,7 @@ MANIFEST_VERSION = 2
 
 Delivery = Literal["download", "direct"]
 FactsFrom = Literal["poll", "marker", "upload"]
-# How the video of a remix's parent is sent: as its `videoId`, its `videoUUID`, a presigned address
+# How the video of a remix's parent is sent: as its `videoId`, its `videoUUID`, a presigned URL
 # of the stored video, or the image of its last frame.
 Carrier = Literal["id", "uuid", "address", "frame"]
 
@@ -62,7 +62,7 @@ class AttemptRecord(Record):
         attempt: number of the attempt of that take.
         fingerprint: hash of all that decides what is generated.
         task_uuid: Runware's id of the task.
-        wire: the request as sent, without webhook address, the upload address's signature and
+        wire: the request as sent, without webhook address, the upload URL's signature and
             image data.
         estimate: expected price, and how it was found.
         root_run: the run that requested it; for a retry, the first run.

@@ -112,7 +112,7 @@ class ParentVideos:
         )
         if not self._root.can_presign:
             raise CarrierError(
-                f"{what}: the storage root {self._root.url} cannot sign addresses; a bucket can, "
+                f"{what}: the storage root {self._root.url} cannot sign URLs; a bucket can, "
                 f"with credentials that can sign. Use one, or another mode, such as continue"
             )
         if not (self._api_is_here or self._root.is_reachable_from_outside):

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 DeliverySetting = Literal["auto", "direct", "download"]
 
-# Shortest validity of an upload address: a slow generation is waited for beyond its deadline.
+# Shortest validity of an upload URL: a slow generation is waited for beyond its deadline.
 URL_SECONDS = 7200.0
 # Time beyond the generation deadline in which an upload may still begin or end.
 URL_MARGIN_SECONDS = 900.0
@@ -45,14 +45,14 @@ def parse_delivery(text: str | None) -> DeliverySetting:
     if setting not in get_args(DeliverySetting):
         raise ValueError(
             f"delivery {text!r} is not known; allowed are 'direct' (Runware puts each video into "
-            f"the bucket), 'download' (videos are fetched from Runware) and 'auto' (direct if "
+            f"the bucket), 'download' (videos are downloaded from Runware) and 'auto' (direct if "
             f"possible). Set SORA_DELIVERY, or the resource's `delivery`, to one of them."
         )
     return cast(DeliverySetting, setting)
 
 
 class DirectDelivery:
-    """Decides whether a clip is delivered directly, and makes its upload addresses.
+    """Decides whether a clip is delivered directly, and makes its upload URLs.
 
     Arguments:
         root: the storage root.
@@ -75,7 +75,7 @@ class DirectDelivery:
         self.url_seconds = max(URL_SECONDS, generation_seconds + URL_MARGIN_SECONDS)
 
     def begin(self, request: ClipRequest, task_uuid: str, *, attempt: int) -> str | None:
-        """The upload address of a new task's video; None if it is downloaded.
+        """The upload URL of a new task's video; None if it is downloaded.
 
         Arguments:
             request: the requested clip.
@@ -95,7 +95,7 @@ class DirectDelivery:
             try:
                 return self._presigned(task_uuid)
             except StorageError as error:
-                obstacle = f"no upload address can be made: {error}"
+                obstacle = f"no upload URL can be made: {error}"
         if self._setting == "direct":
             raise DirectDeliveryError(
                 f"{request.clip} cannot be delivered directly: {obstacle}. Fix that, or set the "
@@ -105,7 +105,7 @@ class DirectDelivery:
         return None
 
     def renew(self, attempt: AttemptRecord) -> str | None:
-        """A new upload address for a task that is sent again; None if it is downloaded.
+        """A new upload URL for a task that is sent again; None if it is downloaded.
 
         A task that can no longer be delivered directly is sent without an address: Runware hosts
         its video, and the collecting run downloads it.
@@ -128,10 +128,10 @@ class DirectDelivery:
         """Why Runware cannot put the video of a clip into the store; None if it can."""
         results = request.spec.number_results
         if results != 1:
-            return f"an upload address takes one video, and {results} are requested"
+            return f"an upload URL takes one video, and {results} are requested"
         if not self._root.can_presign:
             return (
-                f"the storage root {self._root.url} cannot make upload addresses; a bucket can, "
+                f"the storage root {self._root.url} cannot make upload URLs; a bucket can, "
                 f"with credentials that can sign"
             )
         if not self._root.accepts_plain_put:
@@ -146,7 +146,7 @@ class DirectDelivery:
             )
         if self.url_seconds > LONGEST_URL_SECONDS:
             return (
-                f"the upload address would have to be valid for {self.url_seconds / 86_400:.1f} "
+                f"the upload URL would have to be valid for {self.url_seconds / 86_400:.1f} "
                 f"days, longer than the generation deadline, and a store grants at most 7"
             )
         return self._credentials_end()
@@ -155,10 +155,10 @@ class DirectDelivery:
         try:
             left = self._root.signing_seconds_left()
         except StorageError as error:
-            return f"no upload address can be signed: {error}"
+            return f"no upload URL can be signed: {error}"
         if left is None or left >= self.url_seconds:
             return None
         return (
-            f"the credentials that sign the upload address expire in {left / 60:.0f} minutes, and "
+            f"the credentials that sign the upload URL expire in {left / 60:.0f} minutes, and "
             f"it must be valid for {self.url_seconds / 60:.0f}"
         )

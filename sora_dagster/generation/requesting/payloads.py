@@ -49,7 +49,7 @@ def build_inference(
         catalogue: the models that may be used.
         webhook: where Runware calls back; None if results are polled for.
         hosted_seconds: how long Runware keeps the result's URL alive; None for its default.
-        upload_url: presigned address that Runware puts the video to; None if it is downloaded.
+        upload_url: presigned URL that Runware puts the video to; None if it is downloaded.
         parent_video: for a remix, the video of its parent as it is sent (see `ParentVideos`).
 
     Raises:

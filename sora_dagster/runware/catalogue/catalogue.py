@@ -7,6 +7,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from sora_dagster.input_files.problems import did_you_mean
 from sora_dagster.runware.catalogue.contradictions import contradictions
 from sora_dagster.runware.catalogue.entry import VideoModel
 from sora_dagster.runware.catalogue.entry_files import EntryFiles
@@ -15,10 +16,10 @@ from sora_dagster.runware.errors import UnknownModelError
 DEFAULT_MODEL = "openai:3@2"
 
 _HOW_TO_WRITE_AN_ENTRY = """\
-Write an entry for it in a YAML file and name that file in SORA_MODELS:
+To use another model, write an entry for it in a YAML file, and set SORA_MODELS to that file:
 
   - air: {air}
-    name: what you call it
+    name: any name
     sizes: {{720p: [1280x720], 1080p: [1920x1080]}}   # allowed sizes
     default_size: 1280x720
     durations: {{values: [4, 8], default: 4}}         # in seconds
@@ -113,8 +114,8 @@ class Catalogue:
         entry = self._entries.get(model) or self._by_name.get(model)
         if entry is None:
             raise UnknownModelError(
-                f"model {model!r} has no catalogue entry, so its limits and price are unknown; "
-                f"known models: {', '.join(self._entries)}. "
+                f"model {model!r} has no catalogue entry{did_you_mean(model, self.names)}; known "
+                f"models: {', '.join(known.short_name for known in self.entries)}. "
                 + _HOW_TO_WRITE_AN_ENTRY.format(air=model)
             )
         return entry

@@ -44,7 +44,7 @@ def sound_text(entry: VideoModel) -> str:
 
 
 def remixes_text(entry: VideoModel) -> str:
-    """The ways in which a model makes a video from an earlier one."""
+    """The modes in which a model can make a remix."""
     return ", ".join(entry.remix_modes) or "none"
 
 
@@ -66,7 +66,9 @@ def price_text(entry: VideoModel) -> str:
 
 def described(entry: VideoModel) -> Iterator[tuple[str, list[str]]]:
     """Everything that an entry says: topics, each with its lines."""
-    yield "model", [f"{entry.name} ({entry.air}), in datasets also {entry.short_name}"]
+    yield "model", [entry.name]
+    yield "short name", [entry.short_name]
+    yield "AIR", [entry.air]
     yield "status", [status_text(entry)]
     yield "prompt", [f"{entry.prompt.min} to {entry.prompt.max} characters"]
     if entry.negative_prompt is not None:
@@ -79,16 +81,16 @@ def described(entry: VideoModel) -> Iterator[tuple[str, list[str]]]:
             "resolution",
             [", ".join(entry.resolutions) + (f"; default: {default}" if default else "")],
         )
-    yield "length", list(_length(entry))
+    yield "duration", list(_duration(entry))
     for topic, rule in (("frame rate", entry.fps), ("seed", entry.seed)):
         if rule is not None:
             yield topic, [str(rule)]
-    yield "sound", list(_sound(entry))
+    yield "audio", list(_sound(entry))
     yield "inputs", [_input(name, limits) for name, limits in entry.inputs.items()] or ["none"]
     if entry.settings:
         yield "settings", list(_settings(entry))
     yield "formats", [", ".join(entry.output_formats)]
-    yield "videos a task", [f"1 to {entry.max_results}"]
+    yield "videos per task", [f"1 to {entry.max_results}"]
     yield "remixes", list(_remixes(entry))
     if entry.rules:
         yield "rules", [rule_text(rule) for rule in entry.rules]
@@ -113,9 +115,9 @@ def _sizes(entry: VideoModel) -> Iterator[str]:
         yield f"default: {entry.default_size}"
 
 
-def _length(entry: VideoModel) -> Iterator[str]:
+def _duration(entry: VideoModel) -> Iterator[str]:
     if entry.durations is None:
-        yield "none; the video has the length of its input"
+        yield "none; the video is as long as its input"
         return
     default = entry.durations.default
     yield f"{entry.durations}; default: {default if isinstance(default, str) else f'{default:g}'}"
@@ -134,7 +136,7 @@ def _input(name: str, limits: InputLimits) -> str:
         places = [*limits.positions, *["a frame's number"] * limits.by_index]
         parts.append(f"at {' or '.join([*places, *['a time'] * limits.by_time])}")
     if limits.max_pixels is not None:
-        parts.append(f"{limits.min_pixels} to {limits.max_pixels} pixels a side")
+        parts.append(f"{limits.min_pixels} to {limits.max_pixels} pixels per side")
     if limits.min_seconds is not None or limits.max_seconds is not None:
         low = "" if limits.min_seconds is None else f"from {limits.min_seconds:g} "
         high = "" if limits.max_seconds is None else f"to {limits.max_seconds:g} "
@@ -152,11 +154,11 @@ def _remixes(entry: VideoModel) -> Iterator[str]:
     for mode in entry.remix_modes:
         way = None if mode == "continue" else entry.remix[mode]
         if way is None:
-            yield "continue: the last frame of the earlier video is the first frame"
+            yield "continue: the last frame of the parent becomes the first frame"
             continue
         settings = [f"{name}: {shown_value(value)}" for name, value in way.settings.items()]
         beside = f", with {', '.join(settings)}" if settings else ""
-        yield f"{mode}: the earlier video goes to inputs.{way.input}{beside}"
+        yield f"{mode}: the parent is sent in inputs.{way.input}{beside}"
     if not entry.remix_modes:
         yield "none"
 
@@ -189,11 +191,11 @@ def _prices(entry: VideoModel) -> Iterator[str]:
         yield rate_text(rate)
     if prices.input_image_usd:
         free = f" after {prices.free_input_images}" * bool(prices.free_input_images)
-        yield f"{prices.input_image_usd:g} USD for each input image{free}"
+        yield f"{prices.input_image_usd:g} USD per input image{free}"
     if prices.input_video_second_usd:
-        yield f"{prices.input_video_second_usd:g} USD for each second of an input video"
+        yield f"{prices.input_video_second_usd:g} USD per second of input video"
     margin = prices.estimate_margin
-    added = f"; estimates add {margin:.0%}" if margin else ""
+    added = f"; estimates add a margin of {margin:.0%}" if margin else ""
     source = f", from {prices.source}" if prices.source else ""
     yield f"{_CERTAINTIES[prices.certainty]}{source}{_on(prices.as_of, ', as of ')}{added}"
 
@@ -202,8 +204,8 @@ def rate_text(rate: Rate) -> str:
     """A price in words."""
     parts = []
     if rate.usd_per_second is not None:
-        parts.append(f"{rate.usd_per_second:g} USD a second")
+        parts.append(f"{rate.usd_per_second:g} USD per second")
     if rate.usd is not None:
-        parts.append(f"{rate.usd:g} USD a video")
+        parts.append(f"{rate.usd:g} USD per video")
     condition = condition_text(rate.if_)
     return f"{' plus '.join(parts)}{f' {condition}' if condition else ''}"

@@ -35,7 +35,7 @@ _MAX_VALUES = 100_000
 _MAX_DEPTH = 30
 
 _PATTERN_HINTS = {
-    "air": "Runware's id of a model, such as google:3@2",
+    "air": "an AIR id (Runware's id of a model), such as google:3@2",
     "short_name": "a-z, 0-9, '.' and '-', starting with a letter or digit",
     "at": "settings, request, or providerSettings and a maker, such as providerSettings.google",
 }
@@ -48,8 +48,8 @@ _EXPECTED_FORMS = {
     "int_type": "a whole number",
     "model_attributes_type": "a mapping",
     "model_type": "a mapping",
-    "string_too_short": "a text that is not empty",
-    "string_type": "a text",
+    "string_too_short": "a non-empty string",
+    "string_type": "a string",
     "tuple_type": "a list",
 }
 

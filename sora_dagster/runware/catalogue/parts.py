@@ -121,7 +121,7 @@ class SizeRule(EntryPart):
         return FrameSize(*sides)
 
     def __str__(self) -> str:
-        return f"{self.min} to {self.max} pixels a side, in steps of {self.step}"
+        return f"{self.min} to {self.max} pixels per side, in steps of {self.step}"
 
 
 class InputLimits(EntryPart):
@@ -204,9 +204,9 @@ class Setting(EntryPart):
             )
             kind = "a whole number" if self.type == "integer" else "a number"
             if low is None or high is None:
-                return f"{kind} {f'from {low} on' if high is None else f'up to {high}'}"
+                return f"{kind}, {f'{low} or higher' if high is None else f'{high} or lower'}"
             return f"{kind} from {low} to {high}"
-        return {"integer": "a whole number", "number": "a number", "text": "a text"}.get(
+        return {"integer": "a whole number", "number": "a number", "text": "a string"}.get(
             self.type, "any value"
         )
 

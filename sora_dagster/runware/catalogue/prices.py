@@ -69,9 +69,9 @@ class Prices(BaseModel):
     @model_validator(mode="after")
     def _has_rates(self) -> Prices:
         if self.certainty == "unknown" and self.rates:
-            raise ValueError("there are rates, so the certainty is published or approximate")
+            raise ValueError("there are rates, so the certainty must be published or approximate")
         if self.certainty != "unknown" and not self.rates:
-            raise ValueError("rates are missing; without any, the certainty is unknown")
+            raise ValueError("rates are missing; add them, or set the certainty to unknown")
         return self
 
     @property

@@ -270,7 +270,7 @@ def test_a_switch_of_a_provider_and_sizes_by_rule() -> None:
         rules=[],
     )
     entry = drafted(document).entry
-    assert str(entry.size_rule) == "128 to 2048 pixels a side, in steps of 64"
+    assert str(entry.size_rule) == "128 to 2048 pixels per side, in steps of 64"
     assert entry.setting_field("sound") == "providerSettings.maker.sound"
     assert not entry.makes_sound()
     assert entry.setting_field("CFGScale") == "CFGScale"

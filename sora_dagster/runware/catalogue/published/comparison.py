@@ -160,10 +160,10 @@ def _prices(entry: VideoModel, model: PublishedModel) -> Iterator[str]:
         mine = _usd_per_second(entry, case.tier, case.audio, case.video_input)
         if mine is None:
             if entry.prices.certainty == "unknown":
-                yield f"prices: {usd:g} USD a second {where}; the entry says unknown".rstrip()
+                yield f"prices: {usd:g} USD per second {where}; the entry says unknown".rstrip()
         elif abs(mine - usd) > _PRICE_TOLERANCE * max(mine, usd):
             yield (
-                f"prices: {f'{where}: ' if where else ''}{usd:g} USD a second now; the entry says "
+                f"prices: {f'{where}: ' if where else ''}{usd:g} USD per second now; the entry says "
                 f"{mine:g}"
             )
 
