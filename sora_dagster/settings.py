@@ -133,7 +133,9 @@ class Settings(BaseModel):
         AfterValidator(parse_result_hosts),
         _CommaSeparated,
         Variable("SORA_RESULT_HOSTS", "only runware.ai and the API's host"),
-    ] = Field((), description="additional domains that videos may be downloaded from, comma-separated")
+    ] = Field(
+        (), description="additional domains that videos may be downloaded from, comma-separated"
+    )
     result_networks: Annotated[
         tuple[str, ...],
         AfterValidator(parse_result_networks),

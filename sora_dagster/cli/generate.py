@@ -251,10 +251,8 @@ def estimate_table(settings: Settings) -> tuple[Table, PriceTotal]:
             }
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("clip", "model", "size", "seconds", "videos", "USD", "price"):
-        justify: Literal["left", "right"] = (
-            "right" if name in ("seconds", "videos", "USD") else "left"
-        )
-        table.add_column(name, justify=justify, overflow="fold")
+        is_number = name in ("seconds", "videos", "USD")
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     catalogue = dataset.catalogue
     rows = [(spec.clip_id, spec, spec, spec_price(spec, catalogue)) for spec in prompts.clips]
     for clip_id, name in prompts.remix_cells:

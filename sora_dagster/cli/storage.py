@@ -96,9 +96,7 @@ def default_asset(clip: str) -> str:
 
 @click.command("link")
 @click.argument("clip")
-@click.option(
-    "--asset", help="Asset key of the clip. Default: clips, or remixes for CLIP|RECIPE."
-)
+@click.option("--asset", help="Asset key of the clip. Default: clips, or remixes for CLIP|RECIPE.")
 @click.option(
     "--hours",
     default=1.0,

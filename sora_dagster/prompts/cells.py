@@ -90,7 +90,9 @@ class RowCells:
             return ()
         cell = self._row.cells[column]
         if not isinstance(cell.value, tuple):
-            joined = self._text_of(cell, column, "a list of strings, or strings separated by ';'", True)
+            joined = self._text_of(
+                cell, column, "a list of strings, or strings separated by ';'", True
+            )
             items = map(str.strip, item_pattern.findall(joined or ""))
             return tuple((item, cell) for item in items if item)
         texts = []
@@ -155,8 +157,8 @@ class RowCells:
             return value
         self.report(
             column,
-            f"{shown(raw_value(cell))} is not a mapping{problem}; allowed: names with values, as "
-            f'{{"name": value}} or as name=value; name=value',
+            f"{shown(raw_value(cell))} is not a mapping{problem}; allowed: names with values, "
+            f'such as {{"name": value}} or name=value; name=value',
         )
         return {}
 

@@ -86,7 +86,8 @@ def allowed_values(field: str, entry: VideoModel | None) -> str:
     if field == "outputQuality":
         return f"a whole number from {OUTPUT_QUALITY[0]} to {OUTPUT_QUALITY[-1]}"
     if field == "numberResults":
-        return f"a whole number{f' from 1 to {entry.max_results}' if entry else ', 1 or higher'}{for_model}"
+        limits = f" from 1 to {entry.max_results}" if entry else ", 1 or higher"
+        return f"a whole number{limits}{for_model}"
     if entry is None:
         return {
             "duration": "a number of seconds, or auto",

@@ -262,7 +262,7 @@ def test_a_remix_keeps_the_container_of_its_parent_where_its_model_delivers_it()
         (
             "veo-3.1",
             "{prompt: At night., model: aleph-2.0, settings: [1]}",
-            "p.yaml:4: column 'settings': ['1'] is not a mapping; allowed: names with values, as ",
+            "p.yaml:4: column 'settings': ['1'] is not a mapping; allowed: names with values, ",
         ),
         (
             "veo-3.1",

@@ -248,7 +248,7 @@ CONTRADICTIONS = [
         "the default is true",
     ),
     ("mode: {", "seed: {at: request, ", 16, "seed is a field of every request, not a setting"),
-    ("[fast, slow]", "[fast, 3]", 16, "3 is not allowed; allowed: a text"),
+    ("[fast, slow]", "[fast, 3]", 16, "3 is not allowed; allowed: a string"),
     ("[fast, slow]}", "[fast, slow], default: slw}", 16, "slw is not allowed; allowed: fast, slow"),
     ("[size, resolution]", "[sise, resolution]", 18, "no field 'sise' (did you mean 'size'?)"),
     ("[size, resolution]", "[size, tier]", 18, "'tier' may stand only in 'if'"),
@@ -288,7 +288,7 @@ CONTRADICTIONS = [
     ("{tier: 1080p}", "{tier: 1080p, fps: 25}", 27, "the rate never counts: fps is never 25"),
     ("{tier: 1080p}", "{tier: 1080p, inputs.videoId: given}", 27, "inputs.videoId is never given"),
     ("{tier: 1080p}", "{tier: 1080p, audio: true}", 23, "tier '1080p' with audio false"),
-    ("certainty: published", "certainty: unknown", 23, "there are rates, so the certainty is"),
+    ("certainty: published", "certainty: unknown", 23, "there are rates, so the certainty must be"),
 ]
 
 

@@ -188,7 +188,10 @@ def test_a_first_frame_may_be_any_kind_of_image_in_either_form(image: str, form:
         (data_uri(picture(640, 2049)), "allowed: 300 to 2048 pixels per side"),
         (data_uri(picture(2049, 640, "JPEG")), "allowed: 300 to 2048 pixels per side"),
         (data_uri(picture(200, 200, "WEBP")), "allowed: 300 to 2048 pixels per side"),
-        (data_uri(picture(200, 200, "WEBP", lossless=True)), "allowed: 300 to 2048 pixels per side"),
+        (
+            data_uri(picture(200, 200, "WEBP", lossless=True)),
+            "allowed: 300 to 2048 pixels per side",
+        ),
         (data_uri(picture(640, 360)[:20]), "not a PNG, JPEG or WebP"),
     ],
 )

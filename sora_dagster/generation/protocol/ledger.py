@@ -134,8 +134,8 @@ class Ledger(RecordStore):
             self._bound = self.read(layout.ROOT_KEY, RootRecord)
         if self._bound is None:
             raise RootMismatchError(
-                f"{self.root.url} has no {layout.ROOT_KEY}, so nothing was ever stored there. Check "
-                f"--storage, SORA_STORAGE, or the url of ClipStorageResource"
+                f"{self.root.url} has no {layout.ROOT_KEY}, so nothing was ever stored there. "
+                f"Check --storage, SORA_STORAGE, or the url of ClipStorageResource"
             )
         return self._bound.namespace
 

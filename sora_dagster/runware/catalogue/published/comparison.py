@@ -163,8 +163,8 @@ def _prices(entry: VideoModel, model: PublishedModel) -> Iterator[str]:
                 yield f"prices: {usd:g} USD per second {where}; the entry says unknown".rstrip()
         elif abs(mine - usd) > _PRICE_TOLERANCE * max(mine, usd):
             yield (
-                f"prices: {f'{where}: ' if where else ''}{usd:g} USD per second now; the entry says "
-                f"{mine:g}"
+                f"prices: {f'{where}: ' if where else ''}{usd:g} USD per second now; the entry "
+                f"says {mine:g}"
             )
 
 
