@@ -180,7 +180,7 @@ def test_an_estimate_says_how_sure_each_price_is(folder: Path) -> None:
     assert fox == "fox Seedance 2.5 1280x720 4 1 1.15 approximate, +25% margin"
     assert owl == "owl Runway Gen-4.5 1280x720 5 1 unknown unknown"
     assert yak == "yak Veo 3.1 Fast 1280x720 4 1 0.60 published"
-    total = "about 1.75 USD (0.23 USD of it added as a margin), and 1 of unknown price in total"
+    total = "Total: about 1.75 USD (including a margin of 0.23 USD), and 1 of unknown price."
     assert total in " ".join(result.stdout.split())
 
 

@@ -273,7 +273,7 @@ def test_a_clip_over_a_limit_names_the_margin_of_its_price(
     (result,) = request_clips(generator, clip(), run_limit_usd=PRICE_USD)
     assert result.state is RequestState.OVER_LIMIT
     assert f"it would cost {1.25 * PRICE_USD:.2f} USD" in result.detail
-    assert "That price is an estimate: approximate prices, 25 % added." in result.detail
+    assert "That price is an estimate: approximate, +25% margin." in result.detail
 
 
 def test_an_estimate_says_that_a_price_is_unknown_and_why(

@@ -140,7 +140,7 @@ def _cannot_sign(story: Story) -> None:
     [answer] = story.answers
     assert answer.state is RequestState.REFUSED
     assert answer.error is not None
-    assert "cannot sign addresses" in answer.error.message
+    assert "cannot sign URLs" in answer.error.message
     assert "nothing paid" in answer.detail
     assert story.states() == ["failed"]
     assert not story.outcome().was_accepted
@@ -258,7 +258,7 @@ _REFUSED_ROWS = [
         expect=all_of(_ended("failed", "void"), _is_requested_again("uuid", "address", "address")),
     ),
     _refused_row(
-        " in a root that cannot sign addresses",
+        " in a root that cannot sign URLs",
         expect=_cannot_sign,
         settings=QUICK,
         on_s3=False,
