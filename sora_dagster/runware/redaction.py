@@ -10,6 +10,10 @@ from typing import Any
 _QUERY_PATTERN = re.compile(
     r"(https?(?:://|:\\/\\/|%3A%2F%2F)[^\s?\"'<>]+?)(?:\?|%3F)[^\s\"'<>]*", re.IGNORECASE
 )
+# The user and password of a URL, in the same forms.
+_USER_PATTERN = re.compile(
+    r"(https?(?:://|:\\/\\/|%3A%2F%2F))(?:(?!%2F)[^\s/\\?#\"'<>@])+?(?:@|%40)", re.IGNORECASE
+)
 # The secret parts of presigned URLs, for servers that repeat only the query.
 _SIGNATURE_PATTERN = re.compile(
     r"\b((?:X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|sig)"
@@ -20,12 +24,13 @@ _SHOWN_CHARACTERS = 120
 
 
 def without_url_queries(text: str) -> str:
-    """Remove the query of each URL in a text, and signatures outside of URLs.
+    """Remove query, user and password of each URL in a text, and signatures outside of URLs.
 
     Presigned URLs and webhook URLs have their secret in the query, and servers often repeat a
     failed URL in their error messages.
     """
-    return _SIGNATURE_PATTERN.sub(r"\1…", _QUERY_PATTERN.sub(r"\1?…", text))
+    without_users = _USER_PATTERN.sub(r"\1", text)
+    return _SIGNATURE_PATTERN.sub(r"\1…", _QUERY_PATTERN.sub(r"\1?…", without_users))
 
 
 def without_secrets(value: Any, secrets: Iterable[str]) -> Any:

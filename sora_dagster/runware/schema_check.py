@@ -80,16 +80,24 @@ class SchemaCheck:
 
     def problems(self, request: VideoInference) -> list[Problem]:
         """What the schema of its model does not allow in a request; empty without a schema."""
+        from referencing.exceptions import Unresolvable
+
         validator = self._validator(request.model)
         if validator is None:
             return []
         wire = request.to_wire()
         problems: dict[str, Problem] = {}
-        for error in validator.iter_errors(wire):
-            for problem in _problems(error, wire):
-                problems.setdefault(problem.field, problem)
-            if len(problems) >= _MAX_PROBLEMS:
-                break
+        try:
+            for error in validator.iter_errors(wire):
+                for problem in _problems(error, wire):
+                    problems.setdefault(problem.field, problem)
+                if len(problems) >= _MAX_PROBLEMS:
+                    break
+        except Unresolvable as error:
+            # As for any other schema that is not valid.
+            _log.warning("the schema of %s is not valid: %s", request.model, error)
+            self._validators[request.model] = None
+            return []
         return list(problems.values())
 
     def _validator(self, model: str) -> Validator | None:
@@ -100,7 +108,9 @@ class SchemaCheck:
             schema = self._schema_of(model)
             validator: Validator | None = None
             if schema is not None:
-                kind = validator_for(schema, default=Draft202012Validator)
+                kind = Draft202012Validator
+                if isinstance(schema.get("$schema"), str):
+                    kind = validator_for(schema, default=Draft202012Validator)
                 try:
                     kind.check_schema(schema)
                     validator = kind(schema)

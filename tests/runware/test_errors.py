@@ -192,9 +192,12 @@ def test_a_list_of_parameters_is_shown_completely() -> None:
         "bad query X-Amz-Algorithm=AWS4&X-Amz-Signature=5ec2e7&x=1",
         "bad query sv=2024&sig=5ec2e7%3D",
         "X-Goog-Signature=5ec2e7 does not match",
+        "GET https://user:5ec2e7@bucket.example/key failed",
+        r'{"url": "https:\/\/user:5ec2e7@bucket.example\/key?x=1"}',
+        "bad address https%3A%2F%2Fuser:5ec2e7%40bucket.example%2Fkey",
     ],
 )
-def test_the_signature_of_an_upload_address_is_left_out_however_it_is_repeated(text: str) -> None:
+def test_the_secrets_of_an_address_are_left_out_however_it_is_repeated(text: str) -> None:
     error = RunwareError(text)
     assert "5ec2e7" not in str(error)
     assert "5ec2e7" not in error.to_record().message

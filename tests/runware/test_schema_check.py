@@ -122,12 +122,19 @@ def test_a_missing_folder_and_a_bad_document_are_errors(tmp_path: Path) -> None:
         schema_check("refuse", addresses=NOWHERE, folder=str(tmp_path))
 
 
+@pytest.mark.parametrize("part", [{"type": "no such type"}, {"$dynamicRef": "#nowhere"}])
 def test_a_schema_that_is_not_valid_is_not_used(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, part: dict[str, Any]
 ) -> None:
-    document = with_schema(seed={"type": "no such type"})
+    document = with_schema(seed=part)
     with caplog.at_level(logging.WARNING):
         saved(tmp_path, document).check(request(seed=7))
+    assert f"the schema of {AIR} is not valid" in caplog.text
+
+
+def test_a_schema_whose_version_is_no_text_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        SchemaCheck(lambda _: {"$schema": 7}, is_refusing=True).check(request())
     assert f"the schema of {AIR} is not valid" in caplog.text
 
 
