@@ -12,6 +12,7 @@ from typing import TypedDict
 
 import dagster as dg
 
+from sora_dagster.environment import default_catalogue, default_prompts_path
 from sora_dagster.generation.generator import parent_video
 from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.protocol.ledger import Ledger
@@ -53,22 +54,25 @@ class VideoDataset:
     that run or tick with a clear error, and everything paid for is still collected.
 
     Arguments:
-        prompts_path: the prompt file (JSONL, CSV, YAML or Parquet). None: no file is set;
-            definitions load, and what reads the prompts fails with a message that says so.
+        prompts_path: the prompt file (JSONL, CSV, YAML or Parquet). Default: that of the variable
+            SORA_PROMPTS. None: no file is set; definitions load, and what reads the prompts fails
+            with a message that says so.
         name: name of the dataset in the storage root, where its outstanding clips, inbox, reports
             and gallery are kept apart from those of other datasets; letters, digits and ``_``.
             Unless it is ``default``, jobs, sensors, ops and partitions definitions start with it.
         key_prefix: put before the asset keys. Default: the name; nothing for ``default``.
-        catalogue: the models that clips may use. Default: the models of this package. For others,
-            pass ``Catalogue.from_yaml(path)``, and the same path as `models_path` of
-            :class:`RunwareResource`.
+        catalogue: the models that clips may use, and the model of rows that name none. Default:
+            the models of this package and those of the variable SORA_MODELS, with the model of
+            SORA_MODEL. For others, pass ``Catalogue.from_yaml(path)``, and the same path as
+            `models_path` of :class:`RunwareResource`.
         group_name: asset group of all assets.
         owners: owners of all assets: email addresses, or ``team:`` and a name.
         tags: Dagster tags of all assets.
         checks: checks of stored clips; see :func:`build_clip_checks`.
 
     Raises:
-        ValueError: if the name or the key prefix has characters that are not allowed.
+        ValueError: if the name or the key prefix has characters that are not allowed, or a
+            variable that is read has a wrong value.
 
     Example:
         >>> dataset = VideoDataset("prompts.yaml", name="trailers")
@@ -76,10 +80,10 @@ class VideoDataset:
         ('trailers/clips', 'trailers_collect_clips')
     """
 
-    prompts_path: str | Path | None
+    prompts_path: str | Path | None = field(default_factory=default_prompts_path)
     name: str = DEFAULT_DATASET
     key_prefix: str | Sequence[str] | None = None
-    catalogue: Catalogue = field(default_factory=Catalogue.builtin)
+    catalogue: Catalogue = field(default_factory=default_catalogue)
     group_name: str = "generative_video"
     owners: Sequence[str] = ()
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -9,13 +9,14 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from sora_dagster.dataset import VideoDataset
+from sora_dagster.environment import NO_STORAGE_ROOT
 from sora_dagster.generation.collecting.due import DueReader, DueWork, uncollected_folders
 from sora_dagster.generation.protocol.clocks import StoreClock
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.prompts.dataset import DatasetError
 from sora_dagster.reporting.collect_runs import reason_to_wait
 from sora_dagster.reporting.dataset_sync import Row, missing_partitions, rows_of, unlogged_rows
-from sora_dagster.resources import NO_STORAGE_ROOT, ClipStorageResource
+from sora_dagster.resources import ClipStorageResource
 
 # A tick must end within 60 s; an event costs about 13 ms.
 _EVENTS_PER_TICK = 500
@@ -131,7 +132,7 @@ def build_completion_sensor(
     def completion_sensor(
         context: dg.SensorEvaluationContext, clip_storage: ClipStorageResource
     ) -> dg.RunRequest | dg.SkipReason:
-        if not clip_storage.url:
+        if clip_storage.root_url() is None:
             return dg.SkipReason(NO_STORAGE_ROOT)
         ledger = Ledger(clip_storage.root())
         store_time = StoreClock(ledger.root.store_time)

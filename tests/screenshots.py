@@ -12,9 +12,9 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from sora_dagster.environment import example_boards, example_prompts
 from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.catalogue import Catalogue
-from sora_dagster.settings import example_boards, example_prompts
 from tests.browser import running_browser
 from tests.dagster_ui import (
     DagsterUi,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sora_dagster.environment import example_prompts
 from sora_dagster.local.processes import wait_until
 from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.catalogue import Catalogue
-from sora_dagster.settings import example_prompts
 from tests.demo import SMALL, charges, demo, finish, ledger_of, manifests, our_processes
 from tests.media.probing import probe
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, expect
 
+from sora_dagster.environment import example_boards
 from sora_dagster.media.checks import CHECKS
-from sora_dagster.settings import example_boards
 from tests.browser import opened
 from tests.dagster_ui import (
     REPORTS,

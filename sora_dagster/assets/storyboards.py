@@ -11,6 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from sora_dagster.assets.videos import CLIP_IO_MANAGER_KEY
+from sora_dagster.environment import default_catalogue
 from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.storyboards.board_estimate import estimate_board
 from sora_dagster.generation.storyboards.board_run import BoardLimits, BoardRun, ShotResult
@@ -91,7 +92,7 @@ def build_storyboard_assets(
         >>> sorted(key.to_user_string() for key in board.keys)[:2]
         ['mangrove/dawn', 'mangrove/dawn_close_up']
     """
-    catalogue, checks = catalogue or Catalogue.builtin(), checks or ClipChecks()
+    catalogue, checks = catalogue or default_catalogue(), checks or ClipChecks()
     board = load_board(path, catalogue=catalogue)
     for warning in retired_model_warnings(
         [shot.spec for shot in board.shots], catalogue, noun="shot"

@@ -76,10 +76,11 @@ def demo_command(
 
     Needs no key and no cloud account, and costs nothing. SORA_PROMPTS names another dataset.
     """
+    from sora_dagster.environment import example_prompts
     from sora_dagster.extras import require_extras
     from sora_dagster.local.home import LocalHome
     from sora_dagster.local.stack import local_runware
-    from sora_dagster.settings import Settings, example_prompts
+    from sora_dagster.settings import Settings
     from sora_dagster.storage import normalized_url
 
     home = LocalHome(home_folder)

@@ -120,9 +120,9 @@ def generate_command(
     SORA_STORAGE or --storage is required, except with a local sandbox: then the default is
     .sora/storage beside PROMPTS.
     """
+    from sora_dagster.environment import folder_beside
     from sora_dagster.generation.protocol.layout import segment
     from sora_dagster.local.home import LocalHome
-    from sora_dagster.settings import folder_beside
 
     with readable_errors():
         settings = settings_from_environment(prompts, max_usd=max_usd, delivery=delivery)

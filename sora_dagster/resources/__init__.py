@@ -1,11 +1,16 @@
 """Dagster resources: the Runware API and the storage root."""
 
-from sora_dagster.resources.clip_storage import NO_STORAGE_ROOT, ClipStorageResource
-from sora_dagster.resources.runware import API_KEY_VARIABLE, RunwareResource, check_limit_fields
+from sora_dagster.resources.clip_storage import ClipStorageResource
+from sora_dagster.resources.runware import (
+    API_KEY_VARIABLE,
+    WEBHOOK_SECRET_VARIABLE,
+    RunwareResource,
+    check_limit_fields,
+)
 
 __all__ = [
     "API_KEY_VARIABLE",
-    "NO_STORAGE_ROOT",
+    "WEBHOOK_SECRET_VARIABLE",
     "ClipStorageResource",
     "RunwareResource",
     "check_limit_fields",

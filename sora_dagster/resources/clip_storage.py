@@ -1,5 +1,6 @@
 """The resource for the storage root."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,20 +8,15 @@ import dagster as dg
 from dagster_aws.s3 import S3Resource
 from pydantic import Field
 
+from sora_dagster.environment import NO_STORAGE_ROOT, setting_variable
 from sora_dagster.resources.secret_fields import refuse_plain_secrets, secret_field, secret_value
+from sora_dagster.resources.setting_fields import setting_field, setting_value
 from sora_dagster.storage import (
     AzureSettings,
     GcsSettings,
     S3Settings,
     StorageError,
     StorageRoot,
-)
-
-NO_STORAGE_ROOT = (
-    "no storage root is set. Set SORA_STORAGE (or --storage, or the url of ClipStorageResource) to "
-    "an absolute folder or a URL such as s3://bucket/prefix, the same for every process. There is "
-    "a default only with a local sandbox, beside the dataset or else in DAGSTER_HOME: with an API "
-    "that charges, a second root would pay for the same clips again"
 )
 
 
@@ -36,7 +32,8 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     - Azure Blob Storage: the account key, a shared access signature, a connection string, a service
       principal or a managed identity.
 
-    Pass secrets as ``dg.EnvVar``, never as text, which Dagster's UI would show. docs/storage.md
+    A field that is unset has the value of its environment variable, which is read in the run. Pass
+    secrets as ``dg.EnvVar``, never as text, which Dagster's UI would show. docs/storage.md
     lists the permissions that each store must grant.
 
     Arguments:
@@ -59,14 +56,12 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         description=(
             "Storage root: an absolute folder, file:///folder, s3://bucket/prefix, "
             "gs://bucket/prefix, or az://container/prefix. One root belongs to one Runware "
-            "account. If unset, definitions load, and runs stop with a message that says so."
+            "account. Default: the variable SORA_STORAGE. If that is unset, definitions load, and "
+            "runs stop with a message that says so."
         ),
     )
-    viewer_url: str | None = Field(
-        default=None,
-        description=(
-            "Address of `sora-dagster viewer` in browsers, for links in events. Default: no links."
-        ),
+    viewer_url: str | None = setting_field(
+        "Address of `sora-dagster viewer` in browsers, for links in events.", "viewer_url"
     )
     gcs_service_account_path: str | None = Field(
         default=None,
@@ -110,23 +105,33 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         refuse_plain_secrets(self)
         return super().get_resource_definition()
 
+    def root_url(self) -> str | None:
+        """URL of the storage root; None if neither the field nor SORA_STORAGE is set."""
+        if isinstance(self.url, dg.EnvVar):
+            # The resource is used outside Dagster, which would have resolved it.
+            return self.url.get_value()
+        # Not made absolute, unlike that of Settings: workers may run in other folders.
+        variable = setting_variable("storage_url").name
+        return self.url or os.environ.get(variable, "").strip() or None
+
     def root(self) -> StorageRoot:
         """The storage root.
 
         Raises:
             StorageError: if it is unset or a relative folder, or cannot be opened.
         """
-        if not self.url:
+        url = self.root_url()
+        if url is None:
             raise StorageError(NO_STORAGE_ROOT)
-        if "://" not in self.url and not Path(self.url).expanduser().is_absolute():
+        if "://" not in url and not Path(url).expanduser().is_absolute():
             raise StorageError(
-                f"the storage root {self.url!r} depends on the working directory, so processes in "
+                f"the storage root {url!r} depends on the working directory, so processes in "
                 f"two directories would pay for the same clips twice; give an absolute folder or a "
                 f"URL"
             )
         return StorageRoot(
-            self.url,
-            viewer_url=self.viewer_url,
+            url,
+            viewer_url=setting_value(self.viewer_url, "viewer_url"),
             s3=S3Settings(
                 region_name=self.s3.region_name,
                 endpoint_url=self.s3.endpoint_url,

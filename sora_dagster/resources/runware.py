@@ -5,34 +5,36 @@ from typing import Any, Self
 import dagster as dg
 from pydantic import (
     Field,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
 
+from sora_dagster.environment import SettingValues
 from sora_dagster.generation.collecting.settings import Deadlines, PollSettings
 from sora_dagster.generation.generator import GenerationSettings, Generator
-from sora_dagster.generation.protocol.budget import DEFAULT_RUN_LIMIT_USD
+from sora_dagster.generation.protocol.budget import parse_limit
 from sora_dagster.generation.protocol.markers import WebhookAddress
-from sora_dagster.generation.requesting.direct_delivery import DeliverySetting
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.resources.clip_storage import ClipStorageResource
 from sora_dagster.resources.secret_fields import refuse_plain_secrets, secret_field, secret_value
-from sora_dagster.runware.address_guard import parse_result_hosts, parse_result_networks
+from sora_dagster.resources.setting_fields import setting_field, setting_value
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import MissingKeyError
 from sora_dagster.runware.published_catalogue import PublishedAddresses
-from sora_dagster.runware.schema_check import SchemaCheckSetting, schema_check
-from sora_dagster.runware.transport import DEFAULT_BASE_URL
+from sora_dagster.runware.schema_check import schema_check
 
 API_KEY_VARIABLE = "RUNWARE_API_KEY"
+WEBHOOK_SECRET_VARIABLE = "SORA_WEBHOOK_SECRET"
 
 
 class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The Runware API: key, address, batches, spending limits, and how results are awaited.
 
-    Pass secrets as ``dg.EnvVar``, never as text, which Dagster's UI would show.
+    A field that is unset has the value of its environment variable, which is read in the run. Pass
+    secrets as ``dg.EnvVar``, never as text, which Dagster's UI would show.
 
     Example:
         >>> RunwareResource(api_key=dg.EnvVar("TEAM_KEY"), max_usd_per_run=40).run_limit_usd()
@@ -40,35 +42,20 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """
 
     api_key: str | None = secret_field("The API key.", API_KEY_VARIABLE)
-    base_url: str = Field(default=DEFAULT_BASE_URL, description="Address of the API.")
-    models_path: str | None = Field(
-        default=None,
-        description=(
-            "YAML or JSON file with additional models, or a folder of such files. Default: none."
-        ),
+    base_url: str | None = setting_field("URL of the API.", "base_url")
+    models_path: str | None = setting_field(
+        "YAML or JSON file with additional models, or a folder of such files.", "models_path"
     )
-    schema_check: SchemaCheckSetting = Field(
-        default="off",
-        description=(
-            "Whether each request is also held to the JSON Schema that Runware publishes for its "
-            "model: 'off', 'warn' (the log says what is wrong), or 'refuse' (it is not sent). "
-            "Needs the extra 'schema'."
-        ),
+    schema_check: str | None = setting_field(
+        "Whether each request is also held to the JSON Schema that Runware publishes for its "
+        "model: 'off', 'warn' (the log says what is wrong), or 'refuse' (it is not sent). Needs "
+        "the extra 'schema'.",
+        "schema_check",
     )
-    schemas_path: str | None = Field(
-        default=None,
-        description=(
-            "Folder with saved schemas of models, for `schema_check`. Default: each schema is "
-            "fetched from Runware, once per process."
-        ),
+    schemas_path: str | None = setting_field(
+        "Folder with saved schemas of models, for `schema_check`.", "schemas_path"
     )
-    schemas_url: str | None = Field(
-        default=None,
-        description=(
-            "Server that schemas are fetched from. Default: Runware's; with a local sandbox, the "
-            "sandbox."
-        ),
-    )
+    schemas_url: str | None = setting_field("Server that schemas are fetched from.", "schemas_url")
     timeout_seconds: float = Field(
         default=60.0, gt=0, description="Timeout of an API request, in seconds."
     )
@@ -78,55 +65,50 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     poll_batch_size: int = Field(
         default=50, ge=1, description="Maximum number of clips polled for in one POST."
     )
-    webhook_url: str | None = Field(
-        default=None,
-        description="Public URL of the webhook receiver. Default: none, results are polled.",
-    )
+    webhook_url: str | None = setting_field("Public URL of the webhook receiver.", "webhook_url")
     webhook_secret: str | None = secret_field(
-        "Secret that webhook URLs are signed with.", "SORA_WEBHOOK_SECRET"
+        "Secret that webhook URLs are signed with.", WEBHOOK_SECRET_VARIABLE
     )
     hosted_seconds: int | None = Field(
         default=None,
         ge=60,
         description="How long Runware hosts a result (ttl), in seconds. Default: Runware's.",
     )
-    max_usd_per_run: float | None = Field(
-        default=None,
-        ge=0,
-        allow_inf_nan=False,
-        description=f"Spending limit of a run in USD. Default: {DEFAULT_RUN_LIMIT_USD:.0f}.",
+    max_usd_per_run: float | None = setting_field(
+        "Spending limit of a run in USD.", "max_usd", ge=0, allow_inf_nan=False
     )
     unlimited: bool = Field(
-        default=False, description="No spending limit per run. Excludes max_usd_per_run."
+        default=False,
+        description="No spending limit per run, whatever SORA_MAX_USD is. Excludes "
+        "max_usd_per_run.",
     )
-    max_usd_per_day: float | None = Field(
-        default=None,
+    max_usd_per_day: float | None = setting_field(
+        "Spending limit of a day (UTC) over all runs, in USD.",
+        "max_usd_per_day",
         ge=0,
         allow_inf_nan=False,
-        description="Spending limit of a day (UTC) over all runs, in USD. Default: no limit.",
     )
-    delivery: DeliverySetting = Field(
-        default="auto",
-        description=(
-            "How videos come into the storage root: 'direct' (Runware uploads each to the bucket, "
-            "with an address that is valid for one object; refused for a clip of several results, "
-            "and for a store that cannot sign or be reached), 'download' (fetched from Runware), "
-            "or 'auto' (direct if possible, else download)."
-        ),
+    unlimited_per_day: bool = Field(
+        default=False,
+        description="No spending limit per day, whatever SORA_MAX_USD_PER_DAY is. Excludes "
+        "max_usd_per_day.",
     )
-    result_hosts: list[str] = Field(
-        default=[],
-        description=(
-            "Domains that videos may be downloaded from, with their subdomains, in addition to "
-            "runware.ai."
-        ),
+    delivery: str | None = setting_field(
+        "How videos come into the storage root: 'direct' (Runware uploads each to the bucket, "
+        "with an address that is valid for one object; refused for a clip of several results, "
+        "and for a store that cannot sign or be reached), 'download' (fetched from Runware), "
+        "or 'auto' (direct if possible, else download).",
+        "delivery",
     )
-    result_networks: list[str] = Field(
-        default=[],
-        description=(
-            "Non-public networks in CIDR notation, such as 198.18.0.0/15, that hosts of videos "
-            "may resolve to. Not needed behind a proxy (HTTPS_PROXY), which resolves hosts itself."
-        ),
+    result_hosts: list[str] | None = setting_field(
+        "Domains that videos may be downloaded from, with their subdomains, in addition to "
+        "runware.ai.",
+        "result_hosts",
+    )
+    result_networks: list[str] | None = setting_field(
+        "Non-public networks in CIDR notation, such as 198.18.0.0/15, that hosts of videos may "
+        "resolve to. Not needed behind a proxy (HTTPS_PROXY), which resolves hosts itself.",
+        "result_networks",
     )
     retry_wait_seconds: float = Field(
         default=10.0,
@@ -157,7 +139,8 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     poll_first_seconds: float | None = Field(
         default=None,
         gt=0,
-        description="Wait before the first poll, in seconds. Default: 2; with a webhook 30.",
+        description="Wait before the first poll, in seconds. Default: 2; with a webhook the "
+        "variable SORA_WEBHOOK_WAIT, or 30.",
     )
     poll_longest_seconds: float | None = Field(
         default=None,
@@ -175,6 +158,12 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     @model_validator(mode="after")
     def _check_limit(self) -> Self:
         check_limit_fields(self.max_usd_per_run, self.unlimited, name="max_usd_per_run")
+        check_limit_fields(
+            self.max_usd_per_day,
+            self.unlimited_per_day,
+            name="max_usd_per_day",
+            opposite="unlimited_per_day",
+        )
         return self
 
     def get_resource_definition(self) -> Any:
@@ -186,17 +175,13 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         refuse_plain_secrets(self)
         return super().get_resource_definition()
 
-    @field_validator("result_hosts")
+    @field_validator("delivery", "schema_check", "result_hosts", "result_networks")
     @classmethod
-    def _check_hosts(cls, hosts: list[str]) -> list[str]:
-        parse_result_hosts(_known(hosts))
-        return hosts
-
-    @field_validator("result_networks")
-    @classmethod
-    def _check_networks(cls, networks: list[str]) -> list[str]:
-        parse_result_networks(_known(networks))
-        return networks
+    def _check_setting(cls, value: Any, info: ValidationInfo) -> Any:
+        known = _known(value) if isinstance(value, list) else value
+        if known is not None and info.field_name is not None:
+            SettingValues.check(info.field_name, known)
+        return value
 
     def catalogue(self) -> Catalogue:
         """The models that clips may use.
@@ -204,21 +189,50 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             ValueError: if the file of entries is wrong.
         """
-        return Catalogue.from_yaml(self.models_path) if self.models_path else Catalogue.builtin()
+        path = self._value("models_path")
+        return Catalogue.from_yaml(path) if path else Catalogue.builtin()
 
     def run_limit_usd(self) -> float | None:
-        """Spending limit of a run in USD; None: no limit."""
+        """Spending limit of a run in USD; None: no limit.
+
+        Raises:
+            SettingsError: if SORA_MAX_USD is needed, and not allowed.
+        """
         if self.unlimited:
             return None
-        return DEFAULT_RUN_LIMIT_USD if self.max_usd_per_run is None else self.max_usd_per_run
+        if self.max_usd_per_run is not None:
+            return self.max_usd_per_run
+        return parse_limit(SettingValues.value_of("max_usd"))
+
+    def day_limit_usd(self) -> float | None:
+        """Spending limit of a day (UTC) in USD; None: no limit.
+
+        Raises:
+            SettingsError: if SORA_MAX_USD_PER_DAY is needed, and not allowed.
+        """
+        if self.unlimited_per_day:
+            return None
+        if self.max_usd_per_day is not None:
+            return self.max_usd_per_day
+        return parse_limit(SettingValues.value_of("max_usd_per_day"), default_usd=None)
 
     def polls(self) -> PollSettings:
-        """When results are polled for."""
-        first, longest = (2.0, 10.0) if self.webhook_url is None else (30.0, 60.0)
+        """When results are polled for.
+
+        Raises:
+            SettingsError: if a variable is needed, and not allowed.
+        """
+        first, longest = 2.0, 10.0
+        if self._value("webhook_url") is not None:
+            first, longest = SettingValues.value_of("webhook_wait_seconds"), 60.0
         return PollSettings(
             first_seconds=self.poll_first_seconds or first,
             longest_seconds=self.poll_longest_seconds or longest,
         )
+
+    def _value(self, field: str) -> Any:
+        """The value of a field, or that of the setting of the same name if it is unset."""
+        return setting_value(getattr(self, field), field)
 
     def resolve_api_key(self) -> str:
         """The API key.
@@ -239,7 +253,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         return RunwareClient(
             self.resolve_api_key(),
-            base_url=self.base_url,
+            base_url=self._value("base_url"),
             catalogue=self.catalogue(),
             timeout_seconds=self.timeout_seconds,
             submit_batch_size=self.submit_batch_size,
@@ -254,10 +268,9 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             StorageError: if the storage root cannot be opened.
             ValueError: if the webhook's address or secret is wrong.
         """
-        webhook = None
-        if self.webhook_url is not None:
-            secret = secret_value(self.webhook_secret, "SORA_WEBHOOK_SECRET")
-            webhook = WebhookAddress(self.webhook_url, secret or "")
+        # All values are read here, so that a wrong one stops the run before anything is sent.
+        self.run_limit_usd()
+        hosts, networks = tuple(self._value("result_hosts")), tuple(self._value("result_networks"))
         # Opened first, so that no connection is made if there is no root.
         root = storage.root()
         dg.get_dagster_logger().info(f"storage root: {root.url}")
@@ -265,7 +278,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.client(),
             root,
             GenerationSettings(
-                webhook=webhook,
+                webhook=self.webhook(),
                 polls=self.polls(),
                 sending=SendSettings(confirm_seconds=self.confirm_seconds, replays=self.replays),
                 deadlines=Deadlines(
@@ -275,29 +288,44 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 hosted_seconds=self.hosted_seconds,
                 max_attempts=self.max_attempts,
                 retry_wait_seconds=self.retry_wait_seconds,
-                day_limit_usd=self.max_usd_per_day,
-                delivery=self.delivery,
-                result_hosts=tuple(self.result_hosts),
-                result_networks=tuple(self.result_networks),
+                day_limit_usd=self.day_limit_usd(),
+                delivery=self._value("delivery"),
+                result_hosts=hosts,
+                result_networks=networks,
                 schema_check=schema_check(
-                    self.schema_check,
-                    addresses=PublishedAddresses.for_api(self.base_url, self.schemas_url),
-                    folder=self.schemas_path,
-                    result_hosts=tuple(self.result_hosts),
-                    result_networks=tuple(self.result_networks),
+                    self._value("schema_check"),
+                    addresses=PublishedAddresses.for_api(
+                        self._value("base_url"), self._value("schemas_url")
+                    ),
+                    folder=self._value("schemas_path"),
+                    result_hosts=hosts,
+                    result_networks=networks,
                 ),
             ),
         )
 
+    def webhook(self) -> WebhookAddress | None:
+        """The webhook receiver's address; None: results are polled.
 
-def check_limit_fields(max_usd: float | None, unlimited: bool, *, name: str = "max_usd") -> None:
+        Raises:
+            ValueError: if the address or the secret is wrong.
+        """
+        url = self._value("webhook_url")
+        if url is None:
+            return None
+        return WebhookAddress(url, secret_value(self.webhook_secret, WEBHOOK_SECRET_VARIABLE) or "")
+
+
+def check_limit_fields(
+    max_usd: float | None, unlimited: bool, *, name: str = "max_usd", opposite: str = "unlimited"
+) -> None:
     """Refuse a spending limit together with its opposite.
 
     Raises:
         ValueError: naming both fields.
     """
     if unlimited and max_usd is not None:
-        raise ValueError(f"{name} is {max_usd:g} and unlimited is true; set only one of them")
+        raise ValueError(f"{name} is {max_usd:g} and {opposite} is true; set only one of them")
 
 
 def _known(values: list[str]) -> list[str]:

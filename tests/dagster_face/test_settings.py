@@ -14,11 +14,12 @@ import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 
 from sora_dagster.definitions import build_definitions
+from sora_dagster.environment import SettingsError
 from sora_dagster.prompts.boards import load_board
 from sora_dagster.prompts.dataset import DatasetError
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.runware.transport import DEFAULT_BASE_URL, is_local_api
-from sora_dagster.settings import Settings, SettingsError
+from sora_dagster.settings import Settings
 from sora_dagster.storage import StorageError
 from sora_dagster.submission import RequestConfig
 from tests.dagster_face.stack import Stack, failure_text
