@@ -167,6 +167,13 @@ def test_an_address_of_another_host_is_refused() -> None:
     assert "SORA_RESULT_HOSTS" in result.stderr
 
 
+def test_a_setting_that_is_no_url_of_a_server_is_an_error() -> None:
+    result = models("check", "veo-3.1", SORA_SCHEMAS_URL="schemas.example.com")
+    assert result.exit_code == 1
+    assert "'schemas.example.com' is not the URL of a server of schemas" in result.stderr
+    assert "Correct SORA_SCHEMAS_URL" in result.stderr
+
+
 def test_a_host_that_resolves_to_a_private_address_is_refused() -> None:
     result = models("add", f"https://localhost{PAGE}", SORA_RESULT_HOSTS="localhost")
     assert result.exit_code == 1

@@ -22,6 +22,8 @@ from sora_dagster.runware.catalogue.published.documents import (
     PublishedModel,
     read_document,
 )
+from sora_dagster.runware.images import is_http_url
+from sora_dagster.runware.redaction import shown
 from sora_dagster.runware.transport import is_local_api
 
 # Without a content encoding, so that an answer is never larger than what was sent.
@@ -57,12 +59,20 @@ class PublishedAddresses:
         Arguments:
             api_url: address of the API. A sandbox on this machine has all documents itself.
             schemas_url: a server that has all documents. Default: none.
+
+        Raises:
+            ValueError: if it is not a URL.
         """
         if schemas_url is None:
             if not is_local_api(api_url):
                 return cls()
             parts = urlsplit(api_url)
             schemas_url = f"{parts.scheme}://{parts.netloc}"
+        elif not is_http_url(schemas_url):
+            raise ValueError(
+                f"{shown(schemas_url)} is not the URL of a server of schemas; allowed: an http(s) "
+                f"URL. Correct SORA_SCHEMAS_URL, or the resource's `schemas_url`"
+            )
         server = schemas_url.rstrip("/")
         return cls(server, server, server)
 
