@@ -417,7 +417,12 @@ def setting_variable(field: str) -> Variable:
 
 def settings_table() -> list[Variable]:
     """Every setting: its environment variable, its default and what it sets."""
-    return [_SECRETS[0], *_variables().values(), _SECRETS[1]]
+    key, webhook_secret = _SECRETS
+    table = [key, *_variables().values()]
+    table.insert(
+        [variable.name for variable in table].index("SORA_WEBHOOK_URL") + 1, webhook_secret
+    )
+    return table
 
 
 @cache

@@ -129,8 +129,9 @@ def _summary(selection: Selection, max_usd: float | None) -> list[str]:
         )
     if selection.unpriced:
         lines.append(
-            f"{len(selection.unpriced)} without a known price, of the clip or of a remix, are left "
-            f"out, since the limit of a tick could not be kept: {', '.join(selection.unpriced)}. "
+            f"{len(selection.unpriced)} without a known price, of the clip or of a remix, are "
+            f"left out, since they cannot be held to the limit of a tick: "
+            f"{', '.join(selection.unpriced)}. "
             f"Set the prices in their models' catalogue entries (SORA_MODELS), or request them "
             f"with the job request_clips, which asks Runware for the price."
         )

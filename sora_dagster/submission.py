@@ -167,4 +167,4 @@ def log_estimates(
             )
         )
     total = PriceTotal.of(item.price for item in estimates)
-    context.log.info(f"dry run: {total.text} in total; nothing was sent, nothing is paid")
+    context.log.info(f"dry run: {total.text} in total; nothing was sent or paid")

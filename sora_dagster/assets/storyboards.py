@@ -44,12 +44,12 @@ class StoryboardConfig(RequestConfig):
     max_wait_minutes: float = Field(
         default=60.0,
         ge=0,
-        description="Maximum wait for the shots; unfinished ones stay outstanding.",
+        description="Maximum wait for the shots, in seconds; unfinished ones stay outstanding.",
     )
     remix_linger_seconds: float = Field(
         default=10.0,
         ge=0,
-        description="Maximum wait for more stored shots before their remixes are requested.",
+        description="Maximum wait for more stored shots before remixes are requested, in seconds.",
     )
     parallel_clips: int = Field(
         default=4, ge=1, description="Number of shots fetched and stored at once."

@@ -45,7 +45,7 @@ class CollectConfig(dg.Config):
     max_wait_minutes: float = Field(
         default=60.0,
         ge=0,
-        description="Maximum wait for the clips; unfinished ones stay outstanding.",
+        description="Maximum wait for the clips, in seconds; unfinished ones stay outstanding.",
     )
 
 

@@ -30,12 +30,13 @@ class CollectClipsConfig(dg.Config):
         default=30.0,
         ge=0,
         le=55,
-        description="Maximum wait; the completion sensor starts another run for unfinished clips.",
+        description="Maximum wait, in seconds; the completion sensor starts another run for "
+        "unfinished clips.",
     )
     remix_linger_seconds: float = Field(
         default=30.0,
         ge=0,
-        description="Maximum wait for more stored clips before their remixes are requested.",
+        description="Maximum wait for more stored clips before remixes are requested, in seconds.",
     )
     parallel_clips: int = Field(
         default=4, ge=1, description="Number of clips fetched and stored at once."

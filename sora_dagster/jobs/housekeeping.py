@@ -137,7 +137,7 @@ def _prune_metadata(report: PruneReport, rows: Sequence[Mapping[str, Any]]) -> d
     metadata: dict[str, Any] = {
         "dry_run": report.is_dry_run,
         "objects": sum(report.objects.values()),
-        "bytes": sum(report.size_bytes.values()),
+        "size_bytes": sum(report.size_bytes.values()),
         "summary": dg.MetadataValue.md("\n".join(f"- {line}" for line in report.sentences)),
     }
     if rows:
@@ -149,7 +149,7 @@ def _verify_metadata(report: VerifyReport) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "takes": report.takes,
         "objects": report.objects,
-        "bytes": report.size_bytes,
+        "size_bytes": report.size_bytes,
         "deep": report.is_deep,
         "damaged": len(report.findings),
     }

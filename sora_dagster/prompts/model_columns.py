@@ -119,6 +119,14 @@ def column_of(field: str, spec: ClipSpec, entry: VideoModel | None) -> str | Non
     return "settings"
 
 
+def in_columns(message: str, spec: ClipSpec) -> str:
+    """A message about a request, with the names of the row's columns instead of the API's."""
+    frames = [name for name in ("first_frame", "last_frame") if getattr(spec, name)]
+    return message.replace("inputs.frameImages", " and ".join(frames) or "first_frame").replace(
+        "inputs.referenceImages", "reference_images"
+    )
+
+
 def at_default(values: Mapping[str, Any], entry: VideoModel) -> Iterator[str]:
     """The fields whose value is the model's own default.
 

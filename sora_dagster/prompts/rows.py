@@ -17,6 +17,7 @@ from sora_dagster.prompts.model_columns import (
     COLUMNS_OF_MODELS,
     at_default,
     column_of,
+    in_columns,
     knows_column,
     models_for_row,
     models_with,
@@ -302,7 +303,7 @@ class RowReader:
             if column in self._missing_columns or cells.is_reported(column):
                 continue
             hint = _sizes_of_tier(spec, entry) if column == "resolution" else ""
-            cells.report(column, problem.message + hint)
+            cells.report(column, in_columns(problem.message, spec) + hint)
 
     def _recipe_names(self, cells: RowCells, entry: VideoModel | None) -> tuple[str, ...]:
         names: list[str] = []

@@ -211,7 +211,7 @@ def failure_sentence(finished: FinishedTask) -> str | None:
         attempt = finished.attempt
         return (
             f"{attempt.clip}: take {attempt.take} was stored, but its record is missing. Request "
-            f"it again: while Runware hosts the video, it is fetched again at no cost."
+            f"it again: while Runware hosts the video, it is fetched again, free of charge."
         )
     if finished.manifest is None or outcome.errors:
         return finished.failure_sentence

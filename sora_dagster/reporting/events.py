@@ -189,7 +189,9 @@ def failure_event(
 def _what_to_do(finished: FinishedTask) -> str:
     state = finished.outcome.state
     if state == "done":
-        return "Request it again: while Runware hosts the video, it is fetched again at no cost."
+        return (
+            "Request it again: while Runware hosts the video, it is fetched again, free of charge."
+        )
     if state == "partial":
         return (
             "The videos that arrived are stored. Raise the clip's take to generate all of them "

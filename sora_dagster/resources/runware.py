@@ -128,10 +128,10 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     unknown_minutes: float = Field(
         default=10.0,
         gt=0,
-        description="How long a task must be unknown to Runware before it is sent again.",
+        description="How many minutes a task must be unknown to Runware before it is sent again.",
     )
     generation_minutes: float = Field(
-        default=30.0, gt=0, description="Longest expected duration of a generation."
+        default=30.0, gt=0, description="Deadline of a generation, in minutes."
     )
     max_attempts: int = Field(
         default=3, ge=1, description="Maximum number of attempts of one take of a clip."

@@ -256,7 +256,7 @@ def test_a_request_without_a_clear_answer_fails_the_run(faulty: FaultyStack) -> 
     stack.settings_changes["replays"] = False
     result = stack.run_job("request_clips")
     assert not result.success
-    assert "without a clear answer" in failure_text(result)
+    assert "without a clear response" in failure_text(result)
 
 
 def test_clips_that_were_not_sent_fail_the_run_and_cost_nothing(faulty: FaultyStack) -> None:

@@ -57,7 +57,10 @@ def test_what_fits_is_granted_in_the_order_requested(budget: Budget) -> None:
 def test_what_was_reserved_before_counts(root: StorageRoot) -> None:
     budget_of(root).reserve({"a": 4.0}, root_run="run", limits=RUN_OF_5)
     reservation = budget_of(root).reserve({"b": 2.0}, root_run="run", limits=RUN_OF_5)
-    assert "4.00 USD of the run's spending limit of 5.00 USD are used" in reservation.refused["b"]
+    assert (
+        "4.00 USD of the run's spending limit of 5.00 USD is already used"
+        in reservation.refused["b"]
+    )
 
 
 def test_a_task_that_is_reserved_again_counts_once(budget: Budget) -> None:
@@ -95,7 +98,7 @@ def test_a_task_of_unknown_price_does_not_fit_in_any_limit(
     reservation = budget.reserve({"a": None}, root_run="run", limits=limits)
     assert reservation.granted == ()
     assert "its price is unknown" in reservation.refused["a"]
-    assert "limit of 5.00 USD could not be kept" in reservation.refused["a"]
+    assert " spending limit of 5.00 USD" in reservation.refused["a"]
     assert keys(root, "") == before
 
 

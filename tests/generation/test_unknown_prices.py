@@ -163,7 +163,7 @@ def test_without_any_price_nothing_is_sent_under_a_limit(
     (result,) = request_clips(generator, clip(), run_limit_usd=run_limit_usd)
     assert result.state is RequestState.OVER_LIMIT
     assert result.price is None
-    assert f"its price is unknown, so {whose} spending limit of 1.00 USD" in result.detail
+    assert f"cannot be held to {whose} spending limit of 1.00 USD" in result.detail
     assert f"The model is {TINY.air}; the API's dry run gave no price." in result.detail
     assert generator.ledger.takes("clips", "fox") == ()
     assert charges(api) == before

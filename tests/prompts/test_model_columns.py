@@ -344,7 +344,7 @@ def test_one_error_lists_the_mistakes_of_all_rows_with_what_each_model_allows(
         (
             {"model": "veo-3.1", "size": "1280x720", "first_frame": FRAME},
             "size",
-            "size cannot be combined with inputs.frameImages for Veo 3.1; remove one of the two",
+            "size cannot be combined with first_frame for Veo 3.1; remove one of the two",
         ),
         (
             {"model": "sora-2-pro", "seed": 7},

@@ -29,8 +29,8 @@ FindingKind = Literal[
 _TAKE_FOLDER = rf"{layout.CLIPS_FOLDER}/\g<asset>/\g<clip>/take-\g<take>"
 
 _FETCH_AGAIN = (
-    "Request the clip again: it is fetched again, free, while Runware hosts it. After that, "
-    "restore the object from a backup."
+    "Request the clip again: it is fetched again, free of charge, while Runware hosts it. After "
+    "that, restore the object from a backup."
 )
 _RESTORE = "Restore the object from a backup."
 
@@ -194,8 +194,8 @@ class _Verifier:
         elif self._deep and (sha256 := object_sha256(self._root, video.key)) != video.sha256:
             detail = (
                 f"its SHA-256 is {sha256} instead of {video.sha256}: its bytes were changed. "
-                f"Remove it, and request the clip again: it is fetched again, free, while Runware "
-                f"hosts it. Or restore it from a backup."
+                f"Remove it, and request the clip again: it is fetched again, free of charge, "
+                f"while Runware hosts it. Or restore it from a backup."
             )
             yield _finding("wrong hash", video.key, manifest, detail)
 

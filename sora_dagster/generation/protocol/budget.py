@@ -328,16 +328,17 @@ class _LimitUse:
             estimate_usd = self._spending.known_usd(task_uuid)
         if estimate_usd is None:
             return (
-                f"not sent, nothing paid: its price is unknown, so {self._whose} spending limit of "
-                f"{limit:.2f} USD could not be kept. Set the prices in the model's catalogue entry "
-                f"(SORA_MODELS), or set no limit ({self._setting}: {UNLIMITED})."
+                f"not sent, nothing paid: its price is unknown, so it cannot be held to "
+                f"{self._whose} spending limit of {limit:.2f} USD. Set the prices in the "
+                f"model's catalogue entry (SORA_MODELS), or set no limit "
+                f"({self._setting}: {UNLIMITED})."
             )
         added = self._spending.added_usd(task_uuid, estimate_usd)
         if used + added <= limit + _ROUNDING_USD:
             return None
         return (
             f"not sent, nothing paid: it would cost {estimate_usd:.2f} USD, and {used:.2f} USD of "
-            f"{self._whose} spending limit of {limit:.2f} USD are used. Raise the limit "
+            f"{self._whose} spending limit of {limit:.2f} USD is already used. Raise the limit "
             f"({self._setting}), or request fewer clips."
         )
 

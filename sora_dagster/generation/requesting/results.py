@@ -16,9 +16,9 @@ class RequestState(Enum):
     """The state of a requested clip.
 
     STORED: generated before. OUTSTANDING: submitted before. SUBMITTED: submitted now. UNCONFIRMED:
-    sent, without a clear answer. CHANGED: its row changed, and its latest take is kept. OVER_LIMIT:
-    a spending limit does not allow it. NOT_SENT: this run stopped submitting first. REFUSED: not
-    accepted now. FAILED: failed before, and is not tried again.
+    sent without a clear response. CHANGED: its row changed, and its latest take is kept.
+    OVER_LIMIT: a spending limit does not allow it. NOT_SENT: this run stopped submitting first.
+    REFUSED: not accepted now. FAILED: failed before, and is not tried again.
     """
 
     STORED = "stored"

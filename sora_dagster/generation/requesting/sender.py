@@ -259,7 +259,7 @@ class Sender:
         error = submission.error.to_record() if submission.error is not None else None
         if submission.state == "uncertain" or not may_refuse:
             # A refused replay says nothing about the first POST, which may have been accepted.
-            _log.warning("no clear answer for task %s: %s", task_uuid, submission.error)
+            _log.warning("no clear response for task %s: %s", task_uuid, submission.error)
             return SendResult(task_uuid, "unconfirmed", error)
         error = error or ErrorRecord(
             kind="connection", message="the request was never sent", retryable=True
@@ -315,7 +315,7 @@ class Sender:
             statuses = self._client.poll(task_uuids)
         except RunwareError as error:
             # Whether they may be sent again depends on the window alone.
-            _log.warning("unclear answers could not be resolved yet: %s", error)
+            _log.warning("unclear responses could not be resolved yet: %s", error)
             return []
         return [task_uuid for task_uuid in task_uuids if statuses[task_uuid].is_known]
 

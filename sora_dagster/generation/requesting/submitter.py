@@ -307,8 +307,8 @@ def _sent_result(
             return replace(result, detail=f"take {result.take} submitted{price}")
         case "unconfirmed":
             detail = (
-                f"sent, without a clear answer ({reason or 'no answer came'}); the collecting run "
-                f"finds out what became of it"
+                f"sent without a clear response ({reason or 'none came'}); the collecting run "
+                f"polls for it"
             )
             return replace(result, state=RequestState.UNCONFIRMED, error=sent.error, detail=detail)
         case "not_sent":

@@ -147,7 +147,7 @@ class TakeStatusReader:
             else "it ended"
         )
         detail = (
-            f"{what}; Runware still hosts the video, and it is collected again, free"
+            f"{what}; Runware still hosts the video, and it is collected again, free of charge"
             if answer.results
             else f"{what}; Runware is still generating it, and it is collected when it is finished"
         )
