@@ -288,6 +288,7 @@ CONTRADICTIONS = [
     ("{tier: 1080p}", "{tier: 1080p, fps: 25}", 27, "the rate never counts: fps is never 25"),
     ("{tier: 1080p}", "{tier: 1080p, inputs.videoId: given}", 27, "inputs.videoId is never given"),
     ("{tier: 1080p}", "{tier: 1080p, audio: true}", 23, "tier '1080p' with audio false"),
+    ("usd_per_second: 0.40", "usd_per_second: 0", 23, "rate 2 is 0 USD, which no spending limit"),
     ("certainty: published", "certainty: unknown", 23, "there are rates, so the certainty must be"),
 ]
 

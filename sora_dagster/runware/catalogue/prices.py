@@ -72,6 +72,13 @@ class Prices(BaseModel):
             raise ValueError("there are rates, so the certainty must be published or approximate")
         if self.certainty != "unknown" and not self.rates:
             raise ValueError("rates are missing; add them, or set the certainty to unknown")
+        if not self.input_video_second_usd:
+            for number, rate in enumerate(self.rates, start=1):
+                if not rate.usd_per_second and not rate.usd:
+                    raise ValueError(
+                        f"rate {number} is 0 USD, which no spending limit would count; set its "
+                        f"price, or remove the rates and set the certainty to unknown"
+                    )
         return self
 
     @property
