@@ -77,7 +77,7 @@ def test_the_entry_to_copy_is_one(tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError) as refusal:
         Catalogue.builtin().get("acme:1@2")
     path = tmp_path / "models.yaml"
-    path.write_text(str(refusal.value).partition("SORA_MODELS:\n\n")[2], encoding="utf-8")
+    path.write_text(str(refusal.value).partition("to that file:\n\n")[2], encoding="utf-8")
     assert Catalogue.from_yaml(path).get("acme:1@2").default_size == FrameSize(1280, 720)
 
 
