@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from sora_dagster.environment import example_prompts
+from sora_dagster.local.home import LocalHome
 from sora_dagster.local.processes import wait_until
+from sora_dagster.local.stack import local_runware
 from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.catalogue import Catalogue
+from sora_dagster.settings import Settings
 from tests.demo import SMALL, charges, demo, finish, ledger_of, manifests, our_processes
 from tests.media.probing import probe
 
@@ -66,6 +69,16 @@ def test_the_example_dataset_goes_from_rows_to_stored_remixes_by_webhook_and_sen
     assert "0 submissions" in again
     assert len(charges(tmp_path)) == len(stored)
     assert our_processes(tmp_path) == []
+
+
+def test_the_local_runware_has_the_same_address_the_next_time(tmp_path: Path) -> None:
+    # A collecting run that outlived a demo that was killed polls it there.
+    home, settings = LocalHome(tmp_path / "home"), Settings(prompts_path=str(example_prompts()))
+    addresses = []
+    for _ in range(2):
+        with local_runware(home, settings, latency_seconds=1) as (local, _):
+            addresses.append(local.base_url)
+    assert addresses[0] == addresses[1]
 
 
 def test_two_demos_in_one_folder_are_refused(tmp_path: Path) -> None:

@@ -54,9 +54,16 @@ class LocalHome:
         """File for a process's output."""
         return self.folder / "logs" / f"{name}.log"
 
-    def viewer_port(self, host: str) -> int:
-        """Port of the viewer; the same each time if it is free, since events link to it."""
-        kept = self.folder / "viewer-port"
+    def port(self, server: str, host: str) -> int:
+        """Port of a server; the same each time if it is free.
+
+        Events link to the viewer, and a run that outlived a killed command polls the sandbox.
+
+        Arguments:
+            server: name of the server, such as ``viewer``.
+            host: address that it listens at.
+        """
+        kept = self.folder / f"{server}-port"
         before = int(kept.read_text()) if kept.exists() else 0
         for wanted in (before, 0):
             with socket.socket() as probe, contextlib.suppress(OSError):

@@ -63,7 +63,7 @@ def local_runware(
         sandbox = start(
             "the sandbox",
             "sandbox",
-            "--port=0",
+            f"--port={home.port('sandbox', _HOST)}",
             f"--latency={latency_seconds}",
             f"--data-dir={home.folder / 'sandbox'}",
             *([f"--models={settings.models_path}"] if settings.models_path else []),
@@ -74,7 +74,7 @@ def local_runware(
         )
         variables |= settings.to_environment()
         receiver = start("the webhook receiver", "webhook", "--port=0")
-        viewer = start("the viewer", "viewer", f"--port={home.viewer_port(_HOST)}")
+        viewer = start("the viewer", "viewer", f"--port={home.port('viewer', _HOST)}")
         yield (
             settings.updated(
                 webhook_url=receiver.wait_for_line(_READY_PREFIX),
