@@ -23,8 +23,8 @@ from sora_dagster.storage import normalized_url
 NO_STORAGE_ROOT = (
     "no storage root is set. Set SORA_STORAGE (or --storage, or the url of ClipStorageResource) to "
     "an absolute folder or a URL such as s3://bucket/prefix, the same for every process. Only a "
-    "local sandbox has a default (beside the dataset or in DAGSTER_HOME): with an API that charges, a "
-    "second root would pay for the same clips again"
+    "local sandbox has a default (beside the dataset or in DAGSTER_HOME): with an API that "
+    "charges, a second root would pay for the same clips again"
 )
 # Context of a validation whose values are complete: nothing else is read from the environment.
 COMPLETE = MappingProxyType({"is_complete": True})
