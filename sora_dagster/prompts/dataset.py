@@ -10,15 +10,15 @@ from pathlib import Path
 from sora_dagster.input_files.problems import ProblemList, did_you_mean
 from sora_dagster.input_files.text import decode_text, unreadable
 from sora_dagster.prompts.clips import ClipSpec
+from sora_dagster.prompts.csv_files import read_csv
 from sora_dagster.prompts.files import (
     DatasetError,
     DatasetTable,
     RecipeEntry,
-    read_csv,
     read_jsonl,
-    read_parquet,
 )
 from sora_dagster.prompts.images import DatasetImages
+from sora_dagster.prompts.parquet_files import read_parquet
 from sora_dagster.prompts.recipe_reader import check_recipes, read_recipes
 from sora_dagster.prompts.recipes import Recipe
 from sora_dagster.prompts.rows import RowReader

@@ -1,15 +1,12 @@
-"""Rows of a dataset file in JSON Lines, CSV or Parquet, each value with its line."""
+"""Rows of a dataset file, each value with its line; those of JSON Lines."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
-from sora_dagster.extras import require_extras
 from sora_dagster.input_files.problems import FileProblemsError, ProblemList, did_you_mean
 from sora_dagster.runware.redaction import shown
 
@@ -55,9 +52,6 @@ _OTHER_NAMES = {
 
 # Of values in lists and mappings.
 MAX_DEPTH = 8
-
-# An image may be a data URI in a cell.
-_LONGEST_CSV_CELL = 64_000_000
 
 
 class DatasetError(FileProblemsError):
@@ -193,113 +187,7 @@ def _json_cell(value: Any, line: int, depth: int = 0) -> Cell:
     return Cell(value, line)
 
 
-def read_csv(text: str, problems: ProblemList) -> DatasetTable:
-    """The rows of a CSV text: a header line, then cells separated by commas."""
-    # The limit is global to the process; it is only raised, so that threads agree.
-    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CSV_CELL))
-    records = _csv_records(text, problems)
-    if not records:
-        return DatasetTable()
-    (header_line, header), *records = records
-    header = [name.strip() for name in header]
-    if len(header) == 1 and (separator := next((s for s in ";\t|" if s in header[0]), None)):
-        problems.add(
-            f"cells are separated by {separator!r}; separate them by ','",
-            line=header_line,
-            value=header[0],
-        )
-        return DatasetTable()
-    missing = _check_header(header, problems, line=header_line)
-    rows = []
-    for line, record in records:
-        # Spreadsheets write empty cells outside the table: without a name, or after all names.
-        beyond = [
-            cell
-            for index, cell in enumerate(record)
-            if cell.strip() and (index >= len(header) or not header[index])
-        ]
-        if beyond:
-            problems.add(
-                f"{shown(beyond[0])} is not in a column: the header has "
-                f"{sum(map(bool, header))} names, the row has {len(record)} cells; put quotes "
-                f"around a cell that contains a comma",
-                line=line,
-                value=beyond[0],
-            )
-        cells = {
-            name: Cell(value, line)
-            for name, value in zip(header, record, strict=False)
-            if name in COLUMNS
-        }
-        rows.append(Row(line, cells))
-    return DatasetTable(rows, missing)
-
-
-def _csv_records(text: str, problems: ProblemList) -> list[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    records: list[tuple[int, list[str]]] = []
-    while True:
-        line = reader.line_num + 1
-        try:
-            record = next(reader)
-        except StopIteration:
-            return records
-        except csv.Error as error:
-            problems.add(
-                f"the quotes of this row do not match ({error}); write a quote inside quotes twice",
-                line=line,
-                value=None,
-            )
-            continue
-        if any(cell.strip() for cell in record):
-            records.append((line, record))
-
-
-def read_parquet(file: BinaryIO, problems: ProblemList) -> DatasetTable:
-    """The rows of a Parquet file, numbered from 1."""
-    require_extras("A dataset in a Parquet file", "parquet")
-    import pyarrow
-    import pyarrow.parquet
-
-    rows: list[Row] = []
-    try:
-        with pyarrow.parquet.ParquetFile(file) as table:
-            header = table.schema_arrow.names
-            missing = _check_header(header, problems, line=None)
-            if len(set(header)) < len(header):
-                return DatasetTable(missing_columns=missing)
-            for batch in table.iter_batches(columns=[name for name in header if name in COLUMNS]):
-                for record in batch.to_pylist():
-                    line = len(rows) + 1
-                    cells = {name: _parquet_cell(value, line) for name, value in record.items()}
-                    rows.append(Row(line, cells))
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        problems.add(f"this Parquet file cannot be read: {reason[0]}", value=None)
-        return DatasetTable()
-    return DatasetTable(rows, missing)
-
-
-def _parquet_cell(value: Any, line: int) -> Cell:
-    if isinstance(value, dict):
-        # All rows of a column of structs have the same fields; those without a value are null.
-        fields = {name: item for name, item in value.items() if item is not None}
-        return Cell({name: _parquet_cell(item, line) for name, item in fields.items()}, line)
-    if isinstance(value, list) and value and all(isinstance(item, tuple) for item in value):
-        # A column of maps.
-        return _parquet_cell(dict(value), line)
-    if isinstance(value, list):
-        return Cell(tuple(_parquet_cell(item, line) for item in value), line)
-    if isinstance(value, bytes):
-        # Some writers do not mark texts, which makes them bytes.
-        try:
-            return Cell(value.decode("utf-8"), line)
-        except UnicodeDecodeError:
-            return Cell(value, line)
-    return Cell(value, line)
-
-
-def _check_header(
+def check_header(
     header: Sequence[str], problems: ProblemList, *, line: int | None
 ) -> frozenset[str]:
     """Report problems of the columns of a table, and return the required ones that are missing."""
