@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import struct
 from io import BytesIO
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from sora_dagster.extras import require_extras
@@ -20,12 +21,25 @@ from sora_dagster.runware.catalogue.sizes import FrameSize
 from sora_dagster.runware.errors import Problem
 from sora_dagster.runware.redaction import shown
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 _UUID_PATTERN = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DATA_URI_PATTERN = re.compile(r"data:(?P<media_type>[^;,]*)(?P<parameters>(;[^;,]*)*),")
 _BLANKS = re.compile(r"\s+")
 # A multiple of 4, so that the text of whole bytes is cut.
 _HEADER_CHARACTERS = 1_000_000
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+# Decoding takes up to 4 bytes of memory for each.
+_MOST_PIXELS = 64_000_000
+_ORIENTATION_TAG = 274
+# Of PNG and JPEG.
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff")
+# The problems of images by hash. An image is checked with its row and with each request.
+_known_contents: dict[bytes, str | None] = {}
+_MOST_KNOWN = 4096
 
 
 class ImageHeader(NamedTuple):
@@ -170,6 +184,8 @@ def _problem_of_bytes(image: str, entry: VideoModel, limits: InputLimits) -> str
         return image_too_large(len(data), entry, limits)
     # The accepted formats are not documented for this model; assumed from Runware's other pages.
     header = read_image_header(data)
+    if header is None and (data.startswith(_SIGNATURES) or data[8:12] == b"WEBP"):
+        return _undecodable("its header cannot be read")
     if header is None:
         return "the image is not a PNG, JPEG or WebP image; convert it to one of these"
     low, high = limits.min_pixels, limits.max_pixels
@@ -179,7 +195,50 @@ def _problem_of_bytes(image: str, entry: VideoModel, limits: InputLimits) -> str
             f"the image is {header.size} pixels; allowed: {allowed} pixels per side for "
             f"{entry.name}. Scale it"
         )
+    digest = hashlib.sha256(data).digest()
+    if digest not in _known_contents:
+        if len(_known_contents) >= _MOST_KNOWN:
+            _known_contents.clear()
+        _known_contents[digest] = _content_problem(data, header.size)
+    return _known_contents[digest]
+
+
+def _content_problem(data: bytes, size: FrameSize) -> str | None:
+    """Why the picture itself cannot be used: it is cut, or does not stand upright."""
+    from PIL import Image
+
+    if size.width * size.height > _MOST_PIXELS:
+        return f"the image is {size} pixels; allowed: at most {_MOST_PIXELS} pixels. Scale it"
+    try:
+        with Image.open(BytesIO(data)) as image:
+            image.load()
+            orientation = _orientation(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        return _undecodable(str(error).rstrip("."))
+    if orientation != 1:
+        return (
+            f"the image is stored rotated or mirrored (EXIF orientation {orientation}), and it is "
+            f"not documented whether Runware turns it; allowed: upright images. Save it upright, "
+            f"for example with: magick IMAGE -auto-orient UPRIGHT"
+        )
     return None
+
+
+def _undecodable(reason: str) -> str:
+    return (
+        f"the image cannot be decoded ({reason}); it may be cut or damaged. Save it again, or copy "
+        f"the file again"
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an image, from 1 (upright) to 8."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error):
+        # Damaged EXIF data says nothing. The picture itself was decoded.
+        return 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def image_too_large(size_bytes: int, entry: VideoModel, limits: InputLimits) -> str:
