@@ -225,6 +225,41 @@ def test_the_result_shows_the_reason_of_each_clip_that_is_not_stored() -> None:
     assert "second line" in lines
 
 
+def test_the_result_reports_each_failure_once() -> None:
+    result = Result(
+        [
+            clip("fox", ClipState.FAILED, reason="the prompt was moderated."),
+            clip("owl", ClipState.FAILED, reason="the seed is too large."),
+        ],
+        is_complete=False,
+        problems=(
+            "2 failed (0 requested):\n"
+            "- fox: refused, nothing paid: the prompt was moderated.\n"
+            "- owl: refused, nothing paid: the seed is too large.",
+            "2 failed (0 stored):\n- fox: the prompt was moderated.\n- elk: it is too slow.",
+        ),
+    )
+    lines = printed(result).splitlines()
+    assert [line for line in lines if "moderated" in line] == [
+        "fox: failed: the prompt was moderated."
+    ]
+    assert [line for line in lines if "seed is" in line] == ["owl: failed: the seed is too large."]
+    assert not any("0 requested" in line for line in lines)
+    assert lines[-2:] == ["2 failed (0 stored):", "- elk: it is too slow."]
+
+
+def test_a_failed_run_is_printed_without_the_reasons_that_were_printed_with_their_clips() -> None:
+    screen, body = console()
+    with ProgressBar(screen) as bar:
+        bar.show([clip("fox", ClipState.GENERATING)])
+        bar.show([clip("fox", ClipState.FAILED, reason="its video is [/video/mp4].")])
+        bar.print("collect_clips failed: 1 failed (1 stored):\n- fox: its video is [/video/mp4].")
+        bar.print("collect_clips failed: its process ended")
+    lines = body.getvalue().decode().splitlines()
+    assert [line for line in lines if "[/video/mp4]" in line] == ["fox: its video is [/video/mp4]."]
+    assert lines[-1] == "collect_clips failed: its process ended"
+
+
 def test_a_stall_is_reported_with_how_to_continue() -> None:
     text = printed(
         Result([clip("fox", ClipState.GENERATING)], is_complete=False, stalled_minutes=45)

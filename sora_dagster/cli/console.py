@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -67,8 +67,10 @@ class ProgressBar:
         self._counts = counts
 
     def print(self, sentence: str) -> None:
-        """Print a sentence above the progress bar."""
-        print_line(self._console, sentence, "yellow")
+        """Print a text above the progress bar, without failures of clips that were printed."""
+        printed = {(clip, reason) for _, clip, reason in self._reasons or ()}
+        for line in _without_printed(sentence, printed):
+            print_line(self._console, line, "yellow")
 
     def _print_new_reasons(self, progress: Sequence[ClipProgress]) -> None:
         reasons = {
@@ -82,7 +84,28 @@ class ProgressBar:
         for key, clip in reasons.items():
             if key not in self._reasons:
                 self._reasons.add(key)
-                self.print(f"{clip.clip}: {clip.reason}")
+                print_line(self._console, f"{clip.clip}: {clip.reason}", "yellow")
+
+
+def _without_printed(text: str, printed: Collection[tuple[str, str]]) -> list[str]:
+    """The lines of a text, without the failures of clips whose reason was printed.
+
+    Nothing is left of a text that lists only such failures.
+
+    Arguments:
+        text: for example ``2 failed (3 stored):`` and a line ``- fox: why`` for each clip.
+        printed: clips with reasons.
+    """
+    reasons: dict[str, list[str]] = {}
+    for clip, reason in printed:
+        reasons.setdefault(clip, []).append(one_line(reason))
+    header, *items = text.splitlines() or [""]
+    left = []
+    for item in items:
+        clip, _, reason = item.removeprefix("- ").partition(": ")
+        if not any(known in one_line(reason) for known in reasons.get(clip, ())):
+            left.append(item)
+    return [header, *left] if left or not items else []
 
 
 def _counts(progress: Sequence[ClipProgress]) -> str:
@@ -236,10 +259,12 @@ def print_result(
         print_changes(console, result.progress)
     if result.stalled_minutes is not None:
         print_line(console, _stalled_line(result), "red")
+    printed: set[tuple[str, str]] = set()
     for clip in result.progress:
         if clip.state not in (ClipState.STORED, ClipState.CHANGED):
             reason = clip.reason or "not finished; run the same command again to continue"
             print_line(console, f"{clip.clip}: {clip.state.value}: {reason}", "red")
+            printed.add((clip.clip, reason))
     if failed := sum(clip.purchase is Purchase.RETRY for clip in result.progress):
         print_line(
             console,
@@ -248,7 +273,7 @@ def print_result(
             "yellow",
         )
     for problem in result.problems:
-        for line in problem.splitlines():
+        for line in _without_printed(problem, printed):
             print_line(console, line, "red")
 
 
