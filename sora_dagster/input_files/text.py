@@ -15,8 +15,8 @@ def unreadable(path: Path, error: OSError) -> str:
 
 def decode_text(data: bytes, problems: ProblemList) -> str:
     """Decode a file without its byte order mark; each line that is not UTF-8 is a problem."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        problems.add("the file is in UTF-16; save it as UTF-8", value=data[:2])
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:4]:
+        problems.add("the file is in UTF-16 or UTF-32; save it as UTF-8", value=data[:4])
         return ""
     data = data.removeprefix(b"\xef\xbb\xbf")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,7 +25,8 @@ _SCALAR_TAGS = {
 
 def compose(text: str, problems: ProblemList) -> Node | None:
     """The tree of a YAML text. None: it is empty or not YAML."""
-    unprintable = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    # YAML would read U+0085 as a line end; the other formats refuse it as a control character.
+    unprintable = yaml.reader.Reader.NON_PRINTABLE.search(text) or re.search("\x85", text)
     if unprintable is not None:
         problems.add(
             f"the character U+{ord(unprintable[0]):04X} is not allowed in YAML; remove it",

@@ -1,5 +1,6 @@
 """The job that requests any set of clips."""
 
+import unicodedata
 from collections.abc import Collection, Sequence
 
 import dagster as dg
@@ -67,7 +68,9 @@ def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
         clip_storage: ClipStorageResource,
     ) -> None:
         prompts = dataset.load_prompts()
-        clip_ids = config.clip_ids or list(prompts.clip_ids)
+        # As ids of rows are; some keyboards and systems write another Unicode form.
+        selected = [unicodedata.normalize("NFC", clip_id) for clip_id in config.clip_ids]
+        clip_ids = selected or list(prompts.clip_ids)
         cells = {
             remix_partition(clip_id, recipe)
             for clip_id in clip_ids

@@ -384,11 +384,13 @@ def _with_remixes(
         yield Shot(spec.clip_id, spec, parent_id, level=levels[id(shot)])
 
 
-def _check_shot_id(value: str) -> None:
+def _check_shot_id(value: str) -> str:
     if not _NAME_PATTERN.fullmatch(value):
         raise ValueError(
-            f"{value!r} cannot be the id of a shot, as it names an asset; allowed: {_NAME_ALLOWED}"
+            f"{shown(value)} cannot be the id of a shot, as it names an asset; allowed: "
+            f"{_NAME_ALLOWED}"
         )
+    return value
 
 
 def _model_of(shot: _ShotNode, defaults: Mapping[str, Cell]) -> Cell | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -16,6 +16,8 @@ from sora_dagster.runware.redaction import shown
 
 NUMBER_PATTERN = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _ITEM_PATTERN = re.compile(r"[^;]+")
+# All but tabs and line ends.
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 # The header of a data URI has semicolons.
 IMAGE_PATTERN = re.compile(r"\s*(?:data:[^,]*,)?[^;]+", re.IGNORECASE)
 
@@ -32,6 +34,20 @@ class RowCells:
         self._row = row
         self._problems = problems
         self._wrong: set[str | None] = set()
+        self._refused: set[str | None] = set()
+
+    def refuse_control_characters(self) -> None:
+        """Report each column with a control character. Its other problems are not reported."""
+        for column, cell in self._row.cells.items():
+            for text in _texts_in(cell):
+                if (found := _CONTROL_CHARACTER.search(text)) is not None:
+                    self.report(
+                        column,
+                        f"character {found.start() + 1} of {shown(text)} is the control character "
+                        f"U+{ord(found[0]):04X}; remove it (allowed: tabs and line ends)",
+                    )
+                    self._refused.add(column)
+                    break
 
     @property
     def line(self) -> int:
@@ -40,6 +56,8 @@ class RowCells:
 
     def report(self, column: str | None, message: str, *, cell: Cell | None = None) -> None:
         """Report a problem of a column, at its cell or, if it has none, at the row."""
+        if column in self._refused:
+            return
         cell = cell or self._row.cells.get(column or "")
         self._wrong.add(column)
         self._problems.add(
@@ -200,6 +218,18 @@ class RowCells:
             )
             return None
         return value.strip()
+
+
+def _texts_in(cell: Cell) -> Iterator[str]:
+    if isinstance(cell.value, str):
+        yield cell.value
+    elif isinstance(cell.value, tuple):
+        for item in cell.value:
+            yield from _texts_in(item)
+    elif isinstance(cell.value, Mapping):
+        for name, item in cell.value.items():
+            yield name
+            yield from _texts_in(item)
 
 
 def _is_blank(cell: Cell) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from sora_dagster.input_files.problems import ProblemList, did_you_mean
 from sora_dagster.input_files.text import decode_text, unreadable
 from sora_dagster.prompts.clips import ClipSpec
-from sora_dagster.prompts.csv_files import read_csv
+from sora_dagster.prompts.csv_files import read_csv, read_tsv
 from sora_dagster.prompts.files import (
     DatasetError,
     DatasetTable,
@@ -29,11 +29,21 @@ __all__ = ["DatasetError", "PromptDataset", "Recipe", "load_dataset"]
 
 _TEXT_READERS = {
     ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
     ".csv": read_csv,
+    ".tsv": read_tsv,
     ".yaml": read_yaml,
     ".yml": read_yaml,
 }
 _EXTENSIONS = (*_TEXT_READERS, ".parquet")
+# What to do about files of other formats.
+_OTHER_EXTENSIONS = {
+    ".json": "; write one JSON object a line, in a .jsonl file",
+    ".pq": "; if it is Parquet, rename it to .parquet",
+    ".tab": "; if its cells are separated by tabs, rename it to .tsv",
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "; save the spreadsheet as CSV in UTF-8"),
+    **dict.fromkeys((".gz", ".zip", ".zst", ".bz2"), "; decompress it first"),
+}
 
 
 @dataclass(frozen=True)
@@ -98,14 +108,14 @@ class PromptDataset:
 
 
 def load_dataset(path: str | Path, *, catalogue: Catalogue) -> PromptDataset:
-    """Read a prompt dataset in JSON Lines, CSV, YAML or Parquet, by the file's extension.
+    """Read a prompt dataset in JSON Lines, CSV, TSV, YAML or Parquet, by the file's extension.
 
     Each row is a clip, with the columns `id` and `prompt`, and optionally those of
     `sora_dagster.prompts.files.COLUMNS`. The model is its short name or its AIR id. Recipes, tags
-    and reference images are lists, in CSV separated by ``;``. Settings are a mapping, in CSV JSON
-    or ``name=value; name=value``. An image may be the path of a file relative to the dataset's
-    folder. Size and duration are filled in with the model's defaults where its rules allow it, so
-    each clip says what is paid for.
+    and reference images are lists, in CSV and TSV separated by ``;``. Settings are a mapping, in
+    CSV and TSV JSON or ``name=value; name=value``. An image may be the path of a file relative to
+    the dataset's folder. Size and duration are filled in with the model's defaults where its rules
+    allow it, so each clip says what is paid for.
 
     Recipes are inside a YAML dataset (``{clips: […], recipes: {name: prompt}}``), or in a YAML
     file beside the dataset: ``<its name>.recipes.yaml``, else ``recipes.yaml``. A recipe is a
@@ -157,7 +167,8 @@ def _read_table(path: Path, problems: ProblemList) -> DatasetTable:
     extension = path.suffix.lower()
     if extension != ".parquet" and extension not in _TEXT_READERS:
         problems.add(
-            f"the extension {path.suffix!r} is unknown; allowed: {', '.join(_EXTENSIONS)}",
+            f"the extension {path.suffix!r} is unknown; allowed: {', '.join(_EXTENSIONS)}"
+            + _OTHER_EXTENSIONS.get(extension, ""),
             value=path.suffix,
         )
         raise DatasetError(path, list(problems))

@@ -52,6 +52,7 @@ _OTHER_NAMES = {
 
 # Of values in lists and mappings.
 MAX_DEPTH = 8
+MAX_VALUES = 10_000
 
 
 class DatasetError(FileProblemsError):

@@ -90,6 +90,7 @@ def _read(entry: RecipeEntry, catalogue: Catalogue, problems: ProblemList) -> Re
                 value=name,
             )
     cells = RowCells(Row(entry.line, entry.cells), problems)
+    cells.refuse_control_characters()
     if cells.is_absent("prompt"):
         cells.report(None, f"recipe {entry.name!r} has no prompt; add one")
     prompt = cells.text("prompt") or ""

@@ -61,7 +61,8 @@ class RowReader:
         recipes: the recipes that rows may name, by name. Default: none.
         recipes_place: where the recipes are, or could be, for messages.
         missing_columns: required columns that the file lacks, reported already. Default: none.
-        check_id: raises a ValueError for an invalid id. Default: `check_clip_id`.
+        check_id: returns a valid id, in the form that is used; raises a ValueError for an
+            invalid one. Default: `check_clip_id`.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class RowReader:
         recipes: Mapping[str, ReadRecipe] = {},
         recipes_place: str = "",
         missing_columns: frozenset[str] = frozenset(),
-        check_id: Callable[[str], object] = check_clip_id,
+        check_id: Callable[[str], str] = check_clip_id,
     ) -> None:
         self._catalogue = catalogue
         self._images = images
@@ -82,7 +83,8 @@ class RowReader:
         self._missing_columns = missing_columns
         self._problems = problems
         self._check_id = check_id
-        self._line_of_id: dict[str, int] = {}
+        # The text and the line of the first row with each id.
+        self._first_of_id: dict[str, tuple[str, int]] = {}
         # By recipe, model and length, which most rows share.
         self._remix_problems: dict[tuple[str, str, float | None], str | None] = {}
         self.parents_of_recipe: dict[str, dict[str, VideoModel]] = {}
@@ -97,6 +99,7 @@ class RowReader:
         """
         problems_before = len(self._problems)
         cells = RowCells(row, self._problems)
+        cells.refuse_control_characters()
         for column in REQUIRED_COLUMNS:
             if column not in self._missing_columns and cells.is_absent(column):
                 cells.report(column, f"the {column} is missing; each clip needs one")
@@ -189,18 +192,22 @@ class RowReader:
         return self._catalogue.find(self._catalogue.default_model)
 
     def _clip_id(self, cells: RowCells) -> str | None:
-        clip_id = cells.text("id", whole_numbers=True)
-        if clip_id is None:
+        text = cells.text("id", whole_numbers=True)
+        if text is None:
             return None
         try:
-            self._check_id(clip_id)
+            clip_id = self._check_id(text)
         except ValueError as error:
             cells.report("id", str(error))
             return None
-        if clip_id in self._line_of_id:
-            earlier = self._problems.place(self._line_of_id[clip_id])
-            cells.report("id", f"{clip_id!r} is already the id of {earlier}; ids must be unique")
-        self._line_of_id.setdefault(clip_id, cells.line)
+        if clip_id in self._first_of_id:
+            first, line = self._first_of_id[clip_id]
+            form = "" if first == text else ", in another Unicode form (both are the same in NFC)"
+            earlier = self._problems.place(line)
+            cells.report(
+                "id", f"{clip_id!r} is already the id of {earlier}{form}; ids must be unique"
+            )
+        self._first_of_id.setdefault(clip_id, (text, cells.line))
         return clip_id
 
     def _image(self, cells: RowCells, column: str, entry: VideoModel | None) -> str | None:

@@ -19,6 +19,7 @@ from sora_dagster.input_files.yaml_nodes import (
 from sora_dagster.prompts.cells import NUMBER_PATTERN
 from sora_dagster.prompts.files import (
     MAX_DEPTH,
+    MAX_VALUES,
     Cell,
     DatasetTable,
     RecipeEntry,
@@ -30,7 +31,6 @@ from sora_dagster.runware.redaction import shown
 _BOOL_TAG = "tag:yaml.org,2002:bool"
 _INT_TAG = "tag:yaml.org,2002:int"
 _NUMBER_TAGS = (_INT_TAG, "tag:yaml.org,2002:float")
-_MAX_VALUES = 10_000
 _EXPECTED = "'clips' (a list) and 'recipes' (name: prompt)"
 
 
@@ -112,7 +112,7 @@ class _Cells:
     def __init__(self, problems: ProblemList) -> None:
         self._problems = problems
         # Aliases can make a small file stand for billions of values, or for endless ones.
-        self._left = _MAX_VALUES
+        self._left = MAX_VALUES
         self._is_reported = False
 
     def cell(self, node: Node, depth: int = 0, *, is_typed: bool = False) -> Cell:

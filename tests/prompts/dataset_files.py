@@ -13,7 +13,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import yaml
-from PIL import Image
+from PIL import ExifTags, Image
 
 from sora_dagster.input_files.problems import FileProblem
 from sora_dagster.prompts.dataset import (
@@ -42,7 +42,7 @@ PLAIN_MODEL = VideoModel(
 )
 CATALOGUE = Catalogue.builtin().extended([PLAIN_MODEL])
 RECIPES = "night: At night.\nsnow: In snow.\n"
-FORMATS = [".jsonl", ".csv", ".yaml", ".parquet"]
+FORMATS = [".jsonl", ".ndjson", ".csv", ".tsv", ".yaml", ".yml", ".parquet"]
 
 Write = Callable[[str, str | bytes], Path]
 
@@ -70,10 +70,10 @@ def jsonl(*rows: Mapping[str, object]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
+def csv_text(rows: Sequence[Mapping[str, object]], separator: str = ",") -> str:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     output = io.StringIO(newline="")
-    writer = csv.DictWriter(output, columns)
+    writer = csv.DictWriter(output, columns, delimiter=separator)
     writer.writeheader()
     for row in rows:
         writer.writerow({name: _csv_cell(value) for name, value in row.items()})
@@ -90,9 +90,10 @@ def write_as(folder: Path, extension: str, rows: Sequence[Mapping[str, object]])
     path = folder / f"prompts{extension}"
     if extension == ".parquet":
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(map(dict, rows))), path)
-    elif extension == ".csv":
-        path.write_text(csv_text(rows), encoding="utf-8", newline="")
-    elif extension == ".jsonl":
+    elif extension in (".csv", ".tsv"):
+        separator = "\t" if extension == ".tsv" else ","
+        path.write_text(csv_text(rows, separator), encoding="utf-8", newline="")
+    elif extension in (".jsonl", ".ndjson"):
         path.write_text(jsonl(*rows), encoding="utf-8")
     else:
         text = yaml.safe_dump(list(map(dict, rows)), allow_unicode=True, sort_keys=False)
@@ -100,9 +101,14 @@ def write_as(folder: Path, extension: str, rows: Sequence[Mapping[str, object]])
     return path
 
 
-def image_bytes(width: int, height: int, image_format: str = "PNG") -> bytes:
+def image_bytes(
+    width: int, height: int, image_format: str = "PNG", *, orientation: int | None = None
+) -> bytes:
     output = io.BytesIO()
-    Image.new("RGB", (width, height), (90, 40, 120)).save(output, image_format)
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[ExifTags.Base.Orientation] = orientation
+    Image.new("RGB", (width, height), (90, 40, 120)).save(output, image_format, exif=exif)
     return output.getvalue()
 
 

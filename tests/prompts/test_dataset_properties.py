@@ -32,10 +32,12 @@ WAN = Catalogue.builtin().get("wan-3.0")
 
 # --- properties
 
-CLIP_IDS = st.text(st.sampled_from("abcXYZ019._- äß中"), min_size=1, max_size=12).filter(
-    lambda text: text[0].isalnum() and ".." not in text and not text.endswith(" ")
+CLIP_IDS = st.text(
+    st.sampled_from("abcXYZ019._- äß中\u093f\u0e4c"), min_size=1, max_size=12
+).filter(lambda text: text[0].isalnum() and ".." not in text and not text.endswith(" "))
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\t\n\r")).map(
+    str.strip
 )
-ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"])).map(str.strip)
 TAGS = ANY_TEXT.filter(lambda text: bool(text) and ";" not in text)
 
 

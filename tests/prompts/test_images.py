@@ -102,6 +102,66 @@ def test_what_cannot_be_a_first_frame_is_a_problem(
     assert part in problem.message
 
 
+@pytest.mark.parametrize("column", ["first_frame", "last_frame", "reference_images"])
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9], ids=["header", "half", "most"])
+@pytest.mark.parametrize("is_file", [True, False], ids=["file", "data URI"])
+def test_an_image_that_is_cut_is_a_problem(
+    write: Write, is_file: bool, share: float, image_format: str, column: str
+) -> None:
+    output = io.BytesIO()
+    Image.effect_noise((400, 300), 90).convert("RGB").save(output, image_format)
+    content = output.getvalue()[: int(len(output.getvalue()) * share)]
+    write("cut.png", content)
+    image = "cut.png" if is_file else data_uri(content)
+    row: dict[str, object] = {"id": "a", "prompt": "A lake", "model": "wan-3.0", column: image}
+    if column == "last_frame":
+        row["first_frame"] = "https://example.com/a.png"
+    problem = only_problem_of(write("p.jsonl", jsonl(row)))
+    assert (problem.line, problem.column) == (1, column)
+    assert "cannot be decoded" in problem.message
+    assert "cut or damaged" in problem.message
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("orientation", [2, 3, 6, 8])
+def test_an_image_that_is_stored_rotated_is_a_problem_with_what_to_do(
+    write: Write, orientation: int, image_format: str
+) -> None:
+    write("frame.png", image_bytes(400, 300, image_format, orientation=orientation))
+    row = {"id": "a", "prompt": "A lake", "first_frame": "frame.png"}
+    problem = only_problem_of(write("p.jsonl", jsonl(row)))
+    assert (problem.line, problem.column) == (1, "first_frame")
+    assert f"EXIF orientation {orientation}" in problem.message
+    assert "-auto-orient" in problem.message
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("orientation", [None, 0, 1, 9])
+def test_an_upright_image_is_sent_as_it_is(
+    write: Write, orientation: int | None, image_format: str
+) -> None:
+    content = image_bytes(400, 300, image_format, orientation=orientation)
+    write("frame", content)
+    row = {"id": "a", "prompt": "A lake", "first_frame": "frame"}
+    [clip] = load(write("p.jsonl", jsonl(row))).clips
+    assert (clip.first_frame or "").endswith(data_uri(content).partition(",")[2])
+
+
+def test_an_image_that_takes_too_much_memory_to_decode_is_a_problem(write: Write) -> None:
+    output = io.BytesIO()
+    Image.new("1", (9000, 9000)).save(output, "PNG")
+    write("huge.png", output.getvalue())
+    wan = Catalogue.builtin().get("wan-3.0")
+    entry = wan.model_copy(
+        update={"inputs": {**wan.inputs, "referenceImages": InputLimits(min_pixels=1)}}
+    )
+    row = {"id": "a", "prompt": "A lake", "reference_images": ["huge.png"]}
+    catalogue = Catalogue.builtin().extended([entry]).with_default("wan-3.0")
+    with pytest.raises(DatasetError, match="9000x9000 pixels; allowed: at most 64000000"):
+        load_dataset(write("p.jsonl", jsonl(row)), catalogue=catalogue)
+
+
 def test_the_sides_of_a_first_frame_may_be_as_small_and_as_large_as_the_model_says(
     write: Write,
 ) -> None:

@@ -1,13 +1,18 @@
 """Wrong values and columns, and the error that lists them."""
 
 import json
+import re
+import unicodedata
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from sora_dagster.generation.protocol.layout import segment
 from sora_dagster.runware.requests import VideoInference
 from sora_dagster.runware.rules import broken_rules
 from tests.prompts.dataset_files import (
+    FORMATS,
     Write,
     error_of,
     jsonl,
@@ -195,6 +200,68 @@ def test_an_id_is_repeated_even_where_its_first_row_is_wrong(write: Write) -> No
 def test_ids_that_differ_only_in_case_are_two_clips(write: Write) -> None:
     rows = [{"id": "a", "prompt": "A lake"}, {"id": "A", "prompt": "A hill"}]
     assert load(write("p.jsonl", jsonl(*rows))).clip_ids == ("a", "A")
+
+
+@pytest.mark.parametrize(
+    ("character", "name"), [("\0", "U+0000"), ("\x1b", "U+001B"), ("\x9b", "U+009B")]
+)
+@pytest.mark.parametrize("column", ["id", "prompt", "model", "tags", "settings"])
+@pytest.mark.parametrize("extension", FORMATS)
+def test_a_control_character_is_a_problem_in_every_format(
+    tmp_path: Path, extension: str, column: str, character: str, name: str
+) -> None:
+    rows: list[dict[str, object]] = [{"id": "a", "prompt": "A lake"}]
+    value = f"a {character}b"
+    rows[0][column] = {"tags": ["x", value], "settings": {value: 1}}.get(column, value)
+    if extension in (".csv", ".tsv") and column == "settings":
+        # JSON in a cell has the character escaped.
+        rows[0][column] = f"{value}=1"
+    problem = only_problem_of(write_as(tmp_path, extension, rows))
+    assert problem.column == column
+    assert f"is the control character {name}; remove it" in problem.message
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_tabs_and_line_ends_are_allowed(tmp_path: Path, extension: str) -> None:
+    rows = [{"id": "a", "prompt": "A\tlake\nat dawn"}]
+    assert load(write_as(tmp_path, extension, rows)).clips[0].prompt == "A\tlake\nat dawn"
+
+
+# --- ids
+
+
+@pytest.mark.parametrize("clip_id", ["हिन्दी", "ภาษาไทย", "ที่นี่", "re\u0301sume\u0301", "வணக்கம்"])
+@pytest.mark.parametrize("extension", FORMATS)
+def test_an_id_may_have_combining_marks_and_is_in_nfc(
+    tmp_path: Path, extension: str, clip_id: str
+) -> None:
+    rows = [{"id": clip_id, "prompt": "A lake"}]
+    [clip] = load(write_as(tmp_path, extension, rows)).clips
+    assert clip.clip_id == unicodedata.normalize("NFC", clip_id)
+    partitions = dg.StaticPartitionsDefinition([clip.clip_id])
+    assert partitions.has_partition_key(clip.clip_id)
+    assert re.fullmatch(r"[a-zA-Z0-9_.-]+", segment(clip.clip_id))
+
+
+@pytest.mark.parametrize(
+    "clip_id", ["\u0301a", "a\u200cb", "a\u200db", "a\ufe0f", "a\u034f", "a\u20dd"]
+)
+def test_an_id_with_a_mark_first_or_with_something_invisible_is_a_problem(
+    write: Write, clip_id: str
+) -> None:
+    problem = only_problem_of(write("p.jsonl", jsonl({"id": clip_id, "prompt": "A lake"})))
+    assert (problem.line, problem.column) == (1, "id")
+    assert "letters with their combining marks" in problem.message
+
+
+def test_ids_that_are_equal_in_nfc_are_a_problem(write: Write) -> None:
+    rows = [{"id": "caf\u00e9", "prompt": "A lake"}, {"id": "cafe\u0301", "prompt": "A hill"}]
+    problem = only_problem_of(write("p.jsonl", jsonl(*rows)))
+    assert (problem.line, problem.column) == (2, "id")
+    assert problem.message == (
+        "'caf\u00e9' is already the id of line 1, in another Unicode form (both are the same in "
+        "NFC); ids must be unique"
+    )
 
 
 # --- columns
