@@ -53,3 +53,35 @@ def test_a_clip_that_cannot_be_stored_has_its_reason_shown_and_nothing_is_lost(
     )
     assert "Nothing changed for 1 min" in result.stdout
     assert "Nothing is lost" in result.stdout
+
+
+def test_a_message_of_the_api_is_printed_as_it_is_and_once_on_a_terminal_without_unicode(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "prompts.yaml").write_text(
+        "clips: [{id: fox, prompt: a fox}, {id: owl, prompt: an owl that is refused}]"
+    )
+    plan = tmp_path / "faults.yaml"
+    plan.write_text(
+        "rules:\n"
+        "- {fault: refuse, prompt_contains: refused, message: 'owls [/b] are refused'}\n"
+        "- {fault: fail, error: safety, message: 'no [/video/mp4] für :fox:'}\n",
+        encoding="utf-8",
+    )
+    options = ["--latency=0.3", "--reuse-rendered", f"--faults={plan}"]
+    with sandbox_process(tmp_path, options) as sandbox:
+        result = run(
+            tmp_path,
+            "generate",
+            "prompts.yaml",
+            PYTHONIOENCODING="ascii",
+            **api_of(sandbox),
+        )
+    assert (result.returncode, "Traceback" in result.stderr) == (1, False)
+    progress, summary = result.stdout.split("API requests: ")
+    for part in (progress, summary):
+        lines = part.splitlines()
+        of_fox = [line for line in lines if "no [/video/mp4] f\\xfcr :fox:" in line]
+        of_owl = [line for line in lines if "owls [/b] are refused" in line]
+        assert [line.partition(":")[0] for line in of_fox + of_owl] == ["fox", "owl"]
+        assert all(line.endswith(".") for line in of_fox + of_owl)
