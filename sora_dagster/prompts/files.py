@@ -144,7 +144,7 @@ def _json_object(line: str, number: int, problems: ProblemList) -> _JsonPairs | 
     else:
         if isinstance(parsed, _JsonPairs):
             return parsed
-        problem = f"{shown(parsed)} is not a JSON object"
+        problem = f"{shown(line.strip())} is not a JSON object"
     problems.add(
         f"{problem}; each line holds one object, such as "
         '{"id": "dawn", "prompt": "Mist over a lake"}',

@@ -25,6 +25,24 @@ def test_scattered_clips_are_requested_in_one_run_and_one_post(
     ) == {"clip-01", "clip-05", "clip-11"}
 
 
+def test_ids_in_any_script_are_partition_keys_and_storage_keys(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "हिन्दी", "recipes": ["night"]}, {"id": "cafe\u0301"}, recipes=RECIPES)
+    stack.tick_dataset_sensor()
+    before = sandbox.charged()
+    assert stack.run_job("request_clips", clip_ids=["हिन्दी", "cafe\u0301"]).success
+    assert stack.run_job("collect_clips").success
+    assert len(sandbox.charged() - before) == 3
+    for asset, partition in (
+        ("clips", "हिन्दी"),
+        ("clips", "caf\u00e9"),
+        ("remixes", "हिन्दी|night"),
+    ):
+        assert stack.events(asset, partition)[0].metadata["cost_usd"].value == 1.2
+    assert all(info.key.isascii() for info in stack.root.list(""))
+
+
 def test_collecting_stores_clips_and_exactly_the_remixes_that_rows_list(
     stack: Stack, sandbox: Sandbox
 ) -> None:
