@@ -118,8 +118,9 @@ def load_dataset(path: str | Path, *, catalogue: Catalogue) -> PromptDataset:
     allow it, so each clip says what is paid for.
 
     Recipes are inside a YAML dataset (``{clips: […], recipes: {name: prompt}}``), or in a YAML
-    file beside the dataset: ``<its name>.recipes.yaml``, else ``recipes.yaml``. A recipe is a
-    prompt, or a mapping with `prompt` and optionally `model`, `mode`, `settings` and `duration`.
+    file beside the dataset: ``<its name>.recipes.yaml``, else ``recipes.yaml``, each also as
+    ``.yml``. A recipe is a prompt, or a mapping with `prompt` and optionally `model`, `mode`,
+    `settings` and `duration`.
 
     Arguments:
         path: the dataset file.
@@ -184,7 +185,11 @@ def _read_table(path: Path, problems: ProblemList) -> DatasetTable:
 
 def _recipes_beside(dataset: Path) -> Path:
     """The recipes file of a dataset, or where it would be."""
-    places = [dataset.with_name(f"{dataset.stem}.recipes.yaml"), dataset.with_name("recipes.yaml")]
+    places = [
+        dataset.with_name(f"{name}.{extension}")
+        for name in (f"{dataset.stem}.recipes", "recipes")
+        for extension in ("yaml", "yml")
+    ]
     return next((place for place in places if place != dataset and place.is_file()), places[0])
 
 

@@ -198,6 +198,13 @@ def test_an_unknown_clip_or_recipe_names_a_near_one(write: Write) -> None:
 # --- recipes
 
 
+@pytest.mark.parametrize("name", ["p.recipes.yml", "recipes.yml"])
+def test_a_recipes_file_may_end_in_yml(write: Write, name: str) -> None:
+    write(name, "night: At night.\n")
+    row = {"id": "a", "prompt": "A lake", "recipes": ["night"]}
+    assert load(write("p.jsonl", jsonl(row))).recipe("night").prompt == "At night."
+
+
 def test_recipes_of_the_datasets_own_name_come_before_shared_ones(write: Write) -> None:
     write("recipes.yaml", "night: Shared.\n")
     write("p.recipes.yaml", "night: Own.\n")
