@@ -199,7 +199,19 @@ class SettingValues(BaseModel):
         Raises:
             SettingsError: naming a variable whose value is not allowed.
         """
-        return cls._validated(values_in(environ))
+        return cls.from_values(values_in(environ))
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Settings with these values, and the defaults for all others.
+
+        Arguments:
+            values: values or texts, by field.
+
+        Raises:
+            SettingsError: naming the variable of a value that is not allowed.
+        """
+        return cls._validated(values)
 
     @classmethod
     def value_of(cls, field: str, environ: Mapping[str, str] = os.environ) -> Any:

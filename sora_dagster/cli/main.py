@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from sora_dagster.cli.demo import demo_command, dev_command, sandbox_command
+from sora_dagster.cli.doctor import doctor_command
 from sora_dagster.cli.generate import estimate_command, generate_command
 from sora_dagster.cli.models import models_command
 from sora_dagster.cli.options import Interrupted
@@ -27,6 +28,7 @@ def cli() -> None:
 for command in (
     demo_command,
     dev_command,
+    doctor_command,
     estimate_command,
     generate_command,
     link_command,

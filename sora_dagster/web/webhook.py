@@ -23,6 +23,7 @@ from sora_dagster.generation.protocol.markers import (
     signature_is_valid,
 )
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
+from sora_dagster.generation.protocol.root_binding import root_identity
 from sora_dagster.storage import StorageError, StorageRoot
 
 if TYPE_CHECKING:
@@ -119,9 +120,10 @@ def create_app(
     async def health(_request: Request) -> Response:
         try:
             await run_in_threadpool(root.check_writable)
+            identity = await run_in_threadpool(root_identity, ledger)
         except StorageError as error:
             return refusal(503, str(error))
-        return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "ok", "storage_root": identity})
 
     return Starlette(
         routes=[

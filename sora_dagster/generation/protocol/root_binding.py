@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Sequence
 
@@ -65,6 +66,18 @@ def bind_root(records: RecordStore, *, api_base_url: str, account: str | None) -
             f"{account}. Use that account's key, or another storage root."
         )
     return record
+
+
+def root_identity(records: RecordStore) -> str | None:
+    """A text that is the same for the same root only, and reveals nothing of it; None if unbound.
+
+    Raises:
+        StorageError: if the root cannot be read.
+    """
+    record = records.read(layout.ROOT_KEY, RootRecord)
+    if record is None:
+        return None
+    return hashlib.sha256(f"identity {record.namespace}".encode()).hexdigest()[:16]
 
 
 def bind_dataset(records: RecordStore, name: str, assets: Sequence[str]) -> None:
