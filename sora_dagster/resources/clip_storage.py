@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import dagster as dg
 from dagster_aws.s3 import S3Resource
 from pydantic import Field
 
 from sora_dagster.environment import NO_STORAGE_ROOT, setting_variable
+from sora_dagster.resources.defined_values import with_defined_values
 from sora_dagster.resources.secret_fields import refuse_plain_secrets, secret_field, secret_value
 from sora_dagster.resources.setting_fields import setting_field, setting_value
 from sora_dagster.storage import (
@@ -95,6 +96,10 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"s3": S3Resource(), **settings})
+
+    def create_resource(self, context: dg.InitResourceContext) -> Self:
+        """The resource in a run: fields that the run config does not name keep their values."""
+        return with_defined_values(self, context)
 
     def get_resource_definition(self) -> Any:
         """The resource as Dagster uses it; refuses secrets that are given as text.

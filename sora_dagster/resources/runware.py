@@ -18,6 +18,7 @@ from sora_dagster.generation.protocol.budget import parse_limit
 from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.resources.clip_storage import ClipStorageResource
+from sora_dagster.resources.defined_values import with_defined_values
 from sora_dagster.resources.secret_fields import refuse_plain_secrets, secret_field, secret_value
 from sora_dagster.resources.setting_fields import setting_field, setting_value
 from sora_dagster.runware.catalogue import Catalogue
@@ -165,6 +166,14 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             opposite="unlimited_per_day",
         )
         return self
+
+    def create_resource(self, context: dg.InitResourceContext) -> Self:
+        """The resource in a run: fields that the run config does not name keep their values."""
+        exclusive = [
+            ("max_usd_per_run", "unlimited"),
+            ("max_usd_per_day", "unlimited_per_day"),
+        ]
+        return with_defined_values(self, context, exclusive=exclusive)
 
     def get_resource_definition(self) -> Any:
         """The resource as Dagster uses it; refuses secrets that are given as text.

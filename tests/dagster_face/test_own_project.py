@@ -129,6 +129,40 @@ def test_a_run_config_that_names_another_field_keeps_the_settings_of_the_environ
     assert not sent(project)
 
 
+def test_a_run_config_that_names_another_field_keeps_the_values_in_python(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEAM_KEY", KEY)
+    monkeypatch.delenv("RUNWARE_API_KEY")
+    fields = {"api_key": dg.EnvVar("TEAM_KEY"), "max_usd_per_run": 0.5}
+    result = project.request(runware_config={"timeout_seconds": 30}, **fields)
+    assert not result.success
+    assert "0.50 USD" in failure_text(result)
+    assert not sent(project)
+    result = project.request(runware_config={"unlimited": True}, **fields)
+    assert result.success, failure_text(result)
+    assert sent(project)
+
+
+def test_a_run_config_of_the_storage_root_keeps_its_url_in_python(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SORA_STORAGE")
+    url = str(project.folder / "kept")
+
+    @dg.op
+    def print_root(clip_storage: sora.ClipStorageResource) -> str:
+        return clip_storage.root().url
+
+    @dg.job(resource_defs={"clip_storage": sora.ClipStorageResource(url=url)})
+    def print_root_job() -> None:
+        print_root()
+
+    config = {"clip_storage": {"config": {"viewer_url": "https://viewer.example.com"}}}
+    result = print_root_job.execute_in_process(run_config={"resources": config})
+    assert result.output_for_node("print_root") == StorageRoot(url).url
+
+
 def test_the_address_of_the_environment_is_used_and_an_explicit_one_wins(
     project: Project, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
