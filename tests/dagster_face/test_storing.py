@@ -95,7 +95,7 @@ def test_dagsters_log_is_read_once_for_a_batch_of_clips(
         monkeypatch.undo()
         reporter.sum_up()
         assert sorted(reporter.stored) == FOUR
-        assert reporter.cost_usd == pytest.approx(4 * 1.2)
+        assert reporter.costs_usd == [pytest.approx(1.2)] * 4
 
     @dg.job
     def reporting() -> None:
