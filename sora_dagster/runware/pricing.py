@@ -16,9 +16,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from sora_dagster.runware.catalogue import FrameSize, VideoModel
-from sora_dagster.runware.catalogue.conditions import GIVEN, MISSING, condition_text, holds
+from sora_dagster.runware.catalogue.conditions import GIVEN, MISSING, holds
+from sora_dagster.runware.catalogue.descriptions import input_prices, rate_text
 from sora_dagster.runware.catalogue.numbers import Durations
-from sora_dagster.runware.catalogue.prices import Certainty, Prices, Rate
+from sora_dagster.runware.catalogue.prices import Certainty, Rate
 from sora_dagster.runware.images import image_size
 from sora_dagster.runware.request_fields import IMAGE_INPUTS, VIDEO_INPUTS, request_fields
 from sora_dagster.runware.requests import FrameImage, VideoInference
@@ -222,7 +223,7 @@ def price_of(
         usd=with_margin,
         certainty=prices.certainty,
         margin=round(with_margin - _rounded_up(usd), 6),
-        rate=_rate_text(video_rate, prices),
+        rate=", ".join([rate_text(video_rate), *input_prices(prices)]),
         source=prices.source,
         as_of=prices.as_of,
     )
@@ -245,23 +246,6 @@ def _rate_usd(rate: Rate, seconds: float | None) -> float | None:
     if not rate.usd_per_second:
         return rate.usd or 0.0
     return None if seconds is None else rate.usd_per_second * seconds + (rate.usd or 0.0)
-
-
-def _rate_text(rate: Rate, prices: Prices) -> str:
-    parts = []
-    if rate.usd_per_second is not None:
-        parts.append(f"{rate.usd_per_second:g} USD per second")
-    if rate.usd is not None:
-        parts.append(f"{rate.usd:g} USD per video")
-    text = " and ".join(parts)
-    if rate.if_:
-        text += f" {condition_text(rate.if_)}"
-    if prices.input_image_usd:
-        free = f" after {prices.free_input_images}" if prices.free_input_images else ""
-        text += f", {prices.input_image_usd:g} USD per input image{free}"
-    if prices.input_video_second_usd:
-        text += f", {prices.input_video_second_usd:g} USD per second of input video"
-    return text
 
 
 # What is not known before a video is generated

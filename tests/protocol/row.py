@@ -66,7 +66,7 @@ class Story:
 
 
 Expectation = Callable[[Story], None]
-# What tells kinds of faults apart.
+# What distinguishes kinds of faults.
 _KIND = ("fault", "moment", "status", "error", "reported", "reported_in", "part")
 
 

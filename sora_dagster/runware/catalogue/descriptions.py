@@ -8,7 +8,7 @@ from sora_dagster.runware.catalogue.conditions import condition_text
 from sora_dagster.runware.catalogue.entry import VideoModel
 from sora_dagster.runware.catalogue.numbers import NumberRule
 from sora_dagster.runware.catalogue.parts import AudioSwitch, InputLimits, Rule, shown_value
-from sora_dagster.runware.catalogue.prices import Rate
+from sora_dagster.runware.catalogue.prices import Prices, Rate
 
 _CERTAINTIES = {
     "published": "published by Runware",
@@ -189,15 +189,20 @@ def _prices(entry: VideoModel) -> Iterator[str]:
     prices = entry.prices
     for rate in prices.rates:
         yield rate_text(rate)
+    yield from input_prices(prices)
+    margin = prices.estimate_margin
+    added = f"; estimates add a margin of {margin:.0%}" if margin else ""
+    source = f", from {prices.source}" if prices.source else ""
+    yield f"{_CERTAINTIES[prices.certainty]}{source}{_on(prices.as_of, ', as of ')}{added}"
+
+
+def input_prices(prices: Prices) -> Iterator[str]:
+    """The prices of inputs in words."""
     if prices.input_image_usd:
         free = f" after {prices.free_input_images}" * bool(prices.free_input_images)
         yield f"{prices.input_image_usd:g} USD per input image{free}"
     if prices.input_video_second_usd:
         yield f"{prices.input_video_second_usd:g} USD per second of input video"
-    margin = prices.estimate_margin
-    added = f"; estimates add a margin of {margin:.0%}" if margin else ""
-    source = f", from {prices.source}" if prices.source else ""
-    yield f"{_CERTAINTIES[prices.certainty]}{source}{_on(prices.as_of, ', as of ')}{added}"
 
 
 def rate_text(rate: Rate) -> str:
