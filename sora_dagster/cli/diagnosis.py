@@ -313,12 +313,12 @@ def _storage_checks(settings: Settings, account: Callable[[], str | None]) -> li
 def _binding_check(root: StorageRoot, base_url: str, account: str | None) -> Check:
     from sora_dagster.generation.protocol import layout
     from sora_dagster.generation.protocol.ledger import Ledger
+    from sora_dagster.generation.protocol.root_binding import any_object
     from sora_dagster.storage import StorageError
 
     try:
         if not root.exists(layout.ROOT_KEY):
-            foreign = (info.key for info in root.list("") if not info.key.startswith("clock/"))
-            if (key := next(foreign, None)) is not None:
+            if (key := any_object(root)) is not None:
                 return Check(
                     "account of the storage root",
                     "failed",

@@ -10,7 +10,7 @@ from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.record_store import RecordStore
 from sora_dagster.generation.protocol.records import FORMAT_VERSION, DatasetRecord, RootRecord
 from sora_dagster.runware.transport import is_local_api
-from sora_dagster.storage import StorageError
+from sora_dagster.storage import StorageError, StorageRoot
 
 
 class RootMismatchError(StorageError):
@@ -35,8 +35,7 @@ def bind_root(records: RecordStore, *, api_base_url: str, account: str | None) -
             f"does not read. Use a new folder or prefix, and keep this one for its videos."
         )
     if record is None:
-        objects = (info.key for info in records.root.list("") if not info.key.startswith("clock/"))
-        foreign = next(objects, None)
+        foreign = any_object(records.root)
         # A process that binds the root at the same moment may have written what was found.
         record = records.read(layout.ROOT_KEY, RootRecord)
         if foreign is not None and record is None:
@@ -66,6 +65,12 @@ def bind_root(records: RecordStore, *, api_base_url: str, account: str | None) -
             f"{account}. Use that account's key, or another storage root."
         )
     return record
+
+
+def any_object(root: StorageRoot) -> str | None:
+    """Key of any object in a folder or prefix, besides those of its clock; None: it is empty."""
+    keys = (info.key for info in root.list("") if not info.key.startswith("clock/"))
+    return next(keys, None)
 
 
 def root_identity(records: RecordStore) -> str | None:
