@@ -7,4 +7,10 @@ it calls to choose names, schedules and sensors of your own.
 from sora_dagster.definitions import build_definitions
 from sora_dagster.settings import Settings
 
-defs = build_definitions(Settings.from_environment())
+settings = Settings.from_environment()
+defs = build_definitions(
+    settings.dataset(),
+    boards=settings.board_paths(),
+    runware=settings.runware(),
+    storage=settings.storage(),
+)

@@ -79,4 +79,7 @@ def crop_to_portrait(source: BinaryIO, target: BinaryIO) -> tuple[int, int]:
     return width, height
 
 
-defs = dg.Definitions.merge(sora.build_definitions(settings), dg.Definitions(assets=[vertical]))
+defs = dg.Definitions.merge(
+    sora.build_definitions(dataset, runware=settings.runware(), storage=settings.storage()),
+    dg.Definitions(assets=[vertical]),
+)

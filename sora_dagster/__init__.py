@@ -5,9 +5,9 @@ Build the assets of a prompt dataset, and its jobs and sensors::
     dataset = VideoDataset("prompts.yaml")
     assets = [*build_clip_assets(dataset), *build_remix_assets(dataset)]
 
-or everything at once, from the environment::
+or everything that it needs at once::
 
-    defs = build_definitions(Settings.from_environment())
+    defs = build_definitions(dataset)
 """
 
 from importlib import import_module
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sora_dagster.assets.costs import build_cost_assets
     from sora_dagster.assets.gallery import build_gallery_asset
     from sora_dagster.assets.storyboards import build_storyboard_assets
-    from sora_dagster.dataset import VideoDataset
+    from sora_dagster.dataset import ResourceKeys, VideoDataset
     from sora_dagster.definitions import build_definitions
     from sora_dagster.generation.library.clip_checks import CustomCheck, build_clip_checks
     from sora_dagster.generation.library.stored_clip import StoredClip
@@ -45,6 +45,7 @@ __all__ = [
     "ClipStorageResource",
     "CustomCheck",
     "FrameSize",
+    "ResourceKeys",
     "RunwareResource",
     "Settings",
     "StoredClip",
@@ -74,7 +75,7 @@ _MODULES = {
     "assets.costs": ["build_cost_assets"],
     "assets.gallery": ["build_gallery_asset"],
     "assets.storyboards": ["build_storyboard_assets"],
-    "dataset": ["VideoDataset"],
+    "dataset": ["ResourceKeys", "VideoDataset"],
     "definitions": ["build_definitions"],
     "generation.library.clip_checks": ["CustomCheck", "build_clip_checks"],
     "generation.library.stored_clip": ["StoredClip"],

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import Self, TypedDict
 
 import dagster as dg
 
@@ -30,6 +30,7 @@ from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.storage import StorageRoot
 
 CODE_VERSION = "1"
+REQUEST_JOB = "request_clips"
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _KEY_PART = re.compile(r"[A-Za-z0-9_.-]+")
 _NO_PROMPTS = (
@@ -44,6 +45,42 @@ class Labels(TypedDict):
     group_name: str
     owners: Sequence[str]
     tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ResourceKeys:
+    """Keys of the resources that a dataset's definitions use.
+
+    With other keys, two datasets of one code location can have two Runware accounts, two spending
+    limits, or two buckets.
+
+    Arguments:
+        runware: key of the :class:`RunwareResource`.
+        clip_storage: key of the :class:`ClipStorageResource`.
+        clip_io_manager: key of the :class:`ClipIOManager`.
+
+    Example:
+        >>> ResourceKeys.with_prefix("trailers").clip_storage
+        'trailers_clip_storage'
+    """
+
+    runware: str = "runware"
+    clip_storage: str = "clip_storage"
+    clip_io_manager: str = "clip_io_manager"
+
+    @classmethod
+    def with_prefix(cls, prefix: str) -> Self:
+        """The default keys after a prefix and ``_``.
+
+        Arguments:
+            prefix: letters, digits and ``_``.
+        """
+        keys = cls()
+        return cls(
+            f"{prefix}_{keys.runware}",
+            f"{prefix}_{keys.clip_storage}",
+            f"{prefix}_{keys.clip_io_manager}",
+        )
 
 
 @dataclass(frozen=True)
@@ -69,6 +106,8 @@ class VideoDataset:
         owners: owners of all assets: email addresses, or ``team:`` and a name.
         tags: Dagster tags of all assets.
         checks: checks of stored clips; see :func:`build_clip_checks`.
+        resource_keys: keys of the resources that its definitions use. Default: ``runware``,
+            ``clip_storage`` and ``clip_io_manager``.
 
     Raises:
         ValueError: if the name or the key prefix has characters that are not allowed, or a
@@ -88,6 +127,7 @@ class VideoDataset:
     owners: Sequence[str] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     checks: ClipChecks = field(default_factory=ClipChecks)
+    resource_keys: ResourceKeys = field(default_factory=ResourceKeys)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -1,8 +1,11 @@
-"""The definitions of one dataset: everything in one call."""
+"""The definitions of a dataset: everything in one call."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -10,100 +13,139 @@ from sora_dagster.assets.clips import build_clip_assets, build_remix_assets
 from sora_dagster.assets.costs import build_cost_assets
 from sora_dagster.assets.gallery import build_gallery_asset
 from sora_dagster.assets.storyboards import build_board_or_problem
-from sora_dagster.assets.videos import CLIP_IO_MANAGER_KEY
-from sora_dagster.dataset import without_beta_warnings
-from sora_dagster.generation.library.clip_checks import ClipChecks
+from sora_dagster.dataset import ResourceKeys, VideoDataset, without_beta_warnings
+from sora_dagster.environment import SettingValues
 from sora_dagster.io_manager import ClipIOManager
 from sora_dagster.jobs.collect import build_collect_job
 from sora_dagster.jobs.housekeeping import build_prune_job, build_verify_job
 from sora_dagster.jobs.request import build_request_job
-from sora_dagster.resources import RunwareResource
+from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.sensors import build_completion_sensor, build_dataset_sensor
-from sora_dagster.settings import Settings
 
 REPORTS_JOB = "make_reports"
-_POLL_AFTER_SECONDS = 5.0
 # Dagster looks every 5 s for sensors that are due; with 5 s here, every second look would come a
 # moment too early.
 _COMPLETION_INTERVAL_SECONDS = 4
+# The IO manager of each storage resource, since Dagster merges only identical resources.
+_IO_MANAGERS: dict[int, ClipIOManager] = {}
 
 
 def build_definitions(
-    settings: Settings,
+    dataset: VideoDataset,
     *,
+    boards: Sequence[str | Path] = (),
     runware: RunwareResource | None = None,
-    checks: ClipChecks | None = None,
+    storage: ClipStorageResource | None = None,
+    io_manager: ClipIOManager | None = None,
+    request_condition: dg.AutomationCondition[Any] | None = None,
+    schedules: Sequence[dg.ScheduleDefinition] = (),
 ) -> dg.Definitions:
-    """Everything for one dataset: assets, jobs, sensors and resources.
+    """Everything that a dataset needs: assets, checks, jobs, sensors, reports and resources.
+
+    Merge the definitions of several datasets, and those of your other assets, with
+    ``dg.Definitions.merge``. Datasets that use the same resources must get the same objects.
 
     Arguments:
-        settings: the prompt file, the storage root and the API.
-        runware: the API resource. Default: one from `settings`; pass your own for settings that
-            have no environment variable.
-        checks: checks of stored clips; see :func:`build_clip_checks`. Default: all, with their
-            default thresholds.
-
-    A storyboard that cannot be read is replaced by one asset with the error, so that the other
-    assets load and everything paid for is still collected.
-
-    Raises:
-        ValueError: if the file of catalogue entries or a setting is wrong.
+        dataset: the dataset.
+        boards: files of storyboards, which are collected and reported together with the dataset.
+            One that cannot be read is replaced by an asset with the error, so that the other assets
+            load and everything paid for is still collected.
+        runware: the API. Default: a resource whose fields have the values of their environment
+            variables.
+        storage: the storage root. Default: likewise.
+        io_manager: the IO manager of clips. Default: one for that storage root.
+        request_condition: when clips are requested automatically; see :func:`build_clip_assets`.
+            Default: never.
+        schedules: schedules of the dataset, such as those of :func:`build_generation_schedule`.
 
     Example:
-        >>> defs = build_definitions(Settings(prompts_path="prompts.yaml"))
+        >>> defs = build_definitions(VideoDataset("prompts.yaml"))
         >>> sorted(job.name for job in defs.jobs)
         ['collect_clips', 'make_reports', 'prune_storage', 'request_clips', 'verify_storage']
     """
-    dataset = replace(settings.dataset(), checks=checks or ClipChecks())
-    runware, storage = runware or settings.runware(), settings.storage()
-    boards = [
-        build_board_or_problem(board, dataset.catalogue, dataset.checks)
-        for board in settings.board_paths()
-    ]
-    shots = [key for board in boards for key in board.keys]
+    board_assets = [build_board_or_problem(board, dataset) for board in boards]
+    shots = [key for board in board_assets for key in board.keys]
     board_names = sorted({key.path[0] for key in shots})
-    request_job, collect_job = build_request_job(dataset), build_collect_job(dataset, board_names)
+    collect_job = build_collect_job(dataset, board_names)
     reports = [
         *build_cost_assets(dataset, boards=board_names, also_refresh_on=shots),
         build_gallery_asset(dataset, boards=board_names, also_refresh_on=shots),
     ]
+    report_selection = dg.AssetSelection.assets(*(report.key for report in reports))
     with without_beta_warnings():
         report_automation = dg.AutomationConditionSensorDefinition(
             dataset.definition_name("report_automation"),
-            target=dg.AssetSelection.assets(*(report.key for report in reports)),
+            target=report_selection,
             default_status=dg.DefaultSensorStatus.RUNNING,
             minimum_interval_seconds=60,
             description="Refreshes the gallery and the cost report after changes.",
         )
     return dg.Definitions(
-        assets=[*build_clip_assets(dataset), *build_remix_assets(dataset), *boards, *reports],
+        assets=[
+            *build_clip_assets(dataset, request_condition=request_condition),
+            *build_remix_assets(dataset),
+            *board_assets,
+            *reports,
+        ],
         jobs=[
-            request_job,
+            build_request_job(dataset),
             collect_job,
             build_prune_job(dataset),
             build_verify_job(dataset),
             dg.define_asset_job(
                 dataset.definition_name(REPORTS_JOB),
-                dg.AssetSelection.assets(*(report.key for report in reports)),
+                report_selection,
                 description="Refreshes the gallery and the cost report.",
             ),
         ],
+        schedules=schedules,
         sensors=[
             build_dataset_sensor(dataset),
             build_completion_sensor(
                 dataset,
                 collect_job,
                 boards=board_names,
-                poll_after_seconds=_POLL_AFTER_SECONDS
-                if settings.webhook_url is None
-                else settings.webhook_wait_seconds,
+                poll_after_seconds=_poll_after_seconds(runware),
                 minimum_interval_seconds=_COMPLETION_INTERVAL_SECONDS,
             ),
             report_automation,
         ],
-        resources={
-            "runware": runware,
-            "clip_storage": storage,
-            CLIP_IO_MANAGER_KEY: ClipIOManager(storage=storage),
-        },
+        resources=_resources(dataset.resource_keys, runware, storage, io_manager),
     )
+
+
+def _resources(
+    keys: ResourceKeys,
+    runware: RunwareResource | None,
+    storage: ClipStorageResource | None,
+    io_manager: ClipIOManager | None,
+) -> dict[str, Any]:
+    storage = storage or _default_storage()
+    return {
+        keys.runware: runware or _default_runware(),
+        keys.clip_storage: storage,
+        keys.clip_io_manager: io_manager or _io_manager(storage),
+    }
+
+
+@cache
+def _default_runware() -> RunwareResource:
+    return RunwareResource()
+
+
+@cache
+def _default_storage() -> ClipStorageResource:
+    return ClipStorageResource()
+
+
+def _io_manager(storage: ClipStorageResource) -> ClipIOManager:
+    # It refers to the storage resource, whose id is therefore not used again.
+    return _IO_MANAGERS.setdefault(id(storage), ClipIOManager(storage=storage))
+
+
+def _poll_after_seconds(runware: RunwareResource | None) -> float | None:
+    """When outstanding clips are polled, if that is not decided by environment variables."""
+    if runware is None or runware.webhook_url is None:
+        return None
+    wait: float = SettingValues.value_of("webhook_wait_seconds")
+    return runware.poll_first_seconds or wait

@@ -2,16 +2,15 @@
 
 import dagster as dg
 
-from sora_dagster.dataset import VideoDataset
+from sora_dagster.dataset import REQUEST_JOB, VideoDataset
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.selection import Selection, never_requested, select_clips
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
-from sora_dagster.resources import ClipStorageResource
+from sora_dagster.resources import ClipStorageResource, resource_of
 
 
 def build_generation_schedule(
     dataset: VideoDataset,
-    request_job: dg.JobDefinition,
     *,
     cron_schedule: str,
     max_clips: int | None = None,
@@ -28,7 +27,6 @@ def build_generation_schedule(
 
     Arguments:
         dataset: the dataset.
-        request_job: the job `request_clips`.
         cron_schedule: when it ticks, such as ``0 6 * * *``.
         max_clips: maximum number of clips per tick. Default: no limit.
         max_usd: maximum USD per tick, by catalogue prices, remixes included. Clips whose price the
@@ -42,11 +40,8 @@ def build_generation_schedule(
         ValueError: if neither limit is set, or one is not above zero.
 
     Example:
-        >>> from sora_dagster import build_request_job
         >>> dataset = VideoDataset("prompts.yaml")
-        >>> build_generation_schedule(
-        ...     dataset, build_request_job(dataset), cron_schedule="0 6 * * *", max_usd=40
-        ... ).name
+        >>> build_generation_schedule(dataset, cron_schedule="0 6 * * *", max_usd=40).name
         'generation_schedule'
     """
     if max_clips is None and max_usd is None:
@@ -56,18 +51,22 @@ def build_generation_schedule(
             f"max_clips is {max_clips} and max_usd is {max_usd}; each must be above zero or None"
         )
 
+    storage_key = dataset.resource_keys.clip_storage
+
     @dg.schedule(
         name=dataset.definition_name(name),
-        job=request_job,
+        job_name=dataset.definition_name(REQUEST_JOB),
         cron_schedule=cron_schedule,
         execution_timezone=execution_timezone,
         default_status=default_status,
+        required_resource_keys={storage_key},
         description=f"Requests the oldest clips that were never requested, at most "
         f"{_limits_in_words(max_clips, max_usd)} per tick.",
     )
     def generation_schedule(
-        context: dg.ScheduleEvaluationContext, clip_storage: ClipStorageResource
+        context: dg.ScheduleEvaluationContext,
     ) -> dg.RunRequest | dg.SkipReason:
+        clip_storage = resource_of(context, storage_key, ClipStorageResource)
         try:
             prompts = dataset.load_prompts()
         except DatasetError as error:

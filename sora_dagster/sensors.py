@@ -9,14 +9,15 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from sora_dagster.dataset import VideoDataset
-from sora_dagster.environment import NO_STORAGE_ROOT
+from sora_dagster.environment import NO_STORAGE_ROOT, SettingValues
 from sora_dagster.generation.collecting.due import DueReader, DueWork, uncollected_folders
 from sora_dagster.generation.protocol.clocks import StoreClock
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.prompts.dataset import DatasetError
 from sora_dagster.reporting.collect_runs import reason_to_wait
 from sora_dagster.reporting.dataset_sync import Row, missing_partitions, rows_of, unlogged_rows
-from sora_dagster.resources import ClipStorageResource
+from sora_dagster.reporting.partition_owner import SharedPartitionsError, require_own_partitions
+from sora_dagster.resources import ClipStorageResource, resource_of
 
 # A tick must end within 60 s; an event costs about 13 ms.
 _EVENTS_PER_TICK = 500
@@ -54,6 +55,16 @@ def build_dataset_sensor(
         default_status=default_status,
     )
     def dataset_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        origin = context.code_location_origin
+        try:
+            require_own_partitions(
+                context.instance,
+                dataset,
+                None if origin is None else origin.location_name,
+                is_renewing=True,
+            )
+        except SharedPartitionsError as error:
+            raise dg.Failure(description=str(error)) from error
         try:
             prompts = dataset.load_prompts()
         except DatasetError as error:
@@ -94,7 +105,7 @@ def build_completion_sensor(
     collect_job: dg.JobDefinition,
     *,
     boards: Sequence[str] = (),
-    poll_after_seconds: float = 10.0,
+    poll_after_seconds: float | None = None,
     minimum_interval_seconds: int = 10,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
@@ -105,7 +116,7 @@ def build_completion_sensor(
         collect_job: the job to start.
         boards: names of the storyboards whose shots the job also collects.
         poll_after_seconds: age in seconds from which an outstanding clip is polled, with or without
-            a marker; choose a short one without a webhook.
+            a marker. Default: the variable SORA_WEBHOOK_WAIT if SORA_WEBHOOK_URL is set, else 5.
         minimum_interval_seconds: shortest time between two ticks.
         default_status: whether the sensor runs from the start.
 
@@ -120,6 +131,7 @@ def build_completion_sensor(
         'completion_sensor'
     """
     datasets = (dataset.name, *boards)
+    storage_key = dataset.resource_keys.clip_storage
 
     @dg.sensor(
         name=dataset.definition_name("completion_sensor"),
@@ -127,24 +139,25 @@ def build_completion_sensor(
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
         job=collect_job,
+        required_resource_keys={storage_key},
         metadata={_DATASETS: dg.MetadataValue.json(list(datasets))},
     )
-    def completion_sensor(
-        context: dg.SensorEvaluationContext, clip_storage: ClipStorageResource
-    ) -> dg.RunRequest | dg.SkipReason:
+    def completion_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        clip_storage = resource_of(context, storage_key, ClipStorageResource)
         if clip_storage.root_url() is None:
             return dg.SkipReason(NO_STORAGE_ROOT)
         ledger = Ledger(clip_storage.root())
         store_time = StoreClock(ledger.root.store_time)
-        reader = DueReader(
-            ledger, datasets, poll_after_seconds=poll_after_seconds, store_time=store_time
+        poll_after = (
+            _default_poll_after_seconds() if poll_after_seconds is None else poll_after_seconds
         )
+        reader = DueReader(ledger, datasets, poll_after_seconds=poll_after, store_time=store_time)
         work = reader.read(int(context.cursor or 0))
         # Written only if changed: each update is a write to Dagster's database.
         if str(work.next_read) != (context.cursor or "0"):
             context.update_cursor(str(work.next_read))
         if not work.is_due:
-            return dg.SkipReason(_why_nothing_is_due(work, poll_after_seconds))
+            return dg.SkipReason(_why_nothing_is_due(work, poll_after))
         wait = reason_to_wait(context.instance, collect_job.name, now=datetime.now(UTC))
         if wait is not None:
             return dg.SkipReason(f"{work.outstanding} clips are outstanding; {wait}")
@@ -167,6 +180,13 @@ def build_completion_sensor(
         return dg.RunRequest()
 
     return completion_sensor
+
+
+def _default_poll_after_seconds() -> float:
+    if SettingValues.value_of("webhook_url") is None:
+        return 5.0
+    wait: float = SettingValues.value_of("webhook_wait_seconds")
+    return wait
 
 
 def _why_nothing_is_due(work: DueWork, poll_after_seconds: float) -> str:

@@ -19,7 +19,7 @@ from sora_dagster.generation.library.costs import (
 )
 from sora_dagster.generation.library.library_scan import scan_library
 from sora_dagster.reporting.metadata import link_metadata, table_metadata
-from sora_dagster.resources import ClipStorageResource
+from sora_dagster.resources import ClipStorageResource, resource_of
 
 _MOST_LINES = 100
 
@@ -48,6 +48,7 @@ def build_cost_assets(
         >>> [asset.key.to_user_string() for asset in build_cost_assets(VideoDataset("p.yaml"))]
         ['generation_costs', 'cost_report']
     """
+    storage_key = dataset.resource_keys.clip_storage
     table_key = cost_table_key(dataset.definition_name("generation_costs"))
     plot_key = f"reports/{dataset.definition_name('cost_report')}.png"
 
@@ -56,15 +57,14 @@ def build_cost_assets(
         deps=[dataset.clips, dataset.remixes],
         **dataset.labels,
         code_version=CODE_VERSION,
+        required_resource_keys={storage_key},
         kinds={"parquet"},
         automation_condition=at_most_every(cron_schedule, also_refresh_on=also_refresh_on),
         description="Cost of every task: one row per task, with its clip, take, model, estimate, "
         "cost, outcome and run.",
     )
-    def generation_costs(
-        context: dg.AssetExecutionContext, clip_storage: ClipStorageResource
-    ) -> dg.MaterializeResult[Any]:
-        root = clip_storage.root()
+    def generation_costs(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        root = resource_of(context, storage_key, ClipStorageResource).root()
         rows = cost_rows(scan_library(root, dataset.name, boards=boards))
         write_cost_table(root, table_key, rows)
         total = sum_costs("all", rows)
@@ -83,12 +83,13 @@ def build_cost_assets(
         deps=[generation_costs],
         **dataset.labels,
         code_version=CODE_VERSION,
+        required_resource_keys={storage_key},
         kinds={"report"},
         automation_condition=dg.AutomationCondition.eager(),
         description="Spending by day, model, dataset and tag, and what was wasted.",
     )
-    def cost_report(clip_storage: ClipStorageResource) -> dg.MaterializeResult[Any]:
-        root = clip_storage.root()
+    def cost_report(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        root = resource_of(context, storage_key, ClipStorageResource).root()
         rows = read_cost_table(root, table_key)
         by_day = sum_costs_by(rows, lambda row: [row.day.isoformat()])
         by_model = sum_costs_by(rows, lambda row: [dataset.catalogue.name_of(row.model)])

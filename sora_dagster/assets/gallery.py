@@ -22,7 +22,7 @@ from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec
 from sora_dagster.reporting.metadata import costs_metadata, link_metadata
-from sora_dagster.resources import ClipStorageResource
+from sora_dagster.resources import ClipStorageResource, resource_of
 from sora_dagster.storage import ObjectAttributes
 
 
@@ -53,6 +53,7 @@ def build_gallery_asset(
         >>> build_gallery_asset(VideoDataset("prompts.yaml")).key.to_user_string()
         'gallery'
     """
+    storage_key = dataset.resource_keys.clip_storage
     page_key = gallery_key(dataset.name)
 
     @dg.asset(
@@ -60,13 +61,14 @@ def build_gallery_asset(
         deps=[dataset.clips, dataset.remixes],
         **dataset.labels,
         code_version=CODE_VERSION,
+        required_resource_keys={storage_key},
         kinds={"html"},
         automation_condition=at_most_every(cron_schedule, also_refresh_on=also_refresh_on),
         description="A page to browse, play and filter all clips. It is in the storage root, and "
         "also works from a copy.",
     )
-    def gallery(clip_storage: ClipStorageResource) -> dg.MaterializeResult[Any]:
-        root = clip_storage.root()
+    def gallery(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        root = resource_of(context, storage_key, ClipStorageResource).root()
         library = build_clip_index(scan_library(root, dataset.name, boards=boards))
         entries = [
             *(_stored_entry(manifest, dataset) for manifest in library.clips),

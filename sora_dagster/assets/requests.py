@@ -18,7 +18,7 @@ from sora_dagster.reporting.runs import (
     partitioned_asset,
     report_partitions,
 )
-from sora_dagster.resources import ClipStorageResource, RunwareResource
+from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
 from sora_dagster.submission import (
     RequestConfig,
     log_estimates,
@@ -67,13 +67,19 @@ def build_requests_asset(
         description=description,
     )
 
-    @partitioned_asset(spec, partitions_per_run=_REQUESTS_PER_RUN)
+    keys = dataset.resource_keys
+
+    @partitioned_asset(
+        spec,
+        partitions_per_run=_REQUESTS_PER_RUN,
+        required_resource_keys={keys.runware, keys.clip_storage},
+    )
     def submissions(
         context: dg.AssetExecutionContext,
         config: RequestConfig,
-        runware: RunwareResource,
-        clip_storage: ClipStorageResource,
     ) -> Iterator[dg.MaterializeResult[Any]]:
+        runware = resource_of(context, keys.runware, RunwareResource)
+        clip_storage = resource_of(context, keys.clip_storage, ClipStorageResource)
         partitions = list(context.partition_keys)
         prompts = dataset.load_prompts()
         sync_rows(context, dataset, prompts, set(partitions))

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.assets.videos import CLIP_IO_MANAGER_KEY
+from sora_dagster.dataset import ResourceKeys, VideoDataset
 from sora_dagster.environment import default_catalogue
 from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.storyboards.board_estimate import estimate_board
@@ -29,7 +29,7 @@ from sora_dagster.reporting.runs import (
     is_of_a_backfill,
     is_used_later,
 )
-from sora_dagster.resources import ClipStorageResource, RunwareResource
+from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.submission import RequestConfig, log_estimates, request_options_of
 
@@ -44,7 +44,7 @@ class StoryboardConfig(RequestConfig):
     max_wait_minutes: float = Field(
         default=60.0,
         ge=0,
-        description="Maximum wait for the shots, in seconds; unfinished ones stay outstanding.",
+        description="Maximum wait for the shots, in minutes; unfinished ones stay outstanding.",
     )
     remix_linger_seconds: float = Field(
         default=10.0,
@@ -63,6 +63,7 @@ def build_storyboard_assets(
     checks: ClipChecks | None = None,
     group_name: str | None = None,
     owners: Sequence[str] | None = None,
+    resource_keys: ResourceKeys | None = None,
 ) -> dg.AssetsDefinition:
     """The shots of a storyboard, each an asset without partitions, remixes downstream of parents.
 
@@ -75,6 +76,7 @@ def build_storyboard_assets(
             are used.
         group_name: asset group of the shots. Default: the board's name.
         owners: owners of the shots: email addresses, or ``team:`` and a name. Default: none.
+        resource_keys: keys of the resources that the shots use, as for :class:`VideoDataset`.
 
     A run requests the selected shots, level by level, and stores each once finished. Parents that
     are not selected come from storage. Requesting a stored shot is free. A shot is stale if its
@@ -82,7 +84,7 @@ def build_storyboard_assets(
     launched buys a new take of it, and so does a run with `regenerate_changed`.
 
     The shots need the resources `runware` and `clip_storage`, and an IO manager `clip_io_manager`
-    for downstream assets.
+    for downstream assets, or those of `resource_keys`.
 
     Raises:
         DatasetError: if the file is wrong; it names all its problems.
@@ -93,6 +95,7 @@ def build_storyboard_assets(
         ['mangrove/dawn', 'mangrove/dawn_close_up']
     """
     catalogue, checks = catalogue or default_catalogue(), checks or ClipChecks()
+    resources = resource_keys or ResourceKeys()
     board = load_board(path, catalogue=catalogue)
     for warning in retired_model_warnings(
         [shot.spec for shot in board.shots], catalogue, noun="shot"
@@ -111,7 +114,7 @@ def build_storyboard_assets(
             owners=owners,
             tags={tag: "" for tag in shot.spec.tags if _TAG_PATTERN.fullmatch(tag)},
             metadata=_metadata(board, shot),
-        ).with_io_manager_key(CLIP_IO_MANAGER_KEY)
+        ).with_io_manager_key(resources.clip_io_manager)
         for shot in board.shots
     ]
 
@@ -121,13 +124,14 @@ def build_storyboard_assets(
         specs=specs,
         check_specs=[spec for key in keys.values() for spec in check_specs(checks, key, None)],
         can_subset=True,
+        required_resource_keys={resources.runware, resources.clip_storage},
     )
     def storyboard(
         context: dg.AssetExecutionContext,
         config: StoryboardConfig,
-        runware: RunwareResource,
-        clip_storage: ClipStorageResource,
     ) -> Iterator[dg.MaterializeResult[Any]]:
+        runware = resource_of(context, resources.runware, RunwareResource)
+        clip_storage = resource_of(context, resources.clip_storage, ClipStorageResource)
         if not context.selected_asset_keys:
             _evaluate_checks(context, checks, catalogue, clip_storage)
             return
@@ -173,16 +177,20 @@ def build_storyboard_assets(
     return storyboard
 
 
-def build_board_or_problem(
-    path: str | Path, catalogue: Catalogue, checks: ClipChecks
-) -> dg.AssetsDefinition:
-    """The shots of a storyboard; if it cannot be read, one asset with the error.
+def build_board_or_problem(path: str | Path, dataset: VideoDataset) -> dg.AssetsDefinition:
+    """The shots of a dataset's storyboard; if it cannot be read, one asset with the error.
 
     For code locations with other assets: one that does not load neither requests clips nor stores
     paid ones.
     """
     try:
-        return build_storyboard_assets(path, catalogue=catalogue, checks=checks)
+        return build_storyboard_assets(
+            path,
+            catalogue=dataset.catalogue,
+            checks=dataset.checks,
+            owners=dataset.owners,
+            resource_keys=dataset.resource_keys,
+        )
     except DatasetError as error:
         _log.error("%s", error)
         problem = str(error)

@@ -30,10 +30,9 @@ from sora_dagster.reporting.runs import (
     is_used_later,
     partitioned_asset,
 )
-from sora_dagster.resources import ClipStorageResource, RunwareResource
+from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
 from sora_dagster.storage import AccessDeniedError
 
-CLIP_IO_MANAGER_KEY = "clip_io_manager"
 # Collecting waits, so many clips share one waiting run. In a backfill of requests and clips,
 # submitting then never queues behind waiting.
 _CLIPS_PER_RUN = 1000
@@ -45,7 +44,7 @@ class CollectConfig(dg.Config):
     max_wait_minutes: float = Field(
         default=60.0,
         ge=0,
-        description="Maximum wait for the clips, in seconds; unfinished ones stay outstanding.",
+        description="Maximum wait for the clips, in minutes; unfinished ones stay outstanding.",
     )
 
 
@@ -66,6 +65,7 @@ def build_videos_asset(
         partitions_def: its partitions.
         description: its description in the UI.
     """
+    keys = dataset.resource_keys
     spec = dg.AssetSpec(
         key,
         deps=deps,
@@ -75,7 +75,7 @@ def build_videos_asset(
         code_version=CODE_VERSION,
         kinds={"mp4"},
         description=description,
-    ).with_io_manager_key(CLIP_IO_MANAGER_KEY)
+    ).with_io_manager_key(keys.clip_io_manager)
 
     @partitioned_asset(
         spec,
@@ -83,14 +83,15 @@ def build_videos_asset(
         check_specs=check_specs(dataset.checks, key, partitions_def),
         # So that checks can be run again without the asset.
         can_subset=True,
+        required_resource_keys={keys.runware, keys.clip_storage, keys.clip_io_manager},
     )
     def videos(
         context: dg.AssetExecutionContext,
         config: CollectConfig,
-        runware: RunwareResource,
-        clip_storage: ClipStorageResource,
-        clip_io_manager: dg.ResourceParam[ClipIOManager],
     ) -> Iterator[dg.MaterializeResult[Any]]:
+        runware = resource_of(context, keys.runware, RunwareResource)
+        clip_storage = resource_of(context, keys.clip_storage, ClipStorageResource)
+        clip_io_manager = resource_of(context, keys.clip_io_manager, ClipIOManager)
         if key not in context.selected_asset_keys:
             _evaluate_checks(context, dataset, key, clip_storage)
             return

@@ -8,7 +8,7 @@ from sora_dagster.dataset import VideoDataset
 from sora_dagster.jobs.collecting_run import CollectClipsConfig, CollectingRun, CollectReport
 from sora_dagster.reporting.metadata import costs_metadata
 from sora_dagster.reporting.runs import add_post_counts, failure_of, in_process_job
-from sora_dagster.resources import ClipStorageResource, RunwareResource
+from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
 from sora_dagster.runware.pricing import costs_text
 
 # Run monitoring ends a collecting run that hangs. `max_wait_minutes` must stay below.
@@ -30,17 +30,20 @@ def build_collect_job(dataset: VideoDataset, boards: Sequence[str] = ()) -> dg.J
         'collect_clips'
     """
 
+    keys = dataset.resource_keys
+
     @dg.op(
         name=dataset.definition_name("collect"),
         description="Stores finished clips, and requests their remixes.",
         out=dg.Out(dg.Nothing),
+        required_resource_keys={keys.runware, keys.clip_storage},
     )
     def collect(
         context: dg.OpExecutionContext,
         config: CollectClipsConfig,
-        runware: RunwareResource,
-        clip_storage: ClipStorageResource,
     ) -> None:
+        runware = resource_of(context, keys.runware, RunwareResource)
+        clip_storage = resource_of(context, keys.clip_storage, ClipStorageResource)
         with runware.generator(clip_storage) as generator:
             try:
                 report = CollectingRun(context, dataset, generator, config, boards=boards).run()

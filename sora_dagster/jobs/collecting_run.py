@@ -30,7 +30,7 @@ class CollectClipsConfig(dg.Config):
         default=30.0,
         ge=0,
         le=55,
-        description="Maximum wait, in seconds; the completion sensor starts another run for "
+        description="Maximum wait, in minutes; the completion sensor starts another run for "
         "unfinished clips.",
     )
     remix_linger_seconds: float = Field(

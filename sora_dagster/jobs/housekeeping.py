@@ -12,7 +12,7 @@ from sora_dagster.generation.housekeeping.verify import Finding, VerifyReport, v
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.reporting.metadata import table_metadata
 from sora_dagster.reporting.runs import in_process_job
-from sora_dagster.resources import ClipStorageResource
+from sora_dagster.resources import ClipStorageResource, resource_of
 
 # Events are kept in Dagster's database, so tables are cut; the run's log has all rows.
 _MAX_TABLE_ROWS = 200
@@ -60,14 +60,16 @@ def build_prune_job(dataset: VideoDataset) -> dg.JobDefinition:
         'prune_storage'
     """
 
+    storage_key = dataset.resource_keys.clip_storage
+
     @dg.op(
         name=dataset.definition_name("prune"),
         description="Removes unneeded objects from the storage root. Dry run by default.",
         out=dg.Out(dg.Nothing),
+        required_resource_keys={storage_key},
     )
-    def prune_op(
-        context: dg.OpExecutionContext, config: PruneConfig, clip_storage: ClipStorageResource
-    ) -> None:
+    def prune_op(context: dg.OpExecutionContext, config: PruneConfig) -> None:
+        clip_storage = resource_of(context, storage_key, ClipStorageResource)
         rows: list[dict[str, Any]] = []
         verb = "would be removed" if config.dry_run else "removed"
 
@@ -105,14 +107,16 @@ def build_verify_job(dataset: VideoDataset) -> dg.JobDefinition:
         'verify_storage'
     """
 
+    storage_key = dataset.resource_keys.clip_storage
+
     @dg.op(
         name=dataset.definition_name("verify"),
         description="Checks that all stored objects exist and are complete.",
         out=dg.Out(dg.Nothing),
+        required_resource_keys={storage_key},
     )
-    def verify_op(
-        context: dg.OpExecutionContext, config: VerifyConfig, clip_storage: ClipStorageResource
-    ) -> None:
+    def verify_op(context: dg.OpExecutionContext, config: VerifyConfig) -> None:
+        clip_storage = resource_of(context, storage_key, ClipStorageResource)
         report = verify(
             Ledger(clip_storage.root()),
             deep=config.deep,

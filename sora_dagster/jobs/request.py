@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.dataset import VideoDataset, remix_partition
+from sora_dagster.dataset import REQUEST_JOB, VideoDataset, remix_partition
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
@@ -20,7 +20,7 @@ from sora_dagster.reporting.dataset_sync import sync_rows
 from sora_dagster.reporting.event_log import InputEvents, newest_materializations
 from sora_dagster.reporting.events import request_events
 from sora_dagster.reporting.runs import failure_of, in_process_job
-from sora_dagster.resources import ClipStorageResource, RunwareResource
+from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
 from sora_dagster.storage import AccessDeniedError
 from sora_dagster.submission import (
     RequestConfig,
@@ -29,8 +29,6 @@ from sora_dagster.submission import (
     request_options_of,
     submit,
 )
-
-REQUEST_JOB = "request_clips"
 
 
 class RequestClipsConfig(RequestConfig):
@@ -56,17 +54,20 @@ def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
         'request_clips'
     """
 
+    keys = dataset.resource_keys
+
     @dg.op(
         name=dataset.definition_name("request"),
         description="Requests clips from Runware, and the remixes of stored clips.",
         out=dg.Out(dg.Nothing),
+        required_resource_keys={keys.runware, keys.clip_storage},
     )
     def request(
         context: dg.OpExecutionContext,
         config: RequestClipsConfig,
-        runware: RunwareResource,
-        clip_storage: ClipStorageResource,
     ) -> None:
+        runware = resource_of(context, keys.runware, RunwareResource)
+        clip_storage = resource_of(context, keys.clip_storage, ClipStorageResource)
         prompts = dataset.load_prompts()
         # As ids of rows are; some keyboards and systems write another Unicode form.
         selected = [unicodedata.normalize("NFC", clip_id) for clip_id in config.clip_ids]

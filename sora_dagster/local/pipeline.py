@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from sora_dagster.dataset import REQUEST_JOB
 from sora_dagster.definitions import REPORTS_JOB
 from sora_dagster.generation.protocol.budget import Budget
 from sora_dagster.generation.protocol.claims import ClaimReader
 from sora_dagster.generation.protocol.clocks import StoreClock
 from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.generation.protocol.records import ClipManifest
-from sora_dagster.jobs.request import REQUEST_JOB
 from sora_dagster.local.dataset_progress import DatasetProgress
 from sora_dagster.local.home import LocalHome
 from sora_dagster.local.progress import ClipProgress, ClipState, PipelineOptions, count

@@ -12,8 +12,12 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.dataset import VideoDataset, split_remix_partition, without_beta_warnings
-from sora_dagster.jobs.request import REQUEST_JOB
+from sora_dagster.dataset import (
+    REQUEST_JOB,
+    VideoDataset,
+    split_remix_partition,
+    without_beta_warnings,
+)
 from sora_dagster.local.progress import ClipProgress, PipelineOptions, Purchase
 
 

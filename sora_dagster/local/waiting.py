@@ -10,9 +10,9 @@ from typing import Literal
 
 import dagster as dg
 
+from sora_dagster.dataset import REQUEST_JOB
 from sora_dagster.generation.protocol.claims import ClaimReader
 from sora_dagster.generation.protocol.clocks import running_seconds
-from sora_dagster.jobs.request import REQUEST_JOB
 from sora_dagster.local.dataset_progress import DatasetProgress
 from sora_dagster.local.progress import ClipProgress, ClipState, count
 from sora_dagster.local.request_runs import RequestRuns, failure_text

@@ -14,6 +14,7 @@ from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.reporting.event_log import data_version_of, newest_materializations
 from sora_dagster.reporting.events import prompt_event, row_data_version
 from sora_dagster.reporting.metadata import spec_metadata
+from sora_dagster.reporting.partition_owner import location_of, require_own_partitions
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,11 @@ def sync_rows(
 
     Returns:
         Whether any row was new or changed.
+
+    Raises:
+        SharedPartitionsError: if another code location has a dataset with the same partitions.
     """
+    require_own_partitions(context.instance, dataset, location_of(context.run))
     for name, keys in missing_partitions(dataset, context.instance, prompts).items():
         context.instance.add_dynamic_partitions(name, keys)
     rows = [row for row in rows_of(dataset, prompts) if row.partition in partitions]

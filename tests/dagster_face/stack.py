@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,9 @@ class Stack:
             max_usd="unlimited",
         )
         return build_definitions(
-            settings,
-            checks=self.checks,
+            replace(settings.dataset(), checks=self.checks or ClipChecks()),
+            boards=self.boards,
+            storage=settings.storage(),
             runware=RunwareResource(
                 base_url=self.base_url,
                 unlimited=True,
@@ -272,6 +273,16 @@ def failure_text(result: dg.ExecuteInProcessResult) -> str:
         if data.user_failure_data
         else str(data.error and data.error.to_string())
         for data in failures
+    )
+
+
+def definitions_of(settings: Settings) -> dg.Definitions:
+    """The definitions that `definitions.py` makes from these settings."""
+    return build_definitions(
+        settings.dataset(),
+        boards=settings.board_paths(),
+        runware=settings.runware(),
+        storage=settings.storage(),
     )
 
 

@@ -10,11 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from sora_dagster.cli.storage import prune_command, verify_command
-from sora_dagster.definitions import build_definitions
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.settings import Settings
 from sora_dagster.storage import StorageRoot
-from tests.dagster_face.stack import Stack, failure_text
+from tests.dagster_face.stack import Stack, definitions_of, failure_text
 from tests.generation.stored_takes import keys, stored_take
 
 
@@ -133,7 +132,7 @@ def test_the_jobs_of_a_second_dataset_have_different_names(tmp_path: Path) -> No
     dataset = VideoDataset("prompts.yaml", "spring")
     assert build_prune_job(dataset).name == "spring_prune_storage"
     assert build_verify_job(dataset).name == "spring_verify_storage"
-    names = {job.name for job in build_definitions(Settings(storage_url="memory://")).jobs or ()}
+    names = {job.name for job in definitions_of(Settings(storage_url="memory://")).jobs or ()}
     assert {"prune_storage", "verify_storage"} <= names
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.protocol import layout
-from sora_dagster.jobs.request import build_request_job
 from sora_dagster.schedules import build_generation_schedule
 from tests.dagster_face.stack import Stack
 from tests.sandbox_server import KEY, Sandbox
@@ -29,9 +28,7 @@ def stack(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def tick(stack: Stack, **limits: Any) -> dg.RunRequest | dg.SkipReason:
     dataset = VideoDataset(stack.prompts_path)
-    schedule = build_generation_schedule(
-        dataset, build_request_job(dataset), cron_schedule="0 6 * * *", **limits
-    )
+    schedule = build_generation_schedule(dataset, cron_schedule="0 6 * * *", **limits)
     with dg.build_schedule_context(
         instance=stack.instance,
         resources={"clip_storage": stack.definitions.resources["clip_storage"]},  # type: ignore[index]
@@ -128,6 +125,4 @@ def test_a_broken_dataset_fails_the_tick_and_says_why(stack: Stack) -> None:
 def test_a_schedule_needs_a_limit(limits: dict[str, Any]) -> None:
     dataset = VideoDataset("prompts.yaml")
     with pytest.raises(ValueError, match="max_clips"):
-        build_generation_schedule(
-            dataset, build_request_job(dataset), cron_schedule="0 6 * * *", **limits
-        )
+        build_generation_schedule(dataset, cron_schedule="0 6 * * *", **limits)

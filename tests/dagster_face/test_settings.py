@@ -13,7 +13,6 @@ import dagster as dg
 import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 
-from sora_dagster.definitions import build_definitions
 from sora_dagster.environment import SettingsError
 from sora_dagster.prompts.boards import load_board
 from sora_dagster.prompts.dataset import DatasetError
@@ -22,7 +21,7 @@ from sora_dagster.runware.transport import DEFAULT_BASE_URL, is_local_api
 from sora_dagster.settings import Settings
 from sora_dagster.storage import StorageError
 from sora_dagster.submission import RequestConfig
-from tests.dagster_face.stack import Stack, failure_text
+from tests.dagster_face.stack import Stack, definitions_of, failure_text
 from tests.sandbox_server import KEY
 
 SANDBOX = {"RUNWARE_BASE_URL": "http://127.0.0.1:8787/v1"}
@@ -165,7 +164,7 @@ def test_definitions_load_and_a_run_says_which_variable_to_set(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RUNWARE_API_KEY", PAID["RUNWARE_API_KEY"])
     (tmp_path / "p.yaml").write_text("- {id: fox, prompt: a fox}")
-    definitions = build_definitions(Settings.from_environment({**PAID, **environment}))
+    definitions = definitions_of(Settings.from_environment({**PAID, **environment}))
     dg.Definitions.validate_loadable(definitions)
     with dg.DagsterInstance.ephemeral() as instance:
         result = definitions.resolve_job_def("request_clips").execute_in_process(
@@ -177,7 +176,7 @@ def test_definitions_load_and_a_run_says_which_variable_to_set(
 
 
 def test_sensors_wait_and_say_which_variable_to_set() -> None:
-    definitions = build_definitions(Settings.from_environment(PAID))
+    definitions = definitions_of(Settings.from_environment(PAID))
     with dg.DagsterInstance.ephemeral() as instance:
         for sensor, variable in [
             ("dataset_sensor", "SORA_PROMPTS"),
@@ -329,5 +328,5 @@ def test_a_model_that_rows_cannot_have_is_refused_when_definitions_load(
     model: str, part: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
-        build_definitions(Settings.from_environment({**SANDBOX, "SORA_MODEL": model}))
+        definitions_of(Settings.from_environment({**SANDBOX, "SORA_MODEL": model}))
     assert part in str(caught.value)

@@ -10,7 +10,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sora_dagster.definitions import build_definitions
 from sora_dagster.generation.collecting.settings import CollectionLimits
 from sora_dagster.generation.library.stored_clip import StoredClip
 from sora_dagster.generation.protocol.records import ClipManifest
@@ -18,7 +17,7 @@ from sora_dagster.sandbox.faults.plan import read_fault_plan
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
 from sora_dagster.settings import Settings
-from tests.dagster_face.stack import Stack, failure_text
+from tests.dagster_face.stack import Stack, definitions_of, failure_text
 from tests.sandbox_server import Sandbox
 
 ROOT = {"id": "fox", "prompt": "a fox in a glade"}
@@ -337,7 +336,7 @@ def test_the_example_board_comes_only_with_the_example_dataset() -> None:
 
 
 def test_the_lineage_of_the_example_board_is_its_family() -> None:
-    graph = build_definitions(Settings.from_environment(SANDBOX)).resolve_asset_graph()
+    graph = definitions_of(Settings.from_environment(SANDBOX)).resolve_asset_graph()
     shot = graph.get(dg.AssetKey(["mangrove", "dawn_departure"]))
     assert shot.parent_keys == {dg.AssetKey(["mangrove", "dawn"])}
     assert graph.get(dg.AssetKey(["mangrove", "monsoon"])).parent_keys == set()
