@@ -33,9 +33,15 @@ def tick(stack: Stack, **limits: Any) -> dg.RunRequest | dg.SkipReason:
         instance=stack.instance,
         resources={"clip_storage": stack.definitions.resources["clip_storage"]},  # type: ignore[index]
     ) as context:
-        result = schedule(context)
-    assert isinstance(result, (dg.RunRequest, dg.SkipReason))
-    return result
+        try:
+            data = schedule.evaluate_tick(context)
+        except dg.DagsterError as error:
+            # Dagster shows the error inside of its own.
+            assert error.__cause__ is not None
+            raise error.__cause__ from None
+    requests = data.run_requests or []
+    assert len(requests) <= 1
+    return requests[0] if requests else dg.SkipReason(data.skip_message)
 
 
 def run(stack: Stack, request: dg.RunRequest | dg.SkipReason) -> list[str]:
