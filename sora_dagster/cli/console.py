@@ -13,6 +13,7 @@ from rich.text import Text
 from sora_dagster.cli.options import one_line
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.local.progress import ClipProgress, ClipState, PipelineOptions, Purchase, count
+from sora_dagster.prompts.counts import counted
 from sora_dagster.runware.pricing import Price, PriceTotal, costs_text
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def print_line(console: Console, text: str, style: str = "", *, indent: str = ""
 
 
 class ProgressBar:
-    """Shows how many clips are requested, generating and stored, and why some are not.
+    """Shows how many clips are stored, generating and waiting, and why some are not.
 
     Arguments:
         console: where it is shown. Without a terminal, each change is printed as a line.
@@ -110,12 +111,11 @@ def _without_printed(text: str, printed: Collection[tuple[str, str]]) -> list[st
 
 def _counts(progress: Sequence[ClipProgress]) -> str:
     total = len(progress)
-    requested = total - count(progress, ClipState.WAITING)
     text = (
-        f"{requested}/{total} requested, {count(progress, ClipState.GENERATING)} generating, "
-        f"{count(progress, ClipState.STORED)} stored"
+        f"{count(progress, ClipState.STORED)}/{total} stored, "
+        f"{count(progress, ClipState.GENERATING)} generating"
     )
-    for state in (ClipState.CHANGED, ClipState.FAILED):
+    for state in (ClipState.WAITING, ClipState.CHANGED, ClipState.FAILED):
         if number := count(progress, state):
             text += f", {number} {state.value}"
     return text
@@ -144,7 +144,7 @@ def purchases_line(progress: Sequence[ClipProgress], options: PipelineOptions) -
             prices += of_these
             total = PriceTotal.of(of_these)
             usd = "unknown price" if total.text == "unknown" else f"{total.usd:.2f} USD"
-            parts.append(f"{_number(len(bought), *words)} ({usd})")
+            parts.append(f"{counted(len(bought), *words)} ({usd})")
     if not parts:
         return ""
     return f"To generate: {', '.join(parts)}. Estimated total: {PriceTotal.of(prices).text}"
@@ -163,9 +163,9 @@ def changes_line(progress: Sequence[ClipProgress]) -> str:
     follow = len(changed) - rows
     parts = []
     if rows:
-        parts.append(f"{_number(rows, 'row', 'rows')} changed")
+        parts.append(f"{counted(rows, 'row', 'rows')} changed")
     if follow:
-        parts.append(f"{_number(follow, 'remix depends', 'remixes depend')} on new takes")
+        parts.append(f"{counted(follow, 'remix depends', 'remixes depend')} on new takes")
     total = PriceTotal.of(clip.price for clip in changed)
     return f"{' and '.join(parts)}; {total.would_cost('new takes')}"
 
@@ -186,10 +186,6 @@ def print_changes(console: Console, progress: Sequence[ClipProgress]) -> None:
         )
     if len(changed) > _MOST_LISTED:
         print_line(console, f"and {len(changed) - _MOST_LISTED} more", indent="  ")
-
-
-def _number(number: int, one: str, several: str) -> str:
-    return f"{number} {one if number == 1 else several}"
 
 
 # The result
@@ -233,7 +229,7 @@ def print_result(
     console.print()
     videos = sum(len(manifest.videos) for manifest in manifests)
     console.print(
-        f"[bold]{_number(len(manifests), 'clip', 'clips')}, {_number(videos, 'video', 'videos')}, "
+        f"[bold]{counted(len(manifests), 'clip', 'clips')}, {counted(videos, 'video', 'videos')}, "
         f"{costs_text(result.costs_usd)} in total; "
         f"paid now: {costs_text(result.paid_now_usd)}[/bold]"
     )
@@ -268,7 +264,7 @@ def print_result(
     if failed := sum(clip.purchase is Purchase.RETRY for clip in result.progress):
         print_line(
             console,
-            f"To request {_number(failed, 'failed clip', 'failed clips')} again, which may cost "
+            f"To request {counted(failed, 'failed clip', 'failed clips')} again, which may cost "
             f"again, run the same command with --retry-failed.",
             "yellow",
         )
@@ -281,7 +277,7 @@ def _stalled_line(result: PipelineResult) -> str:
     outstanding = count(result.progress, ClipState.WAITING, ClipState.GENERATING)
     return (
         f"Nothing changed for {result.stalled_minutes:g} min, so this command stopped waiting "
-        f"for {_number(outstanding, 'clip', 'clips')}, listed below. Nothing is lost, and nothing "
+        f"for {counted(outstanding, 'clip', 'clips')}, listed below. Nothing is lost, and nothing "
         f"is paid for twice. Run the same command again to continue, or set a longer "
         f"--stall-timeout-minutes."
     )

@@ -25,10 +25,11 @@ from sora_dagster.generation.protocol.clocks import StoreClock, running_seconds
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, DirectDelivery
 from sora_dagster.generation.requesting.estimates import Estimate, estimate
 from sora_dagster.generation.requesting.options import RequestOptions, options_after
-from sora_dagster.generation.requesting.payloads import with_images
+from sora_dagster.generation.requesting.payloads import request_price, with_images
 from sora_dagster.generation.requesting.requester import Requester
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.generation.requesting.sender import Sender, SendSettings
@@ -36,6 +37,7 @@ from sora_dagster.generation.requesting.stored_index import stored_results
 from sora_dagster.prompts.clips import ClipRequest, ParentVideo
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord
+from sora_dagster.runware.pricing import Price
 from sora_dagster.runware.schema_check import SchemaCheck
 from sora_dagster.storage import StorageRoot
 
@@ -203,6 +205,31 @@ class Generator:
             plan=lambda request: planner.plan(request, options, is_dry_run=True),
             build=self._requester.draft,
         )
+
+    def new_prices(
+        self, requests: Sequence[ClipRequest], options: RequestOptions
+    ) -> list[tuple[ClipRequest, Price]]:
+        """The clips that a request would submit now, with their prices by the catalogue.
+
+        Stored clips cost a few listings, and no price is asked of the API, so that a large dataset
+        is priced in little time.
+
+        Arguments:
+            requests: the clips.
+            options: how they would be requested.
+
+        Raises:
+            StorageError: if the storage root cannot be read.
+        """
+        stored = {} if self.ledger.is_empty else stored_results(self.ledger, requests)
+        others = [item for index, item in enumerate(requests) if index not in stored]
+        planner = self._requester.planner
+        plans = in_parallel(others, lambda request: planner.plan(request, options, is_dry_run=True))
+        return [
+            (request, request_price(request, self.client.catalogue))
+            for request, plan in zip(others, plans, strict=True)
+            if not isinstance(plan, RequestResult)
+        ]
 
     def _verified(self, result: RequestResult) -> RequestResult:
         """Verify a stored clip, and fetch what is damaged again."""

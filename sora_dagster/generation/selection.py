@@ -119,9 +119,14 @@ def clip_and_remix_prices(
     dataset: PromptDataset, catalogue: Catalogue, clip_id: str
 ) -> list[Price]:
     """The prices of a clip and of its remixes by the catalogue."""
+    return [
+        spec_price(dataset.clip(clip_id), catalogue),
+        *remix_prices(dataset, catalogue, clip_id),
+    ]
+
+
+def remix_prices(dataset: PromptDataset, catalogue: Catalogue, clip_id: str) -> list[Price]:
+    """The prices of the remixes of a clip by the catalogue."""
     spec = dataset.clip(clip_id)
     remixes = (dataset.recipe(name) for name in dataset.recipes_of(clip_id))
-    return [
-        spec_price(spec, catalogue),
-        *(planned_remix_price(spec, recipe, catalogue) for recipe in remixes),
-    ]
+    return [planned_remix_price(spec, recipe, catalogue) for recipe in remixes]

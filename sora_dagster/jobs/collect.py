@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from sora_dagster.dataset import VideoDataset
+from sora_dagster.dataset import VideoDataset, split_remix_partition
 from sora_dagster.jobs.collecting_run import CollectClipsConfig, CollectingRun, CollectReport
+from sora_dagster.prompts.counts import clips_and_remixes, counted
 from sora_dagster.reporting.metadata import costs_metadata
 from sora_dagster.reporting.runs import add_post_counts, failure_of, in_process_job
 from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
@@ -71,9 +72,12 @@ def _sum_up(context: dg.OpExecutionContext, report: CollectReport) -> None:
     for name, reason in report.left.items():
         if reason:
             context.log.warning(f"{name} is left to a later run: {reason}")
+    remixes = sum(bool(split_remix_partition(name)[1]) for name in report.stored)
     context.log.info(
-        f"{len(report.stored)} clips stored for {costs_text(report.costs_usd)}, "
-        f"{len(report.remixes_requested)} remixes requested, {len(report.left)} still outstanding"
+        f"{clips_and_remixes(len(report.stored) - remixes, remixes)} stored for "
+        f"{costs_text(report.costs_usd)}, "
+        f"{counted(len(report.remixes_requested), 'remix', 'remixes')} requested, "
+        f"{len(report.left)} still outstanding"
     )
     if report.failures:
         raise failure_of(report.failures, done=len(report.stored), verb="stored")

@@ -2,18 +2,22 @@
 
 import unicodedata
 from collections.abc import Collection, Sequence
+from typing import Any, Self
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sora_dagster.dataset import REQUEST_JOB, VideoDataset, remix_partition
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.scan import in_parallel
+from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
+from sora_dagster.generation.selection import remix_prices
 from sora_dagster.jobs.remixes import remix_requests
 from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.prompts.counts import clips_and_remixes, counted
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.reporting.clip_reporter import ClipReporter
 from sora_dagster.reporting.dataset_sync import sync_rows
@@ -21,6 +25,7 @@ from sora_dagster.reporting.event_log import InputEvents, newest_materialization
 from sora_dagster.reporting.events import request_events
 from sora_dagster.reporting.runs import failure_of, in_process_job
 from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
+from sora_dagster.runware.pricing import PriceTotal
 from sora_dagster.storage import AccessDeniedError
 from sora_dagster.submission import (
     RequestConfig,
@@ -30,13 +35,40 @@ from sora_dagster.submission import (
     submit,
 )
 
+# The launchpad shows these first. Without a preset it would leave out `max_usd`, which is unset by
+# default, and show the settings of all resources.
+_LAUNCHPAD: dict[str, Any] = {
+    "clip_ids": [],
+    "everything": False,
+    "max_usd": None,
+    "dry_run": False,
+    "regenerate_changed": False,
+    "retry_failed": False,
+}
+
 
 class RequestClipsConfig(RequestConfig):
     """Which clips are requested, and how."""
 
+    # A default that is not null, since the launchpad shows no others.
     clip_ids: list[str] = Field(
-        default_factory=list, description="Ids of the clips. Default: all clips of the dataset."
+        default=[], description="Ids of the clips to request. Default: none; see `everything`."
     )
+    everything: bool = Field(
+        default=False,
+        description=(
+            "Request all clips of the dataset, if clip_ids is empty. The log says first what that "
+            "costs. A dry run without clip_ids prices all clips in any case."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check_selection(self) -> Self:
+        if self.clip_ids and self.everything:
+            raise ValueError(
+                f"clip_ids names {len(self.clip_ids)} clips, and everything is true; set only one"
+            )
+        return self
 
 
 def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
@@ -46,8 +78,9 @@ def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
         dataset: the dataset.
 
     It ends when everything is submitted; the completion sensor collects the clips. Unlike a
-    backfill, one run can request any set of clips. A clip whose row changed is listed with the cost
-    of a new take, and bought only with `regenerate_changed`.
+    backfill, one run can request any set of clips: those of `clip_ids`, or all with `everything`.
+    Without either, it fails and says what all clips would cost. A clip whose row changed is listed
+    with the cost of a new take, and bought only with `regenerate_changed`.
 
     Example:
         >>> build_request_job(VideoDataset("prompts.yaml")).name
@@ -58,7 +91,13 @@ def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
 
     @dg.op(
         name=dataset.definition_name("request"),
-        description="Requests clips from Runware, and the remixes of stored clips.",
+        description=(
+            "Requests clips from Runware, and the remixes of stored clips. Name the clips in "
+            "clip_ids, or set everything: true. max_usd limits what the run may spend, remixes "
+            "included; null: the limit of the resource. dry_run: true only logs the cost. A field "
+            "of a resource that the run config leaves out keeps the value of its definition, or "
+            "of its environment variable."
+        ),
         out=dg.Out(dg.Nothing),
         required_resource_keys={keys.runware, keys.clip_storage},
     )
@@ -70,18 +109,23 @@ def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
         clip_storage = resource_of(context, keys.clip_storage, ClipStorageResource)
         prompts = dataset.load_prompts()
         # As ids of rows are; some keyboards and systems write another Unicode form.
-        selected = [unicodedata.normalize("NFC", clip_id) for clip_id in config.clip_ids]
-        clip_ids = selected or list(prompts.clip_ids)
-        cells = {
-            remix_partition(clip_id, recipe)
-            for clip_id in clip_ids
-            for recipe in prompts.recipes_of(clip_id)
-        }
-        sync_rows(context, dataset, prompts, {*clip_ids, *cells})
+        selected = dict.fromkeys(unicodedata.normalize("NFC", name) for name in config.clip_ids)
+        clip_ids = list(selected) or list(prompts.clip_ids)
         failures: dict[str, str] = {}
         options = request_options_of(config, context.run, runware.run_limit_usd())
         with runware.generator(clip_storage) as generator:
             requests = _clips_and_remixes(dataset, prompts, generator, clip_ids, failures)
+            if not selected and not config.dry_run:
+                cost = _cost_of_everything(dataset, prompts, generator, requests, options)
+                if not config.everything:
+                    raise _nothing_selected(prompts, cost)
+                context.log.info(f"requesting everything: {cost}")
+            cells = {
+                remix_partition(clip_id, recipe)
+                for clip_id in clip_ids
+                for recipe in prompts.recipes_of(clip_id)
+            }
+            sync_rows(context, dataset, prompts, {*clip_ids, *cells})
             if config.dry_run:
                 log_estimates(context, dataset, generator.estimate(requests, options))
                 return
@@ -94,15 +138,54 @@ def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
                 catalogue=dataset.catalogue,
             )
             unreported = _unreported(context.instance, dataset, generator.ledger, results)
-            if known := len(results) - len(unreported):
-                context.log.info(f"{known} clips are stored and unchanged")
+            reported_now = {item.request.name for item in unreported}
+            known = [item.request for item in results if item.request.name not in reported_now]
+            if known:
+                context.log.info(f"stored and unchanged: {_count(dataset, known)}")
             log_requested(context, unreported)
             reporter.report_request(unreported)
         refused = failure_reasons(results)
         if failures := failures | refused:
             raise failure_of(failures, done=len(results) - len(refused), verb="requested")
 
-    return in_process_job(request, dataset.definition_name(REQUEST_JOB))
+    return in_process_job(
+        request,
+        dataset.definition_name(REQUEST_JOB),
+        config={"ops": {request.name: {"config": _LAUNCHPAD}}},
+    )
+
+
+def _nothing_selected(prompts: PromptDataset, cost: str) -> dg.Failure:
+    return dg.Failure(
+        description=(
+            f"no clips are selected, so nothing was requested or paid. Name them in the run "
+            f"config, as in `clip_ids: [{prompts.clip_ids[0] if prompts.clips else 'fox'}]`, or "
+            f"set `everything: true` to request the whole dataset, which has "
+            f"{counted(len(prompts.clips), 'clip', 'clips')}: {cost}"
+        ),
+        allow_retries=False,
+    )
+
+
+def _cost_of_everything(
+    dataset: VideoDataset,
+    prompts: PromptDataset,
+    generator: Generator,
+    requests: Sequence[ClipRequest],
+    options: RequestOptions,
+) -> str:
+    """What requesting all clips would buy and cost, in words."""
+    new = generator.new_prices(requests, options)
+    if not new:
+        return "nothing is missing, so it costs nothing"
+    clips = [request.clip for request, _ in new if request.asset == dataset.clips.to_user_string()]
+    # Remixes of clips that are not stored yet are requested after them, within the same limit.
+    later = [
+        price for clip_id in clips for price in remix_prices(prompts, dataset.catalogue, clip_id)
+    ]
+    total = PriceTotal.of([*(price for _, price in new), *later])
+    missing = clips_and_remixes(len(clips), len(new) - len(clips) + len(later))
+    return f"{missing} missing; {total.would_cost('all of them')}"
 
 
 def _clips_and_remixes(
@@ -139,6 +222,11 @@ def _clips_and_remixes(
         remixes += found
         failures |= reasons
     return [*clips, *remixes]
+
+
+def _count(dataset: VideoDataset, requests: Sequence[ClipRequest]) -> str:
+    clips = sum(request.asset == dataset.clips.to_user_string() for request in requests)
+    return clips_and_remixes(clips, len(requests) - clips)
 
 
 def _unreported(

@@ -111,15 +111,22 @@ class RequestRuns:
     _running: Future[tuple[str, list[str]]] | None = None
 
     def start(self, progress: Sequence[ClipProgress], clip_ids: Sequence[str] = ()) -> None:
-        """Request clips. Without ids: the whole dataset."""
+        """Request clips.
+
+        Arguments:
+            progress: how far each clip and remix is.
+            clip_ids: ids of the clips. Default: all of the progress.
+        """
         self._requested_again |= self._changed_remixes(progress).keys()
         is_first = not self._root_runs
         config: dict[str, Any] = {
             "regenerate_changed": self.options.regenerate_changed,
             "retry_failed": self.options.retry_failed and is_first,
         }
-        if clip_ids:
-            config["clip_ids"] = list(clip_ids)
+        clips = self.dataset.clips.to_user_string()
+        config["clip_ids"] = list(clip_ids) or [
+            clip.clip for clip in progress if clip.asset == clips
+        ]
         if self.run_limit_usd is not None and not is_first:
             # The limit is for the command, so what its earlier runs spent counts.
             spent_usd = sum(self.spent_usd(run_id) for run_id in self._root_runs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sora_dagster.prompts.clips import ClipSpec
+from sora_dagster.prompts.counts import clips_and_remixes
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.prompts.recipes import remix_spec
 from sora_dagster.runware.alternatives import Needs, alternatives, needs_of, retired_text
@@ -38,9 +39,8 @@ def retired_model_warnings(
     warnings = []
     for air, entry in retired.items():
         remixes = sum(need.mode is not None for need in needs[air])
-        counts = ((len(needs[air]) - remixes, noun, f"{noun}s"), (remixes, "remix", "remixes"))
-        listed = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
-        used_by = f"{' and '.join(listed)} {'uses' if len(needs[air]) == 1 else 'use'} it"
+        listed = clips_and_remixes(len(needs[air]) - remixes, remixes, noun)
+        used_by = f"{listed} {'uses' if len(needs[air]) == 1 else 'use'} it"
         warnings.append(retired_text(entry, used_by, alternatives(needs[air], catalogue)))
     return warnings
 

@@ -83,7 +83,11 @@ def partitioned_asset(
 
 
 def in_process_job(
-    op: dg.OpDefinition, name: str, *, tags: Mapping[str, str] | None = None
+    op: dg.OpDefinition,
+    name: str,
+    *,
+    tags: Mapping[str, str] | None = None,
+    config: dict[str, Any] | None = None,
 ) -> dg.JobDefinition:
     """A job of one op in one process: it mostly waits, and a second process starts slower.
 
@@ -91,9 +95,16 @@ def in_process_job(
         op: the op.
         name: name of the job.
         tags: tags of its runs.
+        config: run config that the launchpad shows first.
     """
 
-    @dg.job(name=name, description=op.description, executor_def=dg.in_process_executor, tags=tags)
+    @dg.job(
+        name=name,
+        description=op.description,
+        executor_def=dg.in_process_executor,
+        tags=tags,
+        config=config,  # type: ignore[arg-type]  # None is its default.
+    )
     def job() -> None:
         op()
 

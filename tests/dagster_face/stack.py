@@ -192,8 +192,10 @@ class Stack:
     def run_job(
         self, name: str, *, tags: dict[str, str] | None = None, **config: Any
     ) -> dg.ExecuteInProcessResult:
-        """Run one of the two jobs."""
+        """Run one of the two jobs; `request_clips` for all clips, if no ids are given."""
         op = {"request_clips": "request", "collect_clips": "collect"}[name]
+        if name == "request_clips" and "clip_ids" not in config and not config.get("dry_run"):
+            config = {"everything": True} | config
         return self.definitions.resolve_job_def(name).execute_in_process(
             instance=self.instance,
             run_config={"ops": {op: {"config": config}}},

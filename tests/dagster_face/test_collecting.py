@@ -241,7 +241,7 @@ def test_requesting_stored_clips_again_logs_no_events(stack: Stack) -> None:
     assert result.success
     assert len(stack.events("clip_requests", "fox")) == 1
     assert len(stack.events("remix_requests", "fox|night")) == 1
-    assert "2 clips are stored and unchanged" in stack.log_of(result.run_id)
+    assert "stored and unchanged: 1 clip and 1 remix" in stack.log_of(result.run_id)
 
 
 # --- failures
@@ -349,13 +349,18 @@ class TwoDatasets:
         resources: dict[str, Any] = dict(self.stack.definitions.resources or {})
         dataset = self.datasets[name]
         jobs = [build_request_job(dataset), build_collect_job(dataset)]
+        everything = {"ops": {f"{name}_request": {"config": {"everything": True}}}}
         return (
             dg.Definitions(
                 jobs=jobs,
                 resources={key: resources[key] for key in ("runware", "clip_storage")},
             )
             .resolve_job_def(f"{name}_{job}")
-            .execute_in_process(instance=self.stack.instance, raise_on_error=False)
+            .execute_in_process(
+                instance=self.stack.instance,
+                run_config=everything if job == "request_clips" else {},
+                raise_on_error=False,
+            )
         )
 
 

@@ -194,3 +194,42 @@ def test_a_clip_that_is_missing_in_storage_is_fetched_again_for_free(
     assert info.size_bytes == manifest.videos[0].size_bytes
     assert sandbox.charged() == before
     assert "fetched again" in str(stack.events("clip_requests", "fox")[0].metadata["detail"].value)
+
+
+def test_an_empty_selection_buys_nothing_and_says_what_everything_costs(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    stack.write({"id": "fox", "recipes": ["night"]}, {"id": "owl"}, recipes=RECIPES)
+    before = sandbox.charged()
+    result = stack.run_job("request_clips", everything=False)
+    assert "set `everything: true` to request the whole dataset" in failure_text(result)
+    assert "2 clips and 1 remix missing; all of them would cost 3.60" in failure_text(result)
+    both = stack.run_job("request_clips", clip_ids=["fox"], everything=True)
+    assert not both.success
+    assert sandbox.charged() == before
+    assert stack.ledger.is_empty
+
+
+def test_requesting_everything_logs_first_what_is_missing_and_its_cost(stack: Stack) -> None:
+    stack.write({"id": "fox", "recipes": ["night"]}, {"id": "owl"}, recipes=RECIPES)
+    assert stack.run_job("request_clips", clip_ids=["fox"]).success
+    assert stack.run_job("collect_clips").success
+    messages = stack.log_of(stack.run_job("request_clips", everything=True).run_id)
+    cost = "requesting everything: 1 clip missing; all of them would cost 1.20 USD"
+    assert messages.index(cost) < messages.index("owl: take 1 submitted")
+    assert "stored and unchanged: 1 clip and 1 remix" in messages
+    nothing = stack.run_job("request_clips", everything=True)
+    assert "nothing is missing, so it costs nothing" in stack.log_of(nothing.run_id)
+
+
+def test_the_launchpad_shows_the_selection_and_the_limit_and_no_resources(stack: Stack) -> None:
+    stack.write({"id": "fox"})
+    shown = stack.definitions.resolve_job_def("request_clips").run_config
+    assert shown is not None
+    assert list(shown) == ["ops"]
+    assert list(shown["ops"]["request"]["config"])[:4] == [
+        "clip_ids",
+        "everything",
+        "max_usd",
+        "dry_run",
+    ]

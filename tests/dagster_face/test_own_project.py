@@ -46,7 +46,9 @@ class Project:
         self, *, runware_config: dict[str, Any] | None = None, **fields: Any
     ) -> dg.ExecuteInProcessResult:
         job = self.definitions(**fields).resolve_job_def("request_clips")
-        config = {"resources": {"runware": {"config": runware_config}}} if runware_config else {}
+        config: dict[str, Any] = {"ops": {"request": {"config": {"everything": True}}}}
+        if runware_config:
+            config["resources"] = {"runware": {"config": runware_config}}
         return job.execute_in_process(
             instance=self.instance, run_config=config, raise_on_error=False
         )

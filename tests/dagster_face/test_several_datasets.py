@@ -28,8 +28,9 @@ def dataset(folder: Path, name: str, **fields: Any) -> sora.VideoDataset:
 def request(
     definitions: dg.Definitions, job: str, instance: dg.DagsterInstance
 ) -> dg.ExecuteInProcessResult:
+    config = {"ops": {job.removesuffix("_clips"): {"config": {"everything": True}}}}
     return definitions.resolve_job_def(job).execute_in_process(
-        instance=instance, raise_on_error=False
+        instance=instance, run_config=config, raise_on_error=False
     )
 
 
