@@ -55,7 +55,7 @@ _SECRETS = (
     Variable(
         "SORA_WEBHOOK_SECRET",
         "required with `SORA_WEBHOOK_URL`",
-        "secret that webhook URLs are signed with; at least 32 random characters",
+        "secret that webhook URLs are signed with; at least 16 random characters",
     ),
 )
 

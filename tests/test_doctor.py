@@ -196,9 +196,13 @@ def test_a_receiver_of_the_same_storage_root_is_fine_and_of_another_is_not(
         Ledger(root).bind(api_base_url=sandbox.base_url, account=None)
     environment = working(folder, sandbox, SORA_WEBHOOK_SECRET=SECRET)
     with serving(create_app(own, SECRET)) as url:
-        report = Report(folder, **environment, SORA_WEBHOOK_URL=f"{url}/runware")
+        report = Report(folder, **environment, SORA_WEBHOOK_URL=f"{url}/runware/")
     assert report.failed == []
     assert "has the same storage root" in report.check("webhook receiver")["sentence"]
+    with serving(create_app(own, "another secret of the receiver")) as url:
+        report = Report(folder, **environment, SORA_WEBHOOK_URL=f"{url}/runware")
+    assert report.failed == ["webhook receiver"]
+    assert "another SORA_WEBHOOK_SECRET" in report.check("webhook receiver")["sentence"]
     with serving(create_app(other, SECRET)) as url:
         report = Report(folder, **environment, SORA_WEBHOOK_URL=f"{url}/runware")
     assert report.failed == ["webhook receiver"]
@@ -206,13 +210,15 @@ def test_a_receiver_of_the_same_storage_root_is_fine_and_of_another_is_not(
 
 
 def test_a_webhook_address_that_cannot_work_is_reported(folder: Path, sandbox: Sandbox) -> None:
-    environment = working(folder, sandbox, SORA_WEBHOOK_SECRET="short")
+    environment = working(folder, sandbox, SORA_WEBHOOK_SECRET=SECRET)
     report = Report(folder, **environment, SORA_WEBHOOK_URL="hooks.example.com")
     assert report.failed == ["webhook"]
     url = f"http://127.0.0.1:{free_port()}/runware"
     report = Report(folder, **environment, SORA_WEBHOOK_URL=url)
     assert report.failed == ["webhook receiver"]
-    assert report.check("webhook secret")["status"] == "warning"
+    report = Report(folder, **{**environment, "SORA_WEBHOOK_SECRET": "short"}, SORA_WEBHOOK_URL=url)
+    assert report.failed == ["webhook"]
+    assert "openssl rand -hex 32" in report.check("webhook")["sentence"]
 
 
 def test_models_that_cannot_be_used_and_a_retired_default_are_reported(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -13,15 +16,22 @@ import pytest
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import (
+    ADDRESS_VALID_SECONDS,
     WebhookAddress,
     drop_marker,
     markers_of,
+    sign_identity,
     tasks_with_markers,
 )
 from sora_dagster.generation.protocol.records import OutcomeRecord, OutcomeState, ReopenedRecord
+from sora_dagster.generation.protocol.root_binding import root_identity
 from sora_dagster.storage import StorageError, StorageRoot
+from sora_dagster.web import webhook
+from sora_dagster.web.counters import ReceiverCounters
+from sora_dagster.web.readiness import CHECK_SECONDS, Readiness
 from sora_dagster.web.webhook import MAX_MARKERS_PER_TASK, create_app
 from tests.generation.large_roots import CountingRoot
+from tests.s3_server import make_bucket
 from tests.serving import serving
 
 SECRET = "a secret of more than thirty-two characters"
@@ -187,21 +197,146 @@ def test_a_marker_that_cannot_be_written_is_not_acknowledged(
     assert httpx.post(receiver.address, json={}).status_code == 503
 
 
-def test_health_reports_whether_markers_can_be_written(
-    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+def test_a_receiver_without_a_proper_secret_is_refused(root: StorageRoot) -> None:
+    for secret in ("", "15 characters.."):
+        with pytest.raises(ValueError, match=r"SORA_WEBHOOK_SECRET.*openssl rand -hex 32"):
+            create_app(root, secret)
+        with pytest.raises(ValueError, match=r"SORA_WEBHOOK_SECRET.*openssl rand -hex 32"):
+            WebhookAddress("https://hooks.example.com/runware", secret)
+
+
+def test_the_receiver_counts_what_it_accepts_and_refuses(ledger: Ledger) -> None:
+    counters = ReceiverCounters()
+    task_uuid = ledger.task_uuid("clips", "fox", 1, 1)
+    ledger.take_right_to_send(task_uuid)
+    with serving(create_app(ledger.root, SECRET, counters=counters)) as url:
+        address = WebhookAddress(f"{url}/runware", SECRET)
+        for number in (1, 1, 2):
+            httpx.post(address.for_task(DATASET, task_uuid), json=number)
+        httpx.post(address.for_task(DATASET, task_uuid), content=b"<xml>")
+        httpx.post(address.for_task(DATASET, OTHER_TASK), json={})
+        httpx.post(f"{url}/runware", json={})
+        settle(ledger, task_uuid, "done")
+        httpx.post(address.for_task(DATASET, task_uuid), json=3)
+    counts = counters.counts()
+    assert (counts.accepted, counts.markers_written) == (4, 2)
+    assert (counts.duplicates, counts.already_stored) == (1, 1)
+    refused = {reason: number for reason, number in counts.refused.items() if number}
+    assert refused == {"not_json": 1, "unknown_task": 1, "signature": 1}
+
+
+def test_a_refused_signature_is_logged_without_its_value_and_seldom(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert httpx.get(f"{receiver.url}/health").status_code == 200
+    forged = WebhookAddress(f"{receiver.url}/runware", "the secret of somebody else")
+    for _ in range(3):
+        httpx.post(forged.for_task(DATASET, receiver.task_uuid), json={})
+    [warning] = [record for record in caplog.records if record.name == webhook.__name__]
+    assert "SORA_WEBHOOK_SECRET differs" in warning.getMessage()
+    signature = httpx.URL(forged.for_task(DATASET, receiver.task_uuid)).params["signature"]
+    assert signature not in caplog.text
 
-    def broken() -> None:
-        raise StorageError("disk full")
 
-    monkeypatch.setattr(receiver.root, "check_writable", broken)
-    assert httpx.get(f"{receiver.url}/health").status_code == 503
+def test_an_address_ends_with_the_life_of_its_task(ledger: Ledger) -> None:
+    task_uuid = ledger.task_uuid("clips", "fox", 1, 1)
+    ledger.take_right_to_send(task_uuid)
+    now = time.time()
+    with serving(create_app(ledger.root, SECRET, clock=lambda: now)) as url:
+
+        def answer(age_seconds: float) -> httpx.Response:
+            address = WebhookAddress(f"{url}/runware", SECRET, clock=lambda: now - age_seconds)
+            return httpx.post(address.for_task(DATASET, task_uuid), json=age_seconds)
+
+        assert answer(ADDRESS_VALID_SECONDS - 60).status_code == 204
+        assert answer(ADDRESS_VALID_SECONDS + 60).status_code == 403
+        longer = httpx.URL(
+            WebhookAddress(
+                f"{url}/runware", SECRET, clock=lambda: now - ADDRESS_VALID_SECONDS - 60
+            ).for_task(DATASET, task_uuid)
+        ).copy_set_param("expires", str(int(now) + 60))
+        assert httpx.post(longer, json={}).status_code == 403
 
 
-def test_a_receiver_without_a_secret_is_refused(root: StorageRoot) -> None:
-    with pytest.raises(ValueError, match="SORA_WEBHOOK_SECRET"):
-        create_app(root, "")
+def test_a_trailing_slash_in_the_public_address_works(receiver: Receiver) -> None:
+    address = WebhookAddress(f"{receiver.url}/runware/", SECRET)
+    url = address.for_task(DATASET, receiver.task_uuid)
+    assert httpx.post(url, json={}).status_code == 204
+    assert receiver.markers() == [receiver.task_uuid]
+
+
+# Health
+
+
+def test_liveness_does_not_touch_the_store(tmp_path: Path) -> None:
+    root = CountingRoot(str(tmp_path))
+    with serving(create_app(root, SECRET)) as url:
+        assert httpx.get(f"{url}/livez").status_code == 200
+    assert not root.counts
+
+
+def test_readiness_reads_the_store_every_30_seconds_and_writes_nothing(tmp_path: Path) -> None:
+    root = CountingRoot(str(tmp_path))
+    now = 1000.0
+    with serving(create_app(root, SECRET, monotonic=lambda: now)) as url:
+        for _ in range(5):
+            assert httpx.get(f"{url}/readyz").status_code == 200
+        first = root.counts.total()
+        now += CHECK_SECONDS - 1
+        httpx.get(f"{url}/readyz")
+        assert root.counts.total() == first
+        now += 1
+        httpx.get(f"{url}/readyz")
+        assert root.counts.total() == 2 * first
+    assert first == 1
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_check_that_hangs_holds_one_call_and_ages_the_last_result(root: StorageRoot) -> None:
+    now = 1000.0
+    readiness = Readiness(root, clock=lambda: now)
+    assert readiness.is_ready()
+    started, release = threading.Event(), threading.Event()
+
+    def hanging(prefix: str) -> list[str]:
+        started.set()
+        release.wait(20)
+        return []
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
+        patch.setattr(root, "folders", hanging)
+        now += CHECK_SECONDS
+        check = pool.submit(readiness.is_ready)
+        assert started.wait(20)
+        assert readiness.is_ready()
+        now += CHECK_SECONDS
+        assert not readiness.is_ready()
+        release.set()
+        assert check.result(20)
+    assert readiness.is_ready()
+
+
+def test_a_bucket_that_is_made_later_is_waited_for(s3_endpoint: str, s3_url: str) -> None:
+    assert s3_url.startswith("s3://")
+    root = StorageRoot("s3://made-later/some/prefix")
+    now = 1000.0
+    with serving(create_app(root, SECRET, monotonic=lambda: now)) as url:
+        address = WebhookAddress(f"{url}/runware", SECRET)
+        response = httpx.get(f"{url}/readyz")
+        assert response.status_code == 503
+        assert "made-later" not in response.text
+        assert httpx.post(address.for_task(DATASET, OTHER_TASK), json={}).status_code == 503
+        make_bucket(s3_endpoint, "made-later")
+        now += CHECK_SECONDS
+        assert httpx.get(f"{url}/readyz").status_code == 200
+        assert httpx.post(address.for_task(DATASET, OTHER_TASK), json={}).status_code == 404
+
+
+def test_the_storage_root_is_named_to_holders_of_the_secret_only(receiver: Receiver) -> None:
+    Ledger(receiver.root).bind(api_base_url="https://api.example.com/v1", account=None)
+    assert httpx.get(f"{receiver.url}/identity").status_code == 403
+    signed = {"signature": sign_identity(SECRET)}
+    answer = httpx.get(f"{receiver.url}/identity", params=signed)
+    assert answer.json() == {"storage_root": root_identity(Ledger(receiver.root))}
 
 
 @pytest.mark.parametrize("url", ["hooks.example.com", "ftp://hooks.example.com/x", "https://"])

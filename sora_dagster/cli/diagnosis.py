@@ -363,7 +363,11 @@ def _delivery_check(root: StorageRoot, settings: Settings) -> Check:
 def _webhook_checks(settings: Settings, environ: Mapping[str, str]) -> list[Check]:
     import httpx
 
-    from sora_dagster.generation.protocol.markers import WebhookAddress
+    from sora_dagster.generation.protocol.markers import (
+        SIGNATURE_PARAMETER,
+        WebhookAddress,
+        sign_identity,
+    )
     from sora_dagster.runware.transport import is_local_api
 
     url = settings.webhook_url
@@ -375,25 +379,29 @@ def _webhook_checks(settings: Settings, environ: Mapping[str, str]) -> list[Chec
     except ValueError as error:
         return [Check("webhook", "failed", str(error))]
     checks = []
-    if len(secret) < _SECRET_LENGTH:
-        sentence = f"SORA_WEBHOOK_SECRET is shorter than {_SECRET_LENGTH} characters."
-        action = "Set a longer random one, here and at the receiver."
-        checks.append(Check("webhook secret", "warning", sentence, action))
     shown = _without_user(url)
     if urlsplit(url).scheme != "https" and not is_local_api(url):
         sentence = f"{shown} is not https, so others can read and repeat webhook calls."
         checks.append(Check("webhook", "warning", sentence, "Serve the receiver behind https."))
     action = "Check SORA_WEBHOOK_URL, and that the receiver (`sora-dagster webhook`) is running."
     try:
-        answer = httpx.get(urljoin(url, "health"), timeout=_API_SECONDS)
+        answer = httpx.get(
+            urljoin(url.partition("?")[0].rstrip("/"), "identity"),
+            params={SIGNATURE_PARAMETER: sign_identity(secret)},
+            timeout=_API_SECONDS,
+        )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         sentence = f"The receiver at {shown} cannot be reached: {type(error).__name__}."
         return [*checks, Check("webhook receiver", "failed", sentence, action)]
     if answer.status_code == 503:
-        sentence = "The receiver answers, but cannot write to its storage root."
+        sentence = "The receiver answers, but cannot read its storage root."
         checks.append(Check("webhook receiver", "failed", sentence, "Check its SORA_STORAGE."))
+    elif answer.status_code == 403:
+        sentence = f"The receiver at {shown} has another SORA_WEBHOOK_SECRET."
+        action = "Set the same SORA_WEBHOOK_SECRET here and at the receiver."
+        checks.append(Check("webhook receiver", "failed", sentence, action))
     elif answer.status_code != 200:
-        sentence = f"The health check of {shown} answers HTTP {answer.status_code}."
+        sentence = f"The receiver's address {shown} answers HTTP {answer.status_code}."
         checks.append(Check("webhook receiver", "warning", sentence, action))
     else:
         checks.append(_receiver_check(settings, answer.text))

@@ -16,23 +16,27 @@ def webhook_command(host: str, port: int, storage_url: str | None) -> None:
     """Receive Runware's webhooks and write them to the storage root's inbox.
 
     Needs SORA_WEBHOOK_SECRET. Prints "listening on URL" when ready. Make that URL reachable for
-    Runware, and set SORA_WEBHOOK_URL to its public address.
+    Runware, and set SORA_WEBHOOK_URL to its public address. If the bucket does not exist yet,
+    webhooks are answered with 503 until it does.
     """
     from sora_dagster.extras import require_extras
+    from sora_dagster.generation.protocol.markers import check_secret
+    from sora_dagster.storage import StorageError
 
-    secret = os.environ.get("SORA_WEBHOOK_SECRET", "")
-    if not secret:
-        raise click.ClickException(
-            "SORA_WEBHOOK_SECRET is not set. Set it to a random string of at least 32 characters, "
-            "the same in all processes that request clips."
-        )
+    secret = os.environ.get("SORA_WEBHOOK_SECRET", "").strip()
     with readable_errors():
+        check_secret(secret)
         require_extras("The webhook receiver", "webhook")
     from sora_dagster.serving import serve
     from sora_dagster.web.webhook import create_app
 
     with opened_root(storage_url) as root:
-        root.check_writable()
+        try:
+            root.check_writable()
+        except StorageError as error:
+            # The bucket may be made after the receiver is started. Runware sends again what is
+            # answered with 503.
+            click.echo(f"warning: {error}. Webhooks are refused until that works.", err=True)
         serve(
             create_app(root, secret),
             host=host,

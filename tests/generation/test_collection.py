@@ -18,7 +18,7 @@ from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimSettings
-from sora_dagster.generation.protocol.markers import drop_marker
+from sora_dagster.generation.protocol.markers import drop_marker, marker_key
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.protocol.root_binding import RootMismatchError
 from sora_dagster.generation.requesting.results import RequestState
@@ -446,7 +446,8 @@ def test_a_webhook_for_a_task_that_another_process_collects_is_left_to_it(
     [attempt] = scenario.attempts()
     with chosen(scenario.generator(), attempt) as waiting:
         assert waiting.wait() == []
-        key = drop_marker(scenario.root(), DEFAULT_DATASET, attempt.task_uuid, b"{}")
+        key = marker_key(DEFAULT_DATASET, attempt.task_uuid, b"{}")
+        drop_marker(scenario.root(), DEFAULT_DATASET, attempt.task_uuid, b"{}")
         scenario.collect(scenario.generator(), rounds=2)
         assert scenario.root().exists(key)
 

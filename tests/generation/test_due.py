@@ -9,7 +9,7 @@ import pytest
 from sora_dagster.generation.collecting.due import DueReader, DueWork, uncollected_folders
 from sora_dagster.generation.protocol.claims import Claims
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.markers import drop_marker
+from sora_dagster.generation.protocol.markers import drop_marker, marker_key
 from sora_dagster.generation.protocol.records import AttemptRecord
 from tests.generation.large_roots import CountingRoot
 from tests.generation.stored_takes import claim
@@ -97,7 +97,8 @@ def test_a_marker_is_due_at_once(ledger: Ledger) -> None:
 
 def test_a_marker_that_a_run_has_seen_and_left_does_not_start_another(ledger: Ledger) -> None:
     attempt = claim(ledger)
-    key = drop_marker(ledger.root, "default", attempt.task_uuid, b"{}")
+    key = marker_key("default", attempt.task_uuid, b"{}")
+    drop_marker(ledger.root, "default", attempt.task_uuid, b"{}")
     received = ledger.root.info(key)
     assert received is not None
     entry = ledger.pending.tasks("default")[attempt.task_uuid]

@@ -273,7 +273,7 @@ def test_a_clip_that_the_api_would_refuse_is_not_sent(
 def test_a_marker_brings_the_poll_forward(
     generate: Callable[..., Generator], sandbox: Sandbox, root: StorageRoot
 ) -> None:
-    generator = generate(webhook=WebhookAddress("http://127.0.0.1:9/runware", "secret"))
+    generator = generate(webhook=WebhookAddress("http://127.0.0.1:9/runware", "s" * 32))
     [result] = request_clips(generator, clip())
     assert result.task_uuid is not None
     drop_marker(root, DEFAULT_DATASET, result.task_uuid, b"{}")
@@ -282,7 +282,9 @@ def test_a_marker_brings_the_poll_forward(
 
 
 def test_records_hold_no_secret(generate: Callable[..., Generator], root: StorageRoot) -> None:
-    generator = generate(webhook=WebhookAddress("http://127.0.0.1:9/runware", "the-secret"))
+    generator = generate(
+        webhook=WebhookAddress("http://127.0.0.1:9/runware", "the-secret-of-the-test")
+    )
     settings = {"cameraMovement": "https://user:the-secret@example.com/path?signature=the-secret"}
     ltx = {"model": "lightricks:ltx@2.5-fast", "duration_seconds": 6, "settings": settings}
     [requested] = request_clips(generator, clip(**ltx))
