@@ -94,7 +94,7 @@ def test_what_a_newer_version_added_is_passed_over_at_any_depth(ledger: Ledger) 
 def test_a_manifest_of_a_higher_version_says_to_upgrade(ledger: Ledger) -> None:
     stored_take(ledger, "fox", 1)
     changed(ledger, format_version=MANIFEST_VERSION + 1)
-    with pytest.raises(NewerFormatError, match=r"clip\.json has format version 3.*Upgrade"):
+    with pytest.raises(NewerFormatError, match=r"clip\.json has format version 3.*upgrade"):
         load_clip(ledger, "clips", "fox")
 
 
@@ -102,7 +102,7 @@ def test_a_root_of_a_higher_version_says_to_upgrade(root: StorageRoot) -> None:
     Ledger(root).bind(api_base_url="https://api.example.com/v1", account=None)
     content = json.loads(root.read("root.json"))
     root.write("root.json", json.dumps({**content, "format_version": FORMAT_VERSION + 1}).encode())
-    with pytest.raises(NewerFormatError, match=r"root\.json has format version 3.*Upgrade"):
+    with pytest.raises(NewerFormatError, match=r"root\.json has format version 3.*upgrade"):
         Ledger(root).bind(api_base_url="https://api.example.com/v1", account=None)
 
 

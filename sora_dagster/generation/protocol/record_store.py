@@ -23,6 +23,7 @@ from sora_dagster.generation.protocol.records import (
 from sora_dagster.storage import StorageError, StorageRoot
 
 _VERSION_FIELD = "format_version"
+_UPGRADE = "upgrade sora-dagster here, too: pip install --upgrade sora-dagster"
 
 
 class UnreadableRecordError(StorageError):
@@ -103,7 +104,9 @@ def parse_record(body: bytes, model: type[AnyRecord], *, uri: str) -> AnyRecord:
     """A record from an object's bytes.
 
     Fields that a newer version added are ignored, at any depth. A record with a higher format
-    version than this program knows may mean something else, and is refused.
+    version than this program knows may mean something else, and is refused. So is one with an
+    unknown value in a field whose values are fixed, such as the state of an outcome: what it means
+    for the clip cannot be guessed.
 
     Arguments:
         body: the object's bytes.
@@ -120,6 +123,12 @@ def parse_record(body: bytes, model: type[AnyRecord], *, uri: str) -> AnyRecord:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
+        if first["type"] == "literal_error":
+            raise NewerFormatError(
+                f"{uri} cannot be read as {model.__name__}: {place} has a value that this "
+                f"sora-dagster does not know ({first['msg']}). If a newer version wrote it, "
+                f"{_UPGRADE}"
+            ) from error
         raise UnreadableRecordError(
             f"{uri} cannot be read as {model.__name__}: {f'{place}: ' if place else ''}"
             f"{first['msg']}. Restore the object from a backup."
@@ -139,5 +148,5 @@ def _check_version(body: bytes, model: type[Record], uri: str) -> None:
     if isinstance(found, int) and found > field.default:
         raise NewerFormatError(
             f"{uri} has format version {found}, and this sora-dagster knows versions up to "
-            f"{field.default}. Upgrade sora-dagster here, too: pip install --upgrade sora-dagster"
+            f"{field.default}. To read it, {_UPGRADE}"
         )
