@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     from sora_dagster.jobs.collect import build_collect_job
     from sora_dagster.jobs.housekeeping import build_prune_job, build_verify_job
     from sora_dagster.jobs.request import build_request_job
+    from sora_dagster.jobs.sync import build_sync_job
     from sora_dagster.media.checks import CheckThresholds
+    from sora_dagster.prompts.sources import (
+        AssetPrompts,
+        FunctionPrompts,
+        PromptSource,
+        SqlPrompts,
+    )
     from sora_dagster.resources import ClipStorageResource, RunwareResource
     from sora_dagster.runware.catalogue import Catalogue, FrameSize, VideoModel
     from sora_dagster.schedules import build_generation_schedule
@@ -39,15 +46,19 @@ if TYPE_CHECKING:
 __version__ = version("sora-dagster")
 
 __all__ = [
+    "AssetPrompts",
     "Catalogue",
     "CheckThresholds",
     "ClipIOManager",
     "ClipStorageResource",
     "CustomCheck",
     "FrameSize",
+    "FunctionPrompts",
+    "PromptSource",
     "ResourceKeys",
     "RunwareResource",
     "Settings",
+    "SqlPrompts",
     "StoredClip",
     "VideoDataset",
     "VideoModel",
@@ -64,6 +75,7 @@ __all__ = [
     "build_remix_assets",
     "build_request_job",
     "build_storyboard_assets",
+    "build_sync_job",
     "build_verify_job",
 ]
 
@@ -83,7 +95,9 @@ _MODULES = {
     "jobs.collect": ["build_collect_job"],
     "jobs.housekeeping": ["build_prune_job", "build_verify_job"],
     "jobs.request": ["build_request_job"],
+    "jobs.sync": ["build_sync_job"],
     "media.checks": ["CheckThresholds"],
+    "prompts.sources": ["AssetPrompts", "FunctionPrompts", "PromptSource", "SqlPrompts"],
     "resources": ["ClipStorageResource", "RunwareResource"],
     "runware.catalogue": ["Catalogue", "FrameSize", "VideoModel"],
     "schedules": ["build_generation_schedule"],

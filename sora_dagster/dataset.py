@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Self, TypedDict
+from typing import Any, Self, TypedDict
 
 import dagster as dg
 
@@ -18,24 +19,28 @@ from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.protocol.root_binding import bind_dataset
-from sora_dagster.input_files.problems import FileProblem
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
-from sora_dagster.prompts.dataset import (
-    DatasetError,
-    PromptDataset,
-    load_dataset,
-)
+from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.prompts.recipes import remix_spec
+from sora_dagster.prompts.sources import (
+    AssetPrompts,
+    NoPrompts,
+    PromptSource,
+    SourceStorage,
+    source_of,
+)
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.storage import StorageRoot
 
 CODE_VERSION = "1"
 REQUEST_JOB = "request_clips"
+SYNC_JOB = "sync_dataset"
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _KEY_PART = re.compile(r"[A-Za-z0-9_.-]+")
 _NO_PROMPTS = (
-    "no prompt dataset is set. Set SORA_PROMPTS to a JSONL, CSV, YAML or Parquet file. The example "
-    "dataset is the default only with a local sandbox, since its clips cost money anywhere else"
+    "no prompt dataset is set. Set SORA_PROMPTS to a JSONL, CSV, YAML or Parquet file, or to the "
+    "URL of one in an object store. The example dataset is the default only with a local sandbox, "
+    "since its clips cost money anywhere else"
 )
 
 
@@ -91,9 +96,11 @@ class VideoDataset:
     that run or tick with a clear error, and everything paid for is still collected.
 
     Arguments:
-        prompts_path: the prompt file (JSONL, CSV, YAML or Parquet). Default: that of the variable
-            SORA_PROMPTS. None: no file is set; definitions load, and what reads the prompts fails
-            with a message that says so.
+        source: where the rows are: the path of a file (JSONL, CSV, TSV, YAML or Parquet), its URL
+            in an object store, a function that returns rows, or a :class:`SqlPrompts`,
+            :class:`FunctionPrompts`, :class:`AssetPrompts` or other :class:`PromptSource`.
+            Default: that of the variable SORA_PROMPTS. None: nothing is set; definitions load, and
+            what reads the prompts fails with a message that says so.
         name: name of the dataset in the storage root, where its outstanding clips, inbox, reports
             and gallery are kept apart from those of other datasets; letters, digits and ``_``.
             Unless it is ``default``, jobs, sensors, ops and partitions definitions start with it.
@@ -106,12 +113,15 @@ class VideoDataset:
         owners: owners of all assets: email addresses, or ``team:`` and a name.
         tags: Dagster tags of all assets.
         checks: checks of stored clips; see :func:`build_clip_checks`.
+        delete_removed_partitions: whether the partition of a row that was removed is deleted in
+            Dagster. Its clips and events are kept in any case. Default: no; it is kept, and marked
+            as removed.
         resource_keys: keys of the resources that its definitions use. Default: ``runware``,
             ``clip_storage`` and ``clip_io_manager``.
 
     Raises:
-        ValueError: if the name or the key prefix has characters that are not allowed, or a
-            variable that is read has a wrong value.
+        ValueError: if the name or the key prefix has characters that are not allowed, the source
+            is of another kind, or a variable that is read has a wrong value.
 
     Example:
         >>> dataset = VideoDataset("prompts.yaml", name="trailers")
@@ -119,7 +129,9 @@ class VideoDataset:
         ('trailers/clips', 'trailers_collect_clips')
     """
 
-    prompts_path: str | Path | None = field(default_factory=default_prompts_path)
+    source: str | Path | PromptSource | Callable[[], Any] | None = field(
+        default_factory=default_prompts_path
+    )
     name: str = DEFAULT_DATASET
     key_prefix: str | Sequence[str] | None = None
     catalogue: Catalogue = field(default_factory=default_catalogue)
@@ -127,6 +139,7 @@ class VideoDataset:
     owners: Sequence[str] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     checks: ClipChecks = field(default_factory=ClipChecks)
+    delete_removed_partitions: bool = False
     resource_keys: ResourceKeys = field(default_factory=ResourceKeys)
 
     def __post_init__(self) -> None:
@@ -140,6 +153,8 @@ class VideoDataset:
                     f"key_prefix is {self.key_prefix!r}; each part is letters, digits, _, - and . "
                     f"only. Pass several parts as a list"
                 )
+        # A wrong source is reported when definitions load.
+        _ = self.prompt_source
 
     @property
     def _key_prefix(self) -> tuple[str, ...]:
@@ -162,8 +177,13 @@ class VideoDataset:
 
     @property
     def prompts(self) -> dg.AssetKey:
-        """The rows of the prompt file; one partition per clip."""
+        """The rows of the prompt dataset; one partition per clip."""
         return self.asset_key("prompts")
+
+    @property
+    def prompt_rows(self) -> dg.AssetKey:
+        """The rows of an upstream asset, kept in the storage root; see :class:`AssetPrompts`."""
+        return self.asset_key("prompt_rows")
 
     @property
     def clip_requests(self) -> dg.AssetKey:
@@ -207,15 +227,25 @@ class VideoDataset:
             {"clip": self.clip_partitions, "recipe": self.recipe_partitions}
         )
 
-    def load_prompts(self) -> PromptDataset:
-        """Read the prompt file.
+    @cached_property
+    def prompt_source(self) -> PromptSource:
+        """The source of the rows."""
+        if self.source is None:
+            return NoPrompts(_NO_PROMPTS)
+        source = source_of(self.source)
+        return source.of_dataset(self.name) if isinstance(source, AssetPrompts) else source
+
+    def load_prompts(self, storage: SourceStorage | None = None) -> PromptDataset:
+        """Read the rows.
+
+        Arguments:
+            storage: opens object stores and the storage root, for sources that are there. Default:
+                object stores are opened with the credentials of the environment.
 
         Raises:
-            DatasetError: naming all its problems, or that no file is set.
+            DatasetError: naming all its problems, or that no source is set.
         """
-        if self.prompts_path is None:
-            raise DatasetError(None, [FileProblem(None, None, None, _NO_PROMPTS)])
-        return load_dataset(self.prompts_path, catalogue=self.catalogue)
+        return self.prompt_source.read(self.catalogue, storage)
 
     def clip_request(self, prompts: PromptDataset, clip_id: str) -> ClipRequest:
         """The request for a clip.
@@ -231,7 +261,7 @@ class VideoDataset:
             spec = prompts.clip(clip_id)
         except LookupError:
             raise LookupError(
-                f"clip {clip_id!r} is not in {self.prompts_path}: its row was removed or renamed. "
+                f"clip {clip_id!r} is not in {prompts.label}: its row was removed or renamed. "
                 f"What was generated is kept. Restore the row to generate it again"
             ) from None
         return ClipRequest(
@@ -274,7 +304,7 @@ class VideoDataset:
         """
         if recipe not in prompts.recipes_of(clip_id):
             raise LookupError(
-                f"clip {clip_id!r} in {self.prompts_path} does not list the recipe {recipe!r}; add "
+                f"clip {clip_id!r} in {prompts.label} does not list the recipe {recipe!r}; add "
                 f"it to the row's recipes to get this remix"
             )
         if parent is None:

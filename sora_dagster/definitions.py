@@ -19,6 +19,8 @@ from sora_dagster.io_manager import ClipIOManager
 from sora_dagster.jobs.collect import build_collect_job
 from sora_dagster.jobs.housekeeping import build_prune_job, build_verify_job
 from sora_dagster.jobs.request import build_request_job
+from sora_dagster.jobs.sync import build_sync_job
+from sora_dagster.prompts.sources import AssetPrompts
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.sensors import build_completion_sensor, build_dataset_sensor
 
@@ -60,8 +62,8 @@ def build_definitions(
 
     Example:
         >>> defs = build_definitions(VideoDataset("prompts.yaml"))
-        >>> sorted(job.name for job in defs.jobs)
-        ['collect_clips', 'make_reports', 'prune_storage', 'request_clips', 'verify_storage']
+        >>> sorted(job.name for job in defs.jobs)[:4]
+        ['collect_clips', 'make_reports', 'prune_storage', 'request_clips']
     """
     board_assets = [build_board_or_problem(board, dataset) for board in boards]
     shots = [key for board in board_assets for key in board.keys]
@@ -72,13 +74,18 @@ def build_definitions(
         build_gallery_asset(dataset, boards=board_names, also_refresh_on=shots),
     ]
     report_selection = dg.AssetSelection.assets(*(report.key for report in reports))
+    is_of_asset = isinstance(dataset.prompt_source, AssetPrompts)
+    automated: dg.AssetSelection = report_selection
+    if is_of_asset:
+        automated = automated | dg.AssetSelection.assets(dataset.prompt_rows)
     with without_beta_warnings():
-        report_automation = dg.AutomationConditionSensorDefinition(
+        automation = dg.AutomationConditionSensorDefinition(
             dataset.definition_name("report_automation"),
-            target=report_selection,
+            target=automated,
             default_status=dg.DefaultSensorStatus.RUNNING,
-            minimum_interval_seconds=60,
-            description="Refreshes the gallery and the cost report after changes.",
+            minimum_interval_seconds=30 if is_of_asset else 60,
+            description="Refreshes the gallery and the cost report after changes"
+            + (", and loads the rows of the upstream asset." if is_of_asset else "."),
         )
     return dg.Definitions(
         assets=[
@@ -90,6 +97,7 @@ def build_definitions(
         jobs=[
             build_request_job(dataset),
             collect_job,
+            build_sync_job(dataset),
             build_prune_job(dataset),
             build_verify_job(dataset),
             dg.define_asset_job(
@@ -108,7 +116,7 @@ def build_definitions(
                 poll_after_seconds=_poll_after_seconds(runware),
                 minimum_interval_seconds=_COMPLETION_INTERVAL_SECONDS,
             ),
-            report_automation,
+            automation,
         ],
         resources=_resources(dataset.resource_keys, runware, storage, io_manager),
     )

@@ -69,6 +69,10 @@ def _absolute_root(url: str) -> str:
     return url if "://" in url else normalized_url(url)
 
 
+def _absolute_source(path: str) -> str:
+    return path if "://" in path else _absolute(path)
+
+
 def _split(value: object) -> object:
     """The entries of a comma-separated text."""
     if not isinstance(value, str):
@@ -106,9 +110,13 @@ class SettingValues(BaseModel):
         DEFAULT_BASE_URL, description="URL of another API, such as a sandbox"
     )
     prompts_path: Annotated[
-        _AbsolutePath | None,
+        Annotated[str, AfterValidator(_absolute_source)] | None,
         Variable("SORA_PROMPTS", "required; with a local sandbox, the example dataset"),
-    ] = Field(None, description="the prompt dataset")
+    ] = Field(
+        None,
+        description="the prompt dataset: a file, or its URL in an object store (`s3://`, `gs://`, "
+        "`az://`)",
+    )
     boards: Annotated[
         tuple[_AbsolutePath, ...] | None,
         _CommaSeparated,
@@ -337,7 +345,7 @@ class SettingValues(BaseModel):
         `.sora` beside the dataset, or else in the Dagster instance's folder, so that it is the same
         for every process and in every working directory. None if neither is set.
         """
-        if self.prompts_path is not None:
+        if self.prompts_path is not None and "://" not in self.prompts_path:
             return folder_beside(self.prompts_path)
         if self.dagster_home is not None:
             return Path(self.dagster_home).resolve() / _LOCAL_FOLDER

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from sora_dagster.generation.library.removed_rows import RemovedRows
 from sora_dagster.generation.library.stored_clip import StoredClip, load_clip
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.reporting.metadata import clip_metadata
@@ -18,6 +19,7 @@ from sora_dagster.resources import ClipStorageResource
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
 
 ALLOW_MISSING_PARTITIONS = "allow_missing_partitions"
+INCLUDE_REMOVED = "include_removed"
 
 _PARALLEL_LOOKUPS = 16
 _MAX_NAMED = 10
@@ -113,6 +115,8 @@ class ClipInput:
             except ObjectMissingError:
                 return None
 
+        if not (self._context.definition_metadata or {}).get(INCLUDE_REMOVED):
+            partitions = self._without_removed(partitions)
         with ThreadPoolExecutor(_PARALLEL_LOOKUPS, thread_name_prefix="look-up-clip") as pool:
             found = list(zip(partitions, pool.map(load, partitions), strict=True))
         missing = [partition for partition, clip in found if clip is None]
@@ -131,6 +135,20 @@ class ClipInput:
                 )
             self._context.log.warning(f"{problem}; they are left out")
         return {partition: clip for partition, clip in found if clip is not None}
+
+    def _without_removed(self, partitions: Sequence[str]) -> Sequence[str]:
+        """The partitions without those whose rows were removed from the dataset."""
+        removed = RemovedRows(self._ledger.root).of_asset(self._asset)
+        if not removed:
+            return partitions
+        kept = [partition for partition in partitions if partition not in removed]
+        if left_out := len(partitions) - len(kept):
+            self._context.log.info(
+                f"{left_out} of {len(partitions)} partitions of {self._asset} are left out, since "
+                f"their rows were removed from the dataset; to load them too, set the input's "
+                f"metadata {{{INCLUDE_REMOVED!r}: True}}"
+            )
+        return kept
 
     def _converter(self, annotation: Any) -> Callable[[StoredClip], Any]:
         if annotation is StoredClip or annotation is Any:
@@ -191,8 +209,9 @@ class ClipIOManager(dg.ConfigurableIOManager):
     - `bytes`: the video in memory;
     - `dict[str, …]` of any of these: all partitions that the input maps to, by partition key.
 
-    Partitions that are not stored are an error, unless the input's metadata has
-    `allow_missing_partitions: True`, as with Dagster's IO managers.
+    Of several partitions, those whose rows were removed from the dataset are left out, unless the
+    input's metadata has `include_removed: True`. Partitions that are not stored are an error,
+    unless it has `allow_missing_partitions: True`, as with Dagster's IO managers.
 
     Arguments:
         storage: the storage root that the clips are in; the same resource as `clip_storage`.

@@ -68,7 +68,7 @@ def build_generation_schedule(
     ) -> dg.RunRequest | dg.SkipReason:
         clip_storage = resource_of(context, storage_key, ClipStorageResource)
         try:
-            prompts = dataset.load_prompts()
+            prompts = dataset.load_prompts(clip_storage)
         except DatasetError as error:
             raise dg.Failure(description=str(error)) from error
         waiting = list(

@@ -1,9 +1,7 @@
 """The two sensors: one for the prompt file, one for outstanding clips."""
 
-import base64
-import json
-import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -13,18 +11,40 @@ from sora_dagster.environment import NO_STORAGE_ROOT, SettingValues
 from sora_dagster.generation.collecting.due import DueReader, DueWork, uncollected_folders
 from sora_dagster.generation.protocol.clocks import StoreClock
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.prompts.dataset import DatasetError
+from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.reporting.collect_runs import reason_to_wait
-from sora_dagster.reporting.dataset_sync import Row, missing_partitions, rows_of, unlogged_rows
+from sora_dagster.reporting.dataset_sync import (
+    DatasetSync,
+    SyncState,
+    missing_partitions,
+    sync_lines,
+)
 from sora_dagster.reporting.partition_owner import SharedPartitionsError, require_own_partitions
 from sora_dagster.resources import ClipStorageResource, resource_of
+from sora_dagster.storage import StorageError
 
 # A tick must end within 60 s; an event costs about 13 ms.
 _EVENTS_PER_TICK = 500
+_ROWS_PER_TICK = 5000
 # Other code locations may collect a dataset of the same root; by then they would have done so.
 _UNCOLLECTED_AGE = timedelta(minutes=30)
 # Metadata of a completion sensor: names of the datasets that it collects.
 _DATASETS = "sora_dagster/datasets"
+
+
+@dataclass
+class _LastRead:
+    """The rows that this process read last, so that they are read again only when they changed.
+
+    Arguments:
+        version: version of the source. None: nothing was read.
+        cursor: the cursor that was written then.
+        prompts: the rows, if not all of them are in step yet.
+    """
+
+    version: str | None = None
+    cursor: str | None = None
+    prompts: PromptDataset | None = None
 
 
 def build_dataset_sensor(
@@ -33,7 +53,7 @@ def build_dataset_sensor(
     minimum_interval_seconds: int = 30,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
-    """The sensor that updates partitions and data versions from the prompt file.
+    """The sensor that updates partitions and data versions from the prompt dataset.
 
     Arguments:
         dataset: the dataset.
@@ -41,20 +61,26 @@ def build_dataset_sensor(
         default_status: whether the sensor runs from the start.
 
     It logs a materialization only for a new or changed row, so that exactly the clips of those rows
-    show as stale. It generates nothing. Removed rows keep their partitions and clips.
+    show as stale. It generates nothing. Rows are read again only when their source changed. Removed
+    rows are marked, and keep their clips, and their partitions unless the dataset deletes them. The
+    job `sync_dataset` does the same at once.
 
     Example:
         >>> build_dataset_sensor(VideoDataset("prompts.yaml")).name
         'dataset_sensor'
     """
+    storage_key = dataset.resource_keys.clip_storage
+    last = _LastRead()
 
     @dg.sensor(
         name=dataset.definition_name("dataset_sensor"),
-        description="Updates partitions and data versions from the prompt file.",
+        description="Updates partitions and data versions from the prompt dataset.",
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
+        required_resource_keys={storage_key},
     )
     def dataset_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        clip_storage = resource_of(context, storage_key, ClipStorageResource)
         origin = context.code_location_origin
         try:
             require_own_partitions(
@@ -63,38 +89,39 @@ def build_dataset_sensor(
                 None if origin is None else origin.location_name,
                 is_renewing=True,
             )
-        except SharedPartitionsError as error:
-            raise dg.Failure(description=str(error)) from error
-        try:
-            prompts = dataset.load_prompts()
-        except DatasetError as error:
-            if dataset.prompts_path is None:
+            version = dataset.prompt_source.version(clip_storage)
+            is_same = version is not None and version == last.version
+            if is_same and last.prompts is None and last.cursor == context.cursor:
+                return dg.SkipReason("the source of the dataset has not changed")
+            prompts = last.prompts if is_same else None
+            if prompts is None:
+                prompts = dataset.load_prompts(clip_storage)
+        except (DatasetError, SharedPartitionsError, StorageError) as error:
+            if dataset.source is None:
                 return dg.SkipReason(str(error))
             raise dg.Failure(description=str(error)) from error
-        known = _read_cursor(context.cursor)
-        rows = list(rows_of(dataset, prompts))
-        new = [row for row in rows if known.get(_cursor_name(row)) != row.data_version]
-        new = new[:_EVENTS_PER_TICK]
-        known |= {_cursor_name(row): row.data_version for row in new}
-        changed: list[Row] = unlogged_rows(context.instance, new)
-        present = {_cursor_name(row) for row in rows}
-        removed = sorted(set(known) - present)
-        for name in removed:
-            context.log.info(
-                f"{name} is no longer in the dataset; its partition and clips are kept"
-            )
-            del known[name]
-        requests = [
+        requests: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = [
             dg.DynamicPartitionsDefinition(name=definition).build_add_request(keys)
             for definition, keys in missing_partitions(dataset, context.instance, prompts).items()
         ]
+        root = None if clip_storage.root_url() is None else clip_storage.root()
+        sync = DatasetSync(context.instance, dataset, prompts, root)
+        state = SyncState.from_cursor(context.cursor)
+        report = sync.update(state, max_events=_EVENTS_PER_TICK, max_rows=_ROWS_PER_TICK)
+        if deleted := sync.partitions_to_delete:
+            requests.append(dataset.clip_partitions.build_delete_request(deleted))
+        for line in sync_lines(report):
+            context.log.info(line)
+        last.version = prompts.version or version
+        last.cursor = state.to_cursor()
+        last.prompts = prompts if report.left else None
         return dg.SensorResult(
             skip_reason=None
-            if changed or requests
-            else dg.SkipReason(f"the {len(rows)} rows of the dataset have not changed"),
-            cursor=_write_cursor(known),
+            if report.events or requests
+            else dg.SkipReason(f"the {report.rows} rows and remixes of the dataset are unchanged"),
+            cursor=last.cursor,
             dynamic_partitions_requests=requests,
-            asset_events=[row.event() for row in changed],
+            asset_events=report.events,
         )
 
     return dataset_sensor
@@ -212,20 +239,3 @@ def _datasets_collected_here(
         if isinstance(datasets, dg.JsonMetadataValue) and isinstance(datasets.data, list):
             found += [str(name) for name in datasets.data]
     return tuple(dict.fromkeys(found))
-
-
-def _cursor_name(row: Row) -> str:
-    return f"{row.asset.to_user_string()}/{row.partition}"
-
-
-def _read_cursor(cursor: str | None) -> dict[str, str]:
-    """Data versions by row, as of the last tick."""
-    if not cursor:
-        return {}
-    known: dict[str, str] = json.loads(zlib.decompress(base64.b64decode(cursor)))
-    return known
-
-
-def _write_cursor(known: dict[str, str]) -> str:
-    text = json.dumps(known, separators=(",", ":"), sort_keys=True)
-    return base64.b64encode(zlib.compress(text.encode())).decode()

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.assets.prompts import build_prompts_asset
+from sora_dagster.assets.prompts import build_prompt_rows_asset, build_prompts_asset
 from sora_dagster.assets.requests import build_requests_asset
 from sora_dagster.assets.videos import build_videos_asset
 from sora_dagster.dataset import VideoDataset, split_remix_partition, without_beta_warnings
@@ -13,6 +13,7 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.prompts.retired_models import RetiredModelWarning, default_model_warning
+from sora_dagster.prompts.sources import AssetPrompts
 
 
 def build_clip_assets(
@@ -41,10 +42,14 @@ def build_clip_assets(
     def request_of(prompts: PromptDataset, partition: str, _ledger: Ledger) -> ClipRequest:
         return dataset.clip_request(prompts, partition)
 
+    source = dataset.prompt_source
+    rows = [build_prompt_rows_asset(dataset, source)] if isinstance(source, AssetPrompts) else []
     return [
+        *rows,
         build_prompts_asset(
             dataset,
             dataset.prompts,
+            deps=[dataset.prompt_rows] if rows else [],
             partitions_def=dataset.clip_partitions,
             description="The rows of the prompt dataset, kept in step by the dataset sensor.",
         ),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from sora_dagster.gallery.page import (
 )
 from sora_dagster.generation.library.clip_index import FailedTake, build_clip_index
 from sora_dagster.generation.library.library_scan import scan_library
+from sora_dagster.generation.library.removed_rows import RemovedRows
 from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec
@@ -58,7 +60,7 @@ def build_gallery_asset(
 
     @dg.asset(
         key=dataset.asset_key("gallery"),
-        deps=[dataset.clips, dataset.remixes],
+        deps=[dataset.clips, dataset.remixes, dataset.prompts, dataset.remix_prompts],
         **dataset.labels,
         code_version=CODE_VERSION,
         required_resource_keys={storage_key},
@@ -70,9 +72,17 @@ def build_gallery_asset(
     def gallery(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         root = resource_of(context, storage_key, ClipStorageResource).root()
         library = build_clip_index(scan_library(root, dataset.name, boards=boards))
+        marks = RemovedRows(root)
+        removed = {
+            key.to_user_string(): marks.of_asset(key.to_user_string())
+            for key in (dataset.clips, dataset.remixes)
+        }
         entries = [
-            *(_stored_entry(manifest, dataset) for manifest in library.clips),
-            *(_failed_entry(take, dataset) for take in library.failed),
+            replace(entry, removed=entry.clip in removed.get(entry.asset, ()))
+            for entry in (
+                *(_stored_entry(manifest, dataset) for manifest in library.clips),
+                *(_failed_entry(take, dataset) for take in library.failed),
+            )
         ]
         page = render_gallery(
             entries, title=title, generated_at=now(), wasted_usd=library.wasted_usd
@@ -83,6 +93,7 @@ def build_gallery_asset(
                 "page": link_metadata(root, page_key),
                 "clips": len(library.clips),
                 "failed": len(library.failed),
+                "removed": sum(entry.removed for entry in entries),
                 **costs_metadata(clip.cost_usd for clip in library.clips),
                 "size_bytes": len(page),
                 "dagster/uri": root.uri(page_key),

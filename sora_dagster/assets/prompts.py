@@ -1,13 +1,17 @@
 """Assets of dataset rows: the request of each partition, with its data version."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 
 from sora_dagster.dataset import CODE_VERSION, VideoDataset
-from sora_dagster.reporting.dataset_sync import rows_of
+from sora_dagster.prompts.dataset import DatasetError
+from sora_dagster.prompts.sources import AssetPrompts
+from sora_dagster.reporting.dataset_sync import rows_of, sync_dataset, sync_lines
+from sora_dagster.reporting.partition_owner import location_of
 from sora_dagster.reporting.runs import failure_of, partitioned_asset, report_partitions
+from sora_dagster.resources import ClipStorageResource, resource_of
 
 _ROWS_PER_RUN = 1000
 
@@ -18,41 +22,102 @@ def build_prompts_asset(
     *,
     partitions_def: dg.PartitionsDefinition[Any],
     description: str,
+    deps: Sequence[dg.AssetKey] = (),
 ) -> dg.AssetsDefinition:
     """The asset of the rows, or of the remixes that rows list.
 
-    Materializing it reads the prompt file; the dataset sensor does the same without a run.
+    Materializing it reads the prompt dataset; the dataset sensor does the same without a run.
 
     Arguments:
         dataset: the dataset.
         key: `dataset.prompts` or `dataset.remix_prompts`.
         partitions_def: its partitions.
         description: its description in the UI.
+        deps: its upstream assets.
     """
 
     spec = dg.AssetSpec(
         key,
+        deps=deps,
         partitions_def=partitions_def,
         skippable=True,
         **dataset.labels,
         code_version=CODE_VERSION,
-        kinds={"yaml"},
+        kinds={"table"},
         description=description,
     )
 
-    @partitioned_asset(spec, partitions_per_run=_ROWS_PER_RUN)
+    storage_key = dataset.resource_keys.clip_storage
+
+    @partitioned_asset(spec, partitions_per_run=_ROWS_PER_RUN, required_resource_keys={storage_key})
     def prompts(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
-        rows = {row.partition: row for row in rows_of(dataset, dataset.load_prompts())}
+        clip_storage = resource_of(context, storage_key, ClipStorageResource)
+        source = dataset.load_prompts(clip_storage)
+        rows = {row.partition: row for row in rows_of(dataset, source)}
         found = [rows[partition] for partition in context.partition_keys if partition in rows]
         missing = [partition for partition in context.partition_keys if partition not in rows]
         if missing:
             for row in found:
                 context.log_event(row.event())
             raise failure_of(
-                dict.fromkeys(missing, f"it is not in {dataset.prompts_path}"),
+                dict.fromkeys(missing, f"it is not in {source.label}"),
                 done=len(found),
                 verb="read",
             )
         yield from report_partitions(context, key, [row.event() for row in found])
 
     return prompts
+
+
+def build_prompt_rows_asset(dataset: VideoDataset, source: AssetPrompts) -> dg.AssetsDefinition:
+    """The asset that loads the rows of an upstream asset, and keeps them in the storage root.
+
+    It also updates the partitions of the dataset, as the dataset sensor does. Rows with problems
+    make it fail, and the rows before stay.
+
+    Arguments:
+        dataset: the dataset.
+        source: its source.
+    """
+    storage_key = dataset.resource_keys.clip_storage
+    upstream = dg.AssetKey(source.asset)
+
+    @dg.asset(
+        key=dataset.prompt_rows,
+        ins={"rows": dg.AssetIn(upstream)},
+        **dataset.labels,
+        code_version=CODE_VERSION,
+        kinds={"table"},
+        required_resource_keys={storage_key},
+        automation_condition=dg.AutomationCondition.eager(),
+        description=f"The rows of {upstream.to_user_string()}, checked and kept for all runs. "
+        f"Updates the partitions of the dataset.",
+    )
+    def prompt_rows(context: dg.AssetExecutionContext, rows: Any) -> dg.MaterializeResult[Any]:
+        root = resource_of(context, storage_key, ClipStorageResource).root()
+        try:
+            # Once: an iterator can be read only once.
+            records = source.records(rows)
+            prompts = source.check(records, dataset.catalogue)
+        except DatasetError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+        source.keep(records, root)
+        report = sync_dataset(
+            context.instance,
+            dataset,
+            prompts,
+            root,
+            context.log_event,
+            location=location_of(context.run),
+        )
+        for line in sync_lines(report):
+            context.log.info(line)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": len(records),
+                "changed": len(report.changed),
+                "removed": len(report.removed),
+            }
+        )
+
+    return prompt_rows

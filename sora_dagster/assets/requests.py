@@ -81,7 +81,7 @@ def build_requests_asset(
         runware = resource_of(context, keys.runware, RunwareResource)
         clip_storage = resource_of(context, keys.clip_storage, ClipStorageResource)
         partitions = list(context.partition_keys)
-        prompts = dataset.load_prompts()
+        prompts = dataset.load_prompts(clip_storage)
         sync_rows(context, dataset, prompts, set(partitions))
         failures: dict[str, str] = {}
         with runware.generator(clip_storage) as generator:

@@ -97,7 +97,9 @@ def build_videos_asset(
             return
         with runware.generator(clip_storage) as generator:
             try:
-                run = _VideosRun(context, dataset, key, generator.ledger, clip_io_manager)
+                run = _VideosRun(
+                    context, dataset, key, generator.ledger, clip_io_manager, clip_storage
+                )
                 with generator.collection(
                     CollectionLimits(
                         max_wait_seconds=config.max_wait_minutes * 60,
@@ -128,6 +130,7 @@ class _VideosRun:
         key: the asset.
         ledger: the ledger.
         io_manager: records the stored clips.
+        storage: opens the source of the rows, if it is in an object store.
     """
 
     def __init__(
@@ -137,8 +140,10 @@ class _VideosRun:
         key: dg.AssetKey,
         ledger: Ledger,
         io_manager: ClipIOManager,
+        storage: ClipStorageResource,
     ) -> None:
         self._context = context
+        self._storage = storage
         self._dataset = dataset
         self._prompts: PromptDataset | None = None
         self._key = key
@@ -258,7 +263,7 @@ class _VideosRun:
         if attempt.asset != self._dataset.clips.to_user_string():
             return False
         try:
-            self._prompts = self._prompts or self._dataset.load_prompts()
+            self._prompts = self._prompts or self._dataset.load_prompts(self._storage)
             return bool(self._prompts.recipes_of(attempt.clip))
         except DatasetError:
             # The collecting run reports it, and requests the remixes once the file can be read.

@@ -491,7 +491,7 @@ def _dataset_checks(settings: Settings) -> list[Check]:
         action = "Set SORA_PROMPTS, or name the dataset in your own definitions."
         return [Check("dataset", "warning", "SORA_PROMPTS is not set.", action)]
     try:
-        prompts = settings.dataset().load_prompts()
+        prompts = settings.dataset().load_prompts(settings.storage())
     except DatasetError as error:
         return [Check("dataset", "failed", str(error), "Correct the dataset.")]
     except ValueError:

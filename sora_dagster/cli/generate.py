@@ -90,25 +90,25 @@ def generation_options(*, default_max_usd: str) -> Callable[..., Any]:
 
 
 @click.command("generate")
-@click.argument("prompts", type=click.Path(path_type=Path))
+@click.argument("prompts")
 @storage_option
 @click.option(
     "--home",
     "home_folder",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the Dagster instance. Default: one for each storage root, in .sora beside "
-    "PROMPTS.",
+    "PROMPTS; for a dataset in an object store, in DAGSTER_HOME.",
 )
 @generation_options(default_max_usd="SORA_MAX_USD, or 25")
 def generate_command(
-    prompts: Path,
+    prompts: str,
     storage_url: str | None,
     home_folder: Path | None,
     max_usd: str | None,
     delivery: str | None,
     options: PipelineOptions,
 ) -> None:
-    """Generate all clips and remixes of the dataset PROMPTS.
+    """Generate all clips and remixes of the dataset PROMPTS: a file, or its URL in an object store.
 
     Waits until all are stored. Needs RUNWARE_API_KEY. Polls for results unless SORA_WEBHOOK_URL is
     set. Can be interrupted and run again at any time: nothing is paid for twice.
@@ -120,21 +120,27 @@ def generate_command(
     SORA_STORAGE or --storage is required, except with a local sandbox: then the default is
     .sora/storage beside PROMPTS.
     """
-    from sora_dagster.environment import folder_beside
     from sora_dagster.generation.protocol.layout import segment
     from sora_dagster.local.home import LocalHome
 
     with readable_errors():
         settings = settings_from_environment(prompts, max_usd=max_usd, delivery=delivery)
-        if home_folder is None and not prompts.parent.is_dir():
+        if home_folder is None and "://" not in prompts and not Path(prompts).parent.is_dir():
             raise click.ClickException(
-                f"the dataset {prompts.absolute()} does not exist: its folder is missing"
+                f"the dataset {Path(prompts).absolute()} does not exist: its folder is missing"
             )
         # First, since it is what new users are most likely to lack.
         settings.runware().resolve_api_key()
         settings = with_storage(settings, storage_url)
-        default_folder = folder_beside(prompts) / "generate" / segment(settings.storage_root_url())
-        home = LocalHome(home_folder or default_folder)
+        if home_folder is None:
+            folder = settings.local_folder()
+            if folder is None:
+                raise click.ClickException(
+                    "the dataset is in an object store, so there is no folder beside it for the "
+                    "Dagster instance; pass --home, or set DAGSTER_HOME"
+                )
+            home_folder = folder / "generate" / segment(settings.storage_root_url())
+        home = LocalHome(home_folder)
         with home.in_use():
             generate_dataset(settings, home, options)
 
@@ -206,8 +212,8 @@ def _confirm_changes(console: Console, progress: Sequence[ClipProgress]) -> bool
 
 
 @click.command("estimate")
-@click.argument("prompts", type=click.Path(path_type=Path))
-def estimate_command(prompts: Path) -> None:
+@click.argument("prompts")
+def estimate_command(prompts: str) -> None:
     """Print what every clip of the dataset PROMPTS would cost. Generates nothing, costs nothing.
 
     If RUNWARE_API_KEY is set, prices come from the API's dry run where available.
@@ -239,7 +245,7 @@ def estimate_table(settings: Settings) -> tuple[Table, PriceTotal]:
     from sora_dagster.runware.pricing import PriceTotal
 
     dataset = settings.dataset()
-    prompts = dataset.load_prompts()
+    prompts = dataset.load_prompts(settings.storage())
     by_api: dict[str, Price] = {}
     if os.environ.get(API_KEY_VARIABLE):
         with settings.runware().client() as client:

@@ -17,6 +17,7 @@ from sora_dagster.cli.models import models_command
 from sora_dagster.cli.options import Interrupted
 from sora_dagster.cli.servers import viewer_command, webhook_command
 from sora_dagster.cli.storage import link_command, prune_command, resolve_command, verify_command
+from sora_dagster.cli.sync import sync_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -36,6 +37,7 @@ for command in (
     prune_command,
     resolve_command,
     sandbox_command,
+    sync_command,
     verify_command,
     viewer_command,
     webhook_command,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -91,11 +90,11 @@ def readable_errors() -> Iterator[None]:
         raise click.ClickException(plain(str(error))) from error
 
 
-def settings_from_environment(prompts: Path | None = None, **options: str | None) -> Settings:
+def settings_from_environment(prompts: str | None = None, **options: str | None) -> Settings:
     """Settings from the environment, overridden by the options that are given.
 
     Arguments:
-        prompts: the prompt dataset. None: that of the environment.
+        prompts: the prompt dataset: a path or a URL. None: that of the environment.
         options: values from the command line, by the names of settings. None: not given.
 
     Raises:
@@ -105,7 +104,7 @@ def settings_from_environment(prompts: Path | None = None, **options: str | None
 
     environ = dict(os.environ)
     if prompts is not None:
-        environ["SORA_PROMPTS"] = str(prompts)
+        environ["SORA_PROMPTS"] = prompts
     names = {field: f"--{field.replace('_', '-')}" for field in options}
     return Settings.from_environment(environ).updated(source_names=names, **options)
 

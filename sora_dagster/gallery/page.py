@@ -80,6 +80,7 @@ class GalleryEntry:
         model_id: the model's id; None to show no id.
         options: what was requested besides prompt, model, size and duration, as
             text; None if nothing was.
+        removed: whether its row was removed from the dataset.
 
     Raises:
         ValueError: if a link is not relative, https or file, the time has no time zone, the cost
@@ -110,6 +111,7 @@ class GalleryEntry:
     checks_failed: tuple[str, ...] = ()
     model_id: str | None = None
     options: str | None = None
+    removed: bool = False
 
     def __post_init__(self) -> None:
         if self.poster_href is not None:

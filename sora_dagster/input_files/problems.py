@@ -46,11 +46,11 @@ class FileProblemsError(ValueError):
     """A file has problems, so nothing of it was used.
 
     Arguments:
-        path: the file. None: no file is set.
+        path: the file, or a name for other places of rows. None: nothing is set.
         problems: all its problems, and those of the files that belong to it.
     """
 
-    def __init__(self, path: Path | None, problems: Sequence[FileProblem]) -> None:
+    def __init__(self, path: Path | str | None, problems: Sequence[FileProblem]) -> None:
         self.path = path
         self.problems = tuple(problems)
         super().__init__(path, self.problems)

@@ -7,10 +7,15 @@ from pathlib import Path
 from sora_dagster.input_files.problems import ProblemList
 
 
-def unreadable(path: Path, error: OSError) -> str:
-    """The message about a file that cannot be read."""
+def unreadable(path: Path | str, error: OSError) -> str:
+    """The message about a file that cannot be read.
+
+    Arguments:
+        path: the file's full name.
+        error: why it cannot be read.
+    """
     reason = (error.strerror or str(error)).lower()
-    return f"the file cannot be read: {reason} ({path.absolute()})"
+    return f"the file cannot be read: {reason} ({path})"
 
 
 def decode_text(data: bytes, problems: ProblemList) -> str:

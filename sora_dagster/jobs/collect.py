@@ -47,7 +47,9 @@ def build_collect_job(dataset: VideoDataset, boards: Sequence[str] = ()) -> dg.J
         clip_storage = resource_of(context, keys.clip_storage, ClipStorageResource)
         with runware.generator(clip_storage) as generator:
             try:
-                report = CollectingRun(context, dataset, generator, config, boards=boards).run()
+                report = CollectingRun(
+                    context, dataset, generator, config, boards=boards, storage=clip_storage
+                ).run()
             finally:
                 add_post_counts(context, generator.client.posts)
         _sum_up(context, report)

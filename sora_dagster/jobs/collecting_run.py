@@ -17,6 +17,7 @@ from sora_dagster.generation.protocol.clocks import running_seconds
 from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
 from sora_dagster.jobs.remixes import RemixParent, RemixResults, read_due_remixes, request_remixes
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
+from sora_dagster.prompts.sources import SourceStorage
 from sora_dagster.reporting.clip_reporter import ClipReporter, EndedTasks
 from sora_dagster.reporting.collect_runs import mark_advanced
 from sora_dagster.runware.errors import RunwareError
@@ -77,6 +78,7 @@ class CollectingRun:
         generator: the generator.
         config: how long it waits.
         boards: names of the storyboards whose shots it collects too.
+        storage: opens the source of the rows, if it is in an object store.
         elapsed: a clock for waits, in seconds.
     """
 
@@ -88,10 +90,12 @@ class CollectingRun:
         config: CollectClipsConfig,
         *,
         boards: Sequence[str] = (),
+        storage: SourceStorage | None = None,
         elapsed: Callable[[], float] = running_seconds,
     ) -> None:
         self._context = context
         self._dataset = dataset
+        self._storage = storage
         self._generator = generator
         self._ledger = generator.ledger
         self._config = config
@@ -234,7 +238,7 @@ class CollectingRun:
 
     def _read_prompts(self) -> PromptDataset:
         self._prompts_read_at = self._elapsed()
-        self._prompts = self._dataset.load_prompts()
+        self._prompts = self._dataset.load_prompts(self._storage)
         return self._prompts
 
     def _start_waiting(self) -> None:

@@ -107,7 +107,7 @@ def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
     ) -> None:
         runware = resource_of(context, keys.runware, RunwareResource)
         clip_storage = resource_of(context, keys.clip_storage, ClipStorageResource)
-        prompts = dataset.load_prompts()
+        prompts = dataset.load_prompts(clip_storage)
         # As ids of rows are; some keyboards and systems write another Unicode form.
         selected = dict.fromkeys(unicodedata.normalize("NFC", name) for name in config.clip_ids)
         clip_ids = list(selected) or list(prompts.clip_ids)

@@ -117,7 +117,7 @@ class Pipeline:
             RunwareError: if the API refuses the key or cannot be reached.
             StorageError: if the storage root cannot be used.
         """
-        prompts = self._dataset.load_prompts()
+        prompts = self._dataset.load_prompts(self._settings.storage())
         self.warnings = dataset_warnings(prompts, self._dataset.catalogue)
         os.environ.update(self._environment)
         os.environ["DAGSTER_HOME"] = str(self._home.dagster_home)

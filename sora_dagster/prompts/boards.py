@@ -23,6 +23,7 @@ from sora_dagster.input_files.yaml_nodes import (
 from sora_dagster.prompts.board_remixes import as_remix, remix_row
 from sora_dagster.prompts.cells import RowCells
 from sora_dagster.prompts.clips import ClipSpec
+from sora_dagster.prompts.dataset_files import LocalFiles
 from sora_dagster.prompts.files import COLUMNS, Cell, DatasetError, Row, known_columns_only
 from sora_dagster.prompts.images import DatasetImages
 from sora_dagster.prompts.recipes import planned_length
@@ -137,7 +138,7 @@ def load_board(path: str | Path, *, catalogue: Catalogue) -> Board:
     try:
         data = path.read_bytes()
     except OSError as error:
-        problems.add(unreadable(path, error), value=str(path))
+        problems.add(unreadable(path.absolute(), error), value=str(path))
         raise DatasetError(path, list(problems)) from error
     root = compose(decode_text(data, problems), problems)
     parts: Mapping[str, Node] = {}
@@ -338,7 +339,7 @@ def _read_shots(
 ) -> list[Shot]:
     reader = RowReader(
         catalogue=catalogue,
-        images=DatasetImages(path.parent),
+        images=DatasetImages(LocalFiles(path.parent)),
         problems=problems,
         check_id=_check_shot_id,
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sora_dagster.input_files.problems import ProblemList, did_you_mean
 from sora_dagster.input_files.text import decode_text, unreadable
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.csv_files import read_csv, read_tsv
+from sora_dagster.prompts.dataset_files import DatasetFiles, LocalFiles
 from sora_dagster.prompts.files import (
     DatasetError,
     DatasetTable,
@@ -51,14 +53,16 @@ class PromptDataset:
     """The clips of a dataset file, and its recipes.
 
     Arguments:
-        path: the file.
-        clips: one for each row, in the order of the file, with all defaults filled in.
+        label: the file, or the name of another source, for messages.
+        clips: one for each row, in the order of the source, with all defaults filled in.
         recipes: the recipes for remixes, in the order of their file. Default: none.
+        version: version of the files that were read; see `PromptSource`. Default: unknown.
     """
 
-    path: Path
+    label: str
     clips: tuple[ClipSpec, ...]
     recipes: tuple[Recipe, ...] = ()
+    version: str | None = None
 
     @cached_property
     def _clip_by_id(self) -> Mapping[str, ClipSpec]:
@@ -89,7 +93,7 @@ class PromptDataset:
             return self._clip_by_id[clip_id]
         except KeyError:
             raise LookupError(
-                f"{self.path} has no clip {clip_id!r}" + did_you_mean(clip_id, self.clip_ids)
+                f"{self.label} has no clip {clip_id!r}" + did_you_mean(clip_id, self.clip_ids)
             ) from None
 
     def recipe(self, name: str) -> Recipe:
@@ -102,7 +106,7 @@ class PromptDataset:
             if recipe.name == name:
                 return recipe
         raise LookupError(
-            f"{self.path} has no recipe {name!r}"
+            f"{self.label} has no recipe {name!r}"
             + did_you_mean(name, [recipe.name for recipe in self.recipes])
         )
 
@@ -135,21 +139,76 @@ def load_dataset(path: str | Path, *, catalogue: Catalogue) -> PromptDataset:
         8.0
     """
     path = Path(path)
-    problems = ProblemList(path.name, "rows" if path.suffix.lower() == ".parquet" else "lines")
-    table = _read_table(path, problems)
-    recipes_file, recipe_problems = path, problems
+    return read_dataset_file(LocalFiles(path.parent), path.name, str(path), catalogue=catalogue)
+
+
+def read_dataset_file(
+    files: DatasetFiles, name: str, label: str, *, catalogue: Catalogue
+) -> PromptDataset:
+    """Read a prompt dataset; see :func:`load_dataset`.
+
+    Arguments:
+        files: the files of the dataset's folder.
+        name: name of the dataset's file.
+        label: name of the dataset in messages.
+        catalogue: the models that rows may name.
+
+    Raises:
+        DatasetError: if anything is wrong.
+    """
+    extension = PurePosixPath(name).suffix.lower()
+    problems = ProblemList(name, "rows" if extension == ".parquet" else "lines")
+    table = _read_table(files, name, label, problems)
+    recipes_file, recipe_problems = name, problems
     entries = table.recipes
     if entries is None:
-        recipes_file = _recipes_beside(path)
-        recipe_problems = ProblemList(recipes_file.name)
-        entries = _read_recipes(recipes_file, recipe_problems)
+        recipes_file = _recipes_beside(files, name)
+        recipe_problems = ProblemList(recipes_file)
+        entries = read_recipe_file(files, recipes_file, recipe_problems)
+    return dataset_of(
+        table,
+        entries,
+        label=label,
+        catalogue=catalogue,
+        files=files,
+        problems=problems,
+        recipe_problems=recipe_problems,
+        recipes_place=f"'recipes' of {name}" if recipes_file == name else recipes_file,
+    )
 
-    known = read_recipes(entries, catalogue, recipe_problems)
+
+def dataset_of(
+    table: DatasetTable,
+    recipes: Sequence[RecipeEntry],
+    *,
+    label: str,
+    catalogue: Catalogue,
+    files: DatasetFiles | None,
+    problems: ProblemList,
+    recipe_problems: ProblemList,
+    recipes_place: str,
+) -> PromptDataset:
+    """The dataset of rows and recipes, checked against the models' rules.
+
+    Arguments:
+        table: the rows.
+        recipes: the recipes.
+        label: name of the dataset in messages.
+        catalogue: the models that rows may name.
+        files: the files that images may be; None if there are none.
+        problems: the problems of the rows.
+        recipe_problems: the problems of the recipes; may be the same list.
+        recipes_place: where recipes are, or could be, for messages.
+
+    Raises:
+        DatasetError: if anything is wrong; it lists all problems.
+    """
+    known = read_recipes(recipes, catalogue, recipe_problems)
     reader = RowReader(
         catalogue=catalogue,
-        images=DatasetImages(path.parent),
+        images=DatasetImages(files),
         recipes=known,
-        recipes_place=f"'recipes' of {path.name}" if recipes_file == path else recipes_file.name,
+        recipes_place=recipes_place,
         missing_columns=table.missing_columns,
         problems=problems,
     )
@@ -159,46 +218,66 @@ def load_dataset(path: str | Path, *, catalogue: Catalogue) -> PromptDataset:
         problems.add("the dataset has no clips; add a row with an id and a prompt", value=None)
     found = [*problems, *(recipe_problems if recipe_problems is not problems else ())]
     if found:
-        raise DatasetError(path, found)
-    recipes = tuple(read.recipe for read in known.values() if read.recipe is not None)
-    return PromptDataset(path, tuple(clips), recipes)
+        raise DatasetError(label, found)
+    made = tuple(read.recipe for read in known.values() if read.recipe is not None)
+    return PromptDataset(label, tuple(clips), made)
 
 
-def _read_table(path: Path, problems: ProblemList) -> DatasetTable:
-    extension = path.suffix.lower()
+def _read_table(files: DatasetFiles, name: str, label: str, problems: ProblemList) -> DatasetTable:
+    suffix = PurePosixPath(name).suffix
+    extension = suffix.lower()
     if extension != ".parquet" and extension not in _TEXT_READERS:
         problems.add(
-            f"the extension {path.suffix!r} is unknown; allowed: {', '.join(_EXTENSIONS)}"
+            f"the extension {suffix!r} is unknown; allowed: {', '.join(_EXTENSIONS)}"
             + _OTHER_EXTENSIONS.get(extension, ""),
-            value=path.suffix,
+            value=suffix,
         )
-        raise DatasetError(path, list(problems))
+        raise DatasetError(label, list(problems))
     try:
-        with path.open("rb") as file:
-            if extension == ".parquet":
-                return read_parquet(file, problems)
-            return _TEXT_READERS[extension](decode_text(file.read(), problems), problems)
+        data = files.read(name)
     except OSError as error:
-        problems.add(unreadable(path, error), value=str(path))
-        raise DatasetError(path, list(problems)) from error
+        problems.add(unreadable(files.label(name), error), value=label)
+        raise DatasetError(label, list(problems)) from error
+    if extension == ".parquet":
+        return read_parquet(io.BytesIO(data), problems)
+    return _TEXT_READERS[extension](decode_text(data, problems), problems)
 
 
-def _recipes_beside(dataset: Path) -> Path:
+def _recipes_beside(files: DatasetFiles, name: str) -> str:
     """The recipes file of a dataset, or where it would be."""
+    stem = PurePosixPath(name).stem
     places = [
-        dataset.with_name(f"{name}.{extension}")
-        for name in (f"{dataset.stem}.recipes", "recipes")
+        f"{base}.{extension}"
+        for base in (f"{stem}.recipes", "recipes")
         for extension in ("yaml", "yml")
     ]
-    return next((place for place in places if place != dataset and place.is_file()), places[0])
+    places = [place for place in places if place != name]
+    files.note(places)
+    return next((place for place in places if _is_file(files, place)), places[0])
 
 
-def _read_recipes(path: Path, problems: ProblemList) -> Sequence[RecipeEntry]:
-    if not path.is_file():
+def _is_file(files: DatasetFiles, name: str) -> bool:
+    try:
+        return files.size_bytes(name) is not None
+    except OSError:
+        return False
+
+
+def read_recipe_file(
+    files: DatasetFiles, name: str, problems: ProblemList
+) -> Sequence[RecipeEntry]:
+    """The recipes of a YAML file; none if there is no such file.
+
+    Arguments:
+        files: the files of its folder.
+        name: name of the file.
+        problems: where problems are reported.
+    """
+    if not _is_file(files, name):
         return ()
     try:
-        data = path.read_bytes()
+        data = files.read(name)
     except OSError as error:
-        problems.add(unreadable(path, error), value=str(path))
+        problems.add(unreadable(files.label(name), error), value=name)
         return ()
     return read_yaml_recipes(decode_text(data, problems), problems)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,7 +197,20 @@ def check_header(
             problems.add("the column is given twice", line=line, column=name, value=name)
         if name not in COLUMNS:
             _report_unknown(name, problems, line=line, row_count=1)
-    missing = frozenset(REQUIRED_COLUMNS) - frozenset(header)
+    return missing_columns(header, problems, line=line)
+
+
+def missing_columns(
+    names: Collection[str], problems: ProblemList, *, line: int | None = None
+) -> frozenset[str]:
+    """Report the required columns that are missing, and return them.
+
+    Arguments:
+        names: the columns.
+        problems: where problems are reported.
+        line: line of the header. None: the rows have none.
+    """
+    missing = frozenset(REQUIRED_COLUMNS).difference(names)
     for name in sorted(missing):
         problems.add("the column is missing", line=line, column=name, value=None)
     return missing

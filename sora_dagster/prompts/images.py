@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 
+from sora_dagster.prompts.dataset_files import DatasetFiles
 from sora_dagster.runware.catalogue import InputName, VideoModel
 from sora_dagster.runware.catalogue.parts import InputLimits
 from sora_dagster.runware.images import image_too_large, is_address, read_image_header
 from sora_dagster.runware.redaction import shown
 
+_ALLOWED_ANYWHERE = "an http(s) URL, a data URI, or the UUID of an image at Runware"
 _ALLOWED = (
-    "the path of a PNG, JPEG or WebP file relative to the dataset's folder, an http(s) URL, a data "
-    "URI, or the UUID of an image at Runware"
+    f"the path of a PNG, JPEG or WebP file relative to the dataset's folder, {_ALLOWED_ANYWHERE}"
 )
 
 
@@ -20,11 +20,11 @@ class DatasetImages:
     """Reads the images of one dataset, each file once.
 
     Arguments:
-        folder: the folder that relative paths start from.
+        files: the files of the dataset. None: its rows are in no folder, so images are not files.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, files: DatasetFiles | None) -> None:
+        self._files = files
         self._images: dict[str, str] = {}
 
     def resolve(self, value: str, entry: VideoModel, kind: InputName = "frameImages") -> str:
@@ -48,17 +48,20 @@ class DatasetImages:
         return self._images[value]
 
     def _read(self, value: str, entry: VideoModel, limits: InputLimits) -> str:
-        path = self._folder / value
+        files = self._files
+        if files is None:
+            raise ValueError(
+                f"{shown(value)} cannot be an image here; allowed: {_ALLOWED_ANYWHERE}"
+            )
         try:
-            if path.exists() and not path.is_file():
-                raise ValueError(f"{shown(value)} is not a file; allowed: {_ALLOWED}")
-            size_bytes = path.stat().st_size
-            if size_bytes > limits.max_bytes:
+            size_bytes = files.size_bytes(value)
+            if size_bytes is not None and size_bytes > limits.max_bytes:
+                files.note([value])
                 raise ValueError(image_too_large(size_bytes, entry, limits))
-            data = path.read_bytes()
+            data = files.read(value)
         except OSError as error:
             raise ValueError(
-                f"{shown(value)} cannot be read as a file in {self._folder}: "
+                f"{shown(value)} cannot be read as a file in {files.folder}: "
                 f"{(error.strerror or str(error)).lower()}; allowed: {_ALLOWED}"
             ) from error
         header = read_image_header(data)

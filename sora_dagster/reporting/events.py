@@ -33,7 +33,12 @@ def data_version_tags(data_version: str) -> dict[str, str]:
 
 
 def prompt_event(
-    key: dg.AssetKey, partition: str, *, data_version: str, metadata: Mapping[str, Any]
+    key: dg.AssetKey,
+    partition: str,
+    *,
+    data_version: str,
+    metadata: Mapping[str, Any],
+    tags: Mapping[str, str] = {},
 ) -> dg.AssetMaterialization:
     """The materialization of a row."""
     return dg.AssetMaterialization(
@@ -44,6 +49,7 @@ def prompt_event(
             _CODE_VERSION_TAG: CODE_VERSION,
             **data_version_tags(data_version),
             **_dimension_tags(partition),
+            **tags,
         },
     )
 

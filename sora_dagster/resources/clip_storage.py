@@ -128,6 +128,17 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         url = self.root_url()
         if url is None:
             raise StorageError(NO_STORAGE_ROOT)
+        return self.root_at(url)
+
+    def root_at(self, url: str) -> StorageRoot:
+        """A folder of a store, opened with the settings of this resource.
+
+        Arguments:
+            url: an absolute folder, or a URL, as for the storage root.
+
+        Raises:
+            StorageError: if it is a relative folder, or cannot be opened.
+        """
         if "://" not in url and not Path(url).expanduser().is_absolute():
             raise StorageError(
                 f"the storage root {url!r} depends on the working directory, so processes in "

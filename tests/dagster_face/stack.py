@@ -39,6 +39,7 @@ class Stack:
         storage_url: the storage root; None for one in the folder.
         boards: the storyboards' files.
         checks: what clips are held to.
+        delete_removed_partitions: whether partitions of removed rows are deleted.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Stack:
     cursor: str | None = None
     boards: tuple[str, ...] = ()
     checks: ClipChecks | None = None
+    delete_removed_partitions: bool = False
     _loaded: tuple[object, dg.Definitions] | None = None
 
     @property
@@ -86,7 +88,11 @@ class Stack:
             max_usd="unlimited",
         )
         return build_definitions(
-            replace(settings.dataset(), checks=self.checks or ClipChecks()),
+            replace(
+                settings.dataset(),
+                checks=self.checks or ClipChecks(),
+                delete_removed_partitions=self.delete_removed_partitions,
+            ),
             boards=self.boards,
             storage=settings.storage(),
             runware=RunwareResource(
@@ -146,16 +152,25 @@ class Stack:
     def tick_dataset_sensor(self) -> list[str]:
         """Evaluate the dataset sensor as the daemon does; returns the rows it logged."""
         definitions = self.definitions
-        context = dg.build_sensor_context(
-            instance=self.instance, cursor=self.cursor, definitions=definitions
-        )
-        result = definitions.get_sensor_def("dataset_sensor")(context)
-        assert isinstance(result, dg.SensorResult)
+        with dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursor,
+            definitions=definitions,
+            resources={"clip_storage": definitions.resources["clip_storage"]},  # type: ignore[index]
+        ) as context:
+            try:
+                result = definitions.get_sensor_def("dataset_sensor").evaluate_tick(context)
+            except dg.DagsterError as error:
+                # Dagster shows the error inside of its own.
+                raise (error.__cause__ or error) from None
         for request in result.dynamic_partitions_requests or []:
-            assert isinstance(request, dg.AddDynamicPartitionsRequest)
-            self.instance.add_dynamic_partitions(
-                request.partitions_def_name, list(request.partition_keys)
-            )
+            if isinstance(request, dg.AddDynamicPartitionsRequest):
+                self.instance.add_dynamic_partitions(
+                    request.partitions_def_name, list(request.partition_keys)
+                )
+            else:
+                for key in request.partition_keys:
+                    self.instance.delete_dynamic_partition(request.partitions_def_name, key)
         for event in result.asset_events:
             assert isinstance(event, dg.AssetMaterialization)
             self.instance.report_runless_asset_event(event)

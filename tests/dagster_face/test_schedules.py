@@ -37,8 +37,7 @@ def tick(stack: Stack, **limits: Any) -> dg.RunRequest | dg.SkipReason:
             data = schedule.evaluate_tick(context)
         except dg.DagsterError as error:
             # Dagster shows the error inside of its own.
-            assert error.__cause__ is not None
-            raise error.__cause__ from None
+            raise (error.__cause__ or error) from None
     requests = data.run_requests or []
     assert len(requests) <= 1
     return requests[0] if requests else dg.SkipReason(data.skip_message)

@@ -45,6 +45,7 @@ function problemsOf(entry) {
   if (entry.state === "failed") problems.push("Failed");
   if (entry.state === "partial") problems.push("Partial");
   if (entry.checksFailed.length) problems.push(`${formatCount(entry.checksFailed.length, "check")} failed`);
+  if (entry.removed) problems.push("Removed");
   return problems;
 }
 

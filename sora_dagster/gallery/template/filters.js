@@ -28,7 +28,7 @@ function formatHash(filters, clipId) {
 }
 
 function searchedText(entry) {
-  entry.searched ??= [entry.title, entry.id, entry.partition ?? "", entry.prompt].join("\n").toLowerCase();
+  entry.searched ??= [entry.title, entry.id, entry.partition ?? "", entry.prompt, entry.removed ? "removed" : ""].join("\n").toLowerCase();
   return entry.searched;
 }
 

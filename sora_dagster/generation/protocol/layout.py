@@ -25,6 +25,11 @@ GALLERY_FOLDER = "gallery"
 REPORTS_FOLDER = "reports"
 LAST_FRAMES_FOLDER = "last-frames"
 IMAGES_FOLDER = "images"
+REMOVED_FOLDER = "removed"
+PROMPTS_FOLDER = "prompts"
+FOLDERS_WITHOUT_CLIPS = frozenset(
+    {"clock", GALLERY_FOLDER, PROMPTS_FOLDER, REMOVED_FOLDER, REPORTS_FOLDER}
+)
 
 ATTEMPT_KEY = re.compile(
     rf"{SLOTS_FOLDER}/(?P<asset>[^/]+)/(?P<clip>[^/]+)"
@@ -235,3 +240,13 @@ def gallery_key(dataset: str) -> str:
 def scan_key(dataset: str) -> str:
     """Key of the cache of the last scan for a dataset's gallery and costs."""
     return f"{REPORTS_FOLDER}/{segment(dataset)}/scan.jsonl.gz"
+
+
+def removed_folder(asset: str) -> str:
+    """Folder of the marks of clips whose rows were removed from the dataset."""
+    return f"{REMOVED_FOLDER}/{segment(asset)}"
+
+
+def removed_key(asset: str, clip: str) -> str:
+    """Key of the mark of a clip whose row was removed from the dataset."""
+    return f"{removed_folder(asset)}/{segment(clip)}"

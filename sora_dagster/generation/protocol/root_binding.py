@@ -68,8 +68,15 @@ def bind_root(records: RecordStore, *, api_base_url: str, account: str | None) -
 
 
 def any_object(root: StorageRoot) -> str | None:
-    """Key of any object in a folder or prefix, besides those of its clock; None: it is empty."""
-    keys = (info.key for info in root.list("") if not info.key.startswith("clock/"))
+    """Key of any object in a folder or prefix that may belong to a clip; None: there is none.
+
+    Rows, reports and the store's clock may be written before the root is bound.
+    """
+    keys = (
+        info.key
+        for info in root.list("")
+        if info.key.partition("/")[0] not in layout.FOLDERS_WITHOUT_CLIPS
+    )
     return next(keys, None)
 
 

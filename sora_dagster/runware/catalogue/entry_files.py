@@ -109,7 +109,7 @@ class EntryFiles:
         try:
             text = decode_text(path.read_bytes(), problems)
         except OSError as error:
-            problems.add(unreadable(path, error), value=str(path))
+            problems.add(unreadable(path.absolute(), error), value=str(path))
         else:
             self._read_text(text, path, problems)
         self._problems += problems
