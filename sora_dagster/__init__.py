@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sora_dagster.assets.costs import build_cost_assets
     from sora_dagster.assets.gallery import build_gallery_asset
     from sora_dagster.assets.storyboards import build_storyboard_assets
+    from sora_dagster.component import VideoDatasetComponent
     from sora_dagster.dataset import ResourceKeys, VideoDataset
     from sora_dagster.definitions import build_definitions
     from sora_dagster.generation.library.clip_checks import CustomCheck, build_clip_checks
@@ -61,6 +62,7 @@ __all__ = [
     "SqlPrompts",
     "StoredClip",
     "VideoDataset",
+    "VideoDatasetComponent",
     "VideoModel",
     "build_clip_assets",
     "build_clip_checks",
@@ -87,6 +89,7 @@ _MODULES = {
     "assets.costs": ["build_cost_assets"],
     "assets.gallery": ["build_gallery_asset"],
     "assets.storyboards": ["build_storyboard_assets"],
+    "component": ["VideoDatasetComponent"],
     "dataset": ["ResourceKeys", "VideoDataset"],
     "definitions": ["build_definitions"],
     "generation.library.clip_checks": ["CustomCheck", "build_clip_checks"],

@@ -35,6 +35,18 @@ from sora_dagster.storage import StorageRoot
 CODE_VERSION = "1"
 REQUEST_JOB = "request_clips"
 SYNC_JOB = "sync_dataset"
+_ASSETS = (
+    "prompts",
+    "prompt_rows",
+    "clip_requests",
+    "clips",
+    "remix_prompts",
+    "remix_requests",
+    "remixes",
+    "generation_costs",
+    "cost_report",
+    "gallery",
+)
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _KEY_PART = re.compile(r"[A-Za-z0-9_.-]+")
 _NO_PROMPTS = (
@@ -42,6 +54,9 @@ _NO_PROMPTS = (
     "URL of one in an object store. The example dataset is the default only with a local sandbox, "
     "since its clips cost money anywhere else"
 )
+
+
+Translation = Callable[[dg.AssetSpec, str], dg.AssetSpec]
 
 
 class Labels(TypedDict):
@@ -118,6 +133,10 @@ class VideoDataset:
             as removed.
         resource_keys: keys of the resources that its definitions use. Default: ``runware``,
             ``clip_storage`` and ``clip_io_manager``.
+        translation: changes the specification of each asset: key, group, owners, tags,
+            description, kinds and metadata. It gets the specification and the name of the asset,
+            such as ``clips``. The keys of a dataset must not change once clips are stored.
+            Default: none.
 
     Raises:
         ValueError: if the name or the key prefix has characters that are not allowed, the source
@@ -141,6 +160,7 @@ class VideoDataset:
     checks: ClipChecks = field(default_factory=ClipChecks)
     delete_removed_partitions: bool = False
     resource_keys: ResourceKeys = field(default_factory=ResourceKeys)
+    translation: Translation | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -173,7 +193,24 @@ class VideoDataset:
 
     def asset_key(self, base: str) -> dg.AssetKey:
         """The key of an asset of this dataset."""
-        return dg.AssetKey([*self._key_prefix, base])
+        key = dg.AssetKey([*self._key_prefix, base])
+        return key if self.translation is None else self._translated(dg.AssetSpec(key), base).key
+
+    def translated(self, spec: dg.AssetSpec) -> dg.AssetSpec:
+        """The specification of an asset of this dataset, as `translation` changes it.
+
+        Arguments:
+            spec: the specification, with its final key.
+        """
+        base = next((base for base in _ASSETS if self.asset_key(base) == spec.key), None)
+        if self.translation is None or base is None:
+            return spec
+        original = spec.replace_attributes(key=dg.AssetKey([*self._key_prefix, base]))
+        return self._translated(original, base)
+
+    def _translated(self, spec: dg.AssetSpec, base: str) -> dg.AssetSpec:
+        assert self.translation is not None
+        return self.translation(spec, base)
 
     @property
     def prompts(self) -> dg.AssetKey:

@@ -87,7 +87,7 @@ def build_definitions(
             description="Refreshes the gallery and the cost report after changes"
             + (", and loads the rows of the upstream asset." if is_of_asset else "."),
         )
-    return dg.Definitions(
+    definitions = dg.Definitions(
         assets=[
             *build_clip_assets(dataset, request_condition=request_condition),
             *build_remix_assets(dataset),
@@ -120,6 +120,9 @@ def build_definitions(
         ],
         resources=_resources(dataset.resource_keys, runware, storage, io_manager),
     )
+    if dataset.translation is None:
+        return definitions
+    return definitions.map_asset_specs(func=dataset.translated)
 
 
 def _resources(

@@ -119,7 +119,6 @@ class FilePrompts(PromptSource):
         return str(self._path)
 
     def read(self, catalogue: Catalogue, storage: SourceStorage | None = None) -> PromptDataset:
-        """Read the file; see :meth:`PromptSource.read`."""
         files, name = self._open(storage)
         dataset = read_dataset_file(files, name, self.label, catalogue=catalogue)
         self._files = files
@@ -217,7 +216,7 @@ class SqlPrompts(_Table):
         if not hasattr(url, "get_value") and urlsplit(url).password:
             raise ValueError(
                 "the URL of the database has a password, which Dagster would show; put the URL "
-                'into an environment variable and pass dg.EnvVar("NAME")'
+                'into an environment variable and pass dg.EnvVar("NAME"), in YAML {env: NAME}'
             )
 
     @property
@@ -231,7 +230,6 @@ class SqlPrompts(_Table):
         return f"the query of {parts.scheme}://{host}{parts.path}"
 
     def read(self, catalogue: Catalogue, storage: SourceStorage | None = None) -> PromptDataset:
-        """Run the query; see :meth:`PromptSource.read`."""
         del storage
         return self._dataset(self._rows(self._query), catalogue)
 
@@ -309,7 +307,6 @@ class FunctionPrompts(_Table):
         return f"the function {getattr(self._function, '__qualname__', repr(self._function))}"
 
     def read(self, catalogue: Catalogue, storage: SourceStorage | None = None) -> PromptDataset:
-        """Call the function; see :meth:`PromptSource.read`."""
         del storage
         try:
             records = list(records_of(self._function()))
@@ -395,7 +392,6 @@ class AssetPrompts(_Table):
         root.write(self._kept_key, json.dumps({"rows": rows}, ensure_ascii=False).encode())
 
     def read(self, catalogue: Catalogue, storage: SourceStorage | None = None) -> PromptDataset:
-        """The rows that were kept last; see :meth:`PromptSource.read`."""
         if storage is None:
             raise self._failed("its rows are kept in the storage root, which is not known here")
         try:

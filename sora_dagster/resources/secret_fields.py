@@ -51,5 +51,6 @@ def refuse_plain_secrets(resource: BaseModel) -> None:
         if field.json_schema_extra == _SECRET and value and not isinstance(value, dg.EnvVar):
             raise ValueError(
                 f"{name} of {type(resource).__name__} is given as text, which Dagster's UI would "
-                f"show; put it in an environment variable, and pass dg.EnvVar with its name"
+                f"show; put it in an environment variable, and pass dg.EnvVar with its name "
+                f"(in YAML: {{env: NAME}})"
             )

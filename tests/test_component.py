@@ -1,0 +1,143 @@
+"""The component of `dg`: its YAML, and what is wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster.components.testing import create_defs_folder_sandbox
+
+from sora_dagster import VideoDatasetComponent
+
+TYPE = "sora_dagster.VideoDatasetComponent"
+EVERYTHING: dict[str, Any] = {
+    "source": {
+        "sql": {
+            "url": {"env": "WAREHOUSE_URL"},
+            "query": "SELECT * FROM prompts",
+            "version_query": "SELECT count(*) FROM prompts",
+        },
+        "recipes": {"night": {"prompt": "At night", "model": "aleph-2.0", "mode": "edit"}},
+    },
+    "name": "trailers",
+    "group_name": "film",
+    "owners": ["team:video"],
+    "tags": {"domain": "media"},
+    "checks": {"blocking": ["not_black"], "thresholds": {"max_black_fraction": 0.2}},
+    "schedules": [{"cron_schedule": "0 6 * * *", "max_usd": 40, "running": True}],
+    "request_new_rows": True,
+    "delete_removed_partitions": True,
+    "runware": {"api_key": {"env": "TRAILERS_KEY"}, "max_usd_per_run": 100, "timeout_seconds": 30},
+    "storage": {"url": "s3://bucket/clips", "s3": {"region_name": "eu-central-1"}},
+    "parallel_clips": 8,
+    "resource_prefix": "trailers",
+    "translation": {
+        "key": "media/{{ asset }}",
+        "group_name": "{{ spec.group_name }}_clips",
+        "description": "The asset {{ asset }}",
+        "tags": {"tier": "gold"},
+    },
+}
+
+
+@contextmanager
+def definitions_of(attributes: dict[str, Any], files: dict[str, str]) -> Iterator[dg.Definitions]:
+    with create_defs_folder_sandbox() as sandbox:
+        path = sandbox.scaffold_component(
+            component_cls=VideoDatasetComponent,
+            defs_path="clips",
+            defs_yaml_contents={"type": TYPE, "attributes": attributes},
+        )
+        for name, text in files.items():
+            (path / name).write_text(text)
+        with sandbox.load_component_and_build_defs(defs_path=path) as (_, definitions):
+            dg.Definitions.validate_loadable(definitions)
+            yield definitions
+
+
+def test_every_setting_of_the_python_face_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAILERS_KEY", "key")
+    with definitions_of(EVERYTHING, {}) as definitions:
+        specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+        clips = specs["media/clips"]
+        assert len(specs) == 9
+        assert (clips.group_name, clips.description) == ("film_clips", "The asset clips")
+        assert (list(clips.owners), clips.tags["domain"], clips.tags["tier"]) == (
+            ["team:video"],
+            "media",
+            "gold",
+        )
+        assert specs["media/clip_requests"].automation_condition is not None
+        resources = definitions.resources or {}
+        assert resources["trailers_runware"].run_limit_usd() == 100
+        assert resources["trailers_clip_storage"].s3.region_name == "eu-central-1"
+        assert resources["trailers_clip_io_manager"].parallel_clips == 8
+        [schedule] = definitions.schedules or ()
+        assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING  # type: ignore[union-attr]
+        graph = definitions.resolve_asset_graph()
+        assert graph.get(dg.AssetKey(["media", "clips"])).parent_keys == {
+            dg.AssetKey(["media", "clip_requests"]),
+            dg.AssetKey(["media", "prompts"]),
+        }
+
+
+def test_every_field_of_the_dataset_is_in_the_component() -> None:
+    """`models` and `default_model` make the catalogue, `resource_prefix` the resource keys."""
+    from dataclasses import fields
+
+    from sora_dagster import VideoDataset
+
+    known = set(VideoDatasetComponent.get_model_cls().model_fields)
+    wanted = {field.name for field in fields(VideoDataset)} - {"catalogue", "resource_keys"}
+    assert wanted <= known
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nam": "a"}, r"attributes.nam .*Extra inputs are not permitted"),
+        ({"source": {}}, "none of its fields; set exactly one of sql, asset and function"),
+        (
+            {"source": {"asset": "a", "function": "m.f"}},
+            "source has asset, function; set exactly one",
+        ),
+        (
+            {"source": {"sql": {"url": "postgresql://a:hunter2@host/db", "query": "SELECT 1"}}},
+            r"has a password.*\{env: NAME\}",
+        ),
+        ({"checks": {"thresholds": {"max_blck": 1}}}, "has max_blck; allowed: max_black_fraction"),
+        ({"checks": {"blocking": ["beautiful"]}}, "beautiful"),
+        ({"runware": {"api_key": "text"}}, r"api_key of RunwareResource is given as text"),
+        ({"runware": {"max_usd_per_run": -1}}, "max_usd_per_run"),
+        ({"schedules": [{"cron_schedule": "0 6 * * *"}]}, "set max_clips, max_usd, or both"),
+        ({"default_model": "sora-9"}, "sora-9"),
+        ({"name": "my clips"}, "use letters, digits and _ only"),
+    ],
+)
+def test_what_is_wrong_in_the_yaml_is_named(changes: dict[str, Any], message: str) -> None:
+    attributes = {"source": "prompts.yaml", **changes}
+    with pytest.raises(Exception) as error, definitions_of(attributes, {}):  # noqa: PT011
+        pass
+    texts = [str(error.value)]
+    while (cause := error.value.__cause__) is not None and len(texts) < 9:
+        texts.append(str(cause))
+        error = pytest.ExceptionInfo.from_exception(cause)  # type: ignore[type-var]
+    import re
+
+    assert re.search(f"(?s){message}", "\n".join(texts))
+    assert "hunter2" not in "\n".join(texts)
+
+
+def test_the_rows_of_a_function_beside_the_yaml_are_read() -> None:
+    rows = 'def load():\n    return [{"id": "fox", "prompt": "A fox"}]\n'
+    attributes = {"source": {"function": ".rows.load"}, "name": "ads"}
+    with (
+        definitions_of(attributes, {"rows.py": rows}) as definitions,
+        dg.DagsterInstance.ephemeral() as instance,
+    ):
+        job = definitions.resolve_job_def("ads_sync_dataset")
+        assert job.execute_in_process(instance=instance).success
+        assert instance.get_dynamic_partitions("ads_clips") == ["fox"]
