@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from pydantic import BaseModel
 
@@ -27,7 +28,9 @@ def undocumented(name: str, value: Any) -> Iterator[str]:
     if dataclasses.is_dataclass(value):
         wanted = [field.name for field in dataclasses.fields(value)]
     elif inspect.isclass(value) and issubclass(value, BaseModel):
-        wanted = [item for item, field in value.model_fields.items() if not field.description]
+        # The fields of a component are described where its YAML is.
+        model = value.get_model_cls() if issubclass(value, dg.Component) else value
+        wanted = [item for item, field in model.model_fields.items() if not field.description]
     else:
         wanted = [item for item in inspect.signature(value).parameters if item != "self"]
     # The summary of a method says what its only parameter is.

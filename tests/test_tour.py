@@ -190,7 +190,7 @@ def test_the_way_of_a_team(tmp_path: Path) -> None:
             ),
             dg.DagsterInstance.from_config(str(tmp_path / "dagster")) as instance,
         ):
-            project.launch("ads_request_clips", "ads_request", clip_ids=["fox", "owl"])
+            project.launch("ads_request_clips", "ads_request", everything=True)
             project.dagster("asset", "materialize", "--select", "briefs")
             # The upstream asset alone updates the partitions of its dataset.
             wait(lambda: instance.get_dynamic_partitions("films_clips") == ["harbor"])

@@ -234,7 +234,7 @@ def test_rows_of_an_upstream_asset_are_its_dataset(environment: Path) -> None:
         assert dataset.load_prompts(sora.ClipStorageResource()).clip_ids == ("fox",)
 
 
-REQUEST_ALL: dict[str, Any] = {}
+REQUEST_ALL = {"ops": {"request": {"config": {"everything": True}}}}
 
 
 def test_a_dataset_that_moves_to_a_database_buys_nothing(environment: Path) -> None:
