@@ -125,6 +125,8 @@ def test_the_way_of_a_team(tmp_path: Path) -> None:
     with sandbox_process(tmp_path, ["--latency=1"]) as sandbox:
         variables = {
             "PYTHONPATH": str(tmp_path / "team" / "src"),
+            # Not the package of this checkout, which may be the working directory.
+            "PYTHONSAFEPATH": "1",
             "DAGSTER_HOME": str(tmp_path / "dagster"),
             "RUNWARE_API_KEY": KEY,
             "RUNWARE_BASE_URL": sandbox.base_url,
@@ -134,6 +136,9 @@ def test_the_way_of_a_team(tmp_path: Path) -> None:
         start = Project(python, tmp_path, variables)
         start.run("create_dagster.cli:main", "project", "--no-uv-sync", "team")
         project = Project(python, tmp_path / "team", variables)
+
+        where = project.execute("-c", "import sora_dagster; print(sora_dagster.__file__)")
+        assert where.startswith(str(tmp_path / "env"))
 
         # The scaffolded component loads as it is.
         assert "sora_dagster.VideoDatasetComponent" in project.run(
