@@ -1,6 +1,5 @@
 """CPU per clip of requesting and collecting with Dagster's storage on Postgres.
 
-    .venv/bin/python -m pip install dagster-postgres psycopg2-binary
     .venv/bin/python -m benchmarks.events_on_postgres [--clips 100 1000]
 
 It starts a Postgres server (Debian's package `postgresql`) and a local Runware that gives every
@@ -16,10 +15,7 @@ import argparse
 import contextlib
 import json
 import os
-import pwd
 import resource
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +25,8 @@ from pathlib import Path
 
 import httpx
 import yaml
+
+from tests.postgres_server import PostgresServer, postgres_programs
 
 KEY = "sandbox-key"
 MODELS = [
@@ -67,62 +65,6 @@ for event in result.all_events:
         print(event.message, event.event_specific_data, file=sys.stderr)
 sys.exit(0 if result.success else 1)
 """
-
-
-def _binaries() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        sys.exit("Postgres is not installed; on Debian: apt-get install postgresql")
-    return found[-1].parent
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Postgres:
-    """A database server in a folder, by a user that is not root."""
-
-    def __init__(self, folder: Path) -> None:
-        self._bin = _binaries()
-        self._data = folder / "postgres"
-        self.port = _free_port()
-        self._user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
-        self._data.mkdir()
-        if os.getuid() == 0:
-            shutil.chown(self._data, "postgres", "postgres")
-            for parent in [folder, *folder.parents]:
-                if parent.is_relative_to(tempfile.gettempdir()):
-                    parent.chmod(0o755)
-        self._run("initdb", "-D", str(self._data), "-U", "dagster", "--auth=trust")
-        options = f"-p {self.port} -k {self._data} -c listen_addresses=127.0.0.1"
-        log = str(self._data / "log")
-        self._run("pg_ctl", "-D", str(self._data), "-o", options, "-l", log, "-w", "start")
-
-    def _run(self, name: str, *arguments: str) -> None:
-        command = [str(self._bin / name), *arguments]
-        if os.getuid() == 0:
-            command = ["runuser", "-u", "postgres", "--", *command]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
-
-    def stop(self) -> None:
-        self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "stop")
-
-    def cpu_seconds(self) -> float:
-        """CPU of the server so far: of its living processes, and of those that have ended."""
-        postmaster = int((self._data / "postmaster.pid").read_text().splitlines()[0])
-        ticks = 0
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                fields = stat.read_text().rpartition(")")[2].split()
-                pid, parent = int(stat.parent.name), int(fields[1])
-                if pid == postmaster:
-                    ticks += sum(int(fields[number]) for number in (11, 12, 13, 14))
-                elif parent == postmaster:
-                    ticks += sum(int(fields[number]) for number in (11, 12))
-        return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -165,11 +107,13 @@ def measure(clips: int) -> dict[str, float]:
         folder = Path(name)
         home = folder / "dagster"
         home.mkdir()
-        database = Postgres(folder)
+        programs = postgres_programs()
+        if programs is None:
+            sys.exit("Postgres is not installed; on Debian: apt-get install postgresql")
+        database = PostgresServer(folder, programs)
         try:
-            url = f"postgresql+psycopg2://dagster@127.0.0.1:{database.port}/postgres"
             config = {
-                "storage": {"postgres": {"postgres_url": url}},
+                "storage": {"postgres": {"postgres_url": database.url}},
                 "telemetry": {"enabled": False},
             }
             (home / "dagster.yaml").write_text(yaml.safe_dump(config))

@@ -14,6 +14,7 @@ EXTRAS = {
     "parquet": ("pyarrow",),
     "schema": ("jsonschema",),
     "reports": ("pyarrow", "matplotlib", "PIL"),
+    "postgres": ("dagster_postgres", "psycopg2"),
 }
 
 

@@ -16,7 +16,12 @@ from tests.command_line import clean_environment
 
 HEAVY = ("av", "numpy", "PIL", "matplotlib", "pyarrow", "dagster", "dagster_webserver")
 # The name of an installed package, where it differs from the name that is imported.
-INSTALLED_NAMES = {"dagster_webserver": "dagster-webserver", "PIL": "pillow"}
+INSTALLED_NAMES = {
+    "dagster_postgres": "dagster-postgres",
+    "dagster_webserver": "dagster-webserver",
+    "PIL": "pillow",
+    "psycopg2": "psycopg2-binary",
+}
 
 
 def run_without(

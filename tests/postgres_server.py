@@ -1,0 +1,111 @@
+"""A Postgres server of this machine, in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.sandbox_server import free_port
+
+_DEBIAN_FOLDER = Path("/usr/lib/postgresql")
+
+
+def postgres_programs() -> Path | None:
+    """The folder of Postgres's programs on this machine, or None."""
+    found = sorted(_DEBIAN_FOLDER.glob("*/bin/initdb"))
+    if found:
+        return found[-1].parent
+    path = shutil.which("initdb")
+    return None if path is None else Path(path).resolve().parent
+
+
+class PostgresServer:
+    """A database server in a folder, as a user that is not root.
+
+    Arguments:
+        folder: folder for its files; a new one.
+        programs: folder of `initdb` and `pg_ctl`.
+    """
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self._programs = programs
+        self._data = folder / "postgres"
+        self.port = free_port()
+        self._data.mkdir()
+        if os.getuid() == 0:
+            shutil.chown(self._data, "postgres", "postgres")
+            for parent in [folder, *folder.parents]:
+                if parent != Path(tempfile.gettempdir()) and parent.stat().st_uid == 0:
+                    with contextlib.suppress(OSError):
+                        parent.chmod(parent.stat().st_mode | 0o011)
+        self._run("initdb", "-D", str(self._data), "-U", "dagster", "--auth=trust", "--no-sync")
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """The URL of its database, in the form that `dagster-postgres` needs."""
+        return f"postgresql+psycopg2://dagster@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server's first process."""
+        return int((self._data / "postmaster.pid").read_text().splitlines()[0])
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = f"-p {self.port} -k {self._data} -c listen_addresses=127.0.0.1"
+        log = str(self._data / "log")
+        self._run("pg_ctl", "-D", str(self._data), "-o", options, "-l", log, "-w", "start")
+
+    def stop(self) -> None:
+        """Stop it at once."""
+        self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "stop")
+
+    def cpu_seconds(self) -> float:
+        """CPU of the server so far: of its living processes, and of those that have ended."""
+        postmaster, ticks = self.pid, 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                pid, parent = int(stat.parent.name), int(fields[1])
+                if pid == postmaster:
+                    ticks += sum(int(fields[number]) for number in (11, 12, 13, 14))
+                elif parent == postmaster:
+                    ticks += sum(int(fields[number]) for number in (11, 12))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def _run(self, name: str, *arguments: str) -> None:
+        command = [str(self._programs / name), *arguments]
+        if os.getuid() == 0:
+            command = ["runuser", "-u", "postgres", "--", *command]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+
+@contextmanager
+def running_postgres(folder: Path) -> Iterator[PostgresServer]:
+    """A Postgres server that runs while the block does; the test is skipped if none is installed.
+
+    Arguments:
+        folder: folder for its files.
+    """
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("Postgres is not installed; on Debian: apt-get install postgresql")
+    if os.getuid() == 0 and "postgres" not in {user.pw_name for user in pwd.getpwall()}:
+        pytest.skip("Postgres does not run as root, and there is no user `postgres`")
+    server = PostgresServer(folder, programs)
+    try:
+        yield server
+    finally:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            # A test may have stopped it.
+            server.stop()
