@@ -21,7 +21,8 @@ from sora_dagster.generation.library.clip_checks import build_clip_checks
 from sora_dagster.io_manager import ClipIOManager
 from sora_dagster.media.checks import CheckThresholds
 from sora_dagster.prompts.clips import DEFAULT_DATASET
-from sora_dagster.prompts.sources import AssetPrompts, FunctionPrompts, PromptSource, SqlPrompts
+from sora_dagster.prompts.sources import AssetPrompts, FunctionPrompts, PromptSource
+from sora_dagster.prompts.sql_source import SqlPrompts
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.schedules import build_generation_schedule

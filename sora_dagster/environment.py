@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from sora_dagster.generation.protocol.budget import parse_limit
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, parse_delivery
+from sora_dagster.prompts.dataset_files import file_location
 from sora_dagster.runware.address_guard import parse_result_hosts, parse_result_networks
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.published_catalogue import PublishedAddresses
@@ -70,7 +71,8 @@ def _absolute_root(url: str) -> str:
 
 
 def _absolute_source(path: str) -> str:
-    return path if "://" in path else _absolute(path)
+    location = file_location(path)
+    return location if "://" in location else _absolute(location)
 
 
 def _split(value: object) -> object:

@@ -98,7 +98,7 @@ def build_prompt_rows_asset(dataset: VideoDataset, source: AssetPrompts) -> dg.A
         try:
             # Once: an iterator can be read only once.
             records = source.records(rows)
-            prompts = source.check(records, dataset.catalogue)
+            prompts = source.dataset_of_records(records, dataset.catalogue)
         except DatasetError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
         source.keep(records, root)

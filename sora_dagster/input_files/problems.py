@@ -23,6 +23,7 @@ class FileProblem:
         file: name of the file. Default: none.
         counts: whether `line` counts lines or rows. Default: lines.
         names: whether `column` names a column or a field. Default: a column.
+        row_id: id of the row, if its number alone does not identify it. Default: none.
     """
 
     line: int | None
@@ -32,11 +33,14 @@ class FileProblem:
     file: str = ""
     counts: Literal["lines", "rows"] = "lines"
     names: Literal["column", "field"] = "column"
+    row_id: str = ""
 
     def __str__(self) -> str:
         where = self.file
         if self.line is not None:
             where += f":{self.line}" if self.counts == "lines" else f": row {self.line}"
+        if self.row_id:
+            where += f" (id {self.row_id})"
         if self.column is not None:
             where += f": {self.names} {self.column!r}"
         return f"{where}: {self.message}"
@@ -87,13 +91,32 @@ class ProblemList:
         self._names = names
         self._counts = counts
         self._problems: list[FileProblem] = []
+        self._row_ids: dict[int, str] = {}
+
+    def name_row(self, line: int, row_id: str) -> None:
+        """Add the id of a row to its problems.
+
+        Arguments:
+            line: number of the row.
+            row_id: its id, as messages show it.
+        """
+        self._row_ids[line] = row_id
 
     def add(
         self, message: str, *, line: int | None = None, column: str | None = None, value: object
     ) -> None:
         """Add a problem."""
         self._problems.append(
-            FileProblem(line, column, value, message, self._file, self._counts, self._names)
+            FileProblem(
+                line,
+                column,
+                value,
+                message,
+                self._file,
+                self._counts,
+                self._names,
+                self._row_ids.get(line or 0, ""),
+            )
         )
 
     def place(self, line: int) -> str:

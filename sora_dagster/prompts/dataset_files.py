@@ -7,12 +7,51 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
+from urllib.parse import unquote, urlsplit
 
 from sora_dagster.storage import ObjectInfo, ObjectMissingError, StorageError, StorageRoot
 
+_STORES = ("s3", "gs", "az")
+_SCHEMES = ", ".join(f"{scheme}://" for scheme in (*_STORES, "file"))
 _MAX_DIGITS = 16
 
 Result = TypeVar("Result")
+
+
+def file_location(path: str | Path) -> str:
+    """Path of a local file, or URL of a file in an object store.
+
+    Arguments:
+        path: a path or a URL; a ``file://`` URL becomes a path.
+
+    Raises:
+        ValueError: if the URL is not one of a file in an object store.
+    """
+    text = str(path).strip()
+    if "://" not in text:
+        return text
+    parts = urlsplit(text)
+    # Messages have no URL, which may contain a secret.
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost"):
+            raise ValueError("a file:// URL of a prompt dataset must be file:///folder/file")
+        return unquote(parts.path)
+    if parts.scheme not in _STORES:
+        raise ValueError(
+            f"the URL of a prompt dataset starts with {parts.scheme}://; allowed: a path, or a URL "
+            f"that starts with {_SCHEMES}. For a database, use SqlPrompts"
+        )
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(
+            f"the URL of a prompt dataset must be {parts.scheme}://bucket/key only; set "
+            f"credentials in the environment or in ClipStorageResource"
+        )
+    if not parts.netloc or parts.path.endswith("/") or not parts.path:
+        raise ValueError(
+            f"the URL of a prompt dataset must name a bucket and a file in it: "
+            f"{parts.scheme}://bucket/prompts.csv"
+        )
+    return text
 
 
 class DatasetFiles(ABC):

@@ -50,6 +50,9 @@ _OTHER_NAMES = {
     "provider_settings": "settings",
 }
 
+# pandas' name of an index that is not a column.
+PANDAS_INDEX_PREFIX = "__index_level_"
+
 # Of values in lists and mappings.
 MAX_DEPTH = 8
 MAX_VALUES = 10_000

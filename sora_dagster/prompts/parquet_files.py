@@ -11,6 +11,7 @@ from sora_dagster.prompts.files import (
     COLUMNS,
     MAX_DEPTH,
     MAX_VALUES,
+    PANDAS_INDEX_PREFIX,
     Cell,
     DatasetTable,
     Row,
@@ -21,8 +22,6 @@ from sora_dagster.runware.redaction import shown
 if TYPE_CHECKING:
     from pyarrow import ChunkedArray, RecordBatch, Scalar
 
-# pandas' name of an index that is not a column.
-_INDEX_PREFIX = "__index_level_"
 # Few, so that rows with large cells are not all in memory at once.
 _ROWS_AT_ONCE = 1_000
 
@@ -51,7 +50,9 @@ def read_parquet(file: BinaryIO, problems: ProblemList) -> DatasetTable:
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
             header = [
-                name for name in table.schema_arrow.names if not name.startswith(_INDEX_PREFIX)
+                name
+                for name in table.schema_arrow.names
+                if not name.startswith(PANDAS_INDEX_PREFIX)
             ]
             missing = check_header(header, problems, line=None)
             if len(set(header)) < len(header):

@@ -8,10 +8,12 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from sora_dagster.extras import require_extras
 from sora_dagster.input_files.problems import ProblemList
 from sora_dagster.prompts.files import (
     MAX_DEPTH,
     MAX_VALUES,
+    PANDAS_INDEX_PREFIX,
     Cell,
     DatasetTable,
     RecipeEntry,
@@ -25,6 +27,8 @@ _ROWS = (
     "a list of mappings, a pandas or Polars data frame, or a PyArrow table, with the columns of a "
     "prompt dataset"
 )
+# Kinds of NumPy's dates and lengths of time, whose Python values may be mere numbers.
+_TIME_KINDS = ("M", "m")
 
 
 def records_of(table: Any) -> Iterator[Any]:
@@ -32,18 +36,50 @@ def records_of(table: Any) -> Iterator[Any]:
 
     Raises:
         TypeError: if it is none of these.
+        ValueError: if two columns have the same name.
     """
     if isinstance(table, (str, bytes, Mapping)) or table is None:
         raise TypeError(f"the rows are a {type(table).__name__}; expected: {_ROWS}")
+    _check_columns(table)
     if hasattr(table, "to_pylist"):
         table = table.to_pylist()
     elif hasattr(table, "to_dicts"):
         table = table.to_dicts()
     elif hasattr(table, "to_dict") and hasattr(table, "columns"):
         table = table.to_dict("records")
+    elif hasattr(table, "__arrow_c_stream__"):
+        require_extras("A table of Arrow's stream interface", "parquet")
+        import pyarrow
+
+        table = pyarrow.table(table).to_pylist()
     if not isinstance(table, Iterable):
         raise TypeError(f"the rows are a {type(table).__name__}; expected: {_ROWS}")
     return iter(table)
+
+
+def _check_columns(table: Any) -> None:
+    """Refuse a table in which a column is twice: one of the two would be lost."""
+    names = getattr(table, "column_names", None)
+    if names is None and hasattr(table, "to_dict"):
+        names = getattr(table, "columns", None)
+    if isinstance(names, Iterable):
+        require_distinct(names)
+
+
+def require_distinct(columns: Iterable[Any]) -> None:
+    """Check that no column is given twice.
+
+    Arguments:
+        columns: names of the columns.
+
+    Raises:
+        ValueError: naming a column that is.
+    """
+    seen: set[str] = set()
+    for name in map(str, columns):
+        if name in seen:
+            raise ValueError(f"the column {name!r} is given twice; rename or remove one of them")
+        seen.add(name)
 
 
 def read_records(records: Iterable[Any], problems: ProblemList) -> DatasetTable:
@@ -56,7 +92,13 @@ def read_records(records: Iterable[Any], problems: ProblemList) -> DatasetTable:
     rows = []
     for number, record in enumerate(records, start=1):
         if isinstance(record, Mapping):
-            cells = {str(name): _cell(value, number) for name, value in record.items()}
+            cells = {
+                str(name): _cell(value, number)
+                for name, value in record.items()
+                if not str(name).startswith(PANDAS_INDEX_PREFIX)
+            }
+            if "id" in cells and cells["id"].value is not None:
+                problems.name_row(number, shown(cells["id"].value))
             rows.append(Row(number, cells))
         else:
             problems.add(
@@ -80,7 +122,8 @@ def recipe_entries(
         problems: where problems are reported.
     """
     entries = []
-    for number, (name, recipe) in enumerate(recipes.items(), start=1):
+    for number, (key, recipe) in enumerate(recipes.items(), start=1):
+        name = str(key)
         if isinstance(recipe, str):
             entries.append(RecipeEntry(name, number, {"prompt": Cell(recipe, number)}))
         elif isinstance(recipe, Mapping):
@@ -132,15 +175,32 @@ def _plain(value: Any) -> Any:
     """A value as Python's own: data frames and databases have other types of numbers and nulls."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return None
-    if isinstance(value, (bool, int, str, bytes)):
+    if isinstance(value, (bool, int, str)):
         return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        # Some tables do not mark texts, which makes them bytes.
+        try:
+            return bytes(value).decode("utf-8")
+        except UnicodeDecodeError:
+            return bytes(value)
     if isinstance(value, float):
         return None if math.isnan(value) else value
     if isinstance(value, Decimal):
+        if not value.is_finite():
+            return None if value.is_nan() else float(value)
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, UUID):
         return str(value)
+    if isinstance(value, list) and value and all(map(_is_entry, value)):
+        # PyArrow's form of a map.
+        return dict(value) if len(dict(value)) == len(value) else value
+    if getattr(getattr(value, "dtype", None), "kind", "") in _TIME_KINDS:
+        return None if str(value) == "NaT" else value
     if hasattr(value, "tolist"):
         # Scalars and arrays of NumPy.
         return _plain(value.tolist())
     return value
+
+
+def _is_entry(item: Any) -> bool:
+    return isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)

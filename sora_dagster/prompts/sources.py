@@ -1,15 +1,15 @@
-"""Where the rows of a prompt dataset come from: a file, a query, a function, or an asset."""
+"""Where the rows of a prompt dataset come from: a file, a function, or an upstream asset."""
 
 from __future__ import annotations
 
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from sora_dagster.input_files.problems import FileProblem, ProblemList
 from sora_dagster.prompts.dataset import (
@@ -18,7 +18,12 @@ from sora_dagster.prompts.dataset import (
     read_dataset_file,
     read_recipe_file,
 )
-from sora_dagster.prompts.dataset_files import DatasetFiles, LocalFiles, StoredFiles
+from sora_dagster.prompts.dataset_files import (
+    DatasetFiles,
+    LocalFiles,
+    StoredFiles,
+    file_location,
+)
 from sora_dagster.prompts.files import DatasetError
 from sora_dagster.prompts.records import plain_value, read_records, recipe_entries, records_of
 from sora_dagster.runware.catalogue import Catalogue
@@ -26,8 +31,7 @@ from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
 
 Recipes = Mapping[str, str | Mapping[str, Any]]
 
-_READ_AGAIN_SECONDS = 300.0
-_STORES = ("s3", "gs", "az", "file")
+READ_AGAIN_SECONDS = 300.0
 
 
 class SourceStorage(Protocol):
@@ -85,8 +89,8 @@ class FilePrompts(PromptSource):
     """Rows of a file, local or in an object store.
 
     Arguments:
-        path: path of the file, or its URL in an object store: ``s3://``, ``gs://``, ``az://`` or
-            ``file://``. The store is opened with the settings of the dataset's storage resource.
+        path: path of the file, or its URL in an object store: ``s3://``, ``gs://`` or ``az://``.
+            The store is opened with the settings of the dataset's storage resource.
             Formats are JSON Lines, CSV, TSV, YAML and Parquet, by the file's extension.
 
     Raises:
@@ -94,29 +98,13 @@ class FilePrompts(PromptSource):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._path = path
-        text = str(path)
-        self._is_url = "://" in text
-        if self._is_url:
-            parts = urlsplit(text)
-            if parts.scheme not in _STORES:
-                allowed = ", ".join(f"{scheme}://" for scheme in _STORES)
-                raise ValueError(
-                    f"the URL of a prompt dataset starts with {parts.scheme}://; allowed: a path, "
-                    f"or a URL that starts with {allowed}. For a database, use SqlPrompts"
-                )
-            if "@" in parts.netloc or parts.query or parts.fragment:
-                # Without the URL, which may contain a secret.
-                raise ValueError(
-                    f"the URL of a prompt dataset must be {parts.scheme}://bucket/key only; set "
-                    f"credentials in the environment or in ClipStorageResource"
-                )
+        self._location = file_location(path)
         self._files: DatasetFiles | None = None
 
     @property
     def label(self) -> str:
         """Path or URL of the file."""
-        return str(self._path)
+        return self._location
 
     def read(self, catalogue: Catalogue, storage: SourceStorage | None = None) -> PromptDataset:
         files, name = self._open(storage)
@@ -127,11 +115,15 @@ class FilePrompts(PromptSource):
     def version(self, storage: SourceStorage | None = None) -> str | None:
         """A hash of the states of all files that were read: dataset, recipes and images."""
         del storage
-        return None if self._files is None else self._files.version_now()
+        try:
+            return None if self._files is None else self._files.version_now()
+        except OSError:
+            # Reading the rows reports the problem.
+            return None
 
     def _open(self, storage: SourceStorage | None) -> tuple[DatasetFiles, str]:
-        if not self._is_url:
-            path = Path(self._path)
+        if "://" not in self._location:
+            path = Path(self._location)
             return LocalFiles(path.parent), path.name
         folder, _, name = self.label.rpartition("/")
         try:
@@ -143,15 +135,51 @@ class FilePrompts(PromptSource):
         return StoredFiles(root), name
 
 
-class _Table(PromptSource):
-    """Rows that are Python values, in no file."""
+class TableSource(PromptSource):
+    """Rows that are Python values, in no file.
 
-    _recipes: Recipes | str | Path | None
+    Arguments:
+        recipes: the recipes for remixes, by name, as in a YAML dataset; or the path of a YAML file
+            with them. None: there are none.
 
-    def _dataset(self, records: Iterable[Any], catalogue: Catalogue) -> PromptDataset:
+    Raises:
+        TypeError: if the recipes are neither.
+    """
+
+    def __init__(self, recipes: Recipes | str | Path | None) -> None:
+        if not isinstance(recipes, (Mapping, str, Path, NoneType)):
+            raise TypeError(
+                f"the recipes of a source are a {type(recipes).__name__}; allowed: a mapping such "
+                f'as {{"night": "The same place at night"}}, or the path of a YAML file'
+            )
+        self.recipes = recipes
+
+    def with_recipes(self, version: str) -> str:
+        """A version of the rows, combined with that of the file of recipes.
+
+        Arguments:
+            version: version of the rows.
+        """
+        if not isinstance(self.recipes, (str, Path)):
+            return version
+        path = Path(self.recipes)
+        files = LocalFiles(path.parent)
+        files.note([path.name])
+        return f"{version} {files.version_read()}"
+
+    def dataset_of_records(self, records: Iterable[Any], catalogue: Catalogue) -> PromptDataset:
+        """The dataset of rows and recipes.
+
+        Arguments:
+            records: the rows.
+            catalogue: the models that rows may name.
+
+        Raises:
+            DatasetError: if anything is wrong; it lists all problems.
+        """
         problems = ProblemList(self.label, "rows")
         table = read_records(records, problems)
-        recipes = self._recipes
+        recipes = self.recipes
         if isinstance(recipes, (str, Path)):
             path = Path(recipes)
             recipe_problems = ProblemList(path.name)
@@ -172,116 +200,38 @@ class _Table(PromptSource):
             recipes_place="the recipes of the source",
         )
 
-    def _failed(self, message: str) -> DatasetError:
+    def records(self, table: Any) -> list[Any]:
+        """The rows of a table.
+
+        Arguments:
+            table: the table, or an iterable of rows.
+
+        Raises:
+            DatasetError: if it is no table, or a column is given twice.
+        """
+        try:
+            return list(records_of(table))
+        # Of a table that is none, and of values that Python cannot hold.
+        except (ArithmeticError, TypeError, ValueError) as error:
+            raise self.failed(str(error)) from None
+
+    def failed(self, message: str) -> DatasetError:
+        """The error that the rows cannot be read.
+
+        Arguments:
+            message: why.
+        """
         return DatasetError(self.label, [FileProblem(None, None, None, message, "rows")])
 
 
-class SqlPrompts(_Table):
-    """The rows of a query.
-
-    The columns of the query are those of a prompt dataset. JSON columns may hold `recipes`,
-    `tags`, `reference_images` and `settings`; in text columns these are written as in CSV. NULL is
-    an empty cell. Images are URLs or data URIs.
-
-    Arguments:
-        url: URL of the database, in the form of SQLAlchemy. One with a password must be a
-            ``dg.EnvVar``, which is read when the query runs.
-        query: the query. It is only read from; nothing is committed.
-        recipes: the recipes for remixes, by name, as in a YAML dataset; or the path of a YAML file
-            with them. Default: none.
-        version_query: a query of one value that changes when the rows change, such as
-            ``SELECT max(updated_at) FROM prompts``. Default: the rows are read again every
-            `read_again_seconds`.
-        read_again_seconds: without `version_query`, the interval in seconds in which the dataset
-            sensor reads the rows again. Default: 300.
-
-    Raises:
-        ValueError: if the URL has a password.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        query: str,
-        *,
-        recipes: Recipes | str | Path | None = None,
-        version_query: str | None = None,
-        read_again_seconds: float = _READ_AGAIN_SECONDS,
-    ) -> None:
-        self._url = url
-        self._query = query
-        self._recipes = recipes
-        self._version_query = version_query
-        self._read_again_seconds = read_again_seconds
-        if not hasattr(url, "get_value") and urlsplit(url).password:
-            raise ValueError(
-                "the URL of the database has a password, which Dagster would show; put the URL "
-                'into an environment variable and pass dg.EnvVar("NAME"), in YAML {env: NAME}'
-            )
-
-    @property
-    def label(self) -> str:
-        """The query's database, without user and password."""
-        variable = getattr(self._url, "env_var_name", None)
-        if variable is not None:
-            return f"the query of {variable}"
-        parts = urlsplit(self._url)
-        host = parts.netloc.rpartition("@")[2]
-        return f"the query of {parts.scheme}://{host}{parts.path}"
-
-    def read(self, catalogue: Catalogue, storage: SourceStorage | None = None) -> PromptDataset:
-        del storage
-        return self._dataset(self._rows(self._query), catalogue)
-
-    def version(self, storage: SourceStorage | None = None) -> str | None:
-        """The result of the version query, or the present interval."""
-        del storage
-        if self._version_query is None:
-            return _interval(self._read_again_seconds)
-        return json.dumps([dict(row) for row in self._rows(self._version_query)], default=str)
-
-    def _rows(self, query: str) -> list[Mapping[str, Any]]:
-        from sqlalchemy import create_engine, text
-        from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
-        from sqlalchemy.pool import NullPool
-
-        url = self._url
-        if hasattr(url, "get_value"):
-            url = url.get_value() or ""
-            if not url:
-                raise self._failed(f"the environment variable {self._url.env_var_name} is not set")  # type: ignore[attr-defined]
-        try:
-            engine = create_engine(url, poolclass=NullPool)
-        except (ArgumentError, NoSuchModuleError) as error:
-            raise self._failed(
-                f"{type(error).__name__}: this is not the URL of a database that SQLAlchemy "
-                f"knows, such as postgresql+psycopg2://host/database or sqlite:////path/to/file"
-            ) from None
-        except ModuleNotFoundError as error:
-            raise self._failed(
-                f"the database driver {error.name!r} is not installed; install it where the code "
-                f"location runs"
-            ) from None
-        try:
-            with engine.connect() as connection:
-                rows = connection.execute(text(query)).mappings()
-                return [{name: _boolean(name, row[name]) for name in row} for row in rows]
-        except SQLAlchemyError as error:
-            # Its text has parameters and links; that of the driver may have neither.
-            reason = str(getattr(error, "orig", None) or error).strip().splitlines()
-            raise self._failed(f"the query failed: {reason[0] if reason else error}") from None
-        finally:
-            engine.dispose()
-
-
-class FunctionPrompts(_Table):
+class FunctionPrompts(TableSource):
     """The rows that a Python function returns or yields.
 
     Arguments:
         rows: the function. Its rows are mappings of the columns of a prompt dataset; it may also
             return a pandas or Polars data frame, or a PyArrow table. It is called in every process
             that needs the rows.
-        recipes: as for :class:`SqlPrompts`.
+        recipes: as for `SqlPrompts`.
         version: a function that returns a text that changes when the rows change. Default: the
             rows are read again every `read_again_seconds`.
         read_again_seconds: without `version`, the interval in seconds in which the dataset sensor
@@ -294,33 +244,43 @@ class FunctionPrompts(_Table):
         *,
         recipes: Recipes | str | Path | None = None,
         version: Callable[[], str] | None = None,
-        read_again_seconds: float = _READ_AGAIN_SECONDS,
+        read_again_seconds: float = READ_AGAIN_SECONDS,
     ) -> None:
+        super().__init__(recipes)
         self._function = rows
-        self._recipes = recipes
         self._version = version
         self._read_again_seconds = read_again_seconds
 
     @property
     def label(self) -> str:
         """Name of the function."""
-        return f"the function {getattr(self._function, '__qualname__', repr(self._function))}"
+        # Not the text of an object, which may contain a secret.
+        function = getattr(self._function, "func", self._function)
+        return f"the function {getattr(function, '__qualname__', type(function).__name__)}"
 
     def read(self, catalogue: Catalogue, storage: SourceStorage | None = None) -> PromptDataset:
         del storage
         try:
-            records = list(records_of(self._function()))
+            table = self._function()
+            # A generator raises while it is read.
+            records = list(table) if isinstance(table, Iterator) else table
         except Exception as error:
-            raise self._failed(f"it raised {type(error).__name__}: {error}") from error
-        return self._dataset(records, catalogue)
+            raise self.failed(f"it raised {type(error).__name__}: {error}") from error
+        records = self.records(records)
+        return self.dataset_of_records(records, catalogue)
 
     def version(self, storage: SourceStorage | None = None) -> str | None:
         """The result of the version function, or the present interval."""
         del storage
-        return _interval(self._read_again_seconds) if self._version is None else self._version()
+        if self._version is None:
+            return self.with_recipes(interval_version(self._read_again_seconds))
+        try:
+            return self.with_recipes(str(self._version()))
+        except Exception as error:
+            raise self.failed(f"its version raised {type(error).__name__}: {error}") from error
 
 
-class AssetPrompts(_Table):
+class AssetPrompts(TableSource):
     """The rows of an upstream asset of Dagster: a table or a list of mappings.
 
     A further asset, `prompt_rows`, is downstream of it. It loads the rows by the asset's own IO
@@ -329,15 +289,20 @@ class AssetPrompts(_Table):
 
     Arguments:
         asset: key of the asset, such as ``marketing/briefs``.
-        recipes: as for :class:`SqlPrompts`.
+        recipes: as for `SqlPrompts`.
     """
 
     def __init__(
         self, asset: str | Iterable[str], *, recipes: Recipes | str | Path | None = None
     ) -> None:
-        path = asset.split("/") if isinstance(asset, str) else list(getattr(asset, "path", asset))
+        super().__init__(recipes)
+        parts = asset.split("/") if isinstance(asset, str) else getattr(asset, "path", asset)
+        path = list(parts) if isinstance(parts, Iterable) else []
+        if not path or not all(isinstance(part, str) and part for part in path):
+            raise ValueError(
+                f"the asset of AssetPrompts is {asset!r}; pass its key, such as 'marketing/briefs'"
+            )
         self.asset: tuple[str, ...] = tuple(path)
-        self._recipes = recipes
         self._key: str | None = None
 
     @property
@@ -351,35 +316,9 @@ class AssetPrompts(_Table):
         Arguments:
             name: name of the dataset.
         """
-        source = AssetPrompts(self.asset, recipes=self._recipes)
+        source = AssetPrompts(self.asset, recipes=self.recipes)
         source._key = f"prompts/{name}.json"
         return source
-
-    def records(self, table: Any) -> list[Any]:
-        """The rows of a value of the asset.
-
-        Arguments:
-            table: the value.
-
-        Raises:
-            DatasetError: if it is no table.
-        """
-        try:
-            return list(records_of(table))
-        except TypeError as error:
-            raise self._failed(str(error)) from None
-
-    def check(self, records: Sequence[Any], catalogue: Catalogue) -> PromptDataset:
-        """The dataset of rows.
-
-        Arguments:
-            records: the rows.
-            catalogue: the models that rows may name.
-
-        Raises:
-            DatasetError: if anything is wrong; it lists all problems.
-        """
-        return self._dataset(records, catalogue)
 
     def keep(self, records: Sequence[Any], root: StorageRoot) -> None:
         """Keep rows, which must be checked, in a storage root.
@@ -393,23 +332,30 @@ class AssetPrompts(_Table):
 
     def read(self, catalogue: Catalogue, storage: SourceStorage | None = None) -> PromptDataset:
         if storage is None:
-            raise self._failed("its rows are kept in the storage root, which is not known here")
+            raise self.failed("its rows are kept in the storage root, which is not known here")
         try:
-            kept = json.loads(storage.root().read(self._kept_key))
+            rows = list(json.loads(storage.root().read(self._kept_key))["rows"])
         except ObjectMissingError:
-            raise self._failed(
+            raise self.failed(
                 "its rows were not loaded yet; materialize the asset prompt_rows, which loads them"
             ) from None
         except StorageError as error:
-            raise self._failed(str(error)) from error
-        return self._dataset(kept["rows"], catalogue)
+            raise self.failed(str(error)) from error
+        except (ValueError, LookupError, TypeError):
+            raise self.failed(
+                f"{self._kept_key} in the storage root is damaged; materialize the asset "
+                f"prompt_rows, which writes it again"
+            ) from None
+        return self.dataset_of_records(rows, catalogue)
 
     def version(self, storage: SourceStorage | None = None) -> str | None:
         """A text that changes when rows are kept."""
         if storage is None:
             return None
         info = storage.root().info(self._kept_key)
-        return None if info is None else f"{info.etag}.{info.last_modified.isoformat()}"
+        if info is None:
+            return None
+        return self.with_recipes(f"{info.etag}.{info.last_modified.isoformat()}")
 
     @property
     def _kept_key(self) -> str:
@@ -466,12 +412,7 @@ def source_of(source: str | Path | PromptSource | Callable[[], Any]) -> PromptSo
     )
 
 
-def _boolean(column: str, value: Any) -> Any:
-    """A value of a query. Some databases have no booleans, and return 0 and 1."""
-    return bool(value) if column == "audio" and value in (0, 1) else value
-
-
-def _interval(seconds: float) -> str:
+def interval_version(seconds: float) -> str:
     return f"interval {int(time.time() // seconds)}"
 
 

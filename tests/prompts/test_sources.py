@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import yaml
 
-from sora_dagster import AssetPrompts, FunctionPrompts, SqlPrompts, VideoDataset
+from sora_dagster import (
+    AssetPrompts,
+    ClipStorageResource,
+    FunctionPrompts,
+    SqlPrompts,
+    VideoDataset,
+)
+from sora_dagster.environment import SettingsError
 from sora_dagster.prompts.files import DatasetError
 from sora_dagster.prompts.sources import FilePrompts, PromptSource
 from sora_dagster.runware.catalogue import Catalogue
+from sora_dagster.settings import Settings
 from sora_dagster.storage import StorageRoot
 from tests.prompts.dataset_files import image_bytes
 
@@ -52,30 +65,69 @@ def in_sqlite(path: Path, rows: Sequence[dict[str, Any]]) -> SqlPrompts:
     return SqlPrompts(f"sqlite:///{path}", "SELECT * FROM prompts", recipes=RECIPES)
 
 
-def sources(folder: Path) -> Iterator[tuple[str, PromptSource]]:
-    for name in ("yaml", "jsonl", "stored"):
+def as_csv() -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    for row in ROWS:
+        lists = {name: ";".join(value) for name, value in row.items() if isinstance(value, list)}
+        writer.writerow({**row, **lists})
+    return text.getvalue()
+
+
+def table_of_rows() -> pa.Table:
+    # Its columns are those of the first row.
+    return pa.Table.from_pylist([{name: row.get(name) for name in COLUMNS} for row in ROWS])
+
+
+def sources(folder: Path, bucket: StorageRoot) -> Iterator[tuple[str, PromptSource]]:
+    for name in ("yaml", "jsonl", "csv", "parquet"):
         (folder / name).mkdir()
     (folder / "yaml" / "p.yaml").write_text(yaml.safe_dump({"clips": ROWS, "recipes": RECIPES}))
     yield "YAML", FilePrompts(folder / "yaml" / "p.yaml")
     lines = "\n".join(json.dumps(row) for row in ROWS)
-    for name in ("jsonl", "stored"):
-        (folder / name / "p.jsonl").write_text(lines)
+    (folder / "jsonl" / "p.jsonl").write_text(lines)
+    (folder / "csv" / "p.csv").write_text(as_csv())
+    pyarrow.parquet.write_table(table_of_rows(), folder / "parquet" / "p.parquet")
+    for name in ("jsonl", "csv", "parquet"):
         (folder / name / "p.recipes.yaml").write_text(yaml.safe_dump(RECIPES))
-    yield "JSON Lines", FilePrompts(folder / "jsonl" / "p.jsonl")
-    yield "object store", FilePrompts(f"{(folder / 'stored').as_uri()}/p.jsonl")
+        yield name, FilePrompts(folder / name / f"p.{name}")
+    yield "file://", FilePrompts((folder / "csv" / "p.csv").as_uri())
+    bucket.write("data/p.jsonl", lines.encode())
+    bucket.write("data/p.recipes.yaml", yaml.safe_dump(RECIPES).encode())
+    yield "bucket", FilePrompts(f"{bucket.url}/data/p.jsonl")
     yield "SQL", in_sqlite(folder / "prompts.sqlite", ROWS)
     yield "function", FunctionPrompts(lambda: ROWS, recipes=RECIPES)
-    # Its columns are those of the first row.
-    table = pa.Table.from_pylist([{name: row.get(name) for name in COLUMNS} for row in ROWS])
-    yield "table", FunctionPrompts(lambda: table, recipes=RECIPES)
+    yield "table", FunctionPrompts(table_of_rows, recipes=RECIPES)
+    yield "stream", FunctionPrompts(lambda: ArrowStream(table_of_rows()), recipes=RECIPES)
+    asset = AssetPrompts("briefs", recipes=RECIPES).of_dataset("videos")
+    asset.keep(asset.records(table_of_rows()), bucket)
+    yield "asset", asset
     recipes = folder / "jsonl" / "p.recipes.yaml"
     yield "recipes in a file", FunctionPrompts(lambda: iter(ROWS), recipes=recipes)
 
 
-def test_the_same_rows_have_the_same_fingerprints_in_every_source(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class ArrowStream:
+    """A table that only has Arrow's stream interface, as those of DuckDB.
+
+    Arguments:
+        table: its rows.
+    """
+
+    table: pa.Table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+def test_the_same_rows_have_the_same_fingerprints_in_every_source(
+    tmp_path: Path, s3_url: str
+) -> None:
     found = {}
-    for name, source in sources(tmp_path):
-        dataset = source.read(CATALOGUE)
+    storage = ClipStorageResource(url=s3_url)
+    for name, source in sources(tmp_path, storage.root()):
+        dataset = source.read(CATALOGUE, storage)
         found[name] = (
             [(clip.clip_id, clip.fingerprint, clip.take, clip.tags) for clip in dataset.clips],
             list(dataset.recipes),
@@ -96,6 +148,9 @@ def test_values_of_data_frames_and_databases_are_read_as_what_they_mean(tmp_path
         "fps": float("nan"),
         "audio": np.bool_(True),
         "tags": np.array(["a", "b"]),
+        "negative_prompt": Decimal("NaN"),
+        "model": np.datetime64("NaT"),
+        "__index_level_0__": 3,
     }
     [one] = FunctionPrompts(lambda: [plain]).read(CATALOGUE).clips
     [other] = FunctionPrompts(lambda: [odd]).read(CATALOGUE).clips
@@ -110,9 +165,20 @@ def test_values_of_data_frames_and_databases_are_read_as_what_they_mean(tmp_path
         ([{"id": "fox", "prompt": "A fox", "sound": True}], "no such column.*'audio'"),
         ([{"id": "fox"}], "column 'prompt': the column is missing"),
         ([["fox", "A fox"]], "row 1: .* is not a mapping of columns"),
-        ([{"id": "fox", "prompt": "A fox", "duration": "long"}], "row 1: column 'duration'"),
+        ([{"id": "fox", "prompt": "A fox", "duration": "long"}], "row 1 .id 'fox'.: column 'dur"),
         ([{"id": "fox", "prompt": "A fox", "first_frame": "a.png"}], "cannot be an image here"),
         ([], "no clips"),
+        (
+            [{"id": "a", "prompt": "A", "seed": Decimal("Infinity")}],
+            "column 'seed': .*not a number",
+        ),
+        ([{"id": "a", "prompt": "A", "seed": np.datetime64(5, "ns")}], "'seed': .*not a number"),
+        ([{"id": "a", "prompt": b"\xff"}], "column 'prompt': .* is not a string"),
+        ([{"id": "a", "prompt": date(2026, 11, 28)}], "column 'prompt': .* is not a string"),
+        (
+            pa.table([["a"], ["A"], ["B"]], names=["id", "prompt", "prompt"]),
+            "the column 'prompt' is given twice",
+        ),
         ("fox", "the rows are a str; expected: a list of mappings"),
         (None, "the rows are a NoneType"),
         (3, "the rows are a int"),
@@ -132,55 +198,6 @@ def test_a_function_that_raises_is_named_with_its_error() -> None:
         FunctionPrompts(broken_rows).read(CATALOGUE)
 
 
-@pytest.mark.parametrize(
-    ("url", "query", "message"),
-    [
-        ("sqlite://", "SELECT * FROM prompts", "the query failed: no such table: prompts"),
-        ("sqlite://", "SELEC", "the query failed: near"),
-        ("no-database", "SELECT 1", "not the URL of a database"),
-        ("nodb://host/prompts", "SELECT 1", "not the URL of a database"),
-        ("oracle+cx_oracle://host/db", "SELECT 1", "driver 'cx_Oracle' is not installed"),
-    ],
-)
-def test_what_is_wrong_with_a_query_is_said(url: str, query: str, message: str) -> None:
-    with pytest.raises(DatasetError, match=message):
-        SqlPrompts(url, query).read(CATALOGUE)
-
-
-def test_the_password_of_a_database_is_not_given_as_text() -> None:
-    with pytest.raises(ValueError, match=r'dg\.EnvVar\("NAME"\)') as error:
-        SqlPrompts("postgresql://team:hunter2@host/db", "SELECT 1")
-    assert "hunter2" not in str(error.value)
-
-
-def test_the_url_of_a_database_may_be_an_environment_variable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    in_sqlite(tmp_path / "p.sqlite", ROWS)
-    source = SqlPrompts(dg.EnvVar("WAREHOUSE_URL"), "SELECT * FROM prompts", recipes=RECIPES)
-    with pytest.raises(DatasetError, match="WAREHOUSE_URL is not set"):
-        source.read(CATALOGUE)
-    monkeypatch.setenv("WAREHOUSE_URL", f"sqlite:///{tmp_path / 'p.sqlite'}")
-    assert source.read(CATALOGUE).clip_ids == ("fox", "owl")
-    # A driver may repeat the URL in its error; the password stays out of ours.
-    monkeypatch.setenv("WAREHOUSE_URL", "postgresql+psycopg2://team:hunter2@127.0.0.1:1/db")
-    with pytest.raises(DatasetError) as error:
-        source.read(CATALOGUE)
-    assert "hunter2" not in str(error.value)
-
-
-def test_a_version_query_tells_whether_the_rows_may_have_changed(tmp_path: Path) -> None:
-    in_sqlite(tmp_path / "p.sqlite", ROWS)
-    url = f"sqlite:///{tmp_path / 'p.sqlite'}"
-    source = SqlPrompts(url, "SELECT * FROM prompts", version_query="SELECT count(*) FROM prompts")
-    before = source.version()
-    assert source.version() == before
-    with sqlite3.connect(tmp_path / "p.sqlite") as connection:
-        connection.execute("INSERT INTO prompts (id, prompt) VALUES ('bee', 'A bee')")
-    connection.close()
-    assert source.version() != before
-
-
 def test_the_version_of_a_file_is_that_of_all_files_it_needs(tmp_path: Path) -> None:
     (tmp_path / "frame.png").write_bytes(image_bytes(640, 360))
     path = tmp_path / "p.jsonl"
@@ -196,34 +213,15 @@ def test_the_version_of_a_file_is_that_of_all_files_it_needs(tmp_path: Path) -> 
     assert source.version() not in (read, changed)
 
 
-def test_images_of_a_dataset_in_an_object_store_are_beside_it(tmp_path: Path) -> None:
-    root = StorageRoot(tmp_path / "bucket")
-    root.write("frames/lake.png", image_bytes(640, 360))
-    rows = [
-        {"id": "a", "prompt": "A lake", "first_frame": "frames/lake.png"},
-        {"id": "b", "prompt": "A lake", "first_frame": "../secret.png"},
-        {"id": "c", "prompt": "A lake", "first_frame": "frames/missing.png"},
-    ]
-    root.write("p.jsonl", json.dumps(rows[0]).encode())
-    source = FilePrompts(f"{root.url}/p.jsonl")
-    [clip] = source.read(CATALOGUE).clips
-    (tmp_path / "local.jsonl").write_text(json.dumps({**rows[0], "first_frame": "lake.png"}))
-    (tmp_path / "lake.png").write_bytes(image_bytes(640, 360))
-    [local] = FilePrompts(tmp_path / "local.jsonl").read(CATALOGUE).clips
-    assert clip.fingerprint == local.fingerprint
-    root.write("p.jsonl", "\n".join(map(json.dumps, rows[1:])).encode())
-    with pytest.raises(DatasetError) as error:
-        source.read(CATALOGUE)
-    assert "outside of the dataset's folder" in str(error.value)
-    assert "no such object" in str(error.value)
-
-
 @pytest.mark.parametrize(
     ("source", "message"),
     [
         ("https://example.com/p.csv", "allowed: a path, or a URL that starts with s3://"),
         ("postgresql://host/db", "use SqlPrompts"),
         ("s3://key:secret@bucket/p.csv", "set credentials in the environment"),
+        ("s3://prompts.csv", "must name a bucket and a file in it"),
+        ("s3://bucket/folder/", "must name a bucket and a file in it"),
+        ("file://host/p.csv", "must be file:///folder/file"),
         (3, "the source of a dataset is a int; allowed: a path"),
     ],
 )
@@ -235,9 +233,84 @@ def test_a_source_of_another_kind_is_refused_when_definitions_load(
     assert "secret@" not in str(error.value)
 
 
-def test_a_dataset_that_is_missing_in_the_store_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"missing\.csv.*no such object"):
-        FilePrompts(f"{tmp_path.as_uri()}/missing.csv").read(CATALOGUE)
+def test_a_file_url_is_that_of_a_local_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "my prompts.csv"
+    path.write_text(as_csv().replace("night", ""))
+    assert FilePrompts(path.as_uri()).read(CATALOGUE).label == str(path)
+    monkeypatch.setenv("SORA_PROMPTS", path.as_uri())
+    assert Settings().prompts_path == str(path)
+    missing = tmp_path / "missing" / "prompts.csv"
+    with pytest.raises(DatasetError, match="no such file"):
+        FilePrompts(missing.as_uri()).read(CATALOGUE)
+    assert not missing.parent.exists()
+
+
+def test_a_database_in_sora_prompts_is_refused_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SORA_PROMPTS", "postgresql://team:hunter2@host/db")
+    with pytest.raises(SettingsError, match=r"SORA_PROMPTS: .* use SqlPrompts") as error:
+        VideoDataset()
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_version_follows_the_file_of_recipes(tmp_path: Path) -> None:
+    recipes = tmp_path / "recipes.yaml"
+    recipes.write_text(yaml.safe_dump(RECIPES))
+    source = FunctionPrompts(lambda: ROWS, recipes=recipes, version=lambda: "1")
+    before = source.version()
+    assert source.version() == before
+    recipes.write_text("night: In the middle of the night")
+    assert source.version() != before
+
+
+def test_a_version_function_that_raises_is_named_with_its_error() -> None:
+    def version() -> str:
+        raise RuntimeError("the service is down")
+
+    source = FunctionPrompts(lambda: ROWS, version=version)
+    with pytest.raises(DatasetError, match="its version raised RuntimeError: the service is down"):
+        source.version()
+
+
+@pytest.mark.parametrize(
+    ("recipes", "error", "message"),
+    [
+        (["night"], TypeError, "the recipes of a source are a list; allowed: a mapping"),
+        ({"night": 3}, DatasetError, "recipe 'night': a prompt is expected"),
+        ({7: "At seven"}, DatasetError, "there is no recipe 'night'.*allowed: 7"),
+        ("missing.yaml", DatasetError, "missing.yaml: there is no such file"),
+    ],
+)
+def test_wrong_recipes_are_named(recipes: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        FunctionPrompts(lambda: ROWS, recipes=recipes).read(CATALOGUE)
+
+
+def test_arguments_of_a_function_are_not_in_messages() -> None:
+    def rows(key: str) -> list[dict[str, Any]]:
+        return []
+
+    source = FunctionPrompts(partial(rows, key="hunter2"))
+    assert "rows" in source.label
+    assert "hunter2" not in source.label
+
+
+@pytest.mark.parametrize("key", ["", [], "marketing//briefs", 3])
+def test_the_key_of_an_upstream_asset_is_checked(key: Any) -> None:
+    with pytest.raises(ValueError, match="pass its key, such as 'marketing/briefs'"):
+        AssetPrompts(key)
+
+
+def test_the_rows_of_an_asset_that_are_damaged_are_named(tmp_path: Path) -> None:
+    storage = ClipStorageResource(url=str(tmp_path))
+    dataset = VideoDataset(AssetPrompts("briefs"), catalogue=CATALOGUE)
+    for text in (b"{", b"[]", b'{"rows": 3}'):
+        storage.root().write("prompts/default.json", text)
+        with pytest.raises(DatasetError, match="damaged; materialize the asset prompt_rows"):
+            dataset.load_prompts(storage)
 
 
 def test_the_rows_of_an_asset_are_known_only_after_they_were_loaded(tmp_path: Path) -> None:
