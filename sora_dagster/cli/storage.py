@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +18,10 @@ from sora_dagster.cli.options import (
     storage_option,
     with_storage,
 )
+
+if TYPE_CHECKING:
+    from sora_dagster.prompts.clips import ClipSpec
+    from sora_dagster.settings import Settings
 
 
 @click.command("verify")
@@ -120,6 +126,19 @@ def link_command(clip: str, asset: str | None, hours: float, storage_url: str | 
             click.echo(stored.url(expires_seconds=hours * 3600, index=index))
 
 
+def _current_rows(settings: Settings) -> Sequence[ClipSpec]:
+    """The rows of the dataset, whose full URLs no record keeps; none if it cannot be read."""
+    from sora_dagster.generation.requesting.input_urls import rows_and_remixes
+    from sora_dagster.prompts.dataset import DatasetError
+
+    dataset = settings.dataset()
+    try:
+        return rows_and_remixes(dataset.load_prompts(settings.storage()), dataset.catalogue)
+    except DatasetError as error:
+        click.echo(f"warning: {one_line(str(error))}", err=True)
+        return ()
+
+
 @click.command("resolve")
 @click.argument("clip")
 @storage_option
@@ -181,6 +200,7 @@ def resolve_command(
                 return
             runware = settings.runware()
             with runware.generator(settings.storage()) as generator:
+                generator.use_rows(lambda: _current_rows(settings))
                 requested = resolve.resend(
                     generator, asset, clip, run_limit_usd=runware.run_limit_usd()
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -24,17 +24,17 @@ from sora_dagster.generation.protocol.claims import Claims, ClaimSettings
 from sora_dagster.generation.protocol.clocks import StoreClock, running_seconds
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import WebhookAddress
-from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, DirectDelivery
 from sora_dagster.generation.requesting.estimates import Estimate, estimate
 from sora_dagster.generation.requesting.options import RequestOptions, options_after
-from sora_dagster.generation.requesting.payloads import request_price, with_images
+from sora_dagster.generation.requesting.payloads import request_price
 from sora_dagster.generation.requesting.requester import Requester
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.generation.requesting.sender import Sender, SendSettings
 from sora_dagster.generation.requesting.stored_index import stored_results
-from sora_dagster.prompts.clips import ClipRequest, ParentVideo
+from sora_dagster.prompts.clips import ClipRequest, ClipSpec, ParentVideo
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.runware.pricing import Price
@@ -254,10 +254,19 @@ class Generator:
 
         Raises:
             RunwareError: if the API refuses the key or cannot be reached.
-            StorageError: if the storage root fails.
+            StorageError: if the storage root fails, or the request cannot be made again; see
+                `Requester.recorded_request`.
         """
-        request = with_images(self.ledger.root, failed.attempt.request)
+        request = self.recorded_request(failed.attempt)
         return self.request([request], options_after(self.ledger, failed.attempt))[0]
+
+    def recorded_request(self, attempt: AttemptRecord) -> ClipRequest:
+        """The request of an attempt, so that it can be sent again; see `Requester`."""
+        return self._requester.recorded_request(attempt)
+
+    def use_rows(self, read_rows: Callable[[], Iterable[ClipSpec]]) -> None:
+        """Set how the current rows are read if a full URL is missing; see `InputUrls.use_rows`."""
+        self._requester.input_urls.use_rows(read_rows)
 
     def collection(
         self,

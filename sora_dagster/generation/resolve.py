@@ -16,7 +16,6 @@ from sora_dagster.generation.protocol.records import (
     StuckRecord,
 )
 from sora_dagster.generation.requesting.options import RequestOptions
-from sora_dagster.generation.requesting.payloads import with_images
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.storage import StorageError
 
@@ -47,17 +46,19 @@ def resend(
     Raises:
         ResolutionError: if the clip is stored or outstanding, or was never requested.
         RunwareError: if the API refuses the key or cannot be reached.
+        StorageError: if an image or the full URL of an input is missing; nothing was recorded.
     """
     ledger = generator.ledger
     attempt, outcome = _last_attempt(ledger, asset, clip)
     if outcome is None:
         progress = _progress(generator, attempt.task_uuid)
         raise ResolutionError(f"{asset}/{clip} is outstanding: {progress}. Nothing was sent")
+    request = generator.recorded_request(attempt)
     _record(ledger, attempt, "resend")
     options = RequestOptions(
         root_run=f"resolve-{attempt.task_uuid}", run_limit_usd=run_limit_usd, retry_failed=True
     )
-    return generator.request([with_images(ledger.root, attempt.request)], options)[0]
+    return generator.request([request], options)[0]
 
 
 def give_up(ledger: Ledger, asset: str, clip: str) -> OutcomeRecord:

@@ -14,8 +14,10 @@ from sora_dagster.generation.collecting.settings import CollectionLimits
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.clocks import running_seconds
+from sora_dagster.generation.requesting.input_urls import rows_and_remixes
 from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
 from sora_dagster.jobs.remixes import RemixParent, RemixResults, read_due_remixes, request_remixes
+from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.prompts.sources import SourceStorage
 from sora_dagster.reporting.clip_reporter import ClipReporter, EndedTasks
@@ -121,6 +123,7 @@ class CollectingRun:
         self._prompts_read_at: float | None = None
         self._ended = EndedTasks(elapsed)
         self._advanced = 0
+        generator.use_rows(self._current_rows)
 
     def run(self) -> CollectReport:
         """Collect.
@@ -240,6 +243,15 @@ class CollectingRun:
         self._prompts_read_at = self._elapsed()
         self._prompts = self._dataset.load_prompts(self._storage)
         return self._prompts
+
+    def _current_rows(self) -> Sequence[ClipSpec]:
+        """The rows and their remixes, which have the full URLs that no record keeps."""
+        try:
+            return rows_and_remixes(self._read_prompts(), self._dataset.catalogue)
+        except DatasetError as error:
+            # Only the clips with such a URL are not sent again. A remix reports the error, too.
+            self._context.log.warning(f"the dataset cannot be read: {error}")
+            return ()
 
     def _start_waiting(self) -> None:
         if self._waiting_since is None:

@@ -16,12 +16,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from sora_dagster.generation.requesting.input_urls import InputUrls
 from sora_dagster.generation.requesting.payloads import (
     keep_images,
     redacted_spec,
     with_images,
 )
-from sora_dagster.prompts.clips import ClipSpec
+from sora_dagster.prompts.clips import ClipRequest, ClipSpec
 from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.images import image_identity
@@ -303,7 +304,13 @@ def test_an_image_comes_back_from_its_record_as_it_was_given(
     assert len(record) < 1500
     assert not re.search("password|Signature|sig=", record)
     assert addresses(kept.spec) == addresses(request.spec)
-    assert with_images(root, kept) == request
+    assert with_images(root, kept, urls_of(request).full_url) == request
+
+
+def urls_of(request: ClipRequest) -> InputUrls:
+    urls = InputUrls()
+    urls.remember(request.spec)
+    return urls
 
 
 def addresses(spec: ClipSpec) -> list[str]:
@@ -320,7 +327,7 @@ def test_a_url_in_a_setting_comes_back_from_its_record_as_it_was_given(root: Sto
     for shown in (kept.model_dump_json(), json.dumps(request.spec.options)):
         assert "https://example.com/mask.png" in shown
         assert not re.search("password|Signature", shown)
-    assert with_images(root, kept) == request
+    assert with_images(root, kept, urls_of(request).full_url) == request
     assert kept.spec.fingerprint == request.spec.fingerprint
 
 

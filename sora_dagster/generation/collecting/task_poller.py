@@ -169,6 +169,7 @@ class TaskPoller:
                 UnknownModelError,
                 ObjectMissingError,
                 AccessDeniedError,
+                UnreadableRecordError,
             ) as error:
                 reason = f"Runware does not know it, and it cannot be sent again: {error}"
                 self._problems.note(task, reason)

@@ -1,6 +1,7 @@
 """The API request of a clip, and the form in which records keep it.
 
-Records hold no signature and no image data: the bytes of images are stored once, below a hash.
+Records hold no signature and no image data. The bytes of images are stored once, below a hash. What
+may grant access to a URL is stored nowhere.
 """
 
 from __future__ import annotations
@@ -183,26 +184,37 @@ def redacted_image(image: str) -> str:
 
 
 def keep_images(root: StorageRoot, spec: ClipSpec) -> None:
-    """Store the images and URLs that records keep as a hash, unless they are stored already."""
+    """Store the bytes of images that records keep as a hash, unless they are stored already."""
 
     def keep(image: str) -> str:
-        if (redacted := redacted_image(image)) != image:
-            root.create(_key(_hash_text(image)), image.encode())
-        return redacted
+        if not is_address(image) and (redacted := redacted_image(image)) != image:
+            root.create(_key(redacted), image.encode())
+        return image
 
     spec.with_files(keep)
 
 
-def with_images(root: StorageRoot, request: ClipRequest) -> ClipRequest:
-    """A request from a record, with its images as they were given.
+def with_images(
+    root: StorageRoot, request: ClipRequest, full_url: Callable[[str, str], str]
+) -> ClipRequest:
+    """A request from a record, with its images and URLs as they can be sent.
+
+    Arguments:
+        root: the storage root that has the bytes of images.
+        request: the request of the record.
+        full_url: gives the full URL of a clip id and a URL as records keep it.
 
     Raises:
-        ObjectMissingError: if an image is not in the root.
+        ObjectMissingError: if an image is not in the root, or a URL is not known.
     """
 
     def restored(image: str) -> str:
         hashed = _HASH.search(image)
-        return image if hashed is None else root.read(_key(hashed[0])).decode()
+        if hashed is None:
+            return image
+        if hashed[0] != image:
+            return full_url(request.spec.clip_id, image)
+        return root.read(_key(hashed[0])).decode()
 
     return request.model_copy(update={"spec": request.spec.with_files(restored)})
 

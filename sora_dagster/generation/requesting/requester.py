@@ -10,6 +10,7 @@ from datetime import datetime
 from sora_dagster.generation.protocol.budget import Budget
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import WebhookAddress
+from sora_dagster.generation.protocol.record_store import NewerFormatError
 from sora_dagster.generation.protocol.records import AttemptRecord, Carrier
 from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.generation.requesting.carriers import (
@@ -19,6 +20,7 @@ from sora_dagster.generation.requesting.carriers import (
 )
 from sora_dagster.generation.requesting.direct_delivery import DirectDelivery, DirectDeliveryError
 from sora_dagster.generation.requesting.estimates import dry_run_prices
+from sora_dagster.generation.requesting.input_urls import InputUrls
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.payloads import (
     build_inference,
@@ -53,6 +55,9 @@ class Requester:
         day_limit_usd: spending limit of a day (UTC) over all runs, in USD; None for no limit.
         unsent_seconds: age after which a claim that was never sent may be voided.
         schema_check: holds requests to Runware's schemas; None if only the catalogue's rules count.
+
+    Attributes:
+        input_urls: the full URLs of requested clips, for another attempt or a replay.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class Requester:
         self._hosted_seconds = hosted_seconds
         self._day_limit_usd = day_limit_usd
         self._schema_check = schema_check
+        self.input_urls = InputUrls()
         self.planner = AttemptPlanner(
             client,
             ledger,
@@ -106,6 +112,8 @@ class Requester:
             options: how they are requested, and who pays.
             on_progress: called after each POST with its results.
         """
+        for request in requests:
+            self.input_urls.remember(request.spec)
         submitter = TaskSubmitter(
             self._ledger, self._sender, self._budget, options, day_limit_usd=self._day_limit_usd
         )
@@ -149,13 +157,31 @@ class Requester:
         If its video is put into the store, it has a fresh address for the same key.
 
         Raises:
-            ObjectMissingError: if its first frame is not in the root.
+            ObjectMissingError: if an image is not in the root, or a full URL is not known.
+            NewerFormatError: if a newer version requested it in a way that this one does not know.
             CarrierError: if the video of its parent is not in the root.
             InvalidRequestError: if the catalogue has changed so that it is no longer allowed.
             UnknownModelError: if the catalogue no longer has its model.
         """
-        request = with_images(self._ledger.root, attempt.request)
+        request = self.recorded_request(attempt)
         return self._build(request, attempt.task_uuid, attempt.carrier, self._direct.renew(attempt))
+
+    def recorded_request(self, attempt: AttemptRecord) -> ClipRequest:
+        """The request of an attempt, with its images and full URLs, so that it can be sent again.
+
+        Raises:
+            ObjectMissingError: if an image is not in the root, or a full URL is not known.
+            NewerFormatError: if a newer version requested it in a way that this one does not know.
+        """
+        request = with_images(self._ledger.root, attempt.request, self.input_urls.full_url)
+        if request.spec.fingerprint != attempt.fingerprint:
+            # A field that decides what is generated was ignored when the record was read.
+            raise NewerFormatError(
+                f"{self._ledger.root.uri(attempt.key)} requests a clip in a way that this "
+                f"sora-dagster does not know, so it is not sent again. Upgrade sora-dagster here, "
+                f"too: pip install --upgrade sora-dagster"
+            )
+        return request
 
     def draft(self, request: ClipRequest) -> VideoInference:
         """The request of a clip for its price only; nothing is written.
