@@ -58,6 +58,11 @@ _SECRETS = (
         "required with `SORA_WEBHOOK_URL`",
         "secret that webhook URLs are signed with; at least 16 random characters",
     ),
+    Variable(
+        "SORA_VIEWER_PASSWORD",
+        "no login",
+        "password of the viewer's login; at least 16 characters",
+    ),
 )
 
 
@@ -177,6 +182,11 @@ class SettingValues(BaseModel):
     viewer_url: Annotated[str | None, Variable("SORA_VIEWER_URL", "no links")] = Field(
         None, description="URL of the viewer in browsers"
     )
+    viewer_hosts: Annotated[
+        tuple[str, ...],
+        _CommaSeparated,
+        Variable("SORA_VIEWER_HOSTS", "the host of `SORA_VIEWER_URL`, localhost and IP addresses"),
+    ] = Field((), description="additional host names that the viewer answers to, comma-separated")
     models_path: Annotated[_AbsolutePath | None, Variable("SORA_MODELS", "the built-in models")] = (
         Field(
             None,
@@ -439,12 +449,19 @@ def setting_variable(field: str) -> Variable:
 
 def settings_table() -> list[Variable]:
     """Every setting: its environment variable, its default and what it sets."""
-    key, webhook_secret = _SECRETS
-    table = [key, *_variables().values()]
-    table.insert(
-        [variable.name for variable in table].index("SORA_WEBHOOK_URL") + 1, webhook_secret
-    )
+    key, webhook_secret, viewer_password = _SECRETS
+    after = {"SORA_WEBHOOK_URL": webhook_secret, "SORA_VIEWER_HOSTS": viewer_password}
+    table = [key]
+    for variable in _variables().values():
+        table.append(variable)
+        if variable.name in after:
+            table.append(after[variable.name])
     return table
+
+
+def secret_variables() -> tuple[str, ...]:
+    """The environment variables whose values must not be shown."""
+    return tuple(variable.name for variable in _SECRETS)
 
 
 @cache

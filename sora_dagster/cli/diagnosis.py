@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 from sora_dagster.environment import (
     SettingsError,
     SettingValues,
+    secret_variables,
     setting_variable,
     settings_table,
     values_in,
@@ -31,7 +32,6 @@ Source = Literal["option", ".env", "environment", "default"]
 _API_SECONDS = 10.0
 # Longer than a request to the API or to the webhook receiver may take.
 _CHECK_SECONDS = 30.0
-_SECRETS = ("RUNWARE_API_KEY", "SORA_WEBHOOK_SECRET")
 _SECRET_LENGTH = 32
 
 
@@ -205,7 +205,7 @@ def _rows(
             source = ".env"
         elif environ.get(variable.name, "").strip():
             source = "environment"
-        if variable.name in _SECRETS:
+        if variable.name in secret_variables():
             value = _secret_text(environ.get(variable.name, "").strip())
         elif source == "default":
             value = defaults.get(variable.name, variable.default)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from urllib.parse import urlsplit
 
 import click
 
@@ -52,18 +53,29 @@ def viewer_command(host: str, port: int, storage_url: str | None) -> None:
     """Show clips, galleries and reports in browsers, read-only.
 
     Prints "listening on URL" when ready. Set SORA_VIEWER_URL to the address that browsers use, and
-    the Dagster UI links to it. The viewer has no authentication: run it locally or behind a proxy.
+    the Dagster UI links to it. The viewer answers to the host of that address, to HOST, to
+    localhost, to IP addresses, and to the names in SORA_VIEWER_HOSTS. Set SORA_VIEWER_PASSWORD for
+    a login; without it, run the viewer locally or behind a proxy.
     """
+    from sora_dagster.environment import SettingValues
     from sora_dagster.extras import require_extras
+    from sora_dagster.web.access import PASSWORD_VARIABLE, check_password
 
+    password = os.environ.get(PASSWORD_VARIABLE, "").strip() or None
     with readable_errors():
         require_extras("The viewer", "viewer")
+        if password is not None:
+            check_password(password)
+        public_url = SettingValues.value_of("viewer_url")
+        hosts = [host, *SettingValues.value_of("viewer_hosts")]
+        if public_url is not None and (name := urlsplit(public_url).hostname):
+            hosts.append(name)
     from sora_dagster.serving import serve
     from sora_dagster.web.viewer import create_app
 
     with opened_root(storage_url) as root:
         serve(
-            create_app(root),
+            create_app(root, hosts=hosts, password=password),
             host=host,
             port=port,
             on_ready=lambda url: click.echo(f"listening on {url}"),

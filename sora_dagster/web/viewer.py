@@ -1,8 +1,8 @@
 """The viewer: shows stored clips, galleries and reports in browsers.
 
 It serves only the folders of the storage root that are meant for browsers, read-only. If the store
-can presign URLs, browsers are redirected to a short-lived URL and load videos from the store. The
-viewer has no authentication: run it locally or behind a proxy.
+can presign URLs, browsers are redirected to a short-lived URL and load videos from the store. It
+answers only to its own host names, and has a login if a password is set.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 import html
 import mimetypes
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote
 
 from sora_dagster.generation.protocol.layout import CLIPS_FOLDER, GALLERY_FOLDER, REPORTS_FOLDER
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
+from sora_dagster.web.access import AccessGuard
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -29,13 +29,22 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _PAGE = "text/html; charset=utf-8"
 
 
-def create_app(root: StorageRoot) -> Starlette:
+def create_app(
+    root: StorageRoot, *, hosts: Collection[str] = (), password: str | None = None
+) -> AccessGuard:
     """The viewer as an ASGI app: ``GET /<key>`` for objects in the shown folders.
 
     ``GET /`` redirects to the gallery, or lists the galleries if several datasets have one.
+    ``GET /livez`` answers 200 while the process runs.
 
     Arguments:
         root: the storage root.
+        hosts: host names that it answers to, besides ``localhost`` and IP addresses. Default: none.
+        password: password of the login, with any user name; at least 16 characters. Default: no
+            login.
+
+    Raises:
+        ValueError: if the password is too short.
     """
     from starlette.applications import Starlette
     from starlette.responses import (
@@ -104,12 +113,13 @@ def create_app(root: StorageRoot) -> Starlette:
             return RedirectResponse(_gallery_path(names[0]), status_code=307, headers=headers)
         return HTMLResponse(_list_of_galleries(names), headers=headers)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", front, methods=["GET"]),
             Route("/{key:path}", show, methods=["GET"]),
         ]
     )
+    return AccessGuard(app, hosts=hosts, password=password)
 
 
 def requested_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
