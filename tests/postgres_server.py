@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from sora_dagster.local.processes import wait_until
 from tests.sandbox_server import free_port
 
 _DEBIAN_FOLDER = Path("/usr/lib/postgresql")
@@ -70,6 +72,18 @@ class PostgresServer:
         """Stop it at once."""
         self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "stop")
 
+    def kill(self) -> None:
+        """Kill all its processes, and wait until they are gone."""
+        first = self.pid
+        group = [first, *_children(first)]
+        for pid in group:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: not any(map(_runs, group)), timeout_seconds=30)
+        # Where nothing reaps the killed processes, Postgres takes them for living ones.
+        for lock in [self._data / "postmaster.pid", *self._data.glob(".s.PGSQL.*")]:
+            lock.unlink()
+
     def cpu_seconds(self) -> float:
         """CPU of the server so far: of its living processes, and of those that have ended."""
         postmaster, ticks = self.pid, 0
@@ -88,6 +102,23 @@ class PostgresServer:
         if os.getuid() == 0:
             command = ["runuser", "-u", "postgres", "--", *command]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
 
 
 @contextmanager
