@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import dagster as dg
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
-from dagster_aws.s3 import S3Resource
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from sora_dagster.component_fields import (
     Checks,
@@ -20,18 +19,21 @@ from sora_dagster.component_fields import (
     Schedule,
     Source,
     StorageSettings,
-    Variable,
+)
+from sora_dagster.component_resources import (
+    ComponentResources,
+    absolute_path,
+    absolute_path_or_url,
+    value_of,
 )
 from sora_dagster.dataset import ResourceKeys, VideoDataset
 from sora_dagster.definitions import build_definitions
 from sora_dagster.environment import default_catalogue
-from sora_dagster.generation.library.clip_checks import build_clip_checks
-from sora_dagster.io_manager import ClipIOManager
+from sora_dagster.generation.library.clip_checks import CustomCheck, build_clip_checks
 from sora_dagster.media.checks import CheckThresholds
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.prompts.sources import AssetPrompts, FunctionPrompts, PromptSource
 from sora_dagster.prompts.sql_source import SqlPrompts
-from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.schedules import build_generation_schedule
 
@@ -45,13 +47,46 @@ clips:
 """
 
 
-def _unresolved(model: type[Any], description: str) -> Any:
-    """A field that is taken as it is in the YAML file, and built with the definitions."""
-    return dg.Resolver(
-        lambda context, value: context.resolve_value(value),
-        model_field_type=model,
-        description=description,
-    )
+_STARTER_PYTHON = """\
+import dagster as dg
+from sora_dagster import VideoDatasetComponent
+
+
+@dg.component_instance
+def load(context: dg.ComponentLoadContext) -> VideoDatasetComponent:
+    return VideoDatasetComponent(source="prompts.yaml", name="{name}")
+"""
+
+
+def _nested(model: Any, description: str) -> Any:
+    """A field with fields of its own, which may hold templates."""
+    adapter: TypeAdapter[Any] = TypeAdapter(model)
+
+    def resolve(context: dg.ResolutionContext, value: Any) -> Any:
+        given = adapter.dump_python(value, exclude_unset=True, warnings=False)
+        return adapter.validate_python(_render(context, given))
+
+    return dg.Resolver(resolve, model_field_type=model, description=description)
+
+
+def _render(context: dg.ResolutionContext, value: Any) -> Any:
+    """A value of the YAML with its templates rendered.
+
+    Raises:
+        ValueError: if a template gives nothing, so that a default would count instead.
+    """
+    if isinstance(value, Mapping):
+        return {name: _render(context.at_path(name), part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_render(context.at_path(place), part) for place, part in enumerate(value)]
+    rendered = context.resolve_value(value)
+    if rendered is None and value is not None:
+        where = ".".join(str(part) for part in context.path)
+        raise ValueError(
+            f"{where}: the template {value} gives no value; set the variable that it reads, or "
+            f"remove the field"
+        )
+    return rendered
 
 
 Translation: TypeAlias = Annotated[
@@ -69,9 +104,14 @@ class VideoDatasetScaffolder(dg.Scaffolder):
         Arguments:
             request: where, and in which format.
         """
-        name = re.sub(r"[^A-Za-z0-9_]+", "_", request.target_path.name)
-        dg.scaffold_component(request, {"source": "prompts.yaml", "name": name})
-        prompts = request.target_path / "prompts.yaml"
+        # With `append`, the target is the YAML file.
+        folder = request.target_path.parent if request.append else request.target_path
+        name = re.sub(r"[^A-Za-z0-9_]+", "_", folder.name)
+        if request.scaffold_format == "python":
+            (folder / "component.py").write_text(_STARTER_PYTHON.format(name=name))
+        else:
+            dg.scaffold_component(request, {"source": "prompts.yaml", "name": name})
+        prompts = folder / "prompts.yaml"
         if not prompts.exists():
             prompts.write_text(_STARTER_PROMPTS)
 
@@ -89,7 +129,7 @@ class VideoDatasetComponent(dg.Component, dg.Resolvable, dg.Model):
 
     source: Annotated[
         Any,
-        _unresolved(
+        _nested(
             str | Source,
             "Path of the prompt dataset, its URL in an object store, or a query, function or "
             "upstream asset.",
@@ -124,8 +164,8 @@ class VideoDatasetComponent(dg.Component, dg.Resolvable, dg.Model):
     boards: Annotated[list[str], dg.Resolver.default(description="Files of storyboards.")] = Field(
         default_factory=list
     )
-    checks: Annotated[Any, _unresolved(Checks | None, "Checks of stored clips.")] = None
-    schedules: Annotated[Any, _unresolved(list[Schedule], "Schedules that request clips.")] = Field(
+    checks: Annotated[Any, _nested(Checks | None, "Checks of stored clips.")] = None
+    schedules: Annotated[Any, _nested(list[Schedule], "Schedules that request clips.")] = Field(
         default_factory=list
     )
     request_new_rows: Annotated[
@@ -140,12 +180,24 @@ class VideoDatasetComponent(dg.Component, dg.Resolvable, dg.Model):
     ] = False
     runware: Annotated[
         Any,
-        _unresolved(RunwareSettings | None, "The API and the limits; see `RunwareResource`."),
+        _nested(RunwareSettings | None, "The API and the limits; see `RunwareResource`."),
     ] = None
     storage: Annotated[
         Any,
-        _unresolved(StorageSettings | None, "The storage root; see `ClipStorageResource`."),
+        _nested(StorageSettings | None, "The storage root; see `ClipStorageResource`."),
     ] = None
+    dataset_interval_seconds: Annotated[
+        int,
+        dg.Resolver.default(
+            description="Shortest time between two looks for changed rows, in seconds."
+        ),
+    ] = Field(default=30, ge=1)
+    completion_interval_seconds: Annotated[
+        int,
+        dg.Resolver.default(
+            description="Shortest time between two looks for finished clips, in seconds."
+        ),
+    ] = Field(default=4, ge=1)
     parallel_clips: Annotated[
         int | None,
         dg.Resolver.default(description="Number of clips fetched and stored at once. Default: 4."),
@@ -182,35 +234,36 @@ class VideoDatasetComponent(dg.Component, dg.Resolvable, dg.Model):
             group_name=self.group_name,
             owners=self.owners,
             tags=self.tags,
-            checks=_checks(self.checks),
+            checks=_checks(self.checks, context),
             delete_removed_partitions=self.delete_removed_partitions,
             resource_keys=ResourceKeys()
             if self.resource_prefix is None
             else ResourceKeys.with_prefix(self.resource_prefix),
             translation=self.translation,
         )
-        runware, storage = self._runware(folder), _storage(self.storage)
-        io_manager = None
-        if self.parallel_clips is not None:
-            io_manager = ClipIOManager(
-                storage=storage or ClipStorageResource(), parallel_clips=self.parallel_clips
-            )
+        resources = ComponentResources(self.runware, self.storage, folder, models=self.models)
         return build_definitions(
             dataset,
-            boards=[folder / board for board in self.boards],
-            runware=runware,
-            storage=storage,
-            io_manager=io_manager,
+            boards=[absolute_path(folder, board) for board in self.boards],
+            runware=resources.runware(),
+            storage=resources.storage(),
+            io_manager=None
+            if self.parallel_clips is None
+            else resources.io_manager(self.parallel_clips),
             request_condition=dg.AutomationCondition.on_missing()
             if self.request_new_rows
             else None,
             schedules=[_schedule(dataset, schedule) for schedule in self.schedules],
+            dataset_interval_seconds=self.dataset_interval_seconds,
+            completion_interval_seconds=self.completion_interval_seconds,
         )
 
     def _source(self, context: dg.ComponentLoadContext) -> str | Path | PromptSource:
         source = self.source
         if isinstance(source, str):
-            return source if "://" in source else context.path / source
+            if not source.strip():
+                raise ValueError("source is empty; write the path of a prompt dataset")
+            return absolute_path_or_url(context.path, source)
         given = [name for name in ("sql", "asset", "function") if getattr(source, name) is not None]
         if len(given) != 1:
             raise ValueError(
@@ -219,39 +272,34 @@ class VideoDatasetComponent(dg.Component, dg.Resolvable, dg.Model):
             )
         recipes = source.recipes
         if isinstance(recipes, str):
-            recipes = context.path / recipes
+            recipes = absolute_path(context.path, recipes)
         if source.sql is not None:
             return SqlPrompts(
-                _value(source.sql.url),
+                value_of(source.sql.url),
                 source.sql.query,
                 recipes=recipes,
                 version_query=source.sql.version_query,
                 read_again_seconds=source.sql.read_again_seconds,
             )
         if source.asset is not None:
+            if not source.asset.strip("/"):
+                raise ValueError("source.asset is empty; write an asset key, such as sales/briefs")
             return AssetPrompts(source.asset, recipes=recipes)
-        module, _, function = str(source.function).rpartition(".")
-        if module.startswith("."):
-            module = f"{context.defs_relative_module_name(context.path)}{module}"
-        return FunctionPrompts(getattr(importlib.import_module(module), function), recipes=recipes)
+        return FunctionPrompts(
+            _function("source.function", str(source.function), context), recipes=recipes
+        )
 
     def _catalogue(self, folder: Path) -> Catalogue:
         if self.models is None:
             catalogue = default_catalogue()
         else:
-            catalogue = Catalogue.from_yaml(folder / self.models)
+            catalogue = Catalogue.from_yaml(absolute_path(folder, self.models))
         if self.default_model is None:
             return catalogue
         return catalogue.with_default(catalogue.get(self.default_model).air)
 
-    def _runware(self, folder: Path) -> RunwareResource | None:
-        fields = _fields(self.runware)
-        if self.models is not None:
-            fields["models_path"] = str((folder / self.models).absolute())
-        return RunwareResource(**fields) if fields else None
 
-
-def _checks(checks: Checks | None) -> Any:
+def _checks(checks: Checks | None, context: dg.ComponentLoadContext) -> Any:
     if checks is None:
         return build_clip_checks()
     allowed = [field.name for field in dataclass_fields(CheckThresholds)]
@@ -259,11 +307,47 @@ def _checks(checks: Checks | None) -> Any:
         raise ValueError(
             f"checks.thresholds has {', '.join(unknown)}; allowed: {', '.join(allowed)}"
         )
+    thresholds: dict[str, Any] = dict(checks.thresholds)
     return build_clip_checks(
-        thresholds=CheckThresholds(**checks.thresholds),
+        thresholds=CheckThresholds(**thresholds),
         exclude=checks.exclude,
         blocking=checks.blocking,
+        custom={
+            name: CustomCheck(
+                _function(f"checks.custom.{name}.function", check.function, context),
+                severity=check.severity,
+                description=check.description,
+            )
+            for name, check in checks.custom.items()
+        },
     )
+
+
+def _function(field: str, name: str, context: dg.ComponentLoadContext) -> Callable[..., Any]:
+    """The Python function that a field of the YAML names."""
+    module, _, function = name.rpartition(".")
+    if not module.strip(".") or not function:
+        raise ValueError(
+            f"{field} is {name!r}; write module.function, or .module.function for a module beside "
+            f"the YAML file"
+        )
+    if module.startswith("."):
+        module = f"{context.defs_relative_module_name(context.path)}{module}"
+    try:
+        found = getattr(importlib.import_module(module), function, None)
+    except ModuleNotFoundError as error:
+        # A module that this one imports may be missing, too.
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise ValueError(
+            f"{field} is {name!r}, and there is no module {error.name}; start with a dot for a "
+            f"module beside the YAML file"
+        ) from error
+    if not callable(found):
+        raise ValueError(  # noqa: TRY004 - as for other mistakes in the YAML
+            f"{field} is {name!r}, and {module} has no function {function!r}"
+        )
+    return found  # type: ignore[no-any-return]
 
 
 def _schedule(dataset: VideoDataset, schedule: Schedule) -> dg.ScheduleDefinition:
@@ -272,28 +356,6 @@ def _schedule(dataset: VideoDataset, schedule: Schedule) -> dg.ScheduleDefinitio
     return build_generation_schedule(
         dataset, **fields, default_status=status or dg.DefaultScheduleStatus.STOPPED
     )
-
-
-def _storage(settings: Any) -> ClipStorageResource | None:
-    fields = _fields(settings)
-    if "s3" in fields:
-        fields["s3"] = S3Resource(**_fields(settings.s3))
-    return ClipStorageResource(**fields) if fields else None
-
-
-def _fields(settings: BaseModel | None) -> dict[str, Any]:
-    """The fields that are set, with variables as Dagster's."""
-    if settings is None:
-        return {}
-    return {
-        name: _value(value)
-        for name in type(settings).model_fields
-        if (value := getattr(settings, name)) is not None
-    }
-
-
-def _value(value: Any) -> Any:
-    return dg.EnvVar(value.env) if isinstance(value, Variable) else value
 
 
 __all__: Sequence[str] = ["VideoDatasetComponent"]

@@ -2,45 +2,76 @@
 
 from __future__ import annotations
 
+import types
+from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from dagster_aws.s3 import S3Resource
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    create_model,
+    model_validator,
+)
 
 from sora_dagster.media.checks import CheckThresholds
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 
+# A field that is not a text may be a template, which gives its value once it is rendered.
+Template: TypeAlias = Annotated[str, StringConstraints(pattern=r"\{\{.*\}\}")]
 
-class Variable(BaseModel):
-    """A value of an environment variable, which is read when the value is needed."""
+
+class Fields(BaseModel):
+    """Fields of a part of the YAML; others are refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            unknown = [str(name) for name in values if name not in cls.model_fields]
+            if unknown:
+                raise ValueError(
+                    f"unknown: {', '.join(unknown)}; allowed: {', '.join(cls.model_fields)}"
+                )
+        return values
+
+
+class Variable(Fields):
+    """A value of an environment variable, which is read when the value is needed."""
 
     env: str = Field(description="Name of the environment variable.")
 
 
-def _settings_model(name: str, resource: type[BaseModel], **more: Any) -> type[BaseModel]:
-    """A model with the fields of a resource, each a value or a variable."""
+def _settings_model(
+    name: str, resource: type[BaseModel], *, exclude: tuple[str, ...] = (), **more: Any
+) -> type[BaseModel]:
+    """A model with the fields of a resource; a text may come from a variable."""
     fields: dict[str, Any] = {
         field_name: (
-            field.annotation | Variable | None,
+            field.annotation | (Variable if _is_text(field.annotation) else Template) | None,
             Field(default=None, description=field.description),
         )
         for field_name, field in resource.model_fields.items()
-        if field_name not in more
+        if field_name not in (*more, *exclude)
     }
     return create_model(
-        name,
-        __config__=ConfigDict(extra="forbid"),
-        __doc__=f"Fields of {resource.__name__}.",
-        **fields,
-        **more,
+        name, __base__=Fields, __doc__=f"Fields of {resource.__name__}.", **fields, **more
     )
 
 
+def _is_text(annotation: Any) -> bool:
+    is_union = get_origin(annotation) in (Union, types.UnionType)
+    return str in (get_args(annotation) if is_union else (annotation,))
+
+
 S3Settings = _settings_model("S3Settings", S3Resource)
-RunwareSettings = _settings_model("RunwareSettings", RunwareResource)
+# The component's field `models` is the file of models for the dataset and for the resource.
+RunwareSettings = _settings_model("RunwareSettings", RunwareResource, exclude=("models_path",))
 StorageSettings = _settings_model(
     "StorageSettings",
     ClipStorageResource,
@@ -48,43 +79,53 @@ StorageSettings = _settings_model(
 )
 
 
-class Checks(BaseModel):
-    """Checks of stored clips; see `build_clip_checks`."""
+class Check(Fields):
+    """A check of your own; see `CustomCheck`."""
 
-    model_config = ConfigDict(extra="forbid")
+    function: str = Field(
+        description="A Python function of a stored clip, as module.function; .module.function is "
+        "beside the YAML file."
+    )
+    severity: Literal["error", "warn"] = Field(
+        default="error", description="Severity of a failure."
+    )
+    description: str = Field(default="", description="What it checks.")
+
+
+class Checks(Fields):
+    """Checks of stored clips; see `build_clip_checks`."""
 
     exclude: list[str] = Field(default=[], description="Built-in checks that are not evaluated.")
     blocking: list[str] = Field(
         default=[], description="Checks that keep remixes of a clip from being requested."
     )
-    thresholds: dict[str, float] = Field(
+    custom: dict[str, Check] = Field(default={}, description="Checks of your own, by name.")
+    thresholds: dict[str, float | Template] = Field(
         default={},
         description="Limits of the built-in checks: "
         + ", ".join(field.name for field in dataclass_fields(CheckThresholds)),
     )
 
 
-class Schedule(BaseModel):
+class Schedule(Fields):
     """A schedule that requests clips; see `build_generation_schedule`."""
 
-    model_config = ConfigDict(extra="forbid")
-
     cron_schedule: str = Field(description="When it ticks, such as '0 6 * * *'.")
-    max_clips: int | None = Field(default=None, description="Maximum number of clips per tick.")
-    max_usd: float | None = Field(default=None, description="Maximum USD per tick.")
+    max_clips: int | Template | None = Field(
+        default=None, description="Maximum number of clips per tick."
+    )
+    max_usd: float | Template | None = Field(default=None, description="Maximum USD per tick.")
     name: str = Field(default="generation_schedule", description="Name of the schedule.")
     execution_timezone: str | None = Field(
         default=None, description="Time zone of cron_schedule. Default: UTC."
     )
-    running: bool = Field(
+    running: bool | Template = Field(
         default=False, description="Whether it runs from the start; it spends money."
     )
 
 
-class Sql(BaseModel):
+class Sql(Fields):
     """Rows of a query; see `SqlPrompts`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     url: str | Variable = Field(
         description="URL of the database; {env: NAME} if it has a password."
@@ -98,10 +139,8 @@ class Sql(BaseModel):
     )
 
 
-class Source(BaseModel):
+class Source(Fields):
     """Where the rows are, if not in a file. Exactly one of the fields is set."""
-
-    model_config = ConfigDict(extra="forbid")
 
     sql: Sql | None = Field(default=None, description="A query.")
     asset: str | None = Field(default=None, description="Key of an upstream asset.")

@@ -79,6 +79,9 @@ class ResourceKeys:
         clip_storage: key of the :class:`ClipStorageResource`.
         clip_io_manager: key of the :class:`ClipIOManager`.
 
+    Raises:
+        ValueError: if a key is not a Python identifier, or two are equal.
+
     Example:
         >>> ResourceKeys.with_prefix("trailers").clip_storage
         'trailers_clip_storage'
@@ -87,6 +90,17 @@ class ResourceKeys:
     runware: str = "runware"
     clip_storage: str = "clip_storage"
     clip_io_manager: str = "clip_io_manager"
+
+    def __post_init__(self) -> None:
+        keys = (self.runware, self.clip_storage, self.clip_io_manager)
+        for key in keys:
+            if not key.isidentifier():
+                raise ValueError(
+                    f"a resource key is {key!r}; use letters, digits and _ only, and no digit at "
+                    f"the start"
+                )
+        if len(set(keys)) < len(keys):
+            raise ValueError(f"the resource keys are {', '.join(keys)}; they must be different")
 
     @classmethod
     def with_prefix(cls, prefix: str) -> Self:
@@ -172,6 +186,14 @@ class VideoDataset:
                 raise ValueError(
                     f"key_prefix is {self.key_prefix!r}; each part is letters, digits, _, - and . "
                     f"only. Pass several parts as a list"
+                )
+        bases: dict[dg.AssetKey, str] = {}
+        for base in _ASSETS if self.translation is not None else ():
+            other = bases.setdefault(self.asset_key(base), base)
+            if other != base:
+                raise ValueError(
+                    f"translation gives the assets {other} and {base} the same key "
+                    f"{self.asset_key(base).to_user_string()}; use the name of the asset in the key"
                 )
         # A wrong source is reported when definitions load.
         _ = self.prompt_source

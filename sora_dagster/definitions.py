@@ -25,9 +25,6 @@ from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.sensors import build_completion_sensor, build_dataset_sensor
 
 REPORTS_JOB = "make_reports"
-# Dagster looks every 5 s for sensors that are due; with 5 s here, every second look would come a
-# moment too early.
-_COMPLETION_INTERVAL_SECONDS = 4
 # The IO manager of each storage resource, since Dagster merges only identical resources.
 _IO_MANAGERS: dict[int, ClipIOManager] = {}
 
@@ -41,6 +38,10 @@ def build_definitions(
     io_manager: ClipIOManager | None = None,
     request_condition: dg.AutomationCondition[Any] | None = None,
     schedules: Sequence[dg.ScheduleDefinition] = (),
+    dataset_interval_seconds: int = 30,
+    # Dagster looks every 5 s for sensors that are due; with 5 s here, every second look would come
+    # a moment too early.
+    completion_interval_seconds: int = 4,
 ) -> dg.Definitions:
     """Everything that a dataset needs: assets, checks, jobs, sensors, reports and resources.
 
@@ -59,6 +60,10 @@ def build_definitions(
         request_condition: when clips are requested automatically; see :func:`build_clip_assets`.
             Default: never.
         schedules: schedules of the dataset, such as those of :func:`build_generation_schedule`.
+        dataset_interval_seconds: shortest time between two ticks of the sensor that looks for
+            changed rows, in seconds. Default: 30.
+        completion_interval_seconds: shortest time between two ticks of the sensor that looks for
+            finished clips, in seconds. Default: 4.
 
     Example:
         >>> defs = build_definitions(VideoDataset("prompts.yaml"))
@@ -108,13 +113,13 @@ def build_definitions(
         ],
         schedules=schedules,
         sensors=[
-            build_dataset_sensor(dataset),
+            build_dataset_sensor(dataset, minimum_interval_seconds=dataset_interval_seconds),
             build_completion_sensor(
                 dataset,
                 collect_job,
                 boards=board_names,
                 poll_after_seconds=_poll_after_seconds(runware),
-                minimum_interval_seconds=_COMPLETION_INTERVAL_SECONDS,
+                minimum_interval_seconds=completion_interval_seconds,
             ),
             automation,
         ],

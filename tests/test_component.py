@@ -11,6 +11,10 @@ import pytest
 from dagster.components.testing import create_defs_folder_sandbox
 
 from sora_dagster import VideoDatasetComponent
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.storage import StorageRoot
+from tests.dagster_face.stack import failure_text
+from tests.sandbox_server import KEY, Sandbox
 
 TYPE = "sora_dagster.VideoDatasetComponent"
 EVERYTHING: dict[str, Any] = {
@@ -32,6 +36,8 @@ EVERYTHING: dict[str, Any] = {
     "delete_removed_partitions": True,
     "runware": {"api_key": {"env": "TRAILERS_KEY"}, "max_usd_per_run": 100, "timeout_seconds": 30},
     "storage": {"url": "s3://bucket/clips", "s3": {"region_name": "eu-central-1"}},
+    "dataset_interval_seconds": 300,
+    "completion_interval_seconds": 20,
     "parallel_clips": 8,
     "resource_prefix": "trailers",
     "translation": {
@@ -75,6 +81,11 @@ def test_every_setting_of_the_python_face_can_be_written(monkeypatch: pytest.Mon
         assert resources["trailers_runware"].run_limit_usd() == 100
         assert resources["trailers_clip_storage"].s3.region_name == "eu-central-1"
         assert resources["trailers_clip_io_manager"].parallel_clips == 8
+        intervals = {
+            sensor.name: sensor.minimum_interval_seconds for sensor in definitions.sensors or ()
+        }
+        assert intervals["trailers_dataset_sensor"] == 300
+        assert intervals["trailers_completion_sensor"] == 20
         [schedule] = definitions.schedules or ()
         assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING  # type: ignore[union-attr]
         graph = definitions.resolve_asset_graph()
@@ -114,6 +125,30 @@ def test_every_field_of_the_dataset_is_in_the_component() -> None:
         ({"runware": {"max_usd_per_run": -1}}, "max_usd_per_run"),
         ({"schedules": [{"cron_schedule": "0 6 * * *"}]}, "set max_clips, max_usd, or both"),
         ({"default_model": "sora-9"}, "sora-9"),
+        ({"source": ""}, "source is empty; write the path"),
+        ({"source": {"asset": ""}}, "source.asset is empty; write an asset key"),
+        ({"source": {"sqll": {}}}, "unknown: sqll; allowed: sql, asset, function, recipes"),
+        ({"source": {"function": "rows"}}, "source.function is 'rows'; write module.function"),
+        ({"source": {"function": ".rows.load"}}, "there is no module .*rows; start with a dot"),
+        ({"source": {"function": "os.sep"}}, "os has no function 'sep'"),
+        ({"checks": {"custom": {"long": {"function": "os.sep"}}}}, r"checks.custom.long.function"),
+        ({"runware": {"max_usd": 1}}, "unknown: max_usd; allowed: .*max_usd_per_run"),
+        ({"runware": {"models_path": "m.yaml"}}, "unknown: models_path; allowed"),
+        ({"runware": {"max_usd_per_run": {"env": "A"}}}, "max_usd_per_run"),
+        (
+            {"storage": {"s3": {"aws_secret_access_key": "hunter2"}}},
+            r"storage.s3.aws_secret_access_key is given as text.*\{env: NAME\}",
+        ),
+        (
+            {"storage": {"url": "{{ env.SORA_TEST_UNSET }}"}},
+            "storage.url: the template {{ env.SORA_TEST_UNSET }} gives no value",
+        ),
+        ({"resource_prefix": "film-ads"}, "resource key is 'film-ads_runware'; use letters"),
+        ({"dataset_interval_seconds": 0}, "dataset_interval_seconds"),
+        (
+            {"translation": {"key": "media"}},
+            "translation gives the assets prompts and prompt_rows the same key media",
+        ),
         ({"name": "my clips"}, "use letters, digits and _ only"),
     ],
 )
@@ -141,3 +176,109 @@ def test_the_rows_of_a_function_beside_the_yaml_are_read() -> None:
         job = definitions.resolve_job_def("ads_sync_dataset")
         assert job.execute_in_process(instance=instance).success
         assert instance.get_dynamic_partitions("ads_clips") == ["fox"]
+
+
+def test_templates_in_nested_fields_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEPLOYMENT", "staging")
+    monkeypatch.setenv("LIMIT", "0.5")
+    attributes = {
+        "source": {"function": ".{{ env.DEPLOYMENT }}.load"},
+        "runware": {"max_usd_per_run": "{{ env.LIMIT }}", "unlimited": "{{ 1 > 2 }}"},
+        "storage": {"url": "s3://bucket/{{ env.DEPLOYMENT }}"},
+        "schedules": [{"cron_schedule": "0 6 * * *", "max_clips": "{{ 2 * 3 }}"}],
+    }
+    with definitions_of(attributes, {"staging.py": "def load():\n    return []\n"}) as definitions:
+        resources = definitions.resources or {}
+        assert resources["runware"].max_usd_per_run == 0.5
+        assert resources["clip_storage"].url == "s3://bucket/staging"
+        [schedule] = definitions.schedules or ()
+        assert "at most 6 clips" in str(schedule.description)  # type: ignore[union-attr]
+
+
+def test_paths_are_relative_to_the_folder_of_the_yaml() -> None:
+    attributes = {
+        "source": "prompts.yaml",
+        "runware": {"schemas_path": "schemas"},
+        "storage": {"url": "stored", "gcs_service_account_path": "../key.json"},
+    }
+    with definitions_of(attributes, {}) as definitions:
+        resources = definitions.resources or {}
+        storage, schemas = resources["clip_storage"], resources["runware"].schemas_path
+        assert storage.url.endswith("/defs/clips/stored")
+        assert storage.gcs_service_account_path.endswith("/defs/key.json")
+        assert schemas.endswith("/defs/clips/schemas")
+
+
+def test_components_with_equal_settings_share_their_resources() -> None:
+    settings = {
+        "runware": {"max_usd_per_run": 40, "api_key": {"env": "TEAM_KEY"}},
+        "storage": {"url": "s3://bucket/clips", "s3": {"region_name": "eu-central-1"}},
+        "parallel_clips": 8,
+    }
+    with create_defs_folder_sandbox() as sandbox:
+        for name in ("ads", "trailers"):
+            sandbox.scaffold_component(
+                component_cls=VideoDatasetComponent,
+                defs_path=name,
+                defs_yaml_contents={
+                    "type": TYPE,
+                    "attributes": {"source": "prompts.yaml", "name": name, **settings},
+                },
+            )
+        with sandbox.build_all_defs() as definitions:
+            dg.Definitions.validate_loadable(definitions)
+            keys = {key.to_user_string() for key in definitions.resolve_all_asset_keys()}
+            assert {"ads/clips", "trailers/clips"} <= keys
+
+
+@pytest.mark.parametrize("scaffold_format", ["yaml", "python"])
+def test_a_scaffolded_component_loads_as_it_is(scaffold_format: Any) -> None:
+    with create_defs_folder_sandbox() as sandbox:
+        sandbox.scaffold_component(
+            component_cls=VideoDatasetComponent,
+            defs_path="my-clips",
+            scaffold_format=scaffold_format,
+        )
+        assert (sandbox.defs_folder_path / "my-clips" / "prompts.yaml").exists()
+        with sandbox.build_all_defs() as definitions:
+            dg.Definitions.validate_loadable(definitions)
+            keys = {key.to_user_string() for key in definitions.resolve_all_asset_keys()}
+            assert "my_clips/clips" in keys
+
+
+def test_clips_with_translated_keys_and_checks_of_the_user_are_generated(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNWARE_API_KEY", KEY)
+    monkeypatch.setenv("RUNWARE_BASE_URL", sandbox.base_url)
+    attributes = {
+        "source": "prompts.yaml",
+        "name": "ads",
+        "storage": {"url": "stored"},
+        "checks": {"custom": {"is_long": {"function": ".quality.is_long", "severity": "warn"}}},
+        "translation": {"key": "media/{{ asset }}_of_ads", "group_name": "media"},
+    }
+    files = {
+        "prompts.yaml": "- {id: fox, prompt: a fox, model: veo-3.1, duration: 4}\n",
+        "quality.py": "def is_long(clip):\n    return False, 'It is short.', {}\n",
+    }
+    clips = dg.AssetKey(["media", "clips_of_ads"])
+    with (
+        definitions_of(attributes, files) as definitions,
+        dg.DagsterInstance.ephemeral() as instance,
+    ):
+        storage = (definitions.resources or {})["clip_storage"]
+        for job, op, config in (
+            ("ads_sync_dataset", None, {}),
+            ("ads_request_clips", "ads_request", {"clip_ids": ["fox"]}),
+            ("ads_collect_clips", None, {}),
+        ):
+            result = definitions.resolve_job_def(job).execute_in_process(
+                instance=instance,
+                run_config={"ops": {op: {"config": config}}} if op else {},
+                raise_on_error=False,
+            )
+            assert result.success, failure_text(result)
+        records = instance.fetch_materializations(clips, limit=10).records
+        assert [record.partition_key for record in records] == ["fox"]
+        assert Ledger(StorageRoot(storage.url)).latest_manifest("media/clips_of_ads", "fox")
