@@ -316,6 +316,7 @@ class Generator:
             new_claims=new_claims,
             store_time=self.store_time,
             elapsed=self._elapsed,
+            holder=holder,
         )
         return Collection(
             context, limits, datasets=datasets, on_warning=on_warning, on_retry=on_retry

@@ -151,3 +151,4 @@ def _record(ledger: Ledger, attempt: AttemptRecord, decision: Literal["resend", 
         layout.task_key(attempt.task_uuid, "resolved"),
         Resolution(decision=decision, at=ledger.clock()).to_json(),
     )
+    ledger.pending.remove_doubtful(attempt.dataset, attempt.task_uuid)

@@ -82,7 +82,10 @@ def _sum_up(context: dg.OpExecutionContext, report: CollectReport) -> None:
         f"{len(report.left)} still outstanding"
     )
     if report.failures:
-        raise failure_of(report.failures, done=len(report.stored), verb="stored")
+        metadata: dict[str, dg.RawMetadataValue] = {"outstanding": len(report.left)}
+        if report.unreachable_minutes is not None:
+            metadata["unreachable_minutes"] = report.unreachable_minutes
+        raise failure_of(report.failures, done=len(report.stored), verb="stored", metadata=metadata)
     context.add_output_metadata(
         {
             "stored": len(report.stored),

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.collecting.collection import Collection
+from sora_dagster.generation.collecting.context import CollectionReport
 from sora_dagster.generation.collecting.settings import CollectionLimits
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.generator import Generator
@@ -18,6 +19,7 @@ from sora_dagster.generation.requesting.input_urls import rows_and_remixes
 from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
 from sora_dagster.jobs.remixes import RemixParent, RemixResults, read_due_remixes, request_remixes
 from sora_dagster.prompts.clips import ClipSpec
+from sora_dagster.prompts.counts import counted
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.prompts.sources import SourceStorage
 from sora_dagster.reporting.clip_reporter import ClipReporter, EndedTasks
@@ -56,6 +58,8 @@ class CollectReport:
         remixes_requested: partition keys of the remixes that are outstanding or stored.
         failures: reasons by name.
         left: why tasks are still outstanding, by name; empty if they only take long.
+        unreachable_minutes: how long polls of Runware had been failing when it ended; None: they
+            succeeded, or nothing was outstanding.
         is_elsewhere: whether another run collects everything, so that there was nothing to do.
         is_taken_over: whether another run took over while this one was stopped.
     """
@@ -65,6 +69,7 @@ class CollectReport:
     remixes_requested: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
+    unreachable_minutes: float | None = None
     is_elsewhere: bool = False
     is_taken_over: bool = False
 
@@ -187,11 +192,9 @@ class CollectingRun:
         report.failures = {**self._reporter.failures, **report.failures, **found.stuck}
         for uuid, reason in found.unpolled.items():
             report.failures[uuid] = f"its webhook arrived, but it could not be polled: {reason}"
-        if found.polling_failure is not None and found.left:
-            report.failures["polling"] = (
-                f"every poll of Runware failed in this run, and {len(found.left)} clips are "
-                f"outstanding; nothing is lost. {found.polling_failure}"
-            )
+        if found.outage is not None and found.left:
+            report.unreachable_minutes = round(found.outage_seconds / 60, 1)
+            report.failures["Runware"] = _outage_sentence(found)
 
     def _advance(self, count: int) -> None:
         is_first = self._advanced == 0
@@ -337,3 +340,19 @@ class CollectingRun:
         for name, reason in failures.items():
             self._context.log.error(f"{name}: {reason}")
         self._report.failures.update(failures)
+
+
+def _outage_sentence(found: CollectionReport) -> str:
+    assert found.outage is not None
+    polls = counted(found.outage.failures, "poll", "polls")
+    which = (
+        f"the last {polls} of Runware failed"
+        if found.outage.was_polled_before
+        else f"every poll of Runware failed in this run ({polls})"
+    )
+    outstanding = counted(len(found.left), "clip is", "clips are")
+    return (
+        f"{which}, for {found.outage_seconds / 60:.1f} minutes; {outstanding} outstanding. Nothing "
+        f"is lost: the next collecting run polls again, and nothing is sent twice. "
+        f"{found.outage.error}"
+    )

@@ -175,17 +175,24 @@ def combined_result(key: dg.AssetKey, data_versions: Sequence[str]) -> dg.Materi
     )
 
 
-def failure_of(failures: Mapping[str, str], *, done: int, verb: str) -> dg.Failure:
+def failure_of(
+    failures: Mapping[str, str],
+    *,
+    done: int,
+    verb: str,
+    metadata: Mapping[str, dg.RawMetadataValue] | None = None,
+) -> dg.Failure:
     """A failure that lists what failed and why. Dagster does not retry it.
 
     Arguments:
         failures: reasons by partition key.
         done: number of others that succeeded.
         verb: what was done with those, such as ``stored``.
+        metadata: further metadata of the failure.
     """
     reasons = "\n".join(f"- {partition}: {reason}" for partition, reason in failures.items())
     return dg.Failure(
         description=f"{len(failures)} failed ({done} {verb}):\n{reasons}",
-        metadata={"failed": list(failures), verb: done},
+        metadata={"failed": list(failures), verb: done, **(metadata or {})},
         allow_retries=False,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -291,6 +291,17 @@ def failure_text(result: dg.ExecuteInProcessResult) -> str:
         else str(data.error and data.error.to_string())
         for data in failures
     )
+
+
+def failure_metadata(result: dg.ExecuteInProcessResult) -> Mapping[str, dg.MetadataValue[Any]]:
+    """The metadata of the failure of a failed run."""
+    [data] = [
+        event.step_failure_data.user_failure_data
+        for event in result.all_events
+        if event.event_type is dg.DagsterEventType.STEP_FAILURE
+    ]
+    assert data is not None
+    return data.metadata
 
 
 def definitions_of(settings: Settings) -> dg.Definitions:

@@ -21,7 +21,7 @@ from sora_dagster.jobs.request import build_request_job
 from sora_dagster.prompts.boards import load_board
 from sora_dagster.runware.catalogue import Catalogue
 from tests.dagster_face.conftest import FaultyStack
-from tests.dagster_face.stack import Stack, failure_text
+from tests.dagster_face.stack import Stack, failure_metadata, failure_text
 from tests.sandbox_server import Sandbox
 
 RECIPES = {"night": "at night", "snow": "in snow"}
@@ -279,7 +279,12 @@ def test_a_run_that_never_reached_the_api_fails_and_loses_nothing(faulty: Faulty
     stack.run_job("request_clips")
     result = stack.run_job("collect_clips", max_wait_minutes=0.1)
     assert not result.success
-    assert "every poll of Runware failed in this run" in failure_text(result)
+    text = failure_text(result)
+    assert "every poll of Runware failed in this run" in text
+    assert "1 clip is outstanding" in text
+    metadata = failure_metadata(result)
+    assert metadata["outstanding"].value == 1
+    assert "unreachable_minutes" in metadata
     assert len(stack.ledger.pending.tasks("default")) == 1
     assert stack.tick_completion_sensor() == []
 

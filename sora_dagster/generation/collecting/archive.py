@@ -90,6 +90,8 @@ class ClipArchive:
         if stored := self._already_stored(attempt, reopening):
             return stored
         result = _Result(state, (error,), attempt.estimate.usd, cost_is_estimate=True)
+        # First, so that `sora-dagster status` misses none if this process is killed in between.
+        self._ledger.pending.mark_doubtful(attempt, error.message)
         given_up = self._settle(attempt, reopening, result, None)
         # Another process may have stored it in between, and been killed before it recorded that.
         return self._already_stored(attempt, reopening) or given_up
@@ -108,6 +110,8 @@ class ClipArchive:
             manifest.state, manifest.errors, manifest.cost_usd, manifest.cost_is_estimate
         )
         finished = self._settle(attempt, reopening, result, manifest)
+        if reopening or not finished.outcome.has_videos:
+            self._ledger.pending.remove_doubtful(attempt.dataset, attempt.task_uuid)
         while not finished.outcome.has_videos:
             # Another process gave the task up while its video was stored.
             finished = self._settle(attempt, self._ledger.reopen(attempt), result, manifest)

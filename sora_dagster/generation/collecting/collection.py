@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from sora_dagster.generation.collecting.collection_log import CollectionLog
 from sora_dagster.generation.collecting.context import CollectionContext, CollectionReport
 from sora_dagster.generation.collecting.inbox import Inbox
+from sora_dagster.generation.collecting.outage import OutageWatch
 from sora_dagster.generation.collecting.outstanding import OutstandingReader
 from sora_dagster.generation.collecting.problem_reporter import ProblemReporter
 from sora_dagster.generation.collecting.retry_queue import RetryQueue
@@ -89,7 +91,11 @@ class Collection:
         self._workers = CollectionWorkers(context.client, context.archive, limits.parallel_clips)
         self._tracker = TaskTracker(ledger, self._scope, self._problems)
         self._storer = TaskStorer(context, self._tracker, self._workers)
-        self._poller = TaskPoller(context, self._tracker, self._storer, self._inbox, self._workers)
+        self._watch = OutageWatch(context.elapsed)
+        self._poller = TaskPoller(
+            context, self._tracker, self._storer, self._inbox, self._workers, self._watch
+        )
+        self._log = CollectionLog(context, self._watch, on_warning)
         self._retries = RetryQueue(context, on_warning)
         self._handed_over: dict[str, FinishedTask] = {}
         self._has_unsent = False
@@ -121,8 +127,19 @@ class Collection:
                 self._tracker.leave_all()
                 for uuid in self.outstanding:
                     self.report.left.setdefault(uuid, "")
+                self._report_outage()
         finally:
             self._scope.release()
+            if not self.report.is_taken_over:
+                self._log.record_end(self._scope.datasets, self._outstanding_datasets(), error)
+
+    def _report_outage(self) -> None:
+        now, outage = self._elapsed(), self._watch.outage
+        if outage is not None and outage.is_reported(now):
+            self.report.outage, self.report.outage_seconds = outage, now - outage.since
+
+    def _outstanding_datasets(self) -> list[str]:
+        return [attempt.dataset for attempt in self.outstanding.values()]
 
     def add(self, *attempts: AttemptRecord) -> None:
         """Also wait for these tasks, whichever process collects them."""
@@ -166,8 +183,10 @@ class Collection:
             self._refresh()
             self._refresh_at = self._elapsed() + self._poller.seconds_left()
         self._take_results()
+        self._log.record_outage(self._scope.datasets, self._outstanding_datasets())
         ended, self._tracker.ended = self._tracker.ended, []
         self._settle(ended)
+        self._log.count(ended)
         reported = []
         for finished in ended:
             self._handed_over[finished.attempt.task_uuid] = finished

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sora_dagster.generation.collecting.archive import ClipArchive
+from sora_dagster.generation.collecting.outage import Outage
 from sora_dagster.generation.collecting.settings import Deadlines, PollSettings
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.protocol.budget import Budget
@@ -38,6 +39,7 @@ class CollectionContext:
         new_claims: creates this process's claims on a dataset.
         store_time: the store's clock.
         elapsed: a clock that runs through a suspended machine, in seconds.
+        holder: human-readable name of this process, such as a run id.
     """
 
     client: RunwareClient
@@ -55,6 +57,7 @@ class CollectionContext:
     new_claims: Callable[[str], Claims]
     store_time: Callable[[], datetime]
     elapsed: Callable[[], float]
+    holder: str
 
 
 @dataclass
@@ -67,7 +70,9 @@ class CollectionReport:
         unpolled: why ended tasks with new markers could not be polled, by UUID.
         is_elsewhere: whether another process collects everything, so that there was nothing to do.
         is_taken_over: whether another process took over while this one was paused.
-        polling_failure: why Runware could not be polled, if no poll succeeded.
+        outage: the polls that failed until the end of the collection; None if it is no reason to
+            report a failure.
+        outage_seconds: how long that outage has lasted.
     """
 
     left: dict[str, str] = field(default_factory=dict)
@@ -75,4 +80,5 @@ class CollectionReport:
     unpolled: dict[str, str] = field(default_factory=dict)
     is_elsewhere: bool = False
     is_taken_over: bool = False
-    polling_failure: str | None = None
+    outage: Outage | None = None
+    outage_seconds: float = 0.0

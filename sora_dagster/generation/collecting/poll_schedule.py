@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import random
+from collections.abc import Callable, Collection, Mapping
 
 from sora_dagster.generation.collecting.settings import PollSettings
 
@@ -12,10 +13,14 @@ class PollSchedule:
 
     Arguments:
         settings: how often to poll.
+        new_jitter: a number from 0 to 1, different each time.
     """
 
-    def __init__(self, settings: PollSettings) -> None:
+    def __init__(
+        self, settings: PollSettings, *, new_jitter: Callable[[], float] = random.random
+    ) -> None:
         self._settings = settings
+        self._new_jitter = new_jitter
         self._due: float | None = None
         self._wait = settings.first_seconds
         self._known: frozenset[str] = frozenset()
@@ -54,6 +59,24 @@ class PollSchedule:
         """Time until the next refresh, in seconds."""
         pause = self._settings.refresh_seconds
         return pause if self._due is None else min(pause, max(0.05, self._due - now))
+
+    def back_off(self, failures: int, now: float) -> None:
+        """Postpone the next poll after failed ones: twice as long each time, up to a minute.
+
+        Arguments:
+            failures: number of polls that failed in a row.
+            now: the time, in seconds.
+        """
+        settings = self._settings
+        wait = settings.first_seconds * 2 ** min(failures, 20)
+        longest = max(settings.failing_seconds, settings.first_seconds)
+        # Many processes must not poll at the same moment when Runware is back.
+        self._due = now + min(wait, longest) * (0.75 + self._new_jitter() / 2)
+
+    def recover(self, now: float) -> None:
+        """Poll often again, since a poll succeeded after failed ones."""
+        self._wait = self._settings.first_seconds
+        self._due = now + self._wait
 
     def _schedule(self, outstanding: frozenset[str], now: float) -> None:
         if self._due is not None and outstanding <= self._known:

@@ -27,12 +27,14 @@ class PollSettings:
         factor: growth of the wait from poll to poll.
         longest_seconds: longest wait between polls.
         refresh_seconds: interval at which the inbox and the index are listed.
+        failing_seconds: longest wait between polls while they fail.
     """
 
     first_seconds: float = 2.0
     factor: float = 2.0
     longest_seconds: float = 10.0
     refresh_seconds: float = 1.0
+    failing_seconds: float = 60.0
 
 
 # With webhooks, polls only catch lost ones.

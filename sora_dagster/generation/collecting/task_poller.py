@@ -8,6 +8,7 @@ from sora_dagster.generation.collecting.archive import is_upload_failure
 from sora_dagster.generation.collecting.context import CollectionContext
 from sora_dagster.generation.collecting.inbox import Inbox
 from sora_dagster.generation.collecting.missing_tasks import GiveUp, MissingTasks
+from sora_dagster.generation.collecting.outage import OutageWatch
 from sora_dagster.generation.collecting.poll_schedule import PollSchedule
 from sora_dagster.generation.collecting.task_storer import TaskStorer
 from sora_dagster.generation.collecting.task_tracker import TaskTracker
@@ -29,6 +30,7 @@ class TaskPoller:
         storer: stores tasks.
         inbox: the markers.
         workers: the polling thread.
+        watch: counts the polls that fail.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class TaskPoller:
         storer: TaskStorer,
         inbox: Inbox,
         workers: CollectionWorkers,
+        watch: OutageWatch,
     ) -> None:
         self._context = context
         self._tracker = tracker
@@ -45,6 +48,7 @@ class TaskPoller:
         self._inbox = inbox
         self._problems = tracker.problems
         self._workers = workers
+        self._watch = watch
         self._schedule = PollSchedule(context.polls)
         self._missing = MissingTasks(
             context.client,
@@ -55,7 +59,6 @@ class TaskPoller:
             store_time=context.store_time,
             elapsed=context.elapsed,
         )
-        self._has_polled = False
 
     def seconds_left(self) -> float:
         """Time until the next refresh, in seconds."""
@@ -86,8 +89,8 @@ class TaskPoller:
         if isinstance(polled.result, BaseException):
             self._handle_failure(polled.task_uuids, polled.result)
             return
-        self._has_polled = True
-        self._problems.report.polling_failure = None
+        if self._watch.succeed():
+            self._schedule.recover(self._context.elapsed())
         if not self._tracker.owns_claims():
             return
         replays: list[TrackedTask] = []
@@ -115,8 +118,7 @@ class TaskPoller:
             if uuid in self._tracker.tasks:
                 self._tracker.tasks[uuid].empty_polls = None
         self._problems.warn(f"a poll failed and will be tried again: {error}")
-        if not self._has_polled:
-            self._problems.report.polling_failure = str(error)
+        self._schedule.back_off(self._watch.fail(error), self._context.elapsed())
 
     def _evaluate(self, task: TrackedTask, status: TaskStatus) -> str:
         """Act on a status; returns ``replay`` if the task must be sent again."""

@@ -12,6 +12,8 @@ PENDING_FOLDER = "pending"
 STORED_FOLDER = "stored"
 STUCK_FOLDER = "stuck"
 NOTES_FOLDER = "notes"
+DOUBTFUL_FOLDER = "doubtful"
+STATUS_FOLDER = "status"
 INBOX_FOLDER = "inbox"
 CLAIMS_FOLDER = "claims"
 BUDGET_FOLDER = "budget"
@@ -119,6 +121,16 @@ def stuck_key(dataset: str, task_uuid: str) -> str:
 def note_key(dataset: str, task_uuid: str) -> str:
     """Key of the note why an outstanding task is slow or cannot be stored yet."""
     return f"{dataset_folder(NOTES_FOLDER, dataset)}/{task_uuid}.json"
+
+
+def doubtful_key(dataset: str, task_uuid: str) -> str:
+    """Key of a task that may have been paid for and has no video."""
+    return f"{dataset_folder(DOUBTFUL_FOLDER, dataset)}/{task_uuid}.json"
+
+
+def collection_key(dataset: str) -> str:
+    """Key of the record of a dataset's last collection."""
+    return f"{dataset_folder(STATUS_FOLDER, dataset)}.json"
 
 
 def stored_clip_folder(dataset: str, clip: str) -> str:
