@@ -7,7 +7,7 @@ from importlib.util import find_spec
 # Import names of what each extra of pyproject.toml adds.
 EXTRAS = {
     "media": ("av", "numpy", "PIL"),
-    "webhook": ("starlette", "uvicorn"),
+    "webhook": ("starlette", "uvicorn", "prometheus_client"),
     "viewer": ("starlette", "uvicorn"),
     "sandbox": ("starlette", "uvicorn", "av", "numpy", "PIL"),
     "ui": ("dagster_webserver",),

@@ -20,6 +20,7 @@ INSTALLED_NAMES = {
     "dagster_postgres": "dagster-postgres",
     "dagster_webserver": "dagster-webserver",
     "PIL": "pillow",
+    "prometheus_client": "prometheus-client",
     "psycopg2": "psycopg2-binary",
 }
 

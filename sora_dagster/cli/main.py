@@ -16,6 +16,7 @@ from sora_dagster.cli.generate import estimate_command, generate_command
 from sora_dagster.cli.models import models_command
 from sora_dagster.cli.options import Interrupted
 from sora_dagster.cli.servers import viewer_command, webhook_command
+from sora_dagster.cli.status import status_command
 from sora_dagster.cli.storage import link_command, prune_command, resolve_command, verify_command
 from sora_dagster.cli.sync import sync_command
 
@@ -37,6 +38,7 @@ for command in (
     prune_command,
     resolve_command,
     sandbox_command,
+    status_command,
     sync_command,
     verify_command,
     viewer_command,

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
 
-from sora_dagster.cli.options import listen_options, opened_root, readable_errors, storage_option
+from sora_dagster.cli.options import (
+    listen_options,
+    opened_root,
+    readable_errors,
+    settings_from_environment,
+    storage_option,
+)
+
+if TYPE_CHECKING:
+    from sora_dagster.generation.status.root_status import RootStatus
+    from sora_dagster.storage import StorageRoot
 
 
 @click.command("webhook")
 @listen_options(8788)
 @storage_option
-def webhook_command(host: str, port: int, storage_url: str | None) -> None:
+@click.option(
+    "--storage-metrics",
+    is_flag=True,
+    help="Add the state of the storage root, with what was spent, to /metrics.",
+)
+def webhook_command(host: str, port: int, storage_url: str | None, storage_metrics: bool) -> None:
     """Receive Runware's webhooks and write them to the storage root's inbox.
 
     Needs SORA_WEBHOOK_SECRET. Prints "listening on URL" when ready. Make that URL reachable for
     Runware, and set SORA_WEBHOOK_URL to its public address. If the bucket does not exist yet,
-    webhooks are answered with 503 until it does.
+    webhooks are answered with 503 until it does. GET /metrics gives Prometheus metrics; let a proxy
+    keep it from the internet.
     """
     from sora_dagster.extras import require_extras
     from sora_dagster.generation.protocol.markers import check_secret
@@ -39,11 +58,21 @@ def webhook_command(host: str, port: int, storage_url: str | None) -> None:
             # answered with 503.
             click.echo(f"warning: {error}. Webhooks are refused until that works.", err=True)
         serve(
-            create_app(root, secret),
+            create_app(root, secret, read_status=_status_reader(root) if storage_metrics else None),
             host=host,
             port=port,
             on_ready=lambda url: click.echo(f"listening on {url}/runware"),
         )
+
+
+def _status_reader(root: StorageRoot) -> Callable[[], RootStatus]:
+    from sora_dagster.generation.protocol.ledger import Ledger
+    from sora_dagster.generation.status.root_status import read_status
+
+    limit_usd = settings_from_environment().runware().day_limit_usd()
+    return lambda: read_status(
+        Ledger(root), clock=lambda: datetime.now(UTC), day_limit_usd=limit_usd
+    )
 
 
 @click.command("viewer")

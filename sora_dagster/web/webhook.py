@@ -31,8 +31,10 @@ from sora_dagster.generation.protocol.markers import (
 )
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.root_binding import root_identity
+from sora_dagster.generation.status.root_status import RootStatus
 from sora_dagster.storage import StorageError, StorageRoot
 from sora_dagster.web.counters import AcceptedAs, ReceiverCounters, RefusalReason
+from sora_dagster.web.metrics import CONTENT_TYPE, StatusCache, metrics_text
 from sora_dagster.web.readiness import Readiness
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ def create_app(
     *,
     max_body_bytes: int = MAX_MARKER_BYTES,
     counters: ReceiverCounters | None = None,
+    read_status: Callable[[], RootStatus] | None = None,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Starlette:
@@ -73,7 +76,8 @@ def create_app(
 
     ``POST /runware`` takes webhooks. ``GET /livez`` answers 200 while the process runs.
     ``GET /readyz`` answers 200 if the storage root can be read, else 503; the reason is in the
-    log. ``GET /identity`` says which storage root it has, to holders of the secret.
+    log. ``GET /metrics`` gives Prometheus metrics. ``GET /identity`` says which storage root it
+    has, to holders of the secret.
 
     Arguments:
         root: storage root whose inbox gets the markers. It need not exist yet: until then webhooks
@@ -81,6 +85,8 @@ def create_app(
         secret: the secret that webhook addresses are signed with; at least 16 characters.
         max_body_bytes: maximum size of a body.
         counters: what counts the webhooks. Default: new ones.
+        read_status: reads the state of the storage root for the metrics, at most every 30 s.
+            Default: the metrics are those of this receiver only.
         clock: seconds since 1970, which the end of an address is compared with.
         monotonic: monotonic time in seconds, for the age of a readiness check.
 
@@ -105,6 +111,7 @@ def create_app(
     readiness = Readiness(root, clock=monotonic)
     counters = counters or ReceiverCounters()
     inbox = _Inbox(ledger, readiness)
+    status = None if read_status is None else StatusCache(read_status, clock=monotonic)
     signature_warnings = _SignatureWarnings(monotonic)
 
     def refusal(reason: RefusalReason, message: str) -> Response:
@@ -151,6 +158,10 @@ def create_app(
             return JSONResponse({"status": "ok"})
         return JSONResponse({"status": "the storage root cannot be read"}, status_code=503)
 
+    def metrics(_request: Request) -> Response:
+        found = None if status is None else status.status()
+        return Response(metrics_text(found, counters=counters), media_type=CONTENT_TYPE)
+
     async def identity(request: Request) -> Response:
         signature = request.query_params.get(SIGNATURE_PARAMETER, "")
         if not identity_signature_is_valid(secret, signature):
@@ -169,6 +180,7 @@ def create_app(
             Route("/runware/", receive, methods=["POST"]),
             Route("/livez", livez, methods=["GET"]),
             Route("/readyz", readyz, methods=["GET"]),
+            Route("/metrics", metrics, methods=["GET"]),
             Route("/identity", identity, methods=["GET"]),
         ]
     )

@@ -1,0 +1,392 @@
+"""What is outstanding, what went wrong and what was spent, read from the storage root alone.
+
+The cost depends on what is outstanding, not on what is stored: a few listings a dataset, and at
+most `MAX_TASKS_READ` records.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+from sora_dagster.generation.protocol import layout
+from sora_dagster.generation.protocol.budget import Budget
+from sora_dagster.generation.protocol.claims import ClaimReader
+from sora_dagster.generation.protocol.collection_log import CollectionRecord, read_collection
+from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.markers import tasks_with_markers
+from sora_dagster.generation.protocol.pending_index import PendingEntry
+from sora_dagster.generation.protocol.record_store import AnyRecord, UnreadableRecordError
+from sora_dagster.generation.protocol.records import (
+    DatasetRecord,
+    NoteRecord,
+    SentRecord,
+    StuckRecord,
+)
+from sora_dagster.generation.protocol.scan import in_parallel
+from sora_dagster.generation.protocol.spending_log import BudgetLogError
+from sora_dagster.storage import AccessDeniedError
+
+# Of the oldest outstanding tasks, and of stuck and unsure ones.
+MAX_TASKS_READ = 100
+_MAX_RUNS_READ = 5
+
+# unsent: about to be sent. sent: Runware has not confirmed it. accepted: Runware has it. finished:
+# its webhook arrived. waiting_for_upload: likewise, and its video is not in the store yet. slow: a
+# run left it, or cannot store it yet. unread: outstanding, but too many to read. stuck: one of its
+# records cannot be read. unsure: it may have been paid for and has no video.
+TaskState = Literal[
+    "unsent",
+    "sent",
+    "accepted",
+    "finished",
+    "waiting_for_upload",
+    "slow",
+    "unread",
+    "stuck",
+    "unsure",
+]
+TASK_STATES: tuple[TaskState, ...] = get_args(TaskState)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class NotableTask(_Model):
+    """A task that needs a look.
+
+    Arguments:
+        clip: partition key of the clip.
+        asset: asset key of the clip.
+        task_uuid: UUID of the task.
+        state: its state: `slow`, `stuck` or `unsure`.
+        since: when it got there, by the store's clock.
+        reason: why.
+        command: the command that helps; empty if none is needed.
+    """
+
+    clip: str
+    asset: str
+    task_uuid: str
+    state: TaskState
+    since: datetime
+    reason: str
+    command: str = ""
+
+
+class DatasetStatus(_Model):
+    """The state of one dataset or storyboard.
+
+    Arguments:
+        name: name of the dataset.
+        tasks: number of tasks by state; every state is there.
+        oldest_seconds: age of the oldest outstanding task; None if there is none.
+        markers: number of webhooks that wait for a collection.
+        remixes_due: number of stored clips whose remixes are not requested yet.
+        is_collected: whether a live process is collecting it.
+        last_collection: what became of the last collection; None if there was none.
+        notable: the tasks that need a look, slow ones last.
+    """
+
+    name: str
+    tasks: Mapping[TaskState, int]
+    oldest_seconds: float | None
+    markers: int
+    remixes_due: int
+    is_collected: bool
+    last_collection: CollectionRecord | None
+    notable: tuple[NotableTask, ...]
+
+    @property
+    def outstanding(self) -> int:
+        """Number of outstanding tasks."""
+        return sum(self.tasks.values()) - self.tasks["stuck"] - self.tasks["unsure"]
+
+
+class RunSpending(_Model):
+    """Use of the limit of a run that has outstanding tasks.
+
+    Arguments:
+        root_run: id of the run, or of the backfill.
+        used_usd: amount reserved or spent.
+        limit_usd: its limit.
+    """
+
+    root_run: str
+    used_usd: float
+    limit_usd: float
+
+
+class Spending(_Model):
+    """What was spent, and the limits.
+
+    Arguments:
+        day_usd: amount reserved or spent today (UTC) by all runs; None if the log is damaged.
+        day_limit_usd: the day's limit; None for no limit.
+        runs: the runs with outstanding tasks and a limit, the most used first.
+        error: why a log could not be read; empty if all could.
+    """
+
+    day_usd: float | None
+    day_limit_usd: float | None
+    runs: tuple[RunSpending, ...] = ()
+    error: str = ""
+
+    @property
+    def day_use(self) -> float | None:
+        """Used share of the day's limit; None if there is no limit, or it is not known."""
+        if self.day_usd is None or self.day_limit_usd is None:
+            return None
+        return self.day_usd / self.day_limit_usd if self.day_limit_usd else 1.0
+
+
+class RootStatus(_Model):
+    """The state of a storage root.
+
+    Arguments:
+        url: its URL.
+        at: when it was read.
+        datasets: its datasets and storyboards.
+        spending: what was spent, and the limits.
+    """
+
+    url: str
+    at: datetime
+    datasets: tuple[DatasetStatus, ...]
+    spending: Spending
+
+
+def read_status(
+    ledger: Ledger,
+    *,
+    clock: Callable[[], datetime],
+    datasets: Sequence[str] | None = None,
+    day_limit_usd: float | None = None,
+) -> RootStatus:
+    """Read the state of a storage root. Writes nothing.
+
+    Arguments:
+        ledger: the ledger of the storage root.
+        clock: the time; that of a machine whose clock is set is close enough to the store's.
+        datasets: names of the datasets to read. Default: all of the root.
+        day_limit_usd: the day's spending limit in USD. None: no limit.
+
+    Raises:
+        StorageError: if the storage root cannot be read.
+    """
+    now = clock()
+    names = _dataset_names(ledger) if datasets is None else list(datasets)
+    limits: dict[str, float] = {}
+    found = tuple(_DatasetReader(ledger, name, now, limits).read() for name in names)
+    return RootStatus(
+        url=ledger.root.url,
+        at=now,
+        datasets=found,
+        spending=_spending(ledger, now, day_limit_usd, limits),
+    )
+
+
+def _dataset_names(ledger: Ledger) -> list[str]:
+    # A dataset that was requested from Python code has no record; of those, plain names are known.
+    names = {
+        name
+        for folder in (layout.PENDING_FOLDER, layout.STUCK_FOLDER, layout.DOUBTFUL_FOLDER)
+        for name in ledger.root.folders(folder)
+        if layout.segment(name) == name
+    }
+    for info in ledger.root.list(layout.DATASETS_FOLDER):
+        try:
+            record = ledger.read(info.key, DatasetRecord)
+        except UnreadableRecordError:
+            # Its folder's name says which it is, but not what it was called.
+            continue
+        if record is not None:
+            names.add(record.name)
+    return sorted(names)
+
+
+class _DatasetReader:
+    """Reads the state of one dataset.
+
+    Arguments:
+        ledger: the ledger of the storage root.
+        dataset: its name.
+        now: the store's time.
+        limits: limits of root runs in USD; those of outstanding tasks are added.
+    """
+
+    def __init__(
+        self, ledger: Ledger, dataset: str, now: datetime, limits: dict[str, float]
+    ) -> None:
+        self._ledger = ledger
+        self._dataset = dataset
+        self._now = now
+        self._limits = limits
+
+    def read(self) -> DatasetStatus:
+        """Its state now."""
+        ledger, dataset = self._ledger, self._dataset
+        outstanding = ledger.pending.outstanding(dataset)
+        entries = list(outstanding.tasks.values())
+        markers = Counter(marker.task_uuid for marker in tasks_with_markers(ledger.root, dataset))
+        slow = self._notes(layout.NOTES_FOLDER, "slow", set(outstanding.tasks))
+        slow_uuids = {task.task_uuid for task in slow}
+        others = [entry for entry in entries if entry.task_uuid not in slow_uuids]
+        tasks: Counter[TaskState] = Counter(dict.fromkeys(TASK_STATES, 0))
+        tasks["slow"] = len(slow)
+        tasks["unread"] = len(others[MAX_TASKS_READ:])
+        for state in in_parallel(
+            others[:MAX_TASKS_READ],
+            lambda entry: self._state(entry, has_marker=entry.task_uuid in markers),
+        ):
+            tasks[state] += 1
+        stuck, unsure = self._stuck(), self._unsure()
+        # One whose note cannot be read either counts all the same.
+        tasks["stuck"], tasks["unsure"] = len(self._listed(layout.STUCK_FOLDER)), len(unsure)
+        view = ClaimReader(ledger, dataset, store_time=lambda: self._now).view()
+        return DatasetStatus(
+            name=dataset,
+            tasks=dict(tasks),
+            oldest_seconds=(self._now - entries[0].since).total_seconds() if entries else None,
+            markers=sum(markers.values()),
+            remixes_due=len(outstanding.remixes_due),
+            is_collected=view.rest is not None,
+            last_collection=read_collection(ledger, dataset),
+            notable=(*stuck, *unsure, *slow),
+        )
+
+    def _state(self, entry: PendingEntry, *, has_marker: bool) -> TaskState:
+        try:
+            files = self._ledger.task_files(entry.task_uuid)
+            sent = self._ledger.sent(entry.task_uuid)
+        except (UnreadableRecordError, AccessDeniedError):
+            # The collecting run moves it to the stuck ones.
+            return "unread"
+        self._add_limit(sent)
+        if has_marker:
+            return "waiting_for_upload" if self._awaits_upload(entry) else "finished"
+        if files.is_seen:
+            return "accepted"
+        return "sent" if files.sent else "unsent"
+
+    def _add_limit(self, sent: SentRecord | None) -> None:
+        if sent is not None and sent.root_run is not None and sent.run_limit_usd is not None:
+            self._limits[sent.root_run] = sent.run_limit_usd
+
+    def _awaits_upload(self, entry: PendingEntry) -> bool:
+        root = self._ledger.root
+        try:
+            attempt = self._ledger.sent_attempt(entry.task_uuid)
+        except (UnreadableRecordError, AccessDeniedError):
+            return False
+        is_direct = attempt is not None and attempt.delivery == "direct"
+        return is_direct and not root.exists(layout.incoming_key(entry.task_uuid))
+
+    def _notes(self, folder: str, state: TaskState, among: set[str] | None) -> list[NotableTask]:
+        """The tasks that a folder of notes names, at most `MAX_TASKS_READ`."""
+        return [
+            NotableTask(
+                clip=note.clip,
+                asset=note.asset,
+                task_uuid=uuid,
+                state=state,
+                since=note.at,
+                reason=note.reason,
+                command="" if state == "slow" else _resolve(note.clip, note.asset, "--resend"),
+            )
+            for uuid, note in self._records(folder, NoteRecord, among)
+        ]
+
+    def _unsure(self) -> list[NotableTask]:
+        found = self._notes(layout.DOUBTFUL_FOLDER, "unsure", None)
+        is_open = in_parallel(found, lambda task: self._is_doubtful(task.task_uuid))
+        return [task for task, keep in zip(found, is_open, strict=True) if keep]
+
+    def _is_doubtful(self, task_uuid: str) -> bool:
+        """Whether a task still has no video: the note is written before its outcome."""
+        try:
+            outcome = self._ledger.outcome(task_uuid)
+        except (UnreadableRecordError, AccessDeniedError):
+            return True
+        return outcome is not None and outcome.state in ("lost", "unsure")
+
+    def _stuck(self) -> list[NotableTask]:
+        return [
+            NotableTask(
+                clip=uuid if stuck.pending is None else stuck.pending.clip,
+                asset="" if stuck.pending is None else stuck.pending.asset,
+                task_uuid=uuid,
+                state="stuck",
+                since=stuck.at,
+                reason=stuck.reason,
+                command=_resolve("CLIP", "ASSET", "--retry")
+                if stuck.pending is None
+                else _resolve(stuck.pending.clip, stuck.pending.asset, "--retry"),
+            )
+            for uuid, stuck in self._records(layout.STUCK_FOLDER, StuckRecord, None)
+        ]
+
+    def _records(
+        self, folder: str, model: type[AnyRecord], among: set[str] | None
+    ) -> list[tuple[str, AnyRecord]]:
+        """The records of a folder by task, oldest first, at most `MAX_TASKS_READ`.
+
+        Arguments:
+            folder: folder of a record for each task.
+            model: what the records are.
+            among: only those of these tasks; None: all.
+        """
+        by_task = self._listed(folder)
+        named = [(uuid, key) for uuid, key in by_task.items() if among is None or uuid in among]
+        found = in_parallel(named[:MAX_TASKS_READ], lambda item: self._read(item[1], model))
+        return [
+            (uuid, record)
+            for (uuid, _), record in zip(named[:MAX_TASKS_READ], found, strict=True)
+            if record is not None
+        ]
+
+    def _listed(self, folder: str) -> dict[str, str]:
+        """The keys of a folder's records by task, oldest first. Costs one listing."""
+        listed = sorted(
+            self._ledger.root.list(layout.dataset_folder(folder, self._dataset)),
+            key=lambda info: info.last_modified,
+        )
+        return {info.key.rpartition("/")[2].removesuffix(".json"): info.key for info in listed}
+
+    def _read(self, key: str, model: type[AnyRecord]) -> AnyRecord | None:
+        try:
+            return self._ledger.read(key, model)
+        except (UnreadableRecordError, AccessDeniedError):
+            return None
+
+
+def _resolve(clip: str, asset: str, option: str) -> str:
+    return f"sora-dagster resolve {shlex.quote(clip)} --asset {shlex.quote(asset)} {option}"
+
+
+def _spending(
+    ledger: Ledger, now: datetime, day_limit_usd: float | None, limits: Mapping[str, float]
+) -> Spending:
+    budget = Budget(ledger, store_time=lambda: now)
+    day_usd, runs, errors = None, [], []
+    try:
+        day_usd = budget.spent_usd()
+    except BudgetLogError as error:
+        errors.append(str(error))
+    for root_run in sorted(limits)[:_MAX_RUNS_READ]:
+        try:
+            used_usd = budget.run_spent_usd(root_run)
+        except BudgetLogError as error:
+            errors.append(str(error))
+            continue
+        runs.append(RunSpending(root_run=root_run, used_usd=used_usd, limit_usd=limits[root_run]))
+    runs.sort(key=lambda run: run.limit_usd - run.used_usd)
+    return Spending(
+        day_usd=day_usd, day_limit_usd=day_limit_usd, runs=tuple(runs), error=" ".join(errors)
+    )
