@@ -20,6 +20,8 @@ from pydantic import (
 from sora_dagster.media.checks import CheckThresholds
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 
+# Of dagster-aws's S3Resource, which does not mark them.
+S3_SECRETS = ("aws_secret_access_key", "aws_session_token")
 # A field that is not a text may be a template, which gives its value once it is rendered.
 Template: TypeAlias = Annotated[str, StringConstraints(pattern=r"\{\{.*\}\}")]
 
@@ -54,7 +56,7 @@ def _settings_model(
     fields: dict[str, Any] = {
         field_name: (
             field.annotation | (Variable if _is_text(field.annotation) else Template) | None,
-            Field(default=None, description=field.description),
+            Field(default=None, description=_description(field_name, field.description or "")),
         )
         for field_name, field in resource.model_fields.items()
         if field_name not in (*more, *exclude)
@@ -62,6 +64,12 @@ def _settings_model(
     return create_model(
         name, __base__=Fields, __doc__=f"Fields of {resource.__name__}.", **fields, **more
     )
+
+
+def _description(name: str, text: str) -> str:
+    if name in S3_SECRETS:
+        text = f"{text} Pass a dg.EnvVar."
+    return text.replace("Pass a dg.EnvVar.", "Must be given as {env: NAME}.")
 
 
 def _is_text(annotation: Any) -> bool:

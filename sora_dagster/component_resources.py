@@ -12,11 +12,9 @@ import dagster as dg
 from dagster_aws.s3 import S3Resource
 from pydantic import BaseModel
 
-from sora_dagster.component_fields import RunwareSettings, StorageSettings, Variable
+from sora_dagster.component_fields import S3_SECRETS, RunwareSettings, StorageSettings, Variable
 from sora_dagster.io_manager import ClipIOManager
 from sora_dagster.resources import ClipStorageResource, RunwareResource
-
-_S3_SECRETS = ("aws_secret_access_key", "aws_session_token")
 
 
 class ComponentResources:
@@ -92,7 +90,7 @@ def _json(settings: BaseModel | None, paths: Sequence[str], folder: Path) -> str
 
 
 def _refuse_s3_secrets(storage: Any) -> None:
-    for name in _S3_SECRETS if storage is not None and storage.s3 is not None else ():
+    for name in S3_SECRETS if storage is not None and storage.s3 is not None else ():
         if isinstance(getattr(storage.s3, name), str):
             raise ValueError(  # noqa: TRY004 - as for other mistakes in the YAML
                 f"storage.s3.{name} is given as text, which Dagster's UI would show; put it in an "

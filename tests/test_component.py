@@ -13,6 +13,7 @@ from dagster.components.testing import create_defs_folder_sandbox
 from sora_dagster import VideoDatasetComponent
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.storage import StorageRoot
+from tests.component_reference import PAGE, page
 from tests.dagster_face.stack import failure_text
 from tests.sandbox_server import KEY, Sandbox
 
@@ -104,6 +105,11 @@ def test_every_field_of_the_dataset_is_in_the_component() -> None:
     known = set(VideoDatasetComponent.get_model_cls().model_fields)
     wanted = {field.name for field in fields(VideoDataset)} - {"catalogue", "resource_keys"}
     assert wanted <= known
+
+
+def test_the_page_of_the_fields_is_that_of_the_code() -> None:
+    """`python -m tests.component_reference` writes it again."""
+    assert PAGE.read_text() == page()
 
 
 @pytest.mark.parametrize(
