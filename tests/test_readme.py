@@ -9,10 +9,10 @@ import dagster as dg
 import pytest
 import yaml
 
-from sora_dagster.environment import settings_table
 from sora_dagster.prompts.boards import load_board
 from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.catalogue import Catalogue
+from sora_dagster.setting_declarations import settings_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
