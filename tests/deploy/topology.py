@@ -186,7 +186,12 @@ class Topology:
         self.database.start()
 
     def terminate(self, name: str, *, seconds: float) -> bool:
-        """Send SIGTERM to a process and what it started, as tini does; whether they end in time."""
+        """Send SIGTERM to a process and what it started, as tini does; whether they end in time.
+
+        Arguments:
+            name: name of the process.
+            seconds: time to wait for their end.
+        """
         process = self._processes.pop(name)
         os.killpg(process.pid, signal.SIGTERM)
         ended = wait_until(lambda: not _group_runs(process), timeout_seconds=seconds)
