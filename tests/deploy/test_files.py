@@ -140,7 +140,9 @@ def test_probes_ask_for_paths_of_the_receiver(tmp_path: Path) -> None:
     [health] = re.findall(r"8788(/\w+)", " ".join(COMMANDS["health of receiver"]))
     [rule] = manifests()["Ingress"]["spec"]["rules"]
     [path] = rule["http"]["paths"]
-    assert {*probes, health, path["path"]} <= paths
+    annotations = manifests()["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+    assert {*probes, health, path["path"], annotations["prometheus.io/path"]} <= paths
+    assert annotations["prometheus.io/port"] == str(container["ports"][0]["containerPort"])
     assert path["backend"]["service"]["name"] == manifests()["Service"]["metadata"]["name"]
 
 
