@@ -19,8 +19,9 @@ from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.protocol.root_binding import bind_dataset
+from sora_dagster.input_files.problems import FileProblem
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
-from sora_dagster.prompts.dataset import PromptDataset
+from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.prompts.recipes import remix_spec
 from sora_dagster.prompts.sources import (
     AssetPrompts,
@@ -304,7 +305,17 @@ class VideoDataset:
         Raises:
             DatasetError: naming all its problems, or that no source is set.
         """
-        return self.prompt_source.read(self.catalogue, storage)
+        source = self.prompt_source
+        try:
+            return source.read(self.catalogue, storage)
+        except DatasetError:
+            raise
+        # Of a user's own source, or a package that is missing. Collecting goes on without rows.
+        except Exception as error:
+            reason = f"it cannot be read: {type(error).__name__}: {error}"
+            raise DatasetError(
+                source.label, [FileProblem(None, None, None, reason, "rows")]
+            ) from error
 
     def clip_request(self, prompts: PromptDataset, clip_id: str) -> ClipRequest:
         """The request for a clip.

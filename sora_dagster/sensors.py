@@ -12,6 +12,7 @@ from sora_dagster.generation.collecting.due import DueReader, DueWork, uncollect
 from sora_dagster.generation.protocol.clocks import StoreClock
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
+from sora_dagster.prompts.files import NoRowsYetError
 from sora_dagster.reporting.collect_runs import reason_to_wait
 from sora_dagster.reporting.dataset_sync import (
     DatasetSync,
@@ -96,9 +97,9 @@ def build_dataset_sensor(
             prompts = last.prompts if is_same else None
             if prompts is None:
                 prompts = dataset.load_prompts(clip_storage)
+        except NoRowsYetError as error:
+            return dg.SkipReason(str(error))
         except (DatasetError, SharedPartitionsError, StorageError) as error:
-            if dataset.source is None:
-                return dg.SkipReason(str(error))
             raise dg.Failure(description=str(error)) from error
         requests: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = [
             dg.DynamicPartitionsDefinition(name=definition).build_add_request(keys)

@@ -62,6 +62,10 @@ class DatasetError(FileProblemsError):
     """A prompt dataset or a storyboard has problems, so none of its rows was used."""
 
 
+class NoRowsYetError(DatasetError):
+    """There are no rows to read yet, and nothing is wrong."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One value of a file.

@@ -24,7 +24,7 @@ from sora_dagster.prompts.dataset_files import (
     StoredFiles,
     file_location,
 )
-from sora_dagster.prompts.files import DatasetError
+from sora_dagster.prompts.files import DatasetError, NoRowsYetError
 from sora_dagster.prompts.records import plain_value, read_records, recipe_entries, records_of
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
@@ -336,9 +336,11 @@ class AssetPrompts(TableSource):
         try:
             rows = list(json.loads(storage.root().read(self._kept_key))["rows"])
         except ObjectMissingError:
-            raise self.failed(
+            message = (
                 "its rows were not loaded yet; materialize the asset prompt_rows, which loads them"
-            ) from None
+            )
+            problem = FileProblem(None, None, None, message, "rows")
+            raise NoRowsYetError(self.label, [problem]) from None
         except StorageError as error:
             raise self.failed(str(error)) from error
         except (ValueError, LookupError, TypeError):
@@ -383,10 +385,10 @@ class NoPrompts(PromptSource):
         """Raise the message as an error.
 
         Raises:
-            DatasetError: always.
+            NoRowsYetError: always.
         """
         del catalogue, storage
-        raise DatasetError(None, [FileProblem(None, None, None, self.message)])
+        raise NoRowsYetError(None, [FileProblem(None, None, None, self.message)])
 
     def version(self, storage: SourceStorage | None = None) -> str | None:
         """Nothing that could change."""

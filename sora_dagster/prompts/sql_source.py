@@ -167,6 +167,9 @@ class SqlPrompts(TableSource):
                 f"code location runs, or name another driver in the URL, such as "
                 f"postgresql+psycopg2://"
             ) from None
+        except (ImportError, TypeError) as error:
+            # A driver without its library, or a parameter that it does not know.
+            raise self.failed(f"the database cannot be opened: {_reason(error, url)}") from None
         except (ArgumentError, ValueError):
             raise self.failed(
                 "this is not the URL of a database, such as "

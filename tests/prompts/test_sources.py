@@ -28,6 +28,7 @@ from sora_dagster import (
     VideoDataset,
 )
 from sora_dagster.environment import SettingsError
+from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.prompts.files import DatasetError
 from sora_dagster.prompts.sources import FilePrompts, PromptSource
 from sora_dagster.runware.catalogue import Catalogue
@@ -296,6 +297,15 @@ def test_arguments_of_a_function_are_not_in_messages() -> None:
     source = FunctionPrompts(partial(rows, key="hunter2"))
     assert "rows" in source.label
     assert "hunter2" not in source.label
+
+
+def test_errors_of_a_source_of_a_user_are_those_of_a_dataset() -> None:
+    class Service(FunctionPrompts):
+        def read(self, *arguments: Any, **more: Any) -> PromptDataset:
+            raise KeyError("rows")
+
+    with pytest.raises(DatasetError, match="it cannot be read: KeyError: 'rows'"):
+        VideoDataset(Service(list), catalogue=CATALOGUE).load_prompts()
 
 
 @pytest.mark.parametrize("key", ["", [], "marketing//briefs", 3])

@@ -84,6 +84,11 @@ def test_secrets_anywhere_in_a_url_are_refused_as_text(url: str) -> None:
     assert "hunter2" not in str(error.value)
 
 
+def test_a_parameter_that_a_driver_does_not_know_is_named() -> None:
+    with pytest.raises(DatasetError, match=r'cannot be reached: .*invalid connection option "foo"'):
+        SqlPrompts("postgresql+psycopg2://host/db?foo=1", "SELECT 1").read(CATALOGUE)
+
+
 def test_a_missing_database_file_is_not_made(tmp_path: Path) -> None:
     path = tmp_path / "missing.sqlite"
     with pytest.raises(DatasetError, match="no such database file"):
