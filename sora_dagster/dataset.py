@@ -118,6 +118,10 @@ class ResourceKeys:
         )
 
 
+class RemixNotListedError(LookupError):
+    """No row lists a remix, so it is not requested."""
+
+
 @dataclass(frozen=True)
 class VideoDataset:
     """A prompt dataset, with the names of its assets, partitions, jobs and sensors.
@@ -369,11 +373,12 @@ class VideoDataset:
             root: the storage root of that take.
 
         Raises:
-            LookupError: if the row does not list this recipe, or the clip is not stored.
+            RemixNotListedError: if the row does not list this recipe.
+            LookupError: if the clip is not stored.
             ValueError: if the clip cannot be remixed, or failed a blocking check.
         """
         if recipe not in prompts.recipes_of(clip_id):
-            raise LookupError(
+            raise RemixNotListedError(
                 f"clip {clip_id!r} in {prompts.label} does not list the recipe {recipe!r}; add "
                 f"it to the row's recipes to get this remix"
             )

@@ -88,6 +88,11 @@ def build_remix_assets(dataset: VideoDataset) -> list[dg.AssetsDefinition]:
 
     def request_of(prompts: PromptDataset, partition: str, ledger: Ledger) -> ClipRequest:
         clip_id, recipe = split_remix_partition(partition)
+        if recipe not in prompts.recipes_of(clip_id):
+            stored = ledger.latest_manifest(dataset.remixes.to_user_string(), partition)
+            if stored is not None:
+                # Its row no longer lists it. Requesting what is stored is free, and keeps it.
+                return stored.request
         parent = ledger.latest_manifest(dataset.clips.to_user_string(), clip_id)
         return dataset.remix_request(prompts, clip_id, recipe, parent, ledger.root)
 

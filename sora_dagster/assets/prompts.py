@@ -9,11 +9,10 @@ from sora_dagster.dataset import CODE_VERSION, VideoDataset
 from sora_dagster.prompts.dataset import DatasetError
 from sora_dagster.prompts.sources import AssetPrompts
 from sora_dagster.reporting.dataset_sync import rows_of, sync_dataset, sync_lines
+from sora_dagster.reporting.events import not_requested_events
 from sora_dagster.reporting.partition_owner import location_of
 from sora_dagster.reporting.runs import failure_of, partitioned_asset, report_partitions
 from sora_dagster.resources import ClipStorageResource, resource_of
-
-_ROWS_PER_RUN = 1000
 
 
 def build_prompts_asset(
@@ -49,22 +48,26 @@ def build_prompts_asset(
 
     storage_key = dataset.resource_keys.clip_storage
 
-    @partitioned_asset(spec, partitions_per_run=_ROWS_PER_RUN, required_resource_keys={storage_key})
+    @partitioned_asset(spec, required_resource_keys={storage_key})
     def prompts(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
         clip_storage = resource_of(context, storage_key, ClipStorageResource)
         source = dataset.load_prompts(clip_storage)
         rows = {row.partition: row for row in rows_of(dataset, source)}
         found = [rows[partition] for partition in context.partition_keys if partition in rows]
         missing = [partition for partition in context.partition_keys if partition not in rows]
-        if missing:
-            for row in found:
-                context.log_event(row.event())
+        events = [row.event() for row in found]
+        if missing and key == dataset.remix_prompts:
+            details = {cell: f"no row of the dataset lists {cell}" for cell in missing}
+            events += not_requested_events(context.instance, dataset, key, details)
+        elif missing:
+            for event in events:
+                context.log_event(event)
             raise failure_of(
                 dict.fromkeys(missing, f"it is not in {source.label}"),
                 done=len(found),
                 verb="read",
             )
-        yield from report_partitions(context, key, [row.event() for row in found])
+        yield from report_partitions(context, key, events)
 
     return prompts
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.dataset import CODE_VERSION, VideoDataset
+from sora_dagster.dataset import CODE_VERSION, RemixNotListedError, VideoDataset
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.requesting.results import failure_reasons
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.reporting.dataset_sync import sync_rows
 from sora_dagster.reporting.event_log import InputEvents
-from sora_dagster.reporting.events import request_events
+from sora_dagster.reporting.events import not_requested_events, request_events
 from sora_dagster.reporting.runs import (
     failure_of,
     partitioned_asset,
@@ -26,9 +26,6 @@ from sora_dagster.submission import (
     request_options_of,
     submit,
 )
-
-# Submitting is fast, and small runs divide the work of a large backfill.
-_REQUESTS_PER_RUN = 100
 
 RequestOf = Callable[[PromptDataset, str, Ledger], ClipRequest]
 
@@ -71,7 +68,6 @@ def build_requests_asset(
 
     @partitioned_asset(
         spec,
-        partitions_per_run=_REQUESTS_PER_RUN,
         required_resource_keys={keys.runware, keys.clip_storage},
     )
     def submissions(
@@ -84,11 +80,14 @@ def build_requests_asset(
         prompts = dataset.load_prompts(clip_storage)
         sync_rows(context, dataset, prompts, set(partitions))
         failures: dict[str, str] = {}
+        not_requested: dict[str, str] = {}
         with runware.generator(clip_storage) as generator:
             requests = []
             for partition in partitions:
                 try:
                     requests.append(request_of(prompts, partition, generator.ledger))
+                except RemixNotListedError as error:
+                    not_requested[partition] = str(error)
                 except (LookupError, ValueError) as error:
                     failures[partition] = str(error)
             options = request_options_of(
@@ -106,10 +105,12 @@ def build_requests_asset(
                 dataset,
                 [item for item in results if item.request.name not in failures],
             )
+        done = len(events)
+        events += not_requested_events(context.instance, dataset, key, not_requested)
         if failures:
             for event in events:
                 context.log_event(event)
-            raise failure_of(failures, done=len(events), verb="requested")
+            raise failure_of(failures, done=done, verb="requested")
         yield from report_partitions(context, key, events)
 
     return submissions

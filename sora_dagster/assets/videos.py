@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.dataset import CODE_VERSION, VideoDataset
+from sora_dagster.dataset import CODE_VERSION, VideoDataset, split_remix_partition
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.settings import CollectionLimits
 from sora_dagster.generation.collecting.tracked import FinishedTask
@@ -20,7 +20,7 @@ from sora_dagster.io_manager import ClipIOManager
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.reporting.checks import RunChecks, check_specs
 from sora_dagster.reporting.clip_reporter import ClipReporter, batches, failure_sentence
-from sora_dagster.reporting.events import failure_event
+from sora_dagster.reporting.events import failure_event, not_requested_events
 from sora_dagster.reporting.runs import (
     add_post_counts,
     combined_result,
@@ -32,10 +32,6 @@ from sora_dagster.reporting.runs import (
 )
 from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
 from sora_dagster.storage import AccessDeniedError
-
-# Collecting waits, so many clips share one waiting run. In a backfill of requests and clips,
-# submitting then never queues behind waiting.
-_CLIPS_PER_RUN = 1000
 
 
 class CollectConfig(dg.Config):
@@ -79,7 +75,6 @@ def build_videos_asset(
 
     @partitioned_asset(
         spec,
-        partitions_per_run=_CLIPS_PER_RUN,
         check_specs=check_specs(dataset.checks, key, partitions_def),
         # So that checks can be run again without the asset.
         can_subset=True,
@@ -152,6 +147,7 @@ class _VideosRun:
         self._partitions = list(context.partition_keys)
         self._is_used_later = is_used_later(context)
         self._failures: dict[str, str] = {}
+        self._not_requested: dict[str, str] = {}
         self.reporter = ClipReporter(
             context,
             dataset,
@@ -183,11 +179,13 @@ class _VideosRun:
                     clip = StoredClip(finished.manifest, self._ledger.root)
                     yield exact_result(event, value=clip)
                 self._close(collection, finished)
+            self._log_not_requested()
             return
         is_whole = not (self._failures or collection.outstanding)
         if is_whole and (hashes := _hashes(later)):
             yield combined_result(self._key, hashes)
         self._report(collection, later)
+        self._log_not_requested()
 
     def end(self, collection: Collection, *, max_wait_seconds: float) -> None:
         """Log the summary of the run.
@@ -215,18 +213,38 @@ class _VideosRun:
         for partition, newest in zip(self._partitions, found, strict=True):
             if isinstance(newest, AttemptRecord):
                 yield newest
+            elif newest is None:
+                self._not_requested[partition] = f"no row of the dataset lists {partition}"
             else:
                 self._fail(partition, newest)
 
-    def _newest_attempt(self, partition: str) -> AttemptRecord | str:
-        """The attempt to wait for, or why there is none."""
+    def _newest_attempt(self, partition: str) -> AttemptRecord | str | None:
+        """The attempt to wait for, or why there is none; None if no row lists the remix."""
         try:
             takes = self._ledger.takes(self._key.to_user_string(), partition)
         except (UnreadableRecordError, AccessDeniedError) as error:
             return str(error)
         if not takes:
+            if self._is_unlisted_remix(partition):
+                return None
             return "it was never requested; materialize its request first"
         return takes[-1].latest
+
+    def _is_unlisted_remix(self, partition: str) -> bool:
+        if self._key != self._dataset.remixes:
+            return False
+        clip_id, recipe = split_remix_partition(partition)
+        try:
+            self._prompts = self._prompts or self._dataset.load_prompts(self._storage)
+        except DatasetError:
+            return False
+        return recipe not in self._prompts.recipes_of(clip_id)
+
+    def _log_not_requested(self) -> None:
+        for event in not_requested_events(
+            self._context.instance, self._dataset, self._key, self._not_requested
+        ):
+            self._context.log_event(event)
 
     def _note_failures(self, ended: Sequence[FinishedTask]) -> None:
         """Note clips without a video that the reporter does not count as failed."""

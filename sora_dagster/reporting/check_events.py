@@ -15,6 +15,7 @@ from sora_dagster.generation.library.clip_checks import (
 )
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.media.checks import CheckResult
+from sora_dagster.prompts.counts import counted
 from sora_dagster.reporting.metadata import table_metadata
 
 _SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
@@ -111,12 +112,13 @@ def quality_evaluation(
         not result.evaluated for results in results_by_clip.values() for result in results
     )
     description = (
-        f"{failed_clips} of {clips} clips failed a check."
+        f"{failed_clips} of {counted(clips, 'clip', 'clips')} failed a check."
         if failed
-        else f"None of {clips} clips failed a check."
+        else f"None of {counted(clips, 'clip', 'clips')} failed a check."
     )
     if unevaluated:
-        description += f" {unevaluated} checks were not evaluated; each clip's table says why."
+        were = counted(unevaluated, "check was", "checks were")
+        description += f" {were} not evaluated; each clip's table says why."
     metadata: dict[str, Any] = {
         "clips": clips,
         "failed_clips": failed_clips,

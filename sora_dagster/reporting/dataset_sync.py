@@ -16,7 +16,7 @@ from sora_dagster.generation.library.removed_rows import RemovedClips, RemovedRo
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.reporting.event_log import data_version_of, newest_materializations
-from sora_dagster.reporting.events import prompt_event, row_data_version
+from sora_dagster.reporting.events import is_not_requested, prompt_event, row_data_version
 from sora_dagster.reporting.metadata import spec_metadata
 from sora_dagster.reporting.partition_owner import location_of, require_own_partitions
 from sora_dagster.storage import StorageRoot
@@ -226,7 +226,10 @@ class DatasetSync:
         return report
 
     def _find_removed(self) -> set[tuple[dg.AssetKey, str]]:
-        """Partitions of rows and remixes that are in Dagster, and not in the dataset."""
+        """Partitions of rows and remixes that are in Dagster, and not in the dataset.
+
+        Cells of the remix grid that no row ever listed are among them.
+        """
         dataset = self._dataset
         known = {(dataset.prompts, clip) for clip in self._partitions}
         for asset in (dataset.prompts, dataset.remix_prompts):
@@ -286,6 +289,8 @@ class DatasetSync:
         event: dg.AssetMaterialization | None,
         report: SyncReport,
     ) -> None:
+        if event is not None and is_not_requested(event):
+            return
         if self._root is not None:
             RemovedRows(self._root).mark(self._video_asset(asset), partition)
         if _is_removal(event):

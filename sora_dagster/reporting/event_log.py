@@ -15,7 +15,7 @@ _PARTITIONS_AT_ONCE = 500
 _EVENTS_SEARCHED = 25
 # Dagster compares an input's newest event with the one that was used. With this pointer there is
 # nothing to compare, and the asset is not stale because of that input.
-_NO_EVENT = 0
+NO_EVENT = 0
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class InputEvents:
 
         An input without partitions needs none: Dagster compares the versions.
         """
-        return self._found.get(used, _NO_EVENT)
+        return self._found.get(used, NO_EVENT)
 
     def _search(self, key: dg.AssetKey, wanted: set[InputVersion]) -> None:
         for some in _chunks(sorted({str(item.partition) for item in wanted})):

@@ -19,12 +19,23 @@ from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.generation.requesting.options import retry_advice
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.prompts.clips import ClipRequest
-from sora_dagster.reporting.event_log import DATA_VERSION_TAG, InputEvents, InputVersion
+from sora_dagster.reporting.event_log import (
+    DATA_VERSION_TAG,
+    NO_EVENT,
+    InputEvents,
+    InputVersion,
+    data_version_of,
+    newest_materializations,
+)
 from sora_dagster.reporting.metadata import error_metadata, request_metadata
 from sora_dagster.runware.errors import ErrorRecord
 
 _USER_PROVIDED_TAG = "dagster/data_version_is_user_provided"
 _CODE_VERSION_TAG = "dagster/code_version"
+# State and data version of a remix that no row lists.
+_NOT_REQUESTED = "not requested"
+# Older than every event of an asset: any event of the input makes the asset stale.
+_FIRST_EVENT = 1
 
 
 def data_version_tags(data_version: str) -> dict[str, str]:
@@ -87,6 +98,60 @@ def request_events(
         )
         for item, versions in zip(requested, used, strict=True)
     ]
+
+
+def not_requested_events(
+    instance: dg.DagsterInstance,
+    dataset: VideoDataset,
+    key: dg.AssetKey,
+    details: Mapping[str, str],
+) -> list[dg.AssetMaterialization]:
+    """The materializations of cells of the remix grid that no row lists.
+
+    Nothing is requested, paid or stored for them. Dagster counts a cell without an event as failed
+    in a backfill. Such a cell becomes stale once a row lists it.
+
+    Arguments:
+        instance: the Dagster instance.
+        dataset: the dataset.
+        key: `remix_prompts`, `remix_requests` or `remixes` of the dataset.
+        details: why they are not requested, by partition key.
+    """
+    if not details:
+        return []
+    upstream = {
+        dataset.remix_prompts: (),
+        dataset.remix_requests: (dataset.remix_prompts,),
+        dataset.remixes: (dataset.remix_prompts, dataset.remix_requests),
+    }[key]
+    newest = {name: newest_materializations(instance, name, list(details)) for name in upstream}
+    events = []
+    for partition, detail in details.items():
+        pointers = {
+            name.to_user_string(): _FIRST_EVENT if record is None else record.storage_id
+            for name in upstream
+            for record in [newest[name].get(partition)]
+        }
+        if key != dataset.remix_prompts:
+            pointers[dataset.clips.to_user_string()] = NO_EVENT
+        tags = {_CODE_VERSION_TAG: CODE_VERSION, **data_version_tags(_NOT_REQUESTED)}
+        for name, storage_id in pointers.items():
+            tags[f"dagster/input_data_version/{name}"] = _NOT_REQUESTED
+            tags[f"dagster/input_event_pointer/{name}"] = str(storage_id)
+        events.append(
+            dg.AssetMaterialization(
+                asset_key=key,
+                partition=partition,
+                metadata={"state": _NOT_REQUESTED, "detail": detail},
+                tags=tags | _dimension_tags(partition),
+            )
+        )
+    return events
+
+
+def is_not_requested(event: dg.AssetMaterialization) -> bool:
+    """Whether an event says that no row lists a remix."""
+    return data_version_of(event) == _NOT_REQUESTED
 
 
 def changed_event(dataset: VideoDataset, requested: RequestResult) -> dg.AssetObservation:

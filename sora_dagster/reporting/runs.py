@@ -10,6 +10,7 @@ import dagster as dg
 from sora_dagster.dataset import without_beta_warnings
 from sora_dagster.generation.collecting.archive import content_hash
 from sora_dagster.reporting.event_log import data_version_of
+from sora_dagster.reporting.events import is_not_requested
 from sora_dagster.runware.transport import PostCounts
 
 SUBMISSION_POSTS_TAG = "sora_dagster/submission_posts"
@@ -64,20 +65,22 @@ def add_post_counts(
 
 
 def partitioned_asset(
-    spec: dg.AssetSpec, *, partitions_per_run: int, **settings: Any
+    spec: dg.AssetSpec, **settings: Any
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """The decorator of an asset with partitions, without Dagster's beta warnings.
 
+    One run materializes a contiguous range of partitions.
+
     Arguments:
         spec: the asset; skippable, since a range run logs the event of each partition itself.
-        partitions_per_run: maximum number of partitions of a run of a backfill.
         settings: further arguments of `dg.multi_asset`.
     """
     with without_beta_warnings():
         return dg.multi_asset(
             name=spec.key.to_python_identifier(),
             specs=[spec],
-            backfill_policy=dg.BackfillPolicy.multi_run(partitions_per_run),
+            # Other policies refuse `dagster asset materialize --partition-range`.
+            backfill_policy=dg.BackfillPolicy.single_run(),
             **settings,
         )
 
@@ -133,7 +136,7 @@ def report_partitions(
     For one partition, Dagster logs the event. In a range run Dagster would give all partitions one
     data version and the newest events of their inputs. So the exact events are logged here, and the
     step has no output. Only if a later step of the run needs the output, Dagster logs its events
-    too, before the exact ones.
+    too, before the exact ones. The same is true of a partition that nobody requests.
 
     Arguments:
         context: the run's context.
@@ -142,7 +145,7 @@ def report_partitions(
     """
     if not events:
         return
-    if len(events) == len(context.partition_keys) == 1:
+    if len(events) == len(context.partition_keys) == 1 and not is_not_requested(events[0]):
         yield exact_result(events[0])
         return
     if is_used_later(context):

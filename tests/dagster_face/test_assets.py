@@ -188,15 +188,82 @@ def test_remixes_of_stored_clips_can_be_materialized(stack: Stack, sandbox: Sand
     assert stack.stale("remix_requests", "remixes") == set()
 
 
-def test_a_remix_that_no_row_lists_is_refused_and_not_paid(stack: Stack, sandbox: Sandbox) -> None:
-    stack.write({"id": "fox", "recipes": ["night"]}, OWL, recipes={"night": "at night"})
+def test_a_remix_that_no_row_lists_is_skipped_and_not_paid(stack: Stack, sandbox: Sandbox) -> None:
+    recipes = {"night": "at night"}
+    stack.write({"id": "fox", "recipes": ["night"]}, OWL, recipes=recipes)
     stack.tick_dataset_sensor()
-    stack.materialize(["clip_requests", "clips"], ["owl"])
+    stack.materialize(["clip_requests", "clips"], ["fox", "owl"])
     before = sandbox.charged()
-    result = stack.materialize(["remix_requests"], ["owl|night"])
-    assert not result.success
-    assert "does not list the recipe" in failure_text(result)
+    assets = ["remix_prompts", "remix_requests", "remixes"]
+    for asset in assets:
+        result = stack.materialize([asset], ["owl|night"])
+        assert result.success, failure_text(result)
+        [event] = stack.events(asset, "owl|night")
+        assert event.metadata["state"].value == "not requested"
+    detail = stack.events("remix_requests", "owl|night")[0].metadata["detail"].value
+    assert "does not list the recipe 'night'" in str(detail)
     assert sandbox.charged() == before
+    assert stack.stale(*assets) == set()
+
+
+def test_a_range_of_the_remix_grid_succeeds_with_cells_that_no_row_lists(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    recipes = {"night": "at night"}
+    stack.write({"id": "fox", "recipes": ["night"]}, OWL, recipes=recipes)
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests", "clips"], ["fox", "owl"])
+    before = sandbox.charged()
+    assets = ["remix_prompts", "remix_requests", "remixes"]
+    result = stack.materialize(assets, ["fox|night", "owl|night"])
+    assert result.success, failure_text(result)
+    assert len(sandbox.charged() - before) == 1
+    for asset in assets:
+        states = [
+            stack.events(asset, f"{clip}|night")[0].metadata.get("state") for clip in ("fox", "owl")
+        ]
+        assert [getattr(state, "value", None) == "not requested" for state in states] == [
+            False,
+            True,
+        ]
+    assert stack.stale(*assets) == set()
+
+
+def test_a_skipped_remix_is_stale_and_requested_once_a_row_lists_it(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    recipes = {"night": "at night"}
+    stack.write({"id": "fox", "recipes": ["night"]}, OWL, recipes=recipes)
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests", "clips"], ["fox", "owl"])
+    stack.materialize(["remix_requests", "remixes"], ["fox|night", "owl|night"])
+    stack.write(*({"id": name, "recipes": ["night"]} for name in ("fox", "owl")), recipes=recipes)
+    assert stack.tick_dataset_sensor() == ["owl|night"]
+    assert stack.stale("remix_requests", "remixes") == {
+        "remix_requests/owl|night",
+        "remixes/owl|night",
+    }
+    before = sandbox.charged()
+    assert stack.run_job("request_clips", clip_ids=["owl"]).success
+    assert len(sandbox.charged() - before) == 1
+    assert stack.events("remix_requests", "owl|night")[0].metadata["state"].value == "submitted"
+
+
+def test_a_stored_remix_that_its_row_no_longer_lists_stays_stored(
+    stack: Stack, sandbox: Sandbox
+) -> None:
+    recipes = {"night": "at night"}
+    stack.write({"id": "fox", "recipes": ["night"]}, recipes=recipes)
+    stack.tick_dataset_sensor()
+    stack.materialize(["clip_requests", "clips"], ["fox"])
+    stack.materialize(["remix_requests", "remixes"], ["fox|night"])
+    stack.write({"id": "fox"}, recipes=recipes)
+    before = sandbox.charged()
+    result = stack.materialize(["remix_requests", "remixes"], ["fox|night"])
+    assert result.success, failure_text(result)
+    assert sandbox.charged() == before
+    tags = stack.events("remixes", "fox|night")[0].tags or {}
+    assert tags["dagster/data_version"] != "not requested"
 
 
 def test_a_new_take_of_a_clip_makes_its_remix_stale(stack: Stack) -> None:
