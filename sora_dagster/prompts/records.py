@@ -51,7 +51,11 @@ def records_of(table: Any) -> Iterator[Any]:
         require_extras("A table of Arrow's stream interface", "parquet")
         import pyarrow
 
-        table = pyarrow.table(table).to_pylist()
+        try:
+            return records_of(pyarrow.table(table))
+        except pyarrow.ArrowInvalid:
+            # Of one column, such as a series.
+            raise TypeError(f"the rows are a {type(table).__name__}; expected: {_ROWS}") from None
     if not isinstance(table, Iterable):
         raise TypeError(f"the rows are a {type(table).__name__}; expected: {_ROWS}")
     return iter(table)

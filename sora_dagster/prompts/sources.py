@@ -262,8 +262,9 @@ class FunctionPrompts(TableSource):
         del storage
         try:
             table = self._function()
-            # A generator raises while it is read.
-            records = list(table) if isinstance(table, Iterator) else table
+            # A generator raises while it is read. PyArrow's reader of batches is a table.
+            is_generator = isinstance(table, Iterator) and not hasattr(table, "__arrow_c_stream__")
+            records = list(table) if is_generator else table
         except Exception as error:
             raise self.failed(f"it raised {type(error).__name__}: {error}") from error
         records = self.records(records)

@@ -52,6 +52,20 @@ CATALOGUE = Catalogue.builtin().with_default("veo-3.1")
 COLUMNS = ("id", "prompt", "model", "duration", "recipes", "tags", "seed", "size", "audio")
 
 
+@dataclass(frozen=True)
+class ArrowStream:
+    """A table that only has Arrow's stream interface, as those of DuckDB.
+
+    Arguments:
+        table: its rows.
+    """
+
+    table: pa.Table | pa.ChunkedArray
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
 def in_sqlite(path: Path, rows: Sequence[dict[str, Any]]) -> SqlPrompts:
     with sqlite3.connect(path) as connection:
         connection.execute(f"CREATE TABLE prompts ({', '.join(COLUMNS)})")
@@ -100,26 +114,13 @@ def sources(folder: Path, bucket: StorageRoot) -> Iterator[tuple[str, PromptSour
     yield "SQL", in_sqlite(folder / "prompts.sqlite", ROWS)
     yield "function", FunctionPrompts(lambda: ROWS, recipes=RECIPES)
     yield "table", FunctionPrompts(table_of_rows, recipes=RECIPES)
+    yield "reader", FunctionPrompts(lambda: table_of_rows().to_reader(), recipes=RECIPES)
     yield "stream", FunctionPrompts(lambda: ArrowStream(table_of_rows()), recipes=RECIPES)
     asset = AssetPrompts("briefs", recipes=RECIPES).of_dataset("videos")
     asset.keep(asset.records(table_of_rows()), bucket)
     yield "asset", asset
     recipes = folder / "jsonl" / "p.recipes.yaml"
     yield "recipes in a file", FunctionPrompts(lambda: iter(ROWS), recipes=recipes)
-
-
-@dataclass(frozen=True)
-class ArrowStream:
-    """A table that only has Arrow's stream interface, as those of DuckDB.
-
-    Arguments:
-        table: its rows.
-    """
-
-    table: pa.Table
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self.table.__arrow_c_stream__(requested_schema)
 
 
 def test_the_same_rows_have_the_same_fingerprints_in_every_source(
@@ -182,6 +183,7 @@ def test_values_of_data_frames_and_databases_are_read_as_what_they_mean(tmp_path
         ),
         ("fox", "the rows are a str; expected: a list of mappings"),
         (None, "the rows are a NoneType"),
+        (ArrowStream(pa.chunked_array([["fox"]])), "the rows are a ArrowStream; expected"),
         (3, "the rows are a int"),
     ],
 )
