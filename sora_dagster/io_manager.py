@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -88,8 +89,9 @@ class ClipInput:
             TypeError: if clips cannot be read as the input is annotated.
         """
         context = self._context
-        element = _element_of_dict(self._wanted)
-        convert = self._converter(self._wanted if element is None else element)
+        wanted = _without_none(self._wanted)
+        element = _element_of_dict(wanted)
+        convert = self._converter(wanted if element is None else _without_none(element))
         if not context.has_asset_partitions:
             if self._if_known(lambda: context.asset_partitions_def) is not None:
                 raise StorageError(f"{self._asset} has partitions; pass the partition keys to load")
@@ -99,12 +101,33 @@ class ClipInput:
             return convert(load_clip(self._ledger, self._asset, context.asset_key.path[-1]))
         partitions = list(context.asset_partition_keys)
         if element is None and len(partitions) == 1:
-            return convert(load_clip(self._ledger, self._asset, partitions[0]))
-        if element is None and self._wanted is not Any:
+            clip = self._one(partitions[0])
+            return None if clip is None else convert(clip)
+        if element is None and wanted is not Any:
             raise self._type_error(f"the input maps to {len(partitions)} partitions")
         clips = self._stored(partitions)
         with ThreadPoolExecutor(self._parallel_clips, thread_name_prefix="read-clip") as pool:
             return dict(zip(clips, pool.map(convert, clips.values()), strict=True))
+
+    def _one(self, partition: str) -> StoredClip | None:
+        """The newest take of a partition; None if it is not stored, and the input allows that."""
+        try:
+            return load_clip(self._ledger, self._asset, partition)
+        except ObjectMissingError as error:
+            if not self._allows_missing:
+                raise
+            if self._wanted is not Any and _without_none(self._wanted) == self._wanted:
+                # Dagster would fail with a type error that does not name the clip.
+                raise ObjectMissingError(
+                    f"{error} The input allows missing partitions, but its annotation does not "
+                    f"allow None; annotate it as {getattr(self._wanted, '__name__', '…')} | None."
+                ) from error
+            self._context.log.warning(f"{error} The input is None")
+            return None
+
+    @property
+    def _allows_missing(self) -> bool:
+        return bool((self._context.definition_metadata or {}).get(ALLOW_MISSING_PARTITIONS))
 
     def _stored(self, partitions: Sequence[str]) -> dict[str, StoredClip]:
         """The newest takes by partition key, in the partitions' order."""
@@ -127,7 +150,7 @@ class ClipInput:
                 f"{len(missing)} of {len(partitions)} partitions of {self._asset} are not stored "
                 f"in {self._ledger.root.url}: {named}{f' and {more} more' if more > 0 else ''}"
             )
-            if not (self._context.definition_metadata or {}).get(ALLOW_MISSING_PARTITIONS):
+            if not self._allows_missing:
                 raise ObjectMissingError(
                     f"{problem}. Materialize them first; or, to load only the stored ones, set the "
                     f"input's metadata {{{ALLOW_MISSING_PARTITIONS!r}: True}}, as in "
@@ -186,6 +209,15 @@ class ClipInput:
         )
 
 
+def _without_none(annotation: Any) -> Any:
+    """The type of an optional annotation; any other annotation as it is."""
+    if get_origin(annotation) in (Union, UnionType):
+        others = [part for part in get_args(annotation) if part is not type(None)]
+        if len(others) == 1:
+            return others[0]
+    return annotation
+
+
 def _element_of_dict(annotation: Any) -> Any:
     """The annotation of the values of a dict or mapping; None for another annotation."""
     if annotation in (dict, Mapping):
@@ -209,9 +241,12 @@ class ClipIOManager(dg.ConfigurableIOManager):
     - `bytes`: the video in memory;
     - `dict[str, …]` of any of these: all partitions that the input maps to, by partition key.
 
+    Each may be optional, as in ``StoredClip | None``.
+
     Of several partitions, those whose rows were removed from the dataset are left out, unless the
     input's metadata has `include_removed: True`. Partitions that are not stored are an error,
-    unless it has `allow_missing_partitions: True`, as with Dagster's IO managers.
+    unless it has `allow_missing_partitions: True`, as with Dagster's IO managers: a single
+    partition is then None, and a dict is without them.
 
     Arguments:
         storage: the storage root that the clips are in; the same resource as `clip_storage`.

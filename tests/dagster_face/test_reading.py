@@ -168,11 +168,27 @@ def test_of_many_partitions_that_are_not_stored_some_are_named(stack: Stack) -> 
     assert "clip-10" not in str(raised.value)
 
 
-def test_one_partition_that_is_not_stored_is_an_error_whatever_the_metadata(
+@pytest.mark.parametrize("annotation", [StoredClip | None, Path | None, bytes | None, None])
+def test_one_partition_that_is_not_stored_is_none_where_the_input_allows_it(
+    in_a_folder: Stack, annotation: Any
+) -> None:
+    assert read(in_a_folder, annotation, partition="a bee", metadata=SKIP_MISSING) is None
+    with pytest.raises(RuntimeError, match="clips/a bee is not stored"):
+        read(in_a_folder, annotation, partition="a bee")
+
+
+def test_an_annotation_without_none_is_named_where_a_partition_is_not_stored(
     in_a_folder: Stack,
 ) -> None:
-    with pytest.raises(RuntimeError, match="clips/a bee is not stored"):
+    with pytest.raises(RuntimeError, match=r"clips/a bee is not stored.*StoredClip \| None"):
         read(in_a_folder, StoredClip, partition="a bee", metadata=SKIP_MISSING)
+
+
+def test_optional_annotations_load_what_is_stored(in_a_folder: Stack) -> None:
+    stored = video(in_a_folder, "fox")
+    assert read(in_a_folder, bytes | None, partition="fox") == stored
+    clips = read(in_a_folder, dict[str, StoredClip | None], metadata=SKIP_MISSING)
+    assert list(clips) == ["fox", "owl"]
 
 
 @pytest.mark.parametrize("annotation", [str, list[StoredClip], dict[str, str], dict[int, bytes]])
