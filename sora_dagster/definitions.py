@@ -12,6 +12,7 @@ import dagster as dg
 from sora_dagster.assets.clips import build_clip_assets, build_remix_assets
 from sora_dagster.assets.costs import build_cost_assets
 from sora_dagster.assets.gallery import build_gallery_asset
+from sora_dagster.assets.status_checks import build_status_checks, build_status_sensor
 from sora_dagster.assets.storyboards import build_board_or_problem
 from sora_dagster.dataset import ResourceKeys, VideoDataset, without_beta_warnings
 from sora_dagster.environment import SettingValues
@@ -78,7 +79,9 @@ def build_definitions(
         *build_cost_assets(dataset, boards=board_names, also_refresh_on=shots),
         build_gallery_asset(dataset, boards=board_names, also_refresh_on=shots),
     ]
-    report_selection = dg.AssetSelection.assets(*(report.key for report in reports))
+    reported = dg.AssetSelection.assets(*(report.key for report in reports))
+    # The status sensor evaluates the checks of these assets.
+    report_selection = reported.without_checks()
     is_of_asset = isinstance(dataset.prompt_source, AssetPrompts)
     automated: dg.AssetSelection = report_selection
     if is_of_asset:
@@ -99,6 +102,7 @@ def build_definitions(
             *board_assets,
             *reports,
         ],
+        asset_checks=[build_status_checks(dataset, boards=board_names)],
         jobs=[
             build_request_job(dataset),
             collect_job,
@@ -122,6 +126,7 @@ def build_definitions(
                 minimum_interval_seconds=completion_interval_seconds,
             ),
             automation,
+            build_status_sensor(dataset, boards=board_names),
         ],
         resources=_resources(dataset.resource_keys, runware, storage, io_manager),
     )

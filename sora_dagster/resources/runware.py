@@ -17,6 +17,7 @@ from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.protocol.budget import parse_limit
 from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.generation.requesting.sender import SendSettings
+from sora_dagster.generation.status.problems import AccountAnswer, ask_account
 from sora_dagster.resources.clip_storage import ClipStorageResource
 from sora_dagster.resources.defined_values import with_defined_values
 from sora_dagster.resources.secret_fields import refuse_plain_secrets, secret_field, secret_value
@@ -268,6 +269,19 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             submit_batch_size=self.submit_batch_size,
             poll_batch_size=self.poll_batch_size,
         )
+
+    def account_answer(self) -> AccountAnswer:
+        """What Runware answers when it is asked for the account, once and within 10 s; free."""
+        try:
+            with RunwareClient(
+                self.resolve_api_key(),
+                base_url=self._value("base_url"),
+                timeout_seconds=10.0,
+                retry_attempts=1,
+            ) as client:
+                return ask_account(client)
+        except MissingKeyError as error:
+            return AccountAnswer(error=str(error), error_kind="authentication")
 
     def generator(self, storage: ClipStorageResource) -> Generator:
         """The generator for this API and a storage root; close it after use.

@@ -42,7 +42,7 @@ def test_two_datasets_with_the_default_resources_are_one_code_location(tmp_path:
     dg.Definitions.validate_loadable(merged)
     assert set(merged.resources or ()) == {"runware", "clip_storage", "clip_io_manager"}
     sensors = [sensor.name for sensor in merged.sensors or ()]
-    assert len(sensors) == len(set(sensors)) == 6
+    assert len(sensors) == len(set(sensors)) == 8
 
 
 def test_two_datasets_with_one_storage_resource_are_one_code_location(tmp_path: Path) -> None:
