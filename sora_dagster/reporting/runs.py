@@ -11,6 +11,7 @@ from sora_dagster.dataset import without_beta_warnings
 from sora_dagster.generation.collecting.archive import content_hash
 from sora_dagster.reporting.event_log import data_version_of
 from sora_dagster.reporting.events import is_not_requested
+from sora_dagster.resources.run_settings import settings_tag
 from sora_dagster.runware.transport import PostCounts
 
 SUBMISSION_POSTS_TAG = "sora_dagster/submission_posts"
@@ -105,7 +106,7 @@ def in_process_job(
         name=name,
         description=op.description,
         executor_def=dg.in_process_executor,
-        tags=tags,
+        tags={**settings_tag(), **(tags or {})},
         config=config,  # type: ignore[arg-type]  # None is its default.
     )
     def job() -> None:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from sora_dagster.environment import NO_STORAGE_ROOT
 from sora_dagster.resources.defined_values import with_defined_values
+from sora_dagster.resources.run_settings import require_settings
 from sora_dagster.resources.secret_fields import refuse_plain_secrets, secret_field, secret_value
 from sora_dagster.resources.setting_fields import setting_field, setting_value
 from sora_dagster.setting_declarations import setting_variable
@@ -99,8 +100,15 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         super().__init__(**{"s3": S3Resource(), **settings})
 
     def create_resource(self, context: dg.InitResourceContext) -> Self:
-        """The resource in a run: fields that the run config does not name keep their values."""
-        return with_defined_values(self, context)
+        """The resource in a run: fields that the run config does not name keep their values.
+
+        Raises:
+            SettingsError: if the process lacks a variable that the code location has.
+        """
+        resource = with_defined_values(self, context)
+        if resource.url is None:
+            require_settings(context.run, [setting_variable("storage_url").name])
+        return resource
 
     def get_resource_definition(self) -> Any:
         """The resource as Dagster uses it; refuses secrets that are given as text.

@@ -20,8 +20,9 @@ from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.generation.status.problems import AccountAnswer, ask_account
 from sora_dagster.resources.clip_storage import ClipStorageResource
 from sora_dagster.resources.defined_values import with_defined_values
+from sora_dagster.resources.run_settings import require_settings
 from sora_dagster.resources.secret_fields import refuse_plain_secrets, secret_field, secret_value
-from sora_dagster.resources.setting_fields import setting_field, setting_value
+from sora_dagster.resources.setting_fields import setting_field, setting_value, unset_variables
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import MissingKeyError
@@ -169,12 +170,28 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self
 
     def create_resource(self, context: dg.InitResourceContext) -> Self:
-        """The resource in a run: fields that the run config does not name keep their values."""
+        """The resource in a run: fields that the run config does not name keep their values.
+
+        Raises:
+            SettingsError: if the process lacks a variable that the code location has.
+        """
         exclusive = [
             ("max_usd_per_run", "unlimited"),
             ("max_usd_per_day", "unlimited_per_day"),
         ]
-        return with_defined_values(self, context, exclusive=exclusive)
+        resource = with_defined_values(self, context, exclusive=exclusive)
+        require_settings(context.run, resource._variables_read())
+        return resource
+
+    def _variables_read(self) -> list[str]:
+        """The environment variables that count, since no field has their value."""
+        unset = {
+            API_KEY_VARIABLE: self.api_key is None,
+            WEBHOOK_SECRET_VARIABLE: self.webhook_secret is None,
+            "SORA_MAX_USD": self.max_usd_per_run is None and not self.unlimited,
+            "SORA_MAX_USD_PER_DAY": self.max_usd_per_day is None and not self.unlimited_per_day,
+        }
+        return [*unset_variables(self), *(name for name, is_unset in unset.items() if is_unset)]
 
     def get_resource_definition(self) -> Any:
         """The resource as Dagster uses it; refuses secrets that are given as text.

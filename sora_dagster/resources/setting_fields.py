@@ -32,6 +32,19 @@ def setting_field(description: str, setting: str, **constraints: Any) -> Any:
     )
 
 
+def unset_variables(resource: dg.ConfigurableResource[Any]) -> list[str]:
+    """The variables that a resource reads, since its fields of their settings are unset.
+
+    Arguments:
+        resource: a resource with fields that have the names of settings.
+    """
+    return [
+        setting_variable(name).name
+        for name in type(resource).model_fields
+        if name in SettingValues.model_fields and getattr(resource, name) is None
+    ]
+
+
 def setting_value(value: Any, setting: str) -> Any:
     """The value of a field, or that of the setting if the field is unset.
 
