@@ -449,7 +449,8 @@ def split_remix_partition(partition_key: str) -> tuple[str, str]:
 
 @contextmanager
 def without_beta_warnings() -> Iterator[None]:
-    """Suppress Dagster's warnings about beta features that this package uses on purpose."""
+    """Suppress Dagster's warnings about beta and preview features that are used on purpose."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=dg.BetaWarning)
+        warnings.simplefilter("ignore", category=dg.PreviewWarning)
         yield

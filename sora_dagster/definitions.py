@@ -132,7 +132,8 @@ def build_definitions(
     )
     if dataset.translation is None:
         return definitions
-    return definitions.map_asset_specs(func=dataset.translated)
+    with without_beta_warnings():
+        return definitions.map_asset_specs(func=dataset.translated)
 
 
 def _resources(

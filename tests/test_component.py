@@ -65,6 +65,7 @@ def definitions_of(attributes: dict[str, Any], files: dict[str, str]) -> Iterato
             yield definitions
 
 
+@pytest.mark.filterwarnings("error::dagster.PreviewWarning")
 def test_every_setting_of_the_python_face_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAILERS_KEY", "key")
     with definitions_of(EVERYTHING, {}) as definitions:
