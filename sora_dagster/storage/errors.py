@@ -102,6 +102,11 @@ _CAUSES = (
         is_denial=True,
     ),
     _Cause(
+        "the bucket has object lock, which requires a checksum of each object. Set "
+        f"AWS_CHECKSUM_ALGORITHM=SHA256 for all processes, {_RETRY}",
+        "with Object Lock parameters",
+    ),
+    _Cause(
         f"the store cannot be reached. Check its endpoint and the network, {_RETRY}",
         "error sending request, connection closed, EndpointConnectionError, ConnectTimeoutError, "
         "ReadTimeoutError, ConnectionClosedError, operation timed out",
@@ -120,6 +125,7 @@ _PHRASES = (
     "error sending request",
     "connection closed",
     "operation timed out",
+    "with Object Lock parameters",
 )
 _MISSING = frozenset(("FileNotFoundError", "NoSuchKey", "BlobNotFound", "HTTP 404", "404"))
 
