@@ -231,7 +231,7 @@ def _element_of_dict(annotation: Any) -> Any:
 class ClipIOManager(dg.ConfigurableIOManager):
     """Records stored clips as outputs of their assets, and loads them for downstream assets.
 
-    The output of an asset of videos is a :class:`~sora_dagster.StoredClip`. Its video is already in
+    The output of an asset of videos is a `StoredClip`. Its video is already in
     the storage root and never passes through Dagster. A downstream asset gets what its input is
     annotated with:
 
