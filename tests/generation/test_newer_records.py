@@ -15,6 +15,7 @@ from pydantic import BaseModel, JsonValue
 import sora_dagster.generation
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimRecord
+from sora_dagster.generation.protocol.collection_log import CollectionRecord
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import NewerFormatError, parse_record
 from sora_dagster.generation.protocol.records import (
@@ -77,6 +78,7 @@ def samples() -> dict[type[Record], Record]:
         Spending.none(),
         ClaimRecord(process="p", holder="h", tasks=("t",), at=NOW),
         Resolution(decision="resend", at=NOW),
+        CollectionRecord(holder="run", started_at=NOW, updated_at=NOW, is_running=True),
     ]
     return {type(record): record for record in records}
 
