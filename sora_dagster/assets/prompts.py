@@ -9,7 +9,7 @@ from sora_dagster.dataset import CODE_VERSION, VideoDataset
 from sora_dagster.prompts.dataset import DatasetError
 from sora_dagster.prompts.sources import AssetPrompts
 from sora_dagster.reporting.dataset_sync import rows_of, sync_dataset, sync_lines
-from sora_dagster.reporting.events import not_requested_events
+from sora_dagster.reporting.events import PROMPT_ROWS_VERSION, not_requested_events
 from sora_dagster.reporting.partition_owner import location_of
 from sora_dagster.reporting.runs import failure_of, partitioned_asset, report_partitions
 from sora_dagster.resources import ClipStorageResource, resource_of
@@ -116,11 +116,12 @@ def build_prompt_rows_asset(dataset: VideoDataset, source: AssetPrompts) -> dg.A
         for line in sync_lines(report):
             context.log.info(line)
         return dg.MaterializeResult(
+            data_version=dg.DataVersion(PROMPT_ROWS_VERSION),
             metadata={
                 "dagster/row_count": len(records),
                 "changed": len(report.changed),
                 "removed": len(report.removed),
-            }
+            },
         )
 
     return prompt_rows

@@ -16,7 +16,12 @@ from sora_dagster.generation.library.removed_rows import RemovedClips, RemovedRo
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.reporting.event_log import data_version_of, newest_materializations
-from sora_dagster.reporting.events import is_not_requested, prompt_event, row_data_version
+from sora_dagster.reporting.events import (
+    is_not_requested,
+    prompt_event,
+    row_data_version,
+    row_input_tags,
+)
 from sora_dagster.reporting.metadata import spec_metadata
 from sora_dagster.reporting.partition_owner import location_of, require_own_partitions
 from sora_dagster.storage import StorageRoot
@@ -37,12 +42,14 @@ class Row:
         partition: the partition key.
         data_version: changes exactly when the row describes another video.
         spec: the clip or remix to generate.
+        input_tags: provenance of the upstream asset that the rows come from. Default: none.
     """
 
     asset: dg.AssetKey
     partition: str
     data_version: str
     spec: ClipSpec
+    input_tags: Mapping[str, str] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, Any]:
         """Metadata for the UI."""
@@ -57,7 +64,11 @@ class Row:
     def event(self) -> dg.AssetMaterialization:
         """The materialization of the row."""
         return prompt_event(
-            self.asset, self.partition, data_version=self.data_version, metadata=self.metadata()
+            self.asset,
+            self.partition,
+            data_version=self.data_version,
+            metadata=self.metadata(),
+            tags=self.input_tags,
         )
 
 
@@ -84,10 +95,10 @@ class SyncReport:
 
 def rows_of(dataset: VideoDataset, prompts: PromptDataset) -> Iterator[Row]:
     """All rows, and all remixes that they list."""
+    input_tags = row_input_tags(dataset)
     for spec in prompts.clips:
-        yield Row(
-            dataset.prompts, spec.clip_id, row_data_version(spec.fingerprint, spec.take), spec
-        )
+        version = row_data_version(spec.fingerprint, spec.take)
+        yield Row(dataset.prompts, spec.clip_id, version, spec, input_tags)
     for clip_id, recipe in prompts.remix_cells:
         spec = dataset.remix_spec(prompts, clip_id, recipe)
         yield Row(
@@ -296,7 +307,7 @@ class DatasetSync:
         if _is_removal(event):
             return
         report.removed.append((asset, partition))
-        report.events.append(removal_event(asset, partition, event))
+        report.events.append(removal_event(asset, partition, event, self._input_tags(asset)))
 
     def _marked(self, asset: str) -> RemovedClips:
         assert self._root is not None
@@ -304,13 +315,19 @@ class DatasetSync:
             self._marks[asset] = RemovedRows(self._root).of_asset(asset)
         return self._marks[asset]
 
+    def _input_tags(self, asset: dg.AssetKey) -> Mapping[str, str]:
+        return row_input_tags(self._dataset) if asset == self._dataset.prompts else {}
+
     def _video_asset(self, asset: dg.AssetKey) -> str:
         is_clip = asset == self._dataset.prompts
         return (self._dataset.clips if is_clip else self._dataset.remixes).to_user_string()
 
 
 def removal_event(
-    asset: dg.AssetKey, partition: str, newest: dg.AssetMaterialization | None
+    asset: dg.AssetKey,
+    partition: str,
+    newest: dg.AssetMaterialization | None,
+    input_tags: Mapping[str, str],
 ) -> dg.AssetMaterialization:
     """The materialization that says that a row was removed.
 
@@ -320,13 +337,14 @@ def removal_event(
         asset: `prompts` or `remix_prompts`.
         partition: the partition key.
         newest: the newest materialization of the partition. None: there is none.
+        input_tags: provenance of the upstream asset that the rows come from.
     """
     version = None if newest is None else data_version_of(newest)
     return prompt_event(
         asset,
         partition,
         data_version=version or "removed",
-        tags={REMOVED_TAG: "true"},
+        tags={**input_tags, REMOVED_TAG: "true"},
         metadata={
             **({} if newest is None else newest.metadata),
             "removed": True,

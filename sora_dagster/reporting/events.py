@@ -19,6 +19,7 @@ from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.generation.requesting.options import retry_advice
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.prompts.sources import AssetPrompts
 from sora_dagster.reporting.event_log import (
     DATA_VERSION_TAG,
     NO_EVENT,
@@ -34,6 +35,8 @@ _USER_PROVIDED_TAG = "dagster/data_version_is_user_provided"
 _CODE_VERSION_TAG = "dagster/code_version"
 # State and data version of a remix that no row lists.
 _NOT_REQUESTED = "not requested"
+# Data version of `prompt_rows`, whatever its rows are.
+PROMPT_ROWS_VERSION = "rows"
 # Older than every event of an asset: any event of the input makes the asset stale.
 _FIRST_EVENT = 1
 
@@ -63,6 +66,20 @@ def prompt_event(
             **tags,
         },
     )
+
+
+def row_input_tags(dataset: VideoDataset) -> dict[str, str]:
+    """Tags of a row's event that keep it from being stale whenever its source was read again.
+
+    Which rows changed is in their own data versions.
+    """
+    if not isinstance(dataset.prompt_source, AssetPrompts):
+        return {}
+    name = dataset.prompt_rows.to_user_string()
+    return {
+        f"dagster/input_data_version/{name}": PROMPT_ROWS_VERSION,
+        f"dagster/input_event_pointer/{name}": str(NO_EVENT),
+    }
 
 
 def row_data_version(fingerprint: str, take: int) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 import dagster as dg
 import pytest
 from click.testing import CliRunner
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
 
 import sora_dagster as sora
 from sora_dagster.cli.main import cli
@@ -233,6 +235,9 @@ def test_rows_of_an_upstream_asset_are_its_dataset(environment: Path) -> None:
         assert instance.get_dynamic_partitions("clips") == ["fox"]
         result = request()
         assert result.success, failure_text(result)
+        # Loading the same rows again makes nothing stale.
+        assert load().success
+        assert stale_partitions(definitions, instance, dataset.prompts, dataset.clip_requests) == []
         # A table with a mistake changes nothing.
         table[:] = [{"id": "owl"}]
         assert "column 'prompt': the column is missing" in failure_text(load())
@@ -288,3 +293,17 @@ def test_the_command_updates_the_instance(
     (environment / "prompts.csv").write_text("id,prompt\nfox,A fox\n")
     second = CliRunner().invoke(cli, arguments)
     assert "1 no longer in the dataset; what was generated is kept: owl" in second.output
+
+
+def stale_partitions(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, *keys: dg.AssetKey
+) -> list[tuple[dg.AssetKey, str]]:
+    resolver = CachingStaleStatusResolver(
+        instance, definitions.resolve_asset_graph(), LoadingContextForTest(instance)
+    )
+    return [
+        (key, partition)
+        for key in keys
+        for partition in instance.get_materialized_partitions(key)
+        if resolver.get_status(key, partition) != StaleStatus.FRESH
+    ]
