@@ -26,6 +26,16 @@ pytestmark = pytest.mark.daemon
 
 REPOSITORY = Path(__file__).parent.parent
 CLIP = {"model": "veo-3.1", "duration": 4}
+# In the folder of the project: in that of this checkout, its package would be imported.
+DAEMON = """
+import os, sys
+
+os.chdir({folder!r})
+sys.argv = ["dagster-daemon", "run", "-m", "team.definitions"]
+from dagster._daemon.cli import main
+
+main()
+"""
 BRIEFS = """
 import dagster as dg
 
@@ -125,8 +135,6 @@ def test_the_way_of_a_team(tmp_path: Path) -> None:
     with sandbox_process(tmp_path, ["--latency=1"]) as sandbox:
         variables = {
             "PYTHONPATH": str(tmp_path / "team" / "src"),
-            # Not the package of this checkout, which may be the working directory.
-            "PYTHONSAFEPATH": "1",
             "DAGSTER_HOME": str(tmp_path / "dagster"),
             "RUNWARE_API_KEY": KEY,
             "RUNWARE_BASE_URL": sandbox.base_url,
@@ -189,7 +197,7 @@ def test_the_way_of_a_team(tmp_path: Path) -> None:
         with (
             running(
                 "the Dagster daemon",
-                [str(python), "-m", "dagster._daemon", "run", "-m", "team.definitions"],
+                [str(python), "-c", DAEMON.format(folder=str(project.folder))],
                 environment=variables,
                 log_path=tmp_path / "daemon.log",
             ),
