@@ -2,6 +2,7 @@
 # make test         run all tests
 # make dev          start the Dagster UI with the demo's clips
 # make check        lint, types and import contracts
+# make docs         build the documentation site into site/
 # make screenshots  take the README's pictures again (needs Chromium)
 # make schema       write the JSON schema of manifests to docs/schemas
 # make models       write the table of models to docs/models.md
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell expr 2 \* `getconf _NPROCESSORS_ONLN`)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo dev test check schema models screenshots clean
+.PHONY: demo dev test check docs schema models screenshots clean
 
 demo: $(INSTALLED)
 	@$(BIN)/sora-dagster demo
@@ -30,6 +31,9 @@ check: $(INSTALLED)
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs: $(INSTALLED)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 schema: $(INSTALLED)
 	@$(BIN)/python -m tests.generation.manifest_schema docs/schemas
