@@ -82,7 +82,7 @@ class PostgresServer:
         assert wait_until(lambda: not any(map(_runs, group)), timeout_seconds=30)
         # Where nothing reaps the killed processes, Postgres takes them for living ones.
         for lock in [self._data / "postmaster.pid", *self._data.glob(".s.PGSQL.*")]:
-            lock.unlink()
+            lock.unlink(missing_ok=True)
 
     def cpu_seconds(self) -> float:
         """CPU of the server so far: of its living processes, and of those that have ended."""

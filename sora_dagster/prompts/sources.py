@@ -60,6 +60,11 @@ class PromptSource(ABC):
     def label(self) -> str:
         """Name of the source in messages, without secrets."""
 
+    @property
+    def identity(self) -> str:
+        """A text that is the same for the same source only, as far as that can be known."""
+        return self.label
+
     @abstractmethod
     def read(self, catalogue: Catalogue, storage: SourceStorage | None = None) -> PromptDataset:
         """Read the rows.
@@ -105,6 +110,12 @@ class FilePrompts(PromptSource):
     def label(self) -> str:
         """Path or URL of the file."""
         return self._location
+
+    @property
+    def identity(self) -> str:
+        """Absolute path or URL of the file."""
+        is_url = "://" in self._location
+        return self._location if is_url else str(Path(self._location).absolute())
 
     def read(self, catalogue: Catalogue, storage: SourceStorage | None = None) -> PromptDataset:
         files, name = self._open(storage)

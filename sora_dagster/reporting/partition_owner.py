@@ -28,6 +28,7 @@ class SharedPartitionsError(ValueError):
 class _Owner(BaseModel):
     location: str
     assets: tuple[str, ...]
+    source: str
     at: datetime
 
 
@@ -39,7 +40,10 @@ def require_own_partitions(
     is_renewing: bool = False,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> None:
-    """Refuse a dataset whose partitions belong to another code location.
+    """Refuse a dataset whose partitions belong to another dataset, of another code location.
+
+    The same assets with rows of the same source are the same dataset, such as in a code location
+    that was given another name.
 
     Arguments:
         instance: the Dagster instance.
@@ -60,7 +64,16 @@ def require_own_partitions(
     text = instance.run_storage.get_cursor_values({key}).get(key)
     owner = None if text is None else _Owner.model_validate_json(text)
     age = timedelta.max if owner is None else now() - owner.at
-    if owner is not None and owner.location != location and age < _VALID_FOR:
+    own = _Owner(
+        location=location,
+        assets=(dataset.clips.to_user_string(), dataset.remixes.to_user_string()),
+        source=dataset.prompt_source.identity,
+        at=now(),
+    )
+    is_other = owner is not None and (
+        owner.location != location and (owner.assets, owner.source) != (own.assets, own.source)
+    )
+    if owner is not None and is_other and age < _VALID_FOR:
         raise SharedPartitionsError(
             f"the partitions {partitions!r} belong to the dataset of the assets "
             f"{', '.join(owner.assets)} in the code location {owner.location!r}. Partitions are "
@@ -70,9 +83,7 @@ def require_own_partitions(
             f"this ends within {_VALID_FOR.seconds // 60} minutes"
         )
     if is_renewing and age >= _RENEWED_AFTER:
-        assets = (dataset.clips.to_user_string(), dataset.remixes.to_user_string())
-        entry = _Owner(location=location, assets=assets, at=now())
-        instance.run_storage.set_cursor_values({key: entry.model_dump_json()})
+        instance.run_storage.set_cursor_values({key: own.model_dump_json()})
 
 
 def location_of(run: dg.DagsterRun) -> str | None:

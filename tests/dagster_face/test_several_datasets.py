@@ -103,13 +103,17 @@ def test_a_resource_of_another_class_is_named(tmp_path: Path) -> None:
 
 
 def test_two_code_locations_cannot_share_partitions(tmp_path: Path) -> None:
-    clips = dataset(tmp_path, "ads")
+    (tmp_path / "marketing").mkdir()
+    datasets = {
+        "film": dataset(tmp_path, "ads"),
+        "marketing": dataset(tmp_path / "marketing", "ads"),
+    }
     with dg.DagsterInstance.ephemeral() as instance:
 
         def tick(location: str, minutes: float, *, renews: bool = True) -> None:
             require_own_partitions(
                 instance,
-                clips,
+                datasets[location],
                 location,
                 is_renewing=renews,
                 now=lambda: START + timedelta(minutes=minutes),
@@ -125,6 +129,12 @@ def test_two_code_locations_cannot_share_partitions(tmp_path: Path) -> None:
         tick("marketing", 9)
         with pytest.raises(SharedPartitionsError, match="'marketing'"):
             tick("film", 10)
+
+
+def test_a_code_location_with_another_name_has_the_same_dataset(tmp_path: Path) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        for location in ("film", "film-green"):
+            require_own_partitions(instance, dataset(tmp_path, "ads"), location, is_renewing=True)
 
 
 def test_a_dataset_with_another_name_has_other_partitions(tmp_path: Path) -> None:
