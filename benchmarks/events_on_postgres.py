@@ -110,7 +110,7 @@ def measure(clips: int) -> dict[str, float]:
         programs = postgres_programs()
         if programs is None:
             sys.exit("Postgres is not installed; on Debian: apt-get install postgresql")
-        database = PostgresServer(folder, programs)
+        database = PostgresServer(programs)
         try:
             config = {
                 "storage": {"postgres": {"postgres_url": database.url}},
@@ -152,6 +152,7 @@ def measure(clips: int) -> dict[str, float]:
             }
         finally:
             database.stop()
+            database.remove()
 
 
 def _count_events(environment: dict[str, str]) -> dict[str, int]:

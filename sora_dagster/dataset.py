@@ -14,6 +14,7 @@ from typing import Any, Self, TypedDict
 import dagster as dg
 
 from sora_dagster.environment import default_catalogue, default_prompts_path
+from sora_dagster.extras import MissingExtraError
 from sora_dagster.generation.generator import parent_video
 from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.protocol.ledger import Ledger
@@ -314,7 +315,10 @@ class VideoDataset:
             return source.read(self.catalogue, storage)
         except DatasetError:
             raise
-        # Of a user's own source, or a package that is missing. Collecting goes on without rows.
+        # Collecting goes on without rows.
+        except MissingExtraError as error:
+            raise DatasetError(None, [FileProblem(None, None, None, str(error))]) from error
+        # Of a user's own source.
         except Exception as error:
             reason = f"it cannot be read: {type(error).__name__}: {error}"
             raise DatasetError(

@@ -31,24 +31,20 @@ def postgres_programs() -> Path | None:
 
 
 class PostgresServer:
-    """A database server in a folder, as a user that is not root.
+    """A database server, as a user that is not root.
+
+    Its files are in a folder of its own: the folders of tests can be read by one user only.
 
     Arguments:
-        folder: folder for its files; a new one.
         programs: folder of `initdb` and `pg_ctl`.
     """
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+    def __init__(self, programs: Path) -> None:
         self._programs = programs
-        self._data = folder / "postgres"
+        self._data = Path(tempfile.mkdtemp(prefix="postgres-"))
         self.port = free_port()
-        self._data.mkdir()
         if os.getuid() == 0:
             shutil.chown(self._data, "postgres", "postgres")
-            for parent in [folder, *folder.parents]:
-                if parent != Path(tempfile.gettempdir()) and parent.stat().st_uid == 0:
-                    with contextlib.suppress(OSError):
-                        parent.chmod(parent.stat().st_mode | 0o011)
         self._run("initdb", "-D", str(self._data), "-U", "dagster", "--auth=trust", "--no-sync")
         self.start()
 
@@ -71,6 +67,10 @@ class PostgresServer:
     def stop(self) -> None:
         """Stop it at once."""
         self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "stop")
+
+    def remove(self) -> None:
+        """Remove its files."""
+        shutil.rmtree(self._data, ignore_errors=True)
 
     def kill(self) -> None:
         """Kill all its processes, and wait until they are gone."""
@@ -122,21 +122,18 @@ def _runs(pid: int) -> bool:
 
 
 @contextmanager
-def running_postgres(folder: Path) -> Iterator[PostgresServer]:
-    """A Postgres server that runs while the block does; the test is skipped if none is installed.
-
-    Arguments:
-        folder: folder for its files.
-    """
+def running_postgres() -> Iterator[PostgresServer]:
+    """A Postgres server, which runs while the block does. Skips the test if none is installed."""
     programs = postgres_programs()
     if programs is None:
         pytest.skip("Postgres is not installed; on Debian: apt-get install postgresql")
     if os.getuid() == 0 and "postgres" not in {user.pw_name for user in pwd.getpwall()}:
         pytest.skip("Postgres does not run as root, and there is no user `postgres`")
-    server = PostgresServer(folder, programs)
+    server = PostgresServer(programs)
     try:
         yield server
     finally:
         with contextlib.suppress(subprocess.CalledProcessError):
             # A test may have stopped it.
             server.stop()
+        server.remove()

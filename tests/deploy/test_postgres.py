@@ -19,7 +19,7 @@ def test_a_database_with_the_shipped_instance_settings_keeps_events(
     home = tmp_path / "home"
     home.mkdir()
     shutil.copy(ROOT / "deploy/dagster.yaml", home)
-    with running_postgres(tmp_path) as server:
+    with running_postgres() as server:
         monkeypatch.setenv("DAGSTER_POSTGRES_URL", server.url)
         with dg.DagsterInstance.from_config(str(home)) as instance:
             instance.report_runless_asset_event(

@@ -77,7 +77,7 @@ def test_each_service_is_killed_and_every_clip_is_paid_stored_and_logged_once(
     }
     options = ("--latency=4", "--reuse-rendered", f"--models={tmp_path / 'models.yaml'}")
     with (
-        running_postgres(tmp_path) as database,
+        running_postgres() as database,
         running_topology(
             tmp_path, database, variables=variables, sandbox_options=options
         ) as topology,

@@ -100,7 +100,7 @@ def test_a_record_of_a_newer_version_is_found(ledger: Ledger, manifest: ClipMani
     ledger.root.write(key, json.dumps({"format_version": 99, "what": "ever"}).encode())
     found = only_finding(ledger)
     assert (found.kind, found.key) == ("newer record", key)
-    assert "Upgrade" in found.detail
+    assert "upgrade sora-dagster" in found.detail
 
 
 def test_a_record_that_was_copied_to_another_clip_is_found(

@@ -136,7 +136,7 @@ def test_a_driver_that_repeats_the_password_does_not_show_it(
 
 
 def test_values_of_postgres_are_read_as_what_they_mean(tmp_path: Path) -> None:
-    with running_postgres(tmp_path) as server:
+    with running_postgres() as server:
         engine = create_engine(server.url)
         with engine.begin() as connection:
             connection.exec_driver_sql(
