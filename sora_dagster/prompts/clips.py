@@ -106,7 +106,8 @@ class ClipSpec(BaseModel):
         output_format: container of the video. Default: ``MP4``.
         output_quality: 20 to 99; higher keeps more detail in a larger file. Default: the API's, 95.
         first_frame: the image that the video starts from: URL, data URI, or UUID of an image at
-            Runware. A path in a dataset file is read into a data URI. Default: none.
+            Runware. For a path in a dataset file, the hash and path of that file, which is read
+            when the clip is sent. Default: none.
         last_frame: the image that the video ends with, in the same forms. Default: none.
         reference_images: images of what the video shows, in the same forms. Default: none.
         settings: parameters that only this model has, by their names in its catalogue entry.

@@ -69,6 +69,11 @@ class DatasetFiles(ABC):
     def folder(self) -> str:
         """The folder, for messages."""
 
+    @property
+    def local_folder(self) -> Path | None:
+        """The folder, if it is a local one."""
+        return None
+
     @abstractmethod
     def label(self, name: str) -> str:
         """A file's full name, for messages."""
@@ -138,6 +143,11 @@ class LocalFiles(DatasetFiles):
     def folder(self) -> str:
         """The folder, for messages."""
         return str(self._folder)
+
+    @property
+    def local_folder(self) -> Path:
+        """The folder."""
+        return self._folder
 
     def label(self, name: str) -> str:
         """A file's full name, for messages."""

@@ -1,4 +1,4 @@
-"""The images of a dataset: addresses are kept, files are read into data URIs."""
+"""The images of a dataset: addresses are kept, local files are known by their content's hash."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import base64
 from sora_dagster.prompts.dataset_files import DatasetFiles
 from sora_dagster.runware.catalogue import InputName, VideoModel
 from sora_dagster.runware.catalogue.parts import InputLimits
+from sora_dagster.runware.image_files import hashed_image_file
 from sora_dagster.runware.images import image_too_large, is_address, read_image_header
 from sora_dagster.runware.redaction import shown
 
@@ -17,7 +18,7 @@ _ALLOWED = (
 
 
 class DatasetImages:
-    """Reads the images of one dataset, each file once.
+    """Finds the images of one dataset, each file once.
 
     Arguments:
         files: the files of the dataset. None: its rows are in no folder, so images are not files.
@@ -28,7 +29,9 @@ class DatasetImages:
         self._images: dict[str, str] = {}
 
     def resolve(self, value: str, entry: VideoModel, kind: InputName = "frameImages") -> str:
-        """The image in the form of a request; its content is checked with the request.
+        """The image as it was given, or a reference to its file, which is read when it is sent.
+
+        Its content is checked with the request.
 
         Arguments:
             value: what the row has: a URL, a data URI, a UUID or a path.
@@ -54,10 +57,12 @@ class DatasetImages:
                 f"{shown(value)} cannot be an image here; allowed: {_ALLOWED_ANYWHERE}"
             )
         try:
+            files.note([value])
             size_bytes = files.size_bytes(value)
             if size_bytes is not None and size_bytes > limits.max_bytes:
-                files.note([value])
                 raise ValueError(image_too_large(size_bytes, entry, limits))
+            if files.local_folder is not None:
+                return hashed_image_file(files.local_folder / value).reference
             data = files.read(value)
         except OSError as error:
             raise ValueError(

@@ -1,7 +1,8 @@
 """First-frame images: the forms in which the API accepts one, and their checks before sending.
 
 An image is the UUID of an image at Runware, a URL, a data URI, or plain base64 (reference page).
-For a UUID or a URL only the form can be checked; otherwise the bytes are checked too.
+Until it is sent it may also be a reference to a local file (see `image_files`). For a UUID or a URL
+only the form can be checked; otherwise the bytes are checked too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import hashlib
 import re
 import struct
 from io import BytesIO
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from sora_dagster.extras import require_extras
@@ -19,6 +21,7 @@ from sora_dagster.runware.catalogue.entry import VideoModel
 from sora_dagster.runware.catalogue.parts import InputLimits
 from sora_dagster.runware.catalogue.sizes import FrameSize
 from sora_dagster.runware.errors import Problem
+from sora_dagster.runware.image_files import ImageFile, hashed_image_file, image_file_of
 from sora_dagster.runware.redaction import shown
 
 if TYPE_CHECKING:
@@ -37,9 +40,12 @@ _MOST_PIXELS = 64_000_000
 _ORIENTATION_TAG = 274
 # Of PNG and JPEG.
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff")
-# The problems of images by hash. An image is checked with its row and with each request.
-_known_contents: dict[bytes, str | None] = {}
-_MOST_KNOWN = 4096
+_SIGNATURE_BYTES = 12
+# The headers and problems of images by hash. An image is checked with its row and each request.
+_known_headers: dict[str, ImageHeader | None] = {}
+_known_contents: dict[str, str | None] = {}
+_MOST_KNOWN = 65_536
+_Fact = TypeVar("_Fact")
 
 
 class ImageHeader(NamedTuple):
@@ -49,19 +55,27 @@ class ImageHeader(NamedTuple):
     size: FrameSize
 
 
-def read_image_header(data: bytes) -> ImageHeader | None:
-    """Read the header of a PNG, JPEG or WebP image. None: the bytes are none of these."""
+def read_image_header(source: bytes | Path) -> ImageHeader | None:
+    """Read the header of a PNG, JPEG or WebP image. None: it is none of these.
+
+    Arguments:
+        source: the bytes of the image, or its file.
+    """
     # Imported here, since most processes never read an image.
     require_extras("A first frame", "media")
     from PIL import Image
 
     try:
-        with Image.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
+        with Image.open(_opened(source), formats=("PNG", "JPEG", "WEBP")) as image:
             # MPO: a JPEG with a second picture, as some cameras write it.
             image_format = {"MPO": "jpeg"}.get(image.format or "", (image.format or "").lower())
             return ImageHeader(image_format, FrameSize(*image.size))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
+
+
+def _opened(source: bytes | Path) -> BytesIO | Path:
+    return BytesIO(source) if isinstance(source, bytes) else source
 
 
 def is_http_url(text: str) -> bool:
@@ -95,6 +109,8 @@ def image_identity(image: str) -> str:
         return image.lower()
     if is_http_url(image):
         return _address_identity(image)
+    if (file := image_file_of(image)) is not None:
+        return f"sha256:{file.content_hash}"
     match = _DATA_URI_PATTERN.match(image)
     encoded = image if match is None else image[match.end() :]
     try:
@@ -139,14 +155,31 @@ def image_problem(
         entry: the model's catalogue entry.
         limits: the model's limits of the image's sides and bytes.
     """
-    message = None if is_address(image) else _problem_of_bytes(image, entry, limits)
-    return None if message is None else Problem(field, shown(image), message)
+    if is_address(image):
+        return None
+    file = image_file_of(image)
+    message = (
+        _problem_of_bytes(image, entry, limits)
+        if file is None
+        else _problem_of_file(file, entry, limits)
+    )
+    value = image if file is None else str(file.path)
+    return None if message is None else Problem(field, shown(value), message)
+
+
+def image_file_format(file: ImageFile) -> str:
+    """``png``, ``jpeg`` or ``webp``; ``unknown`` for another file."""
+    header = _header(file.path, file.content_hash)
+    return "unknown" if header is None else header.format
 
 
 def image_size(image: str) -> FrameSize | None:
-    """The size of an image whose bytes are given. None: it is an address, or cannot be read."""
+    """The size of an image whose bytes are known. None: it is an address, or cannot be read."""
     if is_address(image):
         return None
+    if (file := image_file_of(image)) is not None:
+        header = _header(file.path, file.content_hash)
+        return None if header is None else header.size
     match = _DATA_URI_PATTERN.match(image)
     start = 0 if match is None else match.end()
     try:
@@ -182,9 +215,37 @@ def _problem_of_bytes(image: str, entry: VideoModel, limits: InputLimits) -> str
         )
     if len(data) > limits.max_bytes:
         return image_too_large(len(data), entry, limits)
+    content_hash = hashlib.sha256(data).hexdigest()
+    return _picture_problem(data, content_hash, data[:_SIGNATURE_BYTES], entry, limits)
+
+
+def _problem_of_file(file: ImageFile, entry: VideoModel, limits: InputLimits) -> str | None:
+    try:
+        size_bytes = file.path.stat().st_size
+        with file.path.open("rb") as opened:
+            start = opened.read(_SIGNATURE_BYTES)
+    except OSError as error:
+        return f"the image cannot be read any more: {(error.strerror or str(error)).lower()}"
+    if size_bytes > limits.max_bytes:
+        return image_too_large(size_bytes, entry, limits)
+    return _picture_problem(file.path, file.content_hash, start, entry, limits)
+
+
+def _picture_problem(
+    source: bytes | Path, content_hash: str, start: bytes, entry: VideoModel, limits: InputLimits
+) -> str | None:
+    """What is wrong with the picture itself.
+
+    Arguments:
+        source: the bytes of the image, or its file.
+        content_hash: the hash of its bytes.
+        start: its first bytes.
+        entry: the model's catalogue entry.
+        limits: the model's limits of the image's sides.
+    """
     # The accepted formats are not documented for this model; assumed from Runware's other pages.
-    header = read_image_header(data)
-    if header is None and (data.startswith(_SIGNATURES) or data[8:12] == b"WEBP"):
+    header = _header(source, content_hash)
+    if header is None and (start.startswith(_SIGNATURES) or start[8:12] == b"WEBP"):
         return _undecodable("its header cannot be read")
     if header is None:
         return "the image is not a PNG, JPEG or WebP image; convert it to one of these"
@@ -195,22 +256,47 @@ def _problem_of_bytes(image: str, entry: VideoModel, limits: InputLimits) -> str
             f"the image is {header.size} pixels; allowed: {allowed} pixels per side for "
             f"{entry.name}. Scale it"
         )
-    digest = hashlib.sha256(data).digest()
-    if digest not in _known_contents:
-        if len(_known_contents) >= _MOST_KNOWN:
-            _known_contents.clear()
-        _known_contents[digest] = _content_problem(data, header.size)
-    return _known_contents[digest]
+    if content_hash in _known_contents:
+        return _known_contents[content_hash]
+    problem = _content_problem(source, header.size)
+    if _is_same(source, content_hash):
+        _remember(_known_contents, content_hash, problem)
+    return problem
 
 
-def _content_problem(data: bytes, size: FrameSize) -> str | None:
+def _header(source: bytes | Path, content_hash: str) -> ImageHeader | None:
+    if content_hash in _known_headers:
+        return _known_headers[content_hash]
+    header = read_image_header(source)
+    if _is_same(source, content_hash):
+        _remember(_known_headers, content_hash, header)
+    return header
+
+
+def _is_same(source: bytes | Path, content_hash: str) -> bool:
+    """Whether a file still has its content, so that what was read belongs to the hash."""
+    if isinstance(source, bytes):
+        return True
+    try:
+        return hashed_image_file(source).content_hash == content_hash
+    except OSError:
+        return False
+
+
+def _remember(known: dict[str, _Fact], content_hash: str, fact: _Fact) -> None:
+    if len(known) >= _MOST_KNOWN:
+        known.clear()
+    known[content_hash] = fact
+
+
+def _content_problem(source: bytes | Path, size: FrameSize) -> str | None:
     """Why the picture itself cannot be used: it is cut, or does not stand upright."""
     from PIL import Image
 
     if size.width * size.height > _MOST_PIXELS:
         return f"the image is {size} pixels; allowed: at most {_MOST_PIXELS} pixels. Scale it"
     try:
-        with Image.open(BytesIO(data)) as image:
+        with Image.open(_opened(source)) as image:
             image.load()
             orientation = _orientation(image)
     except (OSError, SyntaxError, ValueError) as error:

@@ -13,10 +13,10 @@ import pytest
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.library.clip_checks import build_clip_checks
 from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.generation.requesting.payloads import build_inference
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec
 from sora_dagster.prompts.dataset import load_dataset
-from sora_dagster.runware import VideoInference
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
@@ -142,6 +142,35 @@ def test_each_column_arrives_at_runware_and_the_clip_is_stored_as_requested(
         assert failed_checks(manifest) <= {"cost_within_estimate", "not_frozen"}
 
 
+def test_an_image_that_changed_after_the_dataset_was_read_is_not_sent(
+    generator: Generator, clips: Callable[..., tuple[ClipSpec, ...]], tmp_path: Path
+) -> None:
+    rows = [
+        {"model": "full-1", "duration": 1, "first_frame": name}
+        for name in ("first.png", "last.png", "first.png")
+    ]
+    read = [request_of(spec) for spec in clips(*rows)]
+    (tmp_path / "first.png").write_bytes(image_bytes(428, 240))
+    results = request_clips(generator, *read[:2])
+    (tmp_path / "first.png").unlink()
+    results += request_clips(generator, read[2])
+    assert [result.state for result in results] == [
+        RequestState.REFUSED,
+        RequestState.SUBMITTED,
+        RequestState.REFUSED,
+    ]
+    assert "first.png changed after the dataset was read" in results[0].detail
+    assert "first.png cannot be read any more: no such file" in results[2].detail
+    for result in (results[0], results[2]):
+        assert "not sent, nothing paid" in result.detail
+        assert result.task_uuid is None
+    # Only the other clip was sent.
+    assert len(list(generator.ledger.root.list("slots/"))) == 1
+    # Read again, it is sent as it is now.
+    (tmp_path / "first.png").write_bytes(image_bytes(428, 240))
+    assert stored(generator, *clips(*rows)[:1]).keys() == {"clip-0", "clip-1"}
+
+
 def test_records_hold_no_image_and_nothing_that_grants_access_to_one(
     generator: Generator,
     root: StorageRoot,
@@ -229,8 +258,14 @@ def test_rows_of_all_live_models_are_accepted_with_their_defaults(
     tasks = []
     for index, spec in enumerate(clips(*LIVE_ROWS)):
         task_uuid = f"{FIRST[:-2]}{index:02d}"
-        fields = spec.request_fields(builtin.get(spec.model))
-        tasks.append(VideoInference.build(task_uuid=task_uuid, **fields).to_wire())
+        inference = build_inference(
+            request_of(spec),
+            task_uuid=task_uuid,
+            catalogue=builtin,
+            webhook=None,
+            hosted_seconds=None,
+        )
+        tasks.append(inference.to_wire())
     headers = {"X-Runware-Dry-Run": "1", "Authorization": f"Bearer {KEY}"}
     answer = httpx.post(base_url, json=tasks, headers=headers, timeout=60)
     assert json.loads(answer.text).get("errors", []) == []

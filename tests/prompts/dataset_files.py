@@ -15,7 +15,9 @@ import pytest
 import yaml
 from PIL import ExifTags, Image
 
+from sora_dagster.generation.requesting.payloads import build_inference
 from sora_dagster.input_files.problems import FileProblem
+from sora_dagster.prompts.clips import ClipRequest, ClipSpec
 from sora_dagster.prompts.dataset import (
     DatasetError,
     PromptDataset,
@@ -114,6 +116,22 @@ def image_bytes(
 
 def data_uri(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def sent_images(clip: ClipSpec, catalogue: Catalogue | None = None) -> list[str]:
+    """The images of a clip's API request, in their order."""
+    inputs = build_inference(
+        ClipRequest(asset="clips", clip=clip.clip_id, spec=clip),
+        task_uuid="0b4f1f5e-5c5e-4d2f-9c59-6a1b6f0c2b11",
+        catalogue=catalogue or Catalogue.builtin(),
+        webhook=None,
+        hosted_seconds=None,
+    ).inputs
+    assert inputs is not None
+    return [
+        item if isinstance(item, str) else item.image
+        for item in (*(inputs.frame_images or ()), *(inputs.reference_images or ()))
+    ]
 
 
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -26,6 +26,7 @@ from sora_dagster.prompts.clips import ClipRequest, ClipSpec
 from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.images import image_identity
+from sora_dagster.runware.requests import VideoInference
 from sora_dagster.storage import StorageRoot
 from tests.generation.requesting import clip
 from tests.runware.examples import SORA_2_PRO
@@ -281,6 +282,12 @@ def test_what_cannot_be_a_first_frame_still_has_a_fingerprint(image: str) -> Non
 # --- what is sent
 
 
+def draft(request: ClipRequest) -> VideoInference:
+    """The API request of a clip, unchecked."""
+    fields = request.spec.request_fields(Catalogue.builtin().get(request.spec.model))
+    return VideoInference.model_construct(None, **fields)
+
+
 @pytest.mark.parametrize(
     "image",
     [
@@ -298,7 +305,7 @@ def test_an_image_comes_back_from_its_record_as_it_was_given(
 ) -> None:
     value = (image, "https://example.com/b.png?sig=1") if column == "reference_images" else image
     request = clip(**{column: value}, size=None)
-    keep_images(root, request.spec)
+    keep_images(root, request.spec, draft(request))
     kept = request.model_copy(update={"spec": redacted_spec(request.spec)})
     record = kept.model_dump_json()
     assert len(record) < 1500
@@ -322,7 +329,7 @@ def test_a_url_in_a_setting_comes_back_from_its_record_as_it_was_given(root: Sto
     url = "https://user:password@example.com/mask.png?X-Amz-Signature=0123"
     settings = {"style": "film", "edit": {"masks": [url, "https://example.com/b.png"]}}
     request = clip(settings=settings)
-    keep_images(root, request.spec)
+    keep_images(root, request.spec, draft(request))
     kept = request.model_copy(update={"spec": redacted_spec(request.spec)})
     for shown in (kept.model_dump_json(), json.dumps(request.spec.options)):
         assert "https://example.com/mask.png" in shown

@@ -1,7 +1,9 @@
 """Images: files, URLs, data URIs and UUIDs."""
 
+import hashlib
 import io
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 from PIL import Image
@@ -18,17 +20,69 @@ from tests.prompts.dataset_files import (
     jsonl,
     load,
     only_problem_of,
+    sent_images,
     write_as,
 )
 
 
-def test_a_first_frame_beside_the_dataset_becomes_a_data_uri(write: Write, tmp_path: Path) -> None:
+def test_a_first_frame_beside_the_dataset_is_sent_as_a_data_uri(
+    write: Write, tmp_path: Path
+) -> None:
     (tmp_path / "frames").mkdir()
     content = image_bytes(640, 360)
     write("frames/lake.png", content)
     row = {"id": "a", "prompt": "A lake", "first_frame": "frames/lake.png"}
     [clip] = load(write("p.jsonl", jsonl(row))).clips
-    assert (clip.first_frame, clip.size) == (data_uri(content), None)
+    assert (sent_images(clip), clip.size) == ([data_uri(content)], None)
+
+
+@pytest.mark.parametrize("column", ["first_frame", "last_frame", "reference_images"])
+def test_a_row_has_no_bytes_of_its_image_files(write: Write, column: str) -> None:
+    output = io.BytesIO()
+    Image.effect_noise((500, 500), 90).save(output, "PNG")
+    write("noise.png", output.getvalue())
+    row: dict[str, object] = {"id": "a", "prompt": "A lake", "model": "veo-3.1"}
+    frames = {"first_frame": "noise.png"} if column == "last_frame" else {}
+    [clip] = load(write("p.jsonl", jsonl({**row, **frames, column: "noise.png"}))).clips
+    assert len(output.getvalue()) > 100_000
+    assert len(clip.model_dump_json()) < 2000
+    assert set(sent_images(clip)) == {data_uri(output.getvalue())}
+
+
+def test_an_image_file_is_read_again_only_when_it_changed(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    file_digest = hashlib.file_digest
+
+    def count(file: BinaryIO, *arguments: Any) -> Any:
+        hashed.append(Path(file.name).name)
+        return file_digest(file, *arguments)
+
+    monkeypatch.setattr(hashlib, "file_digest", count)
+    write("one.png", image_bytes(400, 300))
+    write("two.png", image_bytes(401, 300))
+    rows = [
+        {"id": name, "prompt": "A lake", "first_frame": f"{name}.png"} for name in ("one", "two")
+    ]
+    path = write("p.jsonl", jsonl(*rows))
+    first = load(path).clips
+    assert hashed == ["one.png", "two.png"]
+    assert load(path).clips == first
+    assert hashed == ["one.png", "two.png"]
+    write("two.png", image_bytes(402, 300))
+    one, two = load(path).clips
+    assert hashed == ["one.png", "two.png", "two.png"]
+    assert one == first[0]
+    assert two.fingerprint != first[1].fingerprint
+
+
+def test_a_cell_cannot_name_an_image_by_its_reference(write: Write) -> None:
+    write("lake.png", image_bytes(400, 300))
+    row = {"id": "a", "prompt": "A lake", "first_frame": "lake.png"}
+    [clip] = load(write("p.jsonl", jsonl(row))).clips
+    problem = only_problem_of(write("p.jsonl", jsonl({**row, "first_frame": clip.first_frame})))
+    assert "cannot be read as a file" in problem.message
 
 
 @pytest.mark.parametrize(
@@ -41,7 +95,7 @@ def test_the_format_of_a_first_frame_is_that_of_its_content(
     write("frame", image_bytes(400, 300, image_format))
     row = {"id": "a", "prompt": "A lake", "first_frame": "frame"}
     [clip] = load(write("p.jsonl", jsonl(row))).clips
-    assert (clip.first_frame or "").startswith(f"data:{media_type};base64,")
+    assert sent_images(clip)[0].startswith(f"data:{media_type};base64,")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +199,7 @@ def test_an_upright_image_is_sent_as_it_is(
     write("frame", content)
     row = {"id": "a", "prompt": "A lake", "first_frame": "frame"}
     [clip] = load(write("p.jsonl", jsonl(row))).clips
-    assert (clip.first_frame or "").endswith(data_uri(content).partition(",")[2])
+    assert sent_images(clip)[0].endswith(data_uri(content).partition(",")[2])
 
 
 def test_an_image_that_takes_too_much_memory_to_decode_is_a_problem(write: Write) -> None:

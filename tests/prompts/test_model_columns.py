@@ -31,6 +31,7 @@ from tests.prompts.dataset_files import (
     jsonl,
     load,
     only_problem_of,
+    sent_images,
     write_as,
 )
 from tests.runware.examples import FIRST, SECOND, THIRD
@@ -203,9 +204,9 @@ def test_each_image_may_be_a_file_beside_the_dataset(write: Write) -> None:
     content = image_bytes(400, 300)
     write("lake.png", content)
     clip = clip_of(write, model="veo-3.1", first_frame="lake.png", last_frame="lake.png")
-    assert (clip.first_frame, clip.last_frame) == (data_uri(content), data_uri(content))
+    assert sent_images(clip) == [data_uri(content), data_uri(content)]
     clip = clip_of(write, model="veo-3.1", reference_images=["lake.png", FRAME])
-    assert clip.reference_images == (data_uri(content), FRAME)
+    assert sent_images(clip) == [data_uri(content), FRAME]
 
 
 # --- what is sent

@@ -6,9 +6,10 @@ may grant access to a URL is stored nowhere.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pydantic import JsonValue
@@ -19,10 +20,17 @@ from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec, with_urls
 from sora_dagster.prompts.recipes import Recipe, remix_fields, remix_spec
 from sora_dagster.runware.catalogue import Catalogue, FrameSize, VideoModel
-from sora_dagster.runware.errors import InvalidRequestError
-from sora_dagster.runware.images import is_address, public_address
+from sora_dagster.runware.errors import InvalidRequestError, Problem
+from sora_dagster.runware.image_files import ImageFileError, image_file_of
+from sora_dagster.runware.images import (
+    image_file_format,
+    image_identity,
+    is_address,
+    public_address,
+)
 from sora_dagster.runware.pricing import Price, price_of
-from sora_dagster.runware.requests import VideoInference
+from sora_dagster.runware.redaction import shown
+from sora_dagster.runware.requests import FrameImage, VideoInference
 from sora_dagster.runware.rules import audio_problem, check_request
 from sora_dagster.storage import StorageRoot
 
@@ -44,6 +52,8 @@ def build_inference(
 ) -> VideoInference:
     """The API request for a clip, checked against the model's catalogue entry.
 
+    Its image files are read now.
+
     Arguments:
         request: the requested clip.
         task_uuid: the task's UUID.
@@ -54,9 +64,11 @@ def build_inference(
         parent_video: for a remix, the video of its parent as it is sent (see `ParentVideos`).
 
     Raises:
-        InvalidRequestError: if the API would refuse it; nothing was sent.
+        InvalidRequestError: if the API would refuse it, or an image file changed after the dataset
+            was read; nothing was sent.
         UnknownModelError: if the model has no catalogue entry.
     """
+    request = _with_image_data(request, task_uuid)
     spec, entry = request.spec, catalogue.get(request.spec.model)
     if (problem := audio_problem(spec.audio, entry)) is not None:
         raise InvalidRequestError([problem], task_uuid)
@@ -74,6 +86,24 @@ def build_inference(
     inference = VideoInference.build(**fields)
     check_request(inference, catalogue)
     return inference
+
+
+def _with_image_data(request: ClipRequest, task_uuid: str) -> ClipRequest:
+    """A request with the bytes of its image files, as data URIs."""
+
+    def loaded(image: str) -> str:
+        file = image_file_of(image)
+        if file is None:
+            return image
+        try:
+            data = file.read()
+        except ImageFileError as error:
+            problem = Problem("inputs", shown(str(file.path)), str(error))
+            raise InvalidRequestError([problem], task_uuid) from error
+        encoded = base64.b64encode(data).decode("ascii")
+        return f"data:image/{image_file_format(file)};base64,{encoded}"
+
+    return request.model_copy(update={"spec": request.spec.with_files(loaded)})
 
 
 def _clip_fields(
@@ -174,24 +204,39 @@ def redacted_spec(spec: ClipSpec) -> ClipSpec:
 def redacted_image(image: str) -> str:
     """An image as records keep it.
 
-    Bytes become their hash. A URL loses its query, user and password, which may grant access, and
-    gets the hash as its fragment.
+    Bytes become their hash, the same for a file and for its data URI. A URL loses its query, user
+    and password, which may grant access, and gets the hash of its text as its fragment.
     """
     if not is_address(image):
-        return image if image.startswith(_HASH_PREFIX) else _hash_text(image)
+        identity = image_identity(image)
+        return identity if identity.startswith(_HASH_PREFIX) else _hash_text(image)
     address = public_address(image)
     return image if address == image else f"{address}#{_hash_text(image)}"
 
 
-def keep_images(root: StorageRoot, spec: ClipSpec) -> None:
-    """Store the bytes of images that records keep as a hash, unless they are stored already."""
+def keep_images(root: StorageRoot, spec: ClipSpec, inference: VideoInference) -> None:
+    """Store the bytes of images that records keep as a hash, unless they are stored already.
+
+    Arguments:
+        root: the storage root.
+        spec: the clip.
+        inference: its API request, which has the bytes of image files.
+    """
+    sent = {redacted_image(image): image for image in _sent_images(inference)}
 
     def keep(image: str) -> str:
         if not is_address(image) and (redacted := redacted_image(image)) != image:
-            root.create(_key(redacted), image.encode())
+            root.create(_key(redacted), sent.get(redacted, image).encode())
         return image
 
     spec.with_files(keep)
+
+
+def _sent_images(inference: VideoInference) -> Iterator[str]:
+    inputs = inference.inputs
+    if inputs is not None:
+        for item in (*(inputs.frame_images or ()), *(inputs.reference_images or ())):
+            yield item.image if isinstance(item, FrameImage) else item
 
 
 def with_images(

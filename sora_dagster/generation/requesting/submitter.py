@@ -198,7 +198,7 @@ class TaskSubmitter:
             # Its entry may have been removed together with claims that seemed abandoned.
             self._ledger.pending.add(plan.claimed)
             return _ClaimedTask(task, plan.claimed, is_own=False)
-        keep_images(self._ledger.root, request.spec)
+        keep_images(self._ledger.root, request.spec, task.inference)
         try:
             won, attempt = self._ledger.claim_attempt(
                 AttemptRecord(
