@@ -164,6 +164,12 @@ class VideoDatasetComponent(dg.Component, dg.Resolvable, dg.Model):
     boards: Annotated[list[str], dg.Resolver.default(description="Files of storyboards.")] = Field(
         default_factory=list
     )
+    max_usd_per_day: Annotated[
+        float | None,
+        dg.Resolver.default(
+            description="Spending limit of this dataset for a day (UTC), in USD. Default: none."
+        ),
+    ] = Field(default=None, ge=0)
     checks: Annotated[Any, _nested(Checks | None, "Checks of stored clips.")] = None
     schedules: Annotated[Any, _nested(list[Schedule], "Schedules that request clips.")] = Field(
         default_factory=list
@@ -234,6 +240,7 @@ class VideoDatasetComponent(dg.Component, dg.Resolvable, dg.Model):
             group_name=self.group_name,
             owners=self.owners,
             tags=self.tags,
+            max_usd_per_day=self.max_usd_per_day,
             checks=_checks(self.checks, context),
             delete_removed_partitions=self.delete_removed_partitions,
             resource_keys=ResourceKeys()

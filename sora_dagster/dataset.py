@@ -147,6 +147,9 @@ class VideoDataset:
         group_name: asset group of all assets.
         owners: owners of all assets: email addresses, or ``team:`` and a name.
         tags: Dagster tags of all assets.
+        max_usd_per_day: spending limit of this dataset's clips and remixes for a day (UTC), in
+            USD. It is checked besides the limits of a run and of all runs in a day (see
+            :class:`RunwareResource`). Default: no limit of its own.
         checks: checks of stored clips; see :func:`build_clip_checks`.
         delete_removed_partitions: whether the partition of a row that was removed is deleted in
             Dagster. Its clips and events are kept in any case. Default: no; it is kept, and marked
@@ -159,8 +162,9 @@ class VideoDataset:
             Default: none.
 
     Raises:
-        ValueError: if the name or the key prefix has characters that are not allowed, the source
-            is of another kind, or a variable that is read has a wrong value.
+        ValueError: if the name or the key prefix has characters that are not allowed, the limit is
+            negative or no number, the source is of another kind, or a variable that is read has a
+            wrong value.
 
     Example:
         >>> dataset = VideoDataset("prompts.yaml", name="trailers")
@@ -177,6 +181,7 @@ class VideoDataset:
     group_name: str = "generative_video"
     owners: Sequence[str] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    max_usd_per_day: float | None = None
     checks: ClipChecks = field(default_factory=ClipChecks)
     delete_removed_partitions: bool = False
     resource_keys: ResourceKeys = field(default_factory=ResourceKeys)
@@ -193,6 +198,11 @@ class VideoDataset:
                     f"key_prefix is {self.key_prefix!r}; each part is letters, digits, _, - and . "
                     f"only. Pass several parts as a list"
                 )
+        if self.max_usd_per_day is not None and not 0 <= self.max_usd_per_day < float("inf"):
+            raise ValueError(
+                f"max_usd_per_day of dataset {self.name} is {self.max_usd_per_day}; use USD such "
+                f"as 25 or 7.50, or None for no limit"
+            )
         bases: dict[dg.AssetKey, str] = {}
         for base in _ASSETS if self.translation is not None else ():
             other = bases.setdefault(self.asset_key(base), base)
@@ -209,6 +219,11 @@ class VideoDataset:
         if self.key_prefix is None:
             return () if self.name == DEFAULT_DATASET else (self.name,)
         return (self.key_prefix,) if isinstance(self.key_prefix, str) else tuple(self.key_prefix)
+
+    @property
+    def day_limits_usd(self) -> Mapping[str, float]:
+        """The dataset's own spending limit of a day in USD, by its name; empty if it has none."""
+        return {} if self.max_usd_per_day is None else {self.name: self.max_usd_per_day}
 
     @property
     def labels(self) -> Labels:

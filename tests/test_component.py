@@ -31,6 +31,7 @@ EVERYTHING: dict[str, Any] = {
     "group_name": "film",
     "owners": ["team:video"],
     "tags": {"domain": "media"},
+    "max_usd_per_day": 200,
     "checks": {"blocking": ["not_black"], "thresholds": {"max_black_fraction": 0.2}},
     "schedules": [{"cron_schedule": "0 6 * * *", "max_usd": 40, "running": True}],
     "request_new_rows": True,

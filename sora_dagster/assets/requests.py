@@ -81,7 +81,7 @@ def build_requests_asset(
         sync_rows(context, dataset, prompts, set(partitions))
         failures: dict[str, str] = {}
         not_requested: dict[str, str] = {}
-        with runware.generator(clip_storage) as generator:
+        with runware.generator(clip_storage, dataset.day_limits_usd) as generator:
             requests = []
             for partition in partitions:
                 try:

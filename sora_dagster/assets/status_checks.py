@@ -159,6 +159,7 @@ def _problems(
         clock=lambda: datetime.now(UTC),
         datasets=[dataset.name, *boards],
         day_limit_usd=runware.day_limit_usd(),
+        dataset_day_limits_usd=dataset.day_limits_usd,
     )
     return find_problems(status, runware.account_answer())
 

@@ -90,7 +90,7 @@ def build_videos_asset(
         if key not in context.selected_asset_keys:
             _evaluate_checks(context, dataset, key, clip_storage)
             return
-        with runware.generator(clip_storage) as generator:
+        with runware.generator(clip_storage, dataset.day_limits_usd) as generator:
             try:
                 run = _VideosRun(
                     context, dataset, key, generator.ledger, clip_io_manager, clip_storage

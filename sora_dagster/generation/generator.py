@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -55,6 +55,7 @@ class GenerationSettings:
         max_attempts: most attempts of one take, without `retry_failed`.
         retry_wait_seconds: wait before a second attempt; it doubles with each further one.
         day_limit_usd: spending limit of a day (UTC) over all runs, in USD; None for no limit.
+        dataset_day_limits_usd: spending limits of a day (UTC) in USD, by dataset.
         delivery: whether Runware puts videos into the store (`direct`), or they are downloaded;
             `auto` for direct delivery if possible.
         result_hosts: domains that videos are downloaded from, besides runware.ai.
@@ -71,6 +72,7 @@ class GenerationSettings:
     max_attempts: int = 3
     retry_wait_seconds: float = 10.0
     day_limit_usd: float | None = None
+    dataset_day_limits_usd: Mapping[str, float] = field(default_factory=dict)
     delivery: DeliverySetting = "auto"
     result_hosts: tuple[str, ...] = ()
     result_networks: tuple[str, ...] = ()
@@ -131,6 +133,7 @@ class Generator:
             hosted_seconds=settings.hosted_seconds,
             max_attempts=settings.max_attempts,
             day_limit_usd=settings.day_limit_usd,
+            dataset_day_limits_usd=settings.dataset_day_limits_usd,
             unsent_seconds=settings.deadlines.unsent_seconds,
             schema_check=settings.schema_check,
         )

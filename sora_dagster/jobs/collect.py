@@ -45,7 +45,7 @@ def build_collect_job(dataset: VideoDataset, boards: Sequence[str] = ()) -> dg.J
     ) -> None:
         runware = resource_of(context, keys.runware, RunwareResource)
         clip_storage = resource_of(context, keys.clip_storage, ClipStorageResource)
-        with runware.generator(clip_storage) as generator:
+        with runware.generator(clip_storage, dataset.day_limits_usd) as generator:
             try:
                 report = CollectingRun(
                     context, dataset, generator, config, boards=boards, storage=clip_storage

@@ -113,7 +113,7 @@ def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
         clip_ids = list(selected) or list(prompts.clip_ids)
         failures: dict[str, str] = {}
         options = request_options_of(config, context.run, runware.run_limit_usd())
-        with runware.generator(clip_storage) as generator:
+        with runware.generator(clip_storage, dataset.day_limits_usd) as generator:
             requests = _clips_and_remixes(dataset, prompts, generator, clip_ids, failures)
             if not selected and not config.dry_run:
                 cost = _cost_of_everything(dataset, prompts, generator, requests, options)

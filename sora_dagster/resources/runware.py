@@ -1,5 +1,6 @@
 """The resource for the Runware API."""
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import dagster as dg
@@ -14,8 +15,8 @@ from pydantic import (
 from sora_dagster.environment import SettingValues
 from sora_dagster.generation.collecting.settings import Deadlines, PollSettings
 from sora_dagster.generation.generator import GenerationSettings, Generator
-from sora_dagster.generation.protocol.budget import parse_limit
 from sora_dagster.generation.protocol.markers import WebhookAddress
+from sora_dagster.generation.protocol.spending_limits import parse_limit
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.generation.status.problems import AccountAnswer, ask_account
 from sora_dagster.resources.clip_storage import ClipStorageResource
@@ -300,8 +301,17 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         except MissingKeyError as error:
             return AccountAnswer(error=str(error), error_kind="authentication")
 
-    def generator(self, storage: ClipStorageResource) -> Generator:
+    def generator(
+        self,
+        storage: ClipStorageResource,
+        dataset_day_limits_usd: Mapping[str, float] | None = None,
+    ) -> Generator:
         """The generator for this API and a storage root; close it after use.
+
+        Arguments:
+            storage: the storage root.
+            dataset_day_limits_usd: spending limits of a day (UTC) in USD, by dataset. Default:
+                none.
 
         Raises:
             MissingKeyError: if there is no key.
@@ -329,6 +339,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 max_attempts=self.max_attempts,
                 retry_wait_seconds=self.retry_wait_seconds,
                 day_limit_usd=self.day_limit_usd(),
+                dataset_day_limits_usd=dataset_day_limits_usd or {},
                 delivery=self._value("delivery"),
                 result_hosts=hosts,
                 result_networks=networks,

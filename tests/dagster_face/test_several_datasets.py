@@ -92,6 +92,30 @@ def test_a_dataset_with_other_resource_keys_has_another_key_limit_and_bucket(
     assert len(Ledger(StorageRoot(tmp_path / "trailers")).takes("trailers/clips", "fox")) == 1
 
 
+def test_datasets_of_one_root_have_daily_budgets_of_their_own(
+    tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNWARE_BASE_URL", sandbox.base_url)
+    monkeypatch.setenv("RUNWARE_API_KEY", KEY)
+    monkeypatch.setenv("SORA_STORAGE", str(tmp_path / "storage"))
+    ads = dataset(tmp_path, "ads", max_usd_per_day=0.5)
+    trailers = dataset(tmp_path, "trailers", max_usd_per_day=40)
+    merged = dg.Definitions.merge(sora.build_definitions(ads), sora.build_definitions(trailers))
+    before = sandbox.charged()
+    with dg.DagsterInstance.ephemeral() as instance:
+        bought = request(merged, "trailers_request_clips", instance)
+        refused = request(merged, "ads_request_clips", instance)
+    assert bought.success, failure_text(bought)
+    assert "0.00 USD of dataset ads's daily spending limit of 0.50 USD" in failure_text(refused)
+    assert len(sandbox.charged() - before) == 1
+
+
+@pytest.mark.parametrize("limit", [-1, float("nan"), float("inf")])
+def test_a_daily_budget_that_is_no_amount_is_refused(tmp_path: Path, limit: float) -> None:
+    with pytest.raises(ValueError, match="max_usd_per_day of dataset ads"):
+        dataset(tmp_path, "ads", max_usd_per_day=limit)
+
+
 def test_a_resource_of_another_class_is_named(tmp_path: Path) -> None:
     definitions = sora.build_definitions(dataset(tmp_path, "ads"))
     job = dg.Definitions(

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sora_dagster.generation.protocol.budget import Budget, SpendingLimits, parse_limit
+from sora_dagster.generation.protocol.budget import Budget
 from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.spending_limits import SpendingLimits, parse_limit
 from sora_dagster.generation.protocol.spending_log import BudgetLogError
 from sora_dagster.storage import ObjectAttributes, ObjectInfo, StorageRoot
 from tests.conftest import ManualClock
@@ -82,6 +83,50 @@ def test_another_run_has_a_limit_of_its_own(budget: Budget) -> None:
     assert budget.reserve({"b": 4.0}, root_run="other", limits=RUN_OF_5).granted == ("b",)
     assert budget.run_spent_usd("run") == 4.0
     assert budget.spent_usd(TODAY) == 8.0
+
+
+def test_the_daily_limit_of_a_dataset_counts_only_its_own_tasks(root: StorageRoot) -> None:
+    limits = SpendingLimits(dataset_day_usd={"ads": 5.0})
+    before = budget_of(root)
+    before.reserve({"a": 4.0}, root_run="run", limits=NO_LIMITS, dataset="ads")
+    before.reserve({"b": 9.0}, root_run="run", limits=limits, dataset="trailers")
+    later = budget_of(root)
+    for decide in (later.check, later.reserve):
+        decision = decide({"c": 2.0, "d": 1.0}, root_run="other", limits=limits, dataset="ads")
+        assert decision.granted == ("d",)
+        assert (
+            "4.00 USD of dataset ads's daily spending limit of 5.00 USD is already used. Raise the "
+            "limit (max_usd_per_day of the dataset)" in decision.refused["c"]
+        )
+    assert (later.dataset_spent_usd("ads"), later.dataset_spent_usd("trailers")) == (5.0, 9.0)
+    assert later.spent_usd() == 14.0
+
+
+def test_a_settled_cost_frees_the_daily_limit_of_its_dataset(root: StorageRoot) -> None:
+    limits = SpendingLimits(dataset_day_usd={"ads": 5.0})
+    budget_of(root).reserve({"a": 4.0}, root_run="run", limits=limits, dataset="ads")
+    budget_of(root).settle({"a": 1.0}, root_run="run")
+    later = budget_of(root)
+    assert later.reserve({"b": 4.0}, root_run="x", limits=limits, dataset="ads").granted == ("b",)
+    assert later.dataset_spent_usd("ads") == 5.0
+
+
+def test_the_daily_limit_of_a_dataset_begins_again_each_day(
+    budget: Budget, clock: ManualClock
+) -> None:
+    limits = SpendingLimits(dataset_day_usd={"ads": 5.0})
+    assert budget.reserve({"a": 5.0}, root_run="run", limits=limits, dataset="ads").granted
+    assert not budget.reserve({"b": 1.0}, root_run="run", limits=limits, dataset="ads").granted
+    clock.move(DAY_SECONDS)
+    assert budget.reserve({"b": 1.0}, root_run="run", limits=limits, dataset="ads").granted
+    assert budget.dataset_spent_usd("ads") == 1.0
+
+
+def test_the_spending_of_a_dataset_is_kept_in_a_summary(root: StorageRoot, budget: Budget) -> None:
+    for number in range(120):
+        budget.reserve({str(number): 1.0}, root_run="run", limits=NO_LIMITS, dataset="ads")
+    assert keys(root, "budget-summaries")
+    assert budget_of(root).dataset_spent_usd("ads") == 120.0
 
 
 def test_runs_whose_ids_would_make_the_same_folder_name_stay_apart(budget: Budget) -> None:

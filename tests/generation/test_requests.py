@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.budget import Budget, BudgetDecision, SpendingLimits
+from sora_dagster.generation.protocol.budget import Budget, BudgetDecision
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import (
     AttemptRecord,
@@ -19,13 +19,14 @@ from sora_dagster.generation.protocol.records import (
     OutcomeState,
     SeenRecord,
 )
+from sora_dagster.generation.protocol.spending_limits import SpendingLimits
 from sora_dagster.generation.requesting.direct_delivery import DirectDelivery
 from sora_dagster.generation.requesting.estimates import estimate
 from sora_dagster.generation.requesting.options import RequestOptions, options_after
 from sora_dagster.generation.requesting.requester import Requester
 from sora_dagster.generation.requesting.results import RequestResult, RequestState, failure_reasons
 from sora_dagster.generation.requesting.sender import Sender, SendSettings
-from sora_dagster.prompts.clips import ClipRequest, ClipSpec, ParentVideo
+from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec, ParentVideo
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.runware.pricing import Price
@@ -535,9 +536,14 @@ class RacedBudget(Budget):
     """Another process of the same run takes the rest of the limit right after it was read."""
 
     def check(
-        self, estimates_usd: Mapping[str, float], *, root_run: str, limits: SpendingLimits
+        self,
+        estimates_usd: Mapping[str, float | None],
+        *,
+        root_run: str,
+        limits: SpendingLimits,
+        dataset: str = DEFAULT_DATASET,
     ) -> BudgetDecision:
-        read = super().check(estimates_usd, root_run=root_run, limits=limits)
+        read = super().check(estimates_usd, root_run=root_run, limits=limits, dataset=dataset)
         Budget(self._ledger, store_time=self._ledger.root.store_time).reserve(
             {"another task": 1.0}, root_run=root_run, limits=SpendingLimits()
         )

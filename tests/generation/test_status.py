@@ -12,7 +12,7 @@ from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.collection_log import CollectionRecord, write_collection
 from sora_dagster.generation.protocol.markers import drop_marker
 from sora_dagster.generation.resolve import give_up, retry_stuck
-from sora_dagster.generation.status.problems import AccountAnswer, find_problems
+from sora_dagster.generation.status.problems import AccountAnswer, budget_problems, find_problems
 from sora_dagster.generation.status.root_status import DatasetStatus, RootStatus, read_status
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.runware.account import AccountStatus
@@ -101,6 +101,26 @@ def test_what_was_spent_is_compared_with_the_limits(scenario: Scenario) -> None:
         ("budget_use", "warning")
     ]
     assert problems_of(scenario, day_limit_usd=spending.day_usd) == [("budget_use", "error")]
+
+
+def test_the_daily_limit_of_a_dataset_warns_before_it_is_used_up(scenario: Scenario) -> None:
+    scenario.request(scenario.generator(), clip("fox"))
+    used_usd = status_of(scenario).spending.day_usd
+    assert used_usd
+    for limit_usd, expected in (
+        (used_usd * 2, []),
+        (used_usd / 0.9, ["warning"]),
+        (used_usd, ["error"]),
+    ):
+        status = read_status(
+            scenario.ledger(),
+            clock=lambda: datetime.now(UTC),
+            dataset_day_limits_usd={"default": limit_usd, "other": limit_usd},
+        )
+        assert [item.used_usd for item in status.spending.datasets] == [used_usd, 0.0]
+        problems = budget_problems(status.spending)
+        assert [problem.severity for problem in problems] == expected
+        assert all("dataset default's daily limit" in problem.sentence for problem in problems)
 
 
 def test_what_nobody_collects_needs_attention_after_an_hour(scenario: Scenario) -> None:

@@ -1,7 +1,8 @@
 """The spending limits: the expected cost of tasks is reserved in two logs before they are sent.
 
 Each root run has a log, and so has each day of the store's clock. The run's entry is written first,
-then the day's. If the day refuses a task, its reservation in the run's log is released.
+then the day's. If the day refuses a task, its reservation in the run's log is released. The limit
+of a dataset for a day is checked against those entries of the day that name the dataset.
 
 A task whose price is unknown is refused under any limit. Without one it is reserved at an unknown
 price: it uses nothing of a limit until it is settled, then its cost. So a limit that another run
@@ -11,14 +12,14 @@ sets on the same day counts it from the moment when its cost is known.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.spending_limits import LimitUse, SpendingLimits, fit
 from sora_dagster.generation.protocol.spending_log import (
     BudgetEntry,
     BudgetLogError,
@@ -26,23 +27,7 @@ from sora_dagster.generation.protocol.spending_log import (
     SpendingLog,
     require_amounts,
 )
-
-DEFAULT_RUN_LIMIT_USD = 25.0
-UNLIMITED = "unlimited"
-_ROUNDING_USD = 1e-6
-
-
-@dataclass(frozen=True)
-class SpendingLimits:
-    """Spending limits in USD; None for no limit.
-
-    Arguments:
-        run_usd: by one root run: a run with its retries, a backfill, and the remixes of either.
-        day_usd: in one day (UTC), by all runs on the storage root.
-    """
-
-    run_usd: float | None = None
-    day_usd: float | None = None
+from sora_dagster.prompts.clips import DEFAULT_DATASET
 
 
 class BudgetDecision(NamedTuple):
@@ -74,7 +59,12 @@ class Budget:
         self._lock = threading.Lock()
 
     def check(
-        self, estimates_usd: Mapping[str, float | None], *, root_run: str, limits: SpendingLimits
+        self,
+        estimates_usd: Mapping[str, float | None],
+        *,
+        root_run: str,
+        limits: SpendingLimits,
+        dataset: str = DEFAULT_DATASET,
     ) -> BudgetDecision:
         """Decide which tasks would fit in the limits now. Writes nothing, reserves nothing.
 
@@ -82,14 +72,20 @@ class Budget:
             estimates_usd: expected cost of each task in USD, by task UUID. None: unknown.
             root_run: the run that the run's limit belongs to.
             limits: the limits.
+            dataset: the dataset of the tasks. Default: ``default``.
 
         Raises:
             BudgetLogError: if a log is damaged.
         """
-        return self._decide(estimates_usd, root_run, limits, is_reserving=False)
+        return self._decide(estimates_usd, root_run, limits, dataset, is_reserving=False)
 
     def reserve(
-        self, estimates_usd: Mapping[str, float | None], *, root_run: str, limits: SpendingLimits
+        self,
+        estimates_usd: Mapping[str, float | None],
+        *,
+        root_run: str,
+        limits: SpendingLimits,
+        dataset: str = DEFAULT_DATASET,
     ) -> BudgetDecision:
         """Reserve for as many tasks as fit in the limits, in their order.
 
@@ -100,17 +96,19 @@ class Budget:
             estimates_usd: expected cost of each task in USD, by task UUID. None: unknown.
             root_run: the run that the run's limit belongs to.
             limits: the limits.
+            dataset: the dataset of the tasks. Default: ``default``.
 
         Raises:
             BudgetLogError: if a log is damaged.
         """
-        return self._decide(estimates_usd, root_run, limits, is_reserving=True)
+        return self._decide(estimates_usd, root_run, limits, dataset, is_reserving=True)
 
     def _decide(
         self,
         estimates_usd: Mapping[str, float | None],
         root_run: str,
         limits: SpendingLimits,
+        dataset: str,
         *,
         is_reserving: bool,
     ) -> BudgetDecision:
@@ -121,9 +119,11 @@ class Budget:
             run_use = self._run_use(root_run, limits)
             for day, tasks in by_day.items():
                 if is_reserving:
-                    refused |= self._reserve(tasks, limits, root_run=root_run, day=day)
+                    refused |= self._reserve(
+                        tasks, limits, root_run=root_run, day=day, dataset=dataset
+                    )
                 else:
-                    refused |= _fit(tasks, [run_use, self._day_use(day, limits)])[1]
+                    refused |= fit(tasks, [run_use, *self._day_uses(day, limits, dataset)])[1]
         return BudgetDecision(
             tuple(task for task in estimates_usd if task not in refused),
             {task: refused[task] for task in estimates_usd if task in refused},
@@ -191,6 +191,15 @@ class Budget:
         with self._lock:
             return self._day(day or self._today()).read().total_usd
 
+    def dataset_spent_usd(self, dataset: str) -> float:
+        """The amount reserved or spent today for the tasks of a dataset, in USD.
+
+        Raises:
+            BudgetLogError: if the day's log is damaged.
+        """
+        with self._lock:
+            return self._day(self._today()).read().dataset_usd(dataset)
+
     def run_spent_usd(self, root_run: str) -> float:
         """The amount reserved or spent for the tasks of a root run, on any day, in USD.
 
@@ -214,13 +223,39 @@ class Budget:
             self._logs[name] = SpendingLog(self._ledger, name)
         return self._logs[name]
 
-    def _run_use(self, root_run: str, limits: SpendingLimits) -> _LimitUse:
+    def _run_use(self, root_run: str, limits: SpendingLimits) -> LimitUse:
         spending = self._run(root_run).known()
-        return _LimitUse("the run's", limits.run_usd, "--max-usd, SORA_MAX_USD", spending)
+        return LimitUse(
+            "the run's",
+            limits.run_usd,
+            "--max-usd, SORA_MAX_USD",
+            spending,
+            used_usd=spending.total_usd,
+        )
 
-    def _day_use(self, day: date, limits: SpendingLimits) -> _LimitUse:
+    def _day_uses(self, day: date, limits: SpendingLimits, dataset: str) -> list[LimitUse]:
+        """The use of a day's limit, and of the dataset's limit for that day."""
         spending = self._day(day).known()
-        return _LimitUse("the day's", limits.day_usd, "SORA_MAX_USD_PER_DAY", spending)
+        uses = [
+            LimitUse(
+                "the day's",
+                limits.day_usd,
+                "SORA_MAX_USD_PER_DAY",
+                spending,
+                used_usd=spending.total_usd,
+            )
+        ]
+        if dataset in limits.dataset_day_usd:
+            uses.append(
+                LimitUse(
+                    f"dataset {dataset}'s daily",
+                    limits.dataset_day_usd[dataset],
+                    "max_usd_per_day of the dataset",
+                    spending,
+                    used_usd=spending.dataset_usd(dataset),
+                )
+            )
+        return uses
 
     def _by_day(
         self, estimates_usd: Mapping[str, float | None], root_run: str
@@ -246,21 +281,22 @@ class Budget:
         *,
         root_run: str,
         day: date,
+        dataset: str,
     ) -> dict[str, str]:
         """Reserve in the run's log, then in a day's; gives the refused tasks with the reasons."""
         run_log, day_log = self._run(root_run), self._day(day)
         number = None
         while number is None:
-            uses = [self._run_use(root_run, limits), self._day_use(day, limits)]
-            in_run, refused = _fit(estimates_usd, uses)
+            uses = [self._run_use(root_run, limits), *self._day_uses(day, limits, dataset)]
+            in_run, refused = fit(estimates_usd, uses)
             if not in_run:
                 return refused
-            number = run_log.append(self._reservation_entry(in_run, root_run, day))
+            number = run_log.append(self._reservation_entry(in_run, root_run, day, dataset))
         while True:
             # Others may have spent on this day meanwhile.
             day_log.read()
-            in_day, refused_late = _fit(in_run, [self._day_use(day, limits)])
-            entry = self._reservation_entry(in_day, root_run, day)
+            in_day, refused_late = fit(in_run, self._day_uses(day, limits, dataset))
+            entry = self._reservation_entry(in_day, root_run, day, dataset)
             if not in_day or day_log.append(entry) is not None:
                 break
         if refused_late:
@@ -289,80 +325,19 @@ class Budget:
                 return spending
 
     def _reservation_entry(
-        self, estimates_usd: Mapping[str, float | None], root_run: str, day: date
+        self,
+        estimates_usd: Mapping[str, float | None],
+        root_run: str,
+        day: date,
+        dataset: str,
     ) -> BudgetEntry:
         return BudgetEntry(
             root_run=root_run,
             day=day,
+            dataset=dataset,
             estimates_usd=dict(estimates_usd),
             nonce=self._ledger.new_nonce(),
         )
-
-
-class _LimitUse:
-    """How much of a limit is used, while tasks are added one by one.
-
-    Arguments:
-        whose: whose limit it is, for messages.
-        limit_usd: the limit in USD; None for no limit.
-        setting: the settings that raise it, for messages.
-        spending: the sums of its log.
-    """
-
-    def __init__(
-        self, whose: str, limit_usd: float | None, setting: str, spending: Spending
-    ) -> None:
-        self._whose = whose
-        self._limit_usd = limit_usd
-        self._setting = setting
-        self._spending = spending
-        self._total_usd = spending.total_usd
-
-    def refusal(self, task_uuid: str, estimate_usd: float | None) -> str | None:
-        """Why a task does not fit; None if it does."""
-        limit, used = self._limit_usd, self._total_usd
-        if limit is None:
-            return None
-        if estimate_usd is None:
-            # It may be reserved or settled by a process that knew its price.
-            estimate_usd = self._spending.known_usd(task_uuid)
-        if estimate_usd is None:
-            return (
-                f"not sent, nothing paid: its price is unknown, so it cannot be held to "
-                f"{self._whose} spending limit of {limit:.2f} USD. Set the prices in the "
-                f"model's catalogue entry (SORA_MODELS), or set no limit "
-                f"({self._setting}: {UNLIMITED})."
-            )
-        added = self._spending.added_usd(task_uuid, estimate_usd)
-        if used + added <= limit + _ROUNDING_USD:
-            return None
-        return (
-            f"not sent, nothing paid: it would cost {estimate_usd:.2f} USD, and {used:.2f} USD of "
-            f"{self._whose} spending limit of {limit:.2f} USD is already used. Raise the limit "
-            f"({self._setting}), or request fewer clips."
-        )
-
-    def add(self, task_uuid: str, estimate_usd: float | None) -> None:
-        """Count a task."""
-        self._total_usd += self._spending.added_usd(task_uuid, estimate_usd)
-
-
-def _fit(
-    estimates_usd: Mapping[str, float | None], uses: Sequence[_LimitUse]
-) -> tuple[dict[str, float | None], dict[str, str]]:
-    """The tasks that fit in all limits, in their order; and why the others do not."""
-    granted: dict[str, float | None] = {}
-    refused: dict[str, str] = {}
-    for task_uuid, estimate in estimates_usd.items():
-        refusals = (use.refusal(task_uuid, estimate) for use in uses)
-        reason = next((refusal for refusal in refusals if refusal is not None), None)
-        if reason is not None:
-            refused[task_uuid] = reason
-            continue
-        granted[task_uuid] = estimate
-        for use in uses:
-            use.add(task_uuid, estimate)
-    return granted, refused
 
 
 def _usual_days(today: date) -> set[date]:
@@ -381,26 +356,3 @@ def _collected(damaged: list[BudgetLogError]) -> Iterator[None]:
         yield
     except BudgetLogError as error:
         damaged.append(error)
-
-
-def parse_limit(
-    text: str | None, *, default_usd: float | None = DEFAULT_RUN_LIMIT_USD
-) -> float | None:
-    """A spending limit from a setting: USD, ``unlimited``, or the default if it is unset.
-
-    Raises:
-        ValueError: if the text is neither.
-    """
-    if text is None or not text.strip():
-        return default_usd
-    if text.strip().lower() == UNLIMITED:
-        return None
-    try:
-        limit = float(text)
-    except ValueError:
-        limit = -1.0
-    if not 0 <= limit < float("inf"):
-        raise ValueError(
-            f"{text!r} is not a spending limit; write USD such as 25 or 7.50, or '{UNLIMITED}'"
-        )
-    return limit

@@ -43,6 +43,7 @@ class BudgetEntry(Record):
     Arguments:
         root_run: the run of a reservation; None for other kinds.
         day: the day (UTC) of a reservation; None for other kinds.
+        dataset: the dataset of a reservation's tasks; None for other kinds.
         estimates_usd: reservation: expected costs of tasks that are about to be sent, by task UUID.
             None: the price of a task is unknown.
         releases: release: number of the reservation.
@@ -52,6 +53,7 @@ class BudgetEntry(Record):
 
     root_run: str | None = None
     day: date | None = None
+    dataset: str | None = None
     estimates_usd: dict[str, AmountUsd | None] = Field(default_factory=dict)
     releases: int | None = None
     released: tuple[str, ...] = ()
@@ -71,6 +73,7 @@ class Spending(Record):
         costs_usd: cost of each settled task.
         runs: the root run of each reservation, by the number of its entry.
         days: the day of each reservation, by the number of its entry.
+        datasets: the dataset of each reservation, by the number of its entry.
         last_nonce: nonce of the last entry; it identifies the log of a summary.
     """
 
@@ -81,6 +84,7 @@ class Spending(Record):
     costs_usd: dict[str, AmountUsd]
     runs: dict[int, str]
     days: dict[int, date]
+    datasets: dict[int, str]
     last_nonce: str
     _total_usd: float = PrivateAttr(default=0.0)
 
@@ -91,12 +95,29 @@ class Spending(Record):
     @classmethod
     def none(cls) -> Spending:
         """The sums of a log without entries."""
-        return cls(entries=0, reserved_usd={}, costs_usd={}, runs={}, days={}, last_nonce="")
+        return cls(
+            entries=0,
+            reserved_usd={},
+            costs_usd={},
+            runs={},
+            days={},
+            datasets={},
+            last_nonce="",
+        )
 
     @property
     def total_usd(self) -> float:
         """The amount of a limit that all tasks of the log use."""
         return self._total_usd
+
+    def dataset_usd(self, dataset: str) -> float:
+        """The amount of a limit that the tasks of a dataset use."""
+        numbers = {number for number, name in self.datasets.items() if name == dataset}
+        return sum(
+            self.amount_usd(task_uuid)
+            for task_uuid, reservations in self.reserved_usd.items()
+            if not numbers.isdisjoint(reservations)
+        )
 
     def holds(self, task_uuid: str) -> bool:
         """Whether a task is reserved in the log, settled or not."""
@@ -147,6 +168,8 @@ class Spending(Record):
         if entry.root_run is not None and entry.day is not None:
             self.runs[self.entries] = entry.root_run
             self.days[self.entries] = entry.day
+            if entry.dataset is not None:
+                self.datasets[self.entries] = entry.dataset
             for task_uuid, estimate in entry.estimates_usd.items():
                 self.reserved_usd.setdefault(task_uuid, {})[self.entries] = estimate
         if entry.releases is not None:

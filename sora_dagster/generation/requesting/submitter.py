@@ -8,13 +8,14 @@ limit does not allow is answered before the first of these writes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sora_dagster.generation.protocol.budget import Budget, BudgetDecision, SpendingLimits
+from sora_dagster.generation.protocol.budget import Budget, BudgetDecision
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord, Carrier
+from sora_dagster.generation.protocol.spending_limits import SpendingLimits
 from sora_dagster.generation.protocol.spending_log import BudgetLogError
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.payloads import (
@@ -94,6 +95,7 @@ class TaskSubmitter:
         budget: the spending limits.
         options: how clips are requested, and who pays.
         day_limit_usd: spending limit of a day (UTC) over all runs, in USD; None for no limit.
+        dataset_day_limits_usd: spending limits of a day (UTC) in USD, by dataset.
     """
 
     def __init__(
@@ -104,12 +106,17 @@ class TaskSubmitter:
         options: RequestOptions,
         *,
         day_limit_usd: float | None,
+        dataset_day_limits_usd: Mapping[str, float],
     ) -> None:
         self._ledger = ledger
         self._sender = sender
         self._budget = budget
         self._options = options
-        self._limits = SpendingLimits(run_usd=options.run_limit_usd, day_usd=day_limit_usd)
+        self._limits = SpendingLimits(
+            run_usd=options.run_limit_usd,
+            day_usd=day_limit_usd,
+            dataset_day_usd=dataset_day_limits_usd,
+        )
         self._gate = SubmissionGate()
 
     @property
@@ -170,14 +177,28 @@ class TaskSubmitter:
         results: dict[int, RequestResult],
     ) -> list[NewTask]:
         """The tasks that the spending limits allow; the others get their results."""
-        tasks = list(tasks)
-        if not tasks:
-            return []
+        by_dataset: dict[str, list[NewTask]] = {}
+        for task in tasks:
+            by_dataset.setdefault(task.result.request.dataset, []).append(task)
+        return [
+            task
+            for dataset, group in by_dataset.items()
+            for task in self._within_limits_of(dataset, decide, group, results)
+        ]
+
+    def _within_limits_of(
+        self,
+        dataset: str,
+        decide: Callable[..., BudgetDecision],
+        tasks: Sequence[NewTask],
+        results: dict[int, RequestResult],
+    ) -> list[NewTask]:
         try:
             decision = decide(
                 {task.task_uuid: task.price.usd for task in tasks},
                 root_run=self._options.root_run,
                 limits=self._limits,
+                dataset=dataset,
             )
         except BudgetLogError as error:
             # Limits that cannot be read stop buying, and nothing else.

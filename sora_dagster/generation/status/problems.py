@@ -88,7 +88,7 @@ def find_problems(status: RootStatus, account: AccountAnswer | None) -> tuple[Pr
 
 
 def budget_problems(spending: Spending) -> Sequence[Problem]:
-    """Whether the day's limit is used up, or nearly, or a log is damaged."""
+    """Whether a limit of the day is used up, or nearly, or a log is damaged."""
     if spending.error:
         return [
             Problem(
@@ -98,17 +98,25 @@ def budget_problems(spending: Spending) -> Sequence[Problem]:
                 action="Restore the spending log as its message says.",
             )
         ]
-    use = spending.day_use
-    if use is None or use < WARNING_SHARE:
-        return []
+    found = []
+    if (use := spending.day_use) is not None:
+        used = f"{spending.day_usd:.2f} USD of the day's limit of {spending.day_limit_usd:.2f} USD"
+        found.append((use, used, "SORA_MAX_USD_PER_DAY"))
+    for item in spending.datasets:
+        used = (
+            f"{item.used_usd:.2f} USD of dataset {item.dataset}'s daily limit of "
+            f"{item.limit_usd:.2f} USD"
+        )
+        found.append((item.use, used, "max_usd_per_day of the dataset"))
     return [
         Problem(
             subject="budget_use",
             severity="error" if use >= 1 else "warning",
-            sentence=f"{spending.day_usd:.2f} USD of the day's limit of "
-            f"{spending.day_limit_usd:.2f} USD are used ({use:.0%}).",
-            action="Raise SORA_MAX_USD_PER_DAY, or wait for the next day (UTC).",
+            sentence=f"{used} are used ({use:.0%}).",
+            action=f"Raise {setting}, or wait for the next day (UTC).",
         )
+        for use, used, setting in found
+        if use >= WARNING_SHARE
     ]
 
 

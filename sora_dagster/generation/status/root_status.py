@@ -123,18 +123,39 @@ class RunSpending(_Model):
     limit_usd: float
 
 
+class DatasetSpending(_Model):
+    """Use of a dataset's own limit of a day.
+
+    Arguments:
+        dataset: the dataset.
+        used_usd: amount reserved or spent today (UTC).
+        limit_usd: its limit.
+    """
+
+    dataset: str
+    used_usd: float
+    limit_usd: float
+
+    @property
+    def use(self) -> float:
+        """Used share of the limit."""
+        return self.used_usd / self.limit_usd if self.limit_usd else 1.0
+
+
 class Spending(_Model):
     """What was spent, and the limits.
 
     Arguments:
         day_usd: amount reserved or spent today (UTC) by all runs; None if the log is damaged.
         day_limit_usd: the day's limit; None for no limit.
+        datasets: the datasets with a limit of their own, if their limits are known.
         runs: the runs with outstanding tasks and a limit, the most used first.
         error: why a log could not be read; empty if all could.
     """
 
     day_usd: float | None
     day_limit_usd: float | None
+    datasets: tuple[DatasetSpending, ...] = ()
     runs: tuple[RunSpending, ...] = ()
     error: str = ""
 
@@ -168,6 +189,7 @@ def read_status(
     clock: Callable[[], datetime],
     datasets: Sequence[str] | None = None,
     day_limit_usd: float | None = None,
+    dataset_day_limits_usd: Mapping[str, float] | None = None,
 ) -> RootStatus:
     """Read the state of a storage root. Writes nothing.
 
@@ -176,6 +198,7 @@ def read_status(
         clock: the time; that of a machine whose clock is set is close enough to the store's.
         datasets: names of the datasets to read. Default: all of the root.
         day_limit_usd: the day's spending limit in USD. None: no limit.
+        dataset_day_limits_usd: spending limits of a day in USD, by dataset. Default: none.
 
     Raises:
         StorageError: if the storage root cannot be read.
@@ -188,7 +211,7 @@ def read_status(
         url=ledger.root.url,
         at=now,
         datasets=found,
-        spending=_spending(ledger, now, day_limit_usd, limits),
+        spending=_spending(ledger, now, day_limit_usd, dataset_day_limits_usd or {}, limits),
     )
 
 
@@ -371,12 +394,19 @@ def _resolve(clip: str, asset: str, option: str) -> str:
 
 
 def _spending(
-    ledger: Ledger, now: datetime, day_limit_usd: float | None, limits: Mapping[str, float]
+    ledger: Ledger,
+    now: datetime,
+    day_limit_usd: float | None,
+    dataset_day_limits_usd: Mapping[str, float],
+    limits: Mapping[str, float],
 ) -> Spending:
     budget = Budget(ledger, store_time=lambda: now)
-    day_usd, runs, errors = None, [], []
+    day_usd, datasets, runs, errors = None, [], [], []
     try:
         day_usd = budget.spent_usd()
+        for name, limit_usd in dataset_day_limits_usd.items():
+            used_usd = budget.dataset_spent_usd(name)
+            datasets.append(DatasetSpending(dataset=name, used_usd=used_usd, limit_usd=limit_usd))
     except BudgetLogError as error:
         errors.append(str(error))
     for root_run in sorted(limits)[:_MAX_RUNS_READ]:
@@ -388,5 +418,9 @@ def _spending(
         runs.append(RunSpending(root_run=root_run, used_usd=used_usd, limit_usd=limits[root_run]))
     runs.sort(key=lambda run: run.limit_usd - run.used_usd)
     return Spending(
-        day_usd=day_usd, day_limit_usd=day_limit_usd, runs=tuple(runs), error=" ".join(errors)
+        day_usd=day_usd,
+        day_limit_usd=day_limit_usd,
+        datasets=tuple(datasets),
+        runs=tuple(runs),
+        error=" ".join(errors),
     )
