@@ -20,6 +20,7 @@ from sora_dagster.generation.library.costs import (
 from sora_dagster.generation.library.library_scan import scan_library
 from sora_dagster.reporting.metadata import link_metadata, table_metadata
 from sora_dagster.resources import ClipStorageResource, resource_of
+from sora_dagster.resources.run_settings import settings_tag
 
 _MOST_LINES = 100
 
@@ -58,6 +59,7 @@ def build_cost_assets(
         **dataset.labels,
         code_version=CODE_VERSION,
         required_resource_keys={storage_key},
+        op_tags=settings_tag(),
         kinds={"parquet"},
         automation_condition=at_most_every(cron_schedule, also_refresh_on=also_refresh_on),
         description="Cost of every task: one row per task, with its clip, take, model, estimate, "
@@ -84,6 +86,7 @@ def build_cost_assets(
         **dataset.labels,
         code_version=CODE_VERSION,
         required_resource_keys={storage_key},
+        op_tags=settings_tag(),
         kinds={"report"},
         automation_condition=dg.AutomationCondition.eager(),
         description="Spending by day, model, dataset and tag, and what was wasted.",

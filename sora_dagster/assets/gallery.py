@@ -25,6 +25,7 @@ from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec
 from sora_dagster.reporting.metadata import costs_metadata, link_metadata
 from sora_dagster.resources import ClipStorageResource, resource_of
+from sora_dagster.resources.run_settings import settings_tag
 from sora_dagster.storage import ObjectAttributes
 
 
@@ -64,6 +65,7 @@ def build_gallery_asset(
         **dataset.labels,
         code_version=CODE_VERSION,
         required_resource_keys={storage_key},
+        op_tags=settings_tag(),
         kinds={"html"},
         automation_condition=at_most_every(cron_schedule, also_refresh_on=also_refresh_on),
         description="A page to browse, play and filter all clips. It is in the storage root, and "

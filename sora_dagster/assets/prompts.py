@@ -13,6 +13,7 @@ from sora_dagster.reporting.events import PROMPT_ROWS_VERSION, not_requested_eve
 from sora_dagster.reporting.partition_owner import location_of
 from sora_dagster.reporting.runs import failure_of, partitioned_asset, report_partitions
 from sora_dagster.resources import ClipStorageResource, resource_of
+from sora_dagster.resources.run_settings import settings_tag
 
 
 def build_prompts_asset(
@@ -92,6 +93,7 @@ def build_prompt_rows_asset(dataset: VideoDataset, source: AssetPrompts) -> dg.A
         code_version=CODE_VERSION,
         kinds={"table"},
         required_resource_keys={storage_key},
+        op_tags=settings_tag(),
         automation_condition=dg.AutomationCondition.eager(),
         description=f"The rows of {upstream.to_user_string()}, checked and kept for all runs. "
         f"Updates the partitions of the dataset.",

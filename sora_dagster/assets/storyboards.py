@@ -30,6 +30,7 @@ from sora_dagster.reporting.runs import (
     is_used_later,
 )
 from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
+from sora_dagster.resources.run_settings import settings_tag
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.submission import RequestConfig, log_estimates, request_options_of
 
@@ -125,6 +126,7 @@ def build_storyboard_assets(
         check_specs=[spec for key in keys.values() for spec in check_specs(checks, key, None)],
         can_subset=True,
         required_resource_keys={resources.runware, resources.clip_storage},
+        op_tags=settings_tag(),
     )
     def storyboard(
         context: dg.AssetExecutionContext,

@@ -82,6 +82,7 @@ def partitioned_asset(
             specs=[spec],
             # Other policies refuse `dagster asset materialize --partition-range`.
             backfill_policy=dg.BackfillPolicy.single_run(),
+            op_tags=settings_tag(),
             **settings,
         )
 

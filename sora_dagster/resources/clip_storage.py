@@ -107,7 +107,7 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         resource = with_defined_values(self, context)
         if resource.url is None:
-            require_settings(context.run, [setting_variable("storage_url").name])
+            require_settings(context, [setting_variable("storage_url").name])
         return resource
 
     def get_resource_definition(self) -> Any:

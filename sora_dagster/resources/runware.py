@@ -181,7 +181,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             ("max_usd_per_day", "unlimited_per_day"),
         ]
         resource = with_defined_values(self, context, exclusive=exclusive)
-        require_settings(context.run, resource._variables_read())
+        require_settings(context, resource._variables_read())
         return resource
 
     def _variables_read(self) -> list[str]:

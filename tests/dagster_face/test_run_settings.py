@@ -40,6 +40,24 @@ def test_a_run_without_a_setting_of_its_code_location_sends_nothing(
     assert list(stack.root.list("slots")) == []
 
 
+@pytest.mark.parametrize("asset", ["clip_requests", "clips"])
+def test_a_run_of_assets_without_a_setting_of_its_code_location_stops(
+    faulty: FaultyStack, monkeypatch: pytest.MonkeyPatch, asset: str
+) -> None:
+    monkeypatch.setenv("SORA_MAX_USD_PER_DAY", "77")
+    stack, sandbox = faulty()
+    stack.write({"id": "fox"})
+    stack.tick_dataset_sensor()
+    assert stack.definitions.resolve_implicit_global_asset_job_def()
+    monkeypatch.delenv("SORA_MAX_USD_PER_DAY")
+    result = stack.materialize([asset], ["fox"])
+    assert not result.success
+    errors = str([event.event_specific_data for event in result.all_events])
+    assert "the process of this run has no SORA_MAX_USD_PER_DAY" in errors
+    assert sandbox.charged() == set()
+    assert list(stack.root.list("slots")) == []
+
+
 def test_a_setting_that_a_resource_has_in_python_is_not_needed(
     faulty: FaultyStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
