@@ -11,6 +11,7 @@ import stamina
 
 from sora_dagster.runware.answers import ApiAnswer
 from sora_dagster.runware.errors import ConnectionFailedError, RunwareError
+from sora_dagster.runware.retry_log import log_retries_as_sentences
 
 _FIRST_WAIT_SECONDS = 0.5
 _MAX_WAIT_SECONDS = 10.0
@@ -75,6 +76,7 @@ class RetryPolicy:
         timeout_seconds: float,
         max_wait_seconds: float,
     ) -> Result:
+        log_retries_as_sentences()
         for attempt in stamina.retry_context(
             on=retry,
             attempts=self.attempts,

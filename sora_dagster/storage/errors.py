@@ -104,7 +104,7 @@ _CAUSES = (
     _Cause(
         "the bucket has object lock, which requires a checksum of each object. Set "
         f"AWS_CHECKSUM_ALGORITHM=SHA256 for all processes, {_RETRY}",
-        "with Object Lock parameters",
+        "with Object Lock parameters, using Object Lock",
     ),
     _Cause(
         f"the store cannot be reached. Check its endpoint and the network, {_RETRY}",
@@ -126,6 +126,7 @@ _PHRASES = (
     "connection closed",
     "operation timed out",
     "with Object Lock parameters",
+    "using Object Lock",
 )
 _MISSING = frozenset(("FileNotFoundError", "NoSuchKey", "BlobNotFound", "HTTP 404", "404"))
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+import re
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from sora_dagster.runware import (
     ServerError,
     UnreadableAnswerError,
 )
+from sora_dagster.runware.retry_log import log_retries_as_sentences
 from tests.runware.conftest import KEY
 from tests.runware.examples import FIRST, SECOND, THIRD, running_row, video_row
 from tests.runware.scripted_api import Answer, Broken, ScriptedApi, refusing_url
@@ -235,6 +238,40 @@ def test_the_wait_that_an_answer_requests_is_made(api: ScriptedApi, client: Runw
     finally:
         set_on_retry_hooks(None)
     assert waits == [0.02]
+
+
+def test_a_retry_is_logged_as_a_sentence_and_nothing_is_printed(
+    api: ScriptedApi,
+    client: RunwareClient,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.INFO)
+    api.will(Answer(b"", 503), Answer({"data": [running_row()]}))
+    with stamina.set_testing(False):
+        client.poll([FIRST])
+    [record] = [item for item in caplog.records if item.name.endswith("retry_log")]
+    assert re.fullmatch(r".*HTTP 503.*\. Trying again in \d\.\d s\.", record.getMessage())
+    assert "stamina" not in caplog.text
+    assert capfd.readouterr() == ("", "")
+
+
+def test_hooks_of_others_are_called_as_before() -> None:
+    noted: list[str] = []
+
+    def note(details: RetryDetails) -> None:
+        noted.append(str(details.caused_by))
+
+    set_on_retry_hooks([note])
+    try:
+        log_retries_as_sentences()
+        with stamina.set_testing(True, attempts=2), pytest.raises(OSError, match="theirs"):
+            for attempt in stamina.retry_context(on=OSError):
+                with attempt:
+                    raise OSError("theirs")
+    finally:
+        set_on_retry_hooks(None)
+    assert noted == ["theirs"]
 
 
 def test_the_archive_knows_an_old_task(api: ScriptedApi, client: RunwareClient) -> None:

@@ -24,6 +24,7 @@ from sora_dagster.runware.address_guard import (
     http_client,
     shown_url,
 )
+from sora_dagster.runware.retry_log import log_retries_as_sentences
 from sora_dagster.storage import ObjectAttributes, StorageRoot
 
 __all__ = [
@@ -142,6 +143,7 @@ class Downloader:
                 and self._monotonic() <= deadline
             )
 
+        log_retries_as_sentences()
         for attempt in stamina.retry_context(on=is_worth_another_try, attempts=4, timeout=None):
             with attempt:
                 return self._fetch_from_start(url, root, key, attributes, deadline)
