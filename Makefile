@@ -5,7 +5,7 @@
 # make docs         build the documentation site into site/
 # make screenshots  take the README's pictures again (needs Chromium)
 # make schema       write the JSON schema of manifests to docs/schemas
-# make models       write the table of models to docs/models.md
+# make models       write the table of models to docs/reference/models.md
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
@@ -39,7 +39,7 @@ schema: $(INSTALLED)
 	@$(BIN)/python -m tests.generation.manifest_schema docs/schemas
 
 models: $(INSTALLED)
-	@$(BIN)/python -m tests.runware.model_table docs/models.md
+	@$(BIN)/python -m tests.runware.model_table docs/reference/models.md
 
 screenshots: $(INSTALLED)
 	@$(BIN)/python -m tests.screenshots docs/images

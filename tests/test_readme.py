@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 import yaml
 
+import docs_hook
 from sora_dagster.prompts.boards import load_board
 from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.catalogue import Catalogue
@@ -16,7 +17,7 @@ from sora_dagster.setting_declarations import settings_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks/README.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks/README.md"]
 
 
 def blocks(language: str) -> list[str]:
@@ -62,7 +63,9 @@ def test_the_catalogue_entry_is_one(tmp_path: Path) -> None:
 
 def test_the_examples_of_storage_resources_run() -> None:
     names: dict[str, object] = {}
-    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs/storage.md").read_text(), re.DOTALL)
+    examples = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/how-to/storage.md").read_text(), re.DOTALL
+    )
     assert len(examples) == 3
     for example in examples:
         exec(example, names)
@@ -79,12 +82,16 @@ def test_links_and_pictures_lead_somewhere(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    text = page.read_text().replace("<!-- python -->", docs_hook.python_names())
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    slugs = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    return slugs | set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
 
 
 def test_tests_that_the_guarantees_name_exist() -> None:
-    rows = re.findall(r"^\|.*`tests/.*$", (ROOT / "docs/guarantees.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\|.*`tests/.*$", (ROOT / "docs/explanation/guarantees.md").read_text(), re.MULTILINE
+    )
     assert len(rows) > 10
     for row in rows:
         folder = Path()

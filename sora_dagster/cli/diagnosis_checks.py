@@ -111,7 +111,7 @@ def storage_checks(settings: Settings, account: Callable[[], str | None]) -> lis
         root = settings.storage().root()
         root.check_writable()
     except (StorageError, ValueError) as error:
-        action = "See docs/storage.md for the settings and permissions of each store."
+        action = "See docs/how-to/storage.md for the settings and permissions of each store."
         return [Check("storage", "failed", str(error), action)]
     sentence = f"{root.url} can be written, and no object can be created twice."
     return [

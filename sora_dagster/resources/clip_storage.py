@@ -36,7 +36,7 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
       principal or a managed identity.
 
     A field that is unset has the value of its environment variable, which is read in the run. Pass
-    secrets as ``dg.EnvVar``, never as text, which Dagster's UI would show. docs/storage.md
+    secrets as ``dg.EnvVar``, never as text, which Dagster's UI would show. docs/how-to/storage.md
     lists the permissions that each store must grant.
 
     Arguments:

@@ -82,7 +82,7 @@ _CAUSES = (
     ),
     _Cause(
         "the store refuses this operation to these credentials. Grant them the permissions in "
-        "docs/storage.md, for this bucket and prefix",
+        "docs/how-to/storage.md, for this bucket and prefix",
         "AccessDenied, AuthorizationPermissionMismatch, AuthorizationFailure, HTTP 403, "
         "PermissionDeniedError",
         is_denial=True,

@@ -1,4 +1,4 @@
-"""The rules of the protocol, in the order of docs/guarantees.md.
+"""The rules of the protocol, in the order of docs/explanation/guarantees.md.
 
 Each is tried by the fault matrix, the crash matrix and the random walks too; here it is named.
 Rules about money are in test_requests.py, about claims in test_claims.py, about what Runware does

@@ -1,6 +1,6 @@
 """The table of all built-in models in the documentation.
 
-``python -m tests.runware.model_table docs/models.md`` writes it.
+``python -m tests.runware.model_table docs/reference/models.md`` writes it.
 """
 
 from __future__ import annotations
@@ -95,5 +95,5 @@ def main(page: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("give the page to write the table into, for example docs/models.md")
+        sys.exit("give the page to write the table into, for example docs/reference/models.md")
     main(Path(sys.argv[1]))

@@ -12,7 +12,7 @@ from sora_dagster.runware.pricing import price_of
 from tests.runware.examples import request
 from tests.runware.model_table import main, with_table
 
-PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "models.md"
 
 
 def test_the_table_is_that_of_the_catalogue() -> None:

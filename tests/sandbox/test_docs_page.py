@@ -12,7 +12,7 @@ from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
 from tests.sandbox.api import SandboxApi
 
-PAGE = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "sandbox.md").read_text(encoding="utf-8")
 
 
 def test_the_fault_plan_of_the_page_is_valid() -> None:
