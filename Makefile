@@ -1,7 +1,7 @@
 # make demo         generate the example dataset against a local Runware
 # make test         run all tests
 # make dev          start the Dagster UI with the demo's clips
-# make check        lint, types and import contracts
+# make check        lint, types, import contracts and the documentation site
 # make docs         build the documentation site into site/
 # make screenshots  take the README's pictures again (needs Chromium)
 # make schema       write the JSON schema of manifests to docs/schemas
@@ -31,6 +31,7 @@ check: $(INSTALLED)
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory docs
 
 docs: $(INSTALLED)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
