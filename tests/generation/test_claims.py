@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
+import stamina
 
 from sora_dagster.generation.protocol.claims import Claims, ClaimSettings
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.local.processes import wait_until
+from sora_dagster.storage import StorageRoot
+from tests.store_faults import FaultyStore, StoreFault
 
 DATASET = "trailers"
 FOLDER = f"claims/{DATASET}"
@@ -254,3 +257,17 @@ def test_a_damaged_claim_counts_for_nothing(machine: NewMachine, ledger: Ledger)
     [key] = [name for name in names(ledger) if "-tasks-" in name]
     ledger.root.write(f"{FOLDER}/{key}", b"{ damaged")
     assert machine().process().take(["fox"]) == {"fox"}
+
+
+def test_a_process_that_ends_in_an_outage_of_the_store_releases_its_claims_after_it(
+    s3_url: str, watched: FaultyStore
+) -> None:
+    ledger = Ledger(StorageRoot(s3_url))
+    ledger.bind(api_base_url="https://api.example.com/v1", account="account-1")
+    claims = Machine(ledger).process()
+    assert claims.take_rest()
+    # More than the S3 client itself retries.
+    watched.faults.append(StoreFault("InternalError", status=500, key="claims/", count=8))
+    with stamina.set_testing(True, attempts=4, cap=True):
+        claims.release()
+    assert Machine(ledger).process().take_rest()

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
+import stamina
+
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.clocks import running_seconds
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import Record
-from sora_dagster.storage import StorageError
+from sora_dagster.storage import AccessDeniedError, StorageError
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +31,8 @@ _TASKS = re.compile(r"([0-9a-f]+)-tasks-(\d+)\.json")
 _SIGN = re.compile(r"([0-9a-f]+)\.(alive|dead)")
 # Files of ended processes are not read after this.
 _OLD_FILES = timedelta(days=7)
+# A process that was asked to end is killed after 10 s.
+_RELEASE_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
@@ -294,12 +298,23 @@ class Claims:
         return not self._is_lost
 
     def release(self) -> None:
-        """Release all claims: this process has stopped."""
+        """Release all claims: this process has stopped.
+
+        It waits some seconds for a store that cannot be reached: other processes would wait for
+        minutes before they take over.
+        """
         self._stop.set()
         if self._timer is None:
             return
         self._timer.join()
         self._timer = None
+        for attempt in stamina.retry_context(
+            on=_is_outage, attempts=None, timeout=_RELEASE_SECONDS, wait_initial=0.5, wait_max=2.0
+        ):
+            with attempt:
+                self._withdraw()
+
+    def _withdraw(self) -> None:
         for key in self._task_keys:
             self._root.delete(key)
         view = self.view()
@@ -352,3 +367,7 @@ class Claims:
 
     def _sign(self, kind: Literal["alive", "dead"], process: str | None = None) -> str:
         return f"{self._reader.folder}/{process or self.process}.{kind}"
+
+
+def _is_outage(error: Exception) -> bool:
+    return isinstance(error, StorageError) and not isinstance(error, AccessDeniedError)
