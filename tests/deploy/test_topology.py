@@ -1,4 +1,4 @@
-"""The services of deploy/compose.yaml make clips, and each of them may be killed while they do."""
+"""The services of deploy/compose.yaml make clips while each of them is killed."""
 
 from __future__ import annotations
 
@@ -9,42 +9,37 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import yaml
 
 from sora_dagster.dataset import remix_partition
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.local.processes import wait_until
 from sora_dagster.storage import StorageRoot
+from tests.deploy.tiny_dataset import RECIPE, write_tiny_dataset
 from tests.deploy.topology import Topology, running_topology
 from tests.postgres_server import running_postgres
 
 pytestmark = pytest.mark.daemon
 
-CLIPS = [f"clip-{number:02d}" for number in range(12)]
-MODELS = [
-    {
-        "air": "tests:tiny@1",
-        "name": "tiny",
-        "sizes": {"tiny": ["160x90"]},
-        "default_size": "160x90",
-        "durations": {"values": [1], "default": 1},
-        "inputs": {"videoId": {}},
-        "rules": [{"exactly_one_of": ["inputs.videoId", "size"]}],
-        "remix": {"remix": {"input": "videoId", "result_length": "parent"}},
-        "prices": {"certainty": "published", "rates": [{"usd_per_second": 0.3}]},
-    }
-]
-# A killed collecting run counts as dead after 100 s; then the sensor starts another.
+CLIPS = [f"clip-{number:02d}" for number in range(40)]
+# A killed collecting run counts as dead after 100 s by the clock of the store. The store comes back
+# with a clock that is so far ahead, so that the test does not wait for it.
+LATER = ["--clock-ahead=100"]
 DONE_SECONDS = 420
 # Compose waits for 10 s; here the machine may be busy with other tests.
 TERMINATION_SECONDS = 30
 
 
 class Books:
-    """What a topology paid for, stored and logged."""
+    """What a topology paid for, stored and logged, and what was killed meanwhile.
+
+    Arguments:
+        topology: the topology.
+    """
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
+        self._started = time.monotonic()
+        self._kills: list[tuple[str, ...]] = []
         self.ledger = Ledger(StorageRoot("s3://clips/sora"))
 
     def stored(self) -> int:
@@ -59,6 +54,30 @@ class Books:
         """How often each task was charged."""
         return Counter(charge["taskUUID"] for charge in self._topology.sandbox.ledger()["charges"])
 
+    def logged(self, asset: str) -> Counter[str | None]:
+        """How often Dagster's log has each partition of an asset."""
+        with dg.DagsterInstance.get() as instance:
+            records = instance.fetch_materializations(dg.AssetKey(asset), limit=1000).records
+        return Counter(record.partition_key for record in records)
+
+    def note(self, what: str) -> None:
+        """Note the state at an event, for the table."""
+        seconds = time.monotonic() - self._started
+        events = self.logged("clips").total() + self.logged("remixes").total()
+        numbers = (self.charges().total(), self.stored(), events)
+        self._kills.append((f"{seconds:.0f} s", what, *map(str, numbers)))
+
+    def kill(self, *names: str) -> None:
+        """Kill processes at the same moment, and note the state before."""
+        self.note(", ".join(names))
+        for name in names:
+            self._topology.kill(name)
+
+    def table(self) -> str:
+        """What was killed when, and what was charged, stored and logged by then."""
+        rows = [("time", "killed", "charges", "clips stored", "events"), *self._kills]
+        return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], ("---",) * 5, *rows[1:]])
+
     def _keys(self, folder: str) -> list[str]:
         return [entry.key for entry in self.ledger.root.list(folder)]
 
@@ -66,16 +85,8 @@ class Books:
 def test_each_service_is_killed_and_every_clip_is_paid_stored_and_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "models.yaml").write_text(yaml.safe_dump(MODELS))
-    clips = [{"id": clip, "prompt": f"a {clip}", "recipes": ["night"]} for clip in CLIPS]
-    prompts = {"clips": clips, "recipes": {"night": "the same at night"}}
-    (tmp_path / "prompts.yaml").write_text(yaml.safe_dump(prompts))
-    variables = {
-        "SORA_PROMPTS": str(tmp_path / "prompts.yaml"),
-        "SORA_MODELS": str(tmp_path / "models.yaml"),
-        "SORA_MODEL": "tiny",
-    }
-    options = ("--latency=4", "--reuse-rendered", f"--models={tmp_path / 'models.yaml'}")
+    variables = write_tiny_dataset(tmp_path, CLIPS)
+    options = ("--latency=4", "--reuse-rendered", f"--models={variables['SORA_MODELS']}")
     with (
         running_postgres() as database,
         running_topology(
@@ -88,39 +99,31 @@ def test_each_service_is_killed_and_every_clip_is_paid_stored_and_logged_once(
         config = {"ops": {"request": {"config": {"everything": True}}}}
         topology.launch("request_clips", config)
         wait(topology, lambda: len(books.charges()) == len(CLIPS), "the clips are requested")
-        for name in ("receiver-1", "daemon"):
-            topology.kill(name)
-        topology.start("daemon")
+        books.kill("receiver-1", "daemon", "viewer")
+        topology.start("daemon", "viewer")
         wait(topology, lambda: books.stored() >= 2, "clips are stored")
-        topology.kill("code")
-        topology.kill("webserver")
-        topology.kill("sandbox")
-        topology.kill_database()
-        for name in ("sandbox", "receiver-1", "code", "webserver"):
-            topology.start(name)
+        # The run workers are processes of the code location's container.
+        books.kill("code", "s3", "sandbox", "webserver", "postgres")
+        topology.start("s3", options=LATER)
+        topology.start("sandbox", "receiver-1", "code", "webserver")
         wait(topology, lambda: len(books.charges()) > len(CLIPS), "remixes are requested")
-        topology.kill("receiver-2")
+        books.kill("receiver-2", "s3")
+        topology.start("s3", options=LATER)
         topology.start("receiver-2")
         wait(
             topology,
             lambda: books.stored() == 2 * len(CLIPS) and not books.pending(),
             "all is stored",
         )
+        books.note("(end)")
+        print(f"\n{books.table()}")
         charges = books.charges()
         assert set(charges.values()) == {1}
         assert len(charges) == 2 * len(CLIPS)
-        remixes = [remix_partition(clip, "night") for clip in CLIPS]
-        with dg.DagsterInstance.get() as instance:
-            assert logged(instance, "clips") == Counter(CLIPS)
-            assert logged(instance, "remixes") == Counter(remixes)
-        for name in ("webserver", "receiver-2", "sandbox", "daemon", "code"):
-            assert topology.terminate(name, seconds=TERMINATION_SECONDS), name
-
-
-def logged(instance: dg.DagsterInstance, asset: str) -> Counter[str | None]:
-    """How often Dagster's log has each partition of an asset."""
-    records = instance.fetch_materializations(dg.AssetKey(asset), limit=1000).records
-    return Counter(record.partition_key for record in records)
+        assert books.logged("clips") == Counter(CLIPS)
+        assert books.logged("remixes") == Counter(remix_partition(clip, RECIPE) for clip in CLIPS)
+        services = ("webserver", "receiver-2", "viewer", "sandbox", "daemon", "code")
+        assert topology.terminate(*services, seconds=TERMINATION_SECONDS) == []
 
 
 def wait(topology: Topology, condition: Callable[[], bool], what: str) -> None:

@@ -1,7 +1,7 @@
 """The services of deploy/compose.yaml as processes of this machine, from the same commands.
 
-Postgres is the installed one and the S3 server is moto; all others have the command and the
-environment of their service. Names of services become ports of 127.0.0.1.
+Postgres is the installed one and the S3 server is moto with a file; all others have the command and
+the environment of their service. Names of services become ports of 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,41 +114,40 @@ class Topology:
 
     def start_all(self) -> None:
         """Start everything, and wait until it answers."""
-        self._start_s3()
+        self.start("s3")
         subprocess.run(
             self._command("bucket"), env=self.environment("bucket"), check=True, timeout=60
         )
-        for name in ("sandbox", "receiver-1", "receiver-2", "code"):
-            self.start(name)
-        for name in ("webserver", "daemon"):
-            self.start(name, wait=False)
-        for name in ("webserver", "daemon"):
-            self.wait_until_ready(name)
+        self.start("code", "sandbox", "receiver-1", "receiver-2", "viewer")
+        self.start("webserver", "daemon")
 
-    def start(self, name: str, *, wait: bool = True) -> None:
-        """Start a process, by the name of its service; `receiver-2` is the second receiver.
+    def start(self, *names: str, options: Sequence[str] = ()) -> None:
+        """Start processes at once, and wait until they answer.
 
         Arguments:
-            name: name of the process.
-            wait: whether to wait until it answers.
+            names: names of their services; `receiver-2` is the second receiver.
+            options: more options of their commands.
         """
+        for name in names:
+            self._start(name, options)
+        for name in names:
+            self.wait_until_ready(name)
+
+    def _start(self, name: str, options: Sequence[str]) -> None:
         service, _, number = name.partition("-")
-        options = [*self._sandbox_options] if service == "sandbox" else []
+        command = [*self._command(service), *options]
+        if service == "sandbox":
+            command += self._sandbox_options
         if number:
-            options = [f"--port={self._port(name, 8788)}"]
+            command.append(f"--port={self._port(name, 8788)}")
         # `env -i`, since a process may have variables of the package that a service has not.
         environment = self.environment(service)
         self._processes[name] = ManagedProcess(
             name,
-            [
-                *("env", "-i", *(f"{key}={value}" for key, value in environment.items())),
-                *(*self._command(service), *options),
-            ],
+            ["env", "-i", *(f"{key}={value}" for key, value in environment.items()), *command],
             environment={},
             log_path=self.folder / "logs" / f"{name}-{next(self._starts)}.log",
         )
-        if wait:
-            self.wait_until_ready(name)
 
     def wait_until_ready(self, name: str) -> None:
         """Wait until a process answers as the health check of its service asks it to."""
@@ -155,8 +155,14 @@ class Topology:
         match name.partition("-")[0]:
             case "webserver":
                 self._wait_for(process, f"{self.webserver_url}/server_info")
+            case "s3":
+                self._wait_for(
+                    process, f"http://127.0.0.1:{self._port('s3', 9000)}/moto-api/data.json"
+                )
             case "receiver":
                 self._wait_for(process, f"http://127.0.0.1:{self._port(name, 8788)}/livez")
+            case "viewer":
+                self._wait_for(process, f"http://127.0.0.1:{self._port('viewer', 8789)}/livez")
             case "sandbox":
                 self._wait_for(process, self.sandbox.base_url.removesuffix("v1") + "sandbox/ledger")
             case "code":
@@ -165,6 +171,11 @@ class Topology:
 
                 def is_healthy() -> bool:
                     process.check()
+                    try:
+                        # The check takes seconds of CPU: not before the port is open.
+                        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+                    except OSError:
+                        return False
                     return subprocess.run(check, capture_output=True, check=False).returncode == 0
 
                 assert wait_until(is_healthy, timeout_seconds=START_SECONDS), process.last_output()
@@ -175,28 +186,39 @@ class Topology:
         return f"http://127.0.0.1:{self._port('webserver', 3000)}"
 
     def kill(self, name: str) -> None:
-        """Kill a process, and everything that it started, as the loss of its container does."""
+        """Kill a process, and everything that it started, as the loss of its container does.
+
+        `postgres` is started again at once.
+        """
+        if name == "postgres":
+            self.database.kill()
+            self.database.start()
+            return
         process = self._processes.pop(name)
         os.killpg(process.pid, signal.SIGKILL)
         process.end()
 
-    def kill_database(self) -> None:
-        """Kill Postgres, and start it again."""
-        self.database.kill()
-        self.database.start()
-
-    def terminate(self, name: str, *, seconds: float) -> bool:
-        """Send SIGTERM to a process and what it started, as tini does; whether they end in time.
+    def terminate(self, *names: str, seconds: float) -> list[str]:
+        """Send SIGTERM to processes and what they started, as tini does.
 
         Arguments:
-            name: name of the process.
-            seconds: time to wait for their end.
+            names: names of the processes.
+            seconds: time to wait for the end of each.
+
+        Returns:
+            Names of those that did not end in time.
         """
-        process = self._processes.pop(name)
-        os.killpg(process.pid, signal.SIGTERM)
-        ended = wait_until(lambda: not _group_runs(process), timeout_seconds=seconds)
-        process.end()
-        return ended
+        processes = [self._processes.pop(name) for name in names]
+        for process in processes:
+            os.killpg(process.pid, signal.SIGTERM)
+        late = [
+            process.name
+            for process in processes
+            if not wait_until(partial(_group_has_ended, process), timeout_seconds=seconds)
+        ]
+        for process in processes:
+            process.end()
+        return late
 
     def launch(self, job: str, config: Mapping[str, Any]) -> str:
         """Launch a run as the UI does; gives its id."""
@@ -235,17 +257,13 @@ class Topology:
         """Set the port at which the receivers are reached by the name of their service."""
         self._ports["receiver", 8788] = port
 
-    def _start_s3(self) -> None:
-        port = self._port("s3", 9000)
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        log_path = self.folder / "logs" / "s3.log"
-        self._processes["s3"] = ManagedProcess("s3", command, environment={}, log_path=log_path)
-        self._wait_for(self._processes["s3"], f"http://127.0.0.1:{port}/moto-api/data.json")
-
     def _wait_for(self, process: ManagedProcess, url: str) -> None:
         wait_for_http(url, process, timeout_seconds=START_SECONDS)
 
     def _command(self, service: str) -> list[str]:
+        if service == "s3":
+            server, port = Path(__file__).with_name("durable_s3.py"), self._port("s3", 9000)
+            return [sys.executable, str(server), f"--port={port}", f"--file={self.folder / 's3'}"]
         program, *arguments = (str(part) for part in self._services[service]["command"])
         local = [
             _PORT_OPTION.sub(lambda found: found[1] + str(self._port(service, int(found[2]))), part)
@@ -335,11 +353,11 @@ def _program(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
-def _group_runs(process: ManagedProcess) -> bool:
+def _group_has_ended(process: ManagedProcess) -> bool:
     if not process.has_ended:
-        return True
+        return False
     try:
         os.killpg(process.pid, 0)
     except ProcessLookupError:
-        return False
-    return True
+        return True
+    return False
