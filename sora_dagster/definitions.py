@@ -39,6 +39,7 @@ def build_definitions(
     io_manager: ClipIOManager | None = None,
     request_condition: dg.AutomationCondition[Any] | None = None,
     schedules: Sequence[dg.ScheduleDefinition] = (),
+    executor: dg.ExecutorDefinition | None = None,
     dataset_interval_seconds: int = 30,
     # Dagster looks every 5 s for sensors that are due; with 5 s here, every second look would come
     # a moment too early.
@@ -61,6 +62,9 @@ def build_definitions(
         request_condition: when clips are requested automatically; see :func:`build_clip_assets`.
             Default: never.
         schedules: schedules of the dataset, such as those of :func:`build_generation_schedule`.
+        executor: executor of the runs of assets and of the jobs, such as that of `dagster-celery`.
+            Default: Dagster's default for the assets; the op of a job runs in the process of the
+            run.
         dataset_interval_seconds: shortest time between two ticks of the sensor that looks for
             changed rows, in seconds. Default: 30.
         completion_interval_seconds: shortest time between two ticks of the sensor that looks for
@@ -74,7 +78,7 @@ def build_definitions(
     board_assets = [build_board_or_problem(board, dataset) for board in boards]
     shots = [key for board in board_assets for key in board.keys]
     board_names = sorted({key.path[0] for key in shots})
-    collect_job = build_collect_job(dataset, board_names)
+    collect_job = build_collect_job(dataset, board_names, executor=executor)
     reports = [
         *build_cost_assets(dataset, boards=board_names, also_refresh_on=shots),
         build_gallery_asset(dataset, boards=board_names, also_refresh_on=shots),
@@ -104,11 +108,11 @@ def build_definitions(
         ],
         asset_checks=[build_status_checks(dataset, boards=board_names)],
         jobs=[
-            build_request_job(dataset),
+            build_request_job(dataset, executor=executor),
             collect_job,
-            build_sync_job(dataset),
-            build_prune_job(dataset),
-            build_verify_job(dataset),
+            build_sync_job(dataset, executor=executor),
+            build_prune_job(dataset, executor=executor),
+            build_verify_job(dataset, executor=executor),
             dg.define_asset_job(
                 dataset.definition_name(REPORTS_JOB),
                 report_selection,
@@ -116,6 +120,7 @@ def build_definitions(
             ),
         ],
         schedules=schedules,
+        executor=executor,
         sensors=[
             build_dataset_sensor(dataset, minimum_interval_seconds=dataset_interval_seconds),
             build_completion_sensor(

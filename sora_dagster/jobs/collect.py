@@ -8,7 +8,7 @@ from sora_dagster.dataset import VideoDataset, split_remix_partition
 from sora_dagster.jobs.collecting_run import CollectClipsConfig, CollectingRun, CollectReport
 from sora_dagster.prompts.counts import clips_and_remixes, counted
 from sora_dagster.reporting.metadata import costs_metadata
-from sora_dagster.reporting.runs import add_post_counts, failure_of, in_process_job
+from sora_dagster.reporting.runs import add_post_counts, failure_of, one_op_job
 from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
 from sora_dagster.runware.pricing import costs_text
 
@@ -16,12 +16,18 @@ from sora_dagster.runware.pricing import costs_text
 _MAX_COLLECT_SECONDS = 3600
 
 
-def build_collect_job(dataset: VideoDataset, boards: Sequence[str] = ()) -> dg.JobDefinition:
+def build_collect_job(
+    dataset: VideoDataset,
+    boards: Sequence[str] = (),
+    *,
+    executor: dg.ExecutorDefinition | None = None,
+) -> dg.JobDefinition:
     """The job `collect_clips`: waits for outstanding clips and stores them.
 
     Arguments:
         dataset: the dataset.
         boards: names of the storyboards whose outstanding shots it also collects.
+        executor: executor of the job. Default: its op runs in the process of the run.
 
     The completion sensor starts it. One run waits for all outstanding clips of the dataset and the
     storyboards, and for none of other datasets in the same storage root.
@@ -54,9 +60,10 @@ def build_collect_job(dataset: VideoDataset, boards: Sequence[str] = ()) -> dg.J
                 add_post_counts(context, generator.client.posts)
         _sum_up(context, report)
 
-    return in_process_job(
+    return one_op_job(
         collect,
         dataset.definition_name("collect_clips"),
+        executor=executor,
         tags={"dagster/max_runtime": str(_MAX_COLLECT_SECONDS)},
     )
 

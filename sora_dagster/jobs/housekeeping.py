@@ -11,7 +11,7 @@ from sora_dagster.generation.housekeeping.prune import PruneReport, RemovedObjec
 from sora_dagster.generation.housekeeping.verify import Finding, VerifyReport, verify
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.reporting.metadata import table_metadata
-from sora_dagster.reporting.runs import in_process_job
+from sora_dagster.reporting.runs import one_op_job
 from sora_dagster.resources import ClipStorageResource, resource_of
 
 # Events are kept in Dagster's database, so tables are cut; the run's log has all rows.
@@ -47,11 +47,14 @@ class VerifyConfig(dg.Config):
     )
 
 
-def build_prune_job(dataset: VideoDataset) -> dg.JobDefinition:
+def build_prune_job(
+    dataset: VideoDataset, *, executor: dg.ExecutorDefinition | None = None
+) -> dg.JobDefinition:
     """The job `prune_storage`: removes older takes, leftovers and unfinished uploads.
 
     Arguments:
         dataset: the dataset.
+        executor: executor of the job. Default: its op runs in the process of the run.
 
     Dry run by default: it only logs what it would remove.
 
@@ -90,14 +93,17 @@ def build_prune_job(dataset: VideoDataset) -> dg.JobDefinition:
             context.log.info(sentence)
         context.add_output_metadata(_prune_metadata(report, rows))
 
-    return in_process_job(prune_op, dataset.definition_name("prune_storage"))
+    return one_op_job(prune_op, dataset.definition_name("prune_storage"), executor=executor)
 
 
-def build_verify_job(dataset: VideoDataset) -> dg.JobDefinition:
+def build_verify_job(
+    dataset: VideoDataset, *, executor: dg.ExecutorDefinition | None = None
+) -> dg.JobDefinition:
     """The job `verify_storage`: checks that all stored objects exist and are complete.
 
     Arguments:
         dataset: the dataset.
+        executor: executor of the job. Default: its op runs in the process of the run.
 
     It fails if one is missing or damaged, and logs which and what to do, with an observation for
     each affected clip.
@@ -134,7 +140,7 @@ def build_verify_job(dataset: VideoDataset) -> dg.JobDefinition:
         context.log.info(report.sentence)
         context.add_output_metadata(_verify_metadata(report))
 
-    return in_process_job(verify_op, dataset.definition_name("verify_storage"))
+    return one_op_job(verify_op, dataset.definition_name("verify_storage"), executor=executor)
 
 
 def _prune_metadata(report: PruneReport, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

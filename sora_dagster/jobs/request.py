@@ -23,7 +23,7 @@ from sora_dagster.reporting.clip_reporter import ClipReporter
 from sora_dagster.reporting.dataset_sync import sync_rows
 from sora_dagster.reporting.event_log import InputEvents, newest_materializations
 from sora_dagster.reporting.events import request_events
-from sora_dagster.reporting.runs import failure_of, in_process_job
+from sora_dagster.reporting.runs import failure_of, one_op_job
 from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
 from sora_dagster.runware.pricing import PriceTotal
 from sora_dagster.storage import AccessDeniedError
@@ -71,11 +71,14 @@ class RequestClipsConfig(RequestConfig):
         return self
 
 
-def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
+def build_request_job(
+    dataset: VideoDataset, *, executor: dg.ExecutorDefinition | None = None
+) -> dg.JobDefinition:
     """The job `request_clips`: requests any clips of the dataset, and remixes of stored ones.
 
     Arguments:
         dataset: the dataset.
+        executor: executor of the job. Default: its op runs in the process of the run.
 
     It ends when everything is submitted; the completion sensor collects the clips. Unlike a
     backfill, one run can request any set of clips: those of `clip_ids`, or all with `everything`.
@@ -148,9 +151,10 @@ def build_request_job(dataset: VideoDataset) -> dg.JobDefinition:
         if failures := failures | refused:
             raise failure_of(failures, done=len(results) - len(refused), verb="requested")
 
-    return in_process_job(
+    return one_op_job(
         request,
         dataset.definition_name(REQUEST_JOB),
+        executor=executor,
         config={"ops": {request.name: {"config": _LAUNCHPAD}}},
     )
 

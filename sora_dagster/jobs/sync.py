@@ -6,15 +6,18 @@ from sora_dagster.dataset import SYNC_JOB, VideoDataset
 from sora_dagster.prompts.dataset import DatasetError
 from sora_dagster.reporting.dataset_sync import sync_dataset, sync_lines
 from sora_dagster.reporting.partition_owner import location_of
-from sora_dagster.reporting.runs import in_process_job
+from sora_dagster.reporting.runs import one_op_job
 from sora_dagster.resources import ClipStorageResource, resource_of
 
 
-def build_sync_job(dataset: VideoDataset) -> dg.JobDefinition:
+def build_sync_job(
+    dataset: VideoDataset, *, executor: dg.ExecutorDefinition | None = None
+) -> dg.JobDefinition:
     """The job `sync_dataset`: updates partitions, data versions and marks of removed rows at once.
 
     Arguments:
         dataset: the dataset.
+        executor: executor of the job. Default: its op runs in the process of the run.
 
     The dataset sensor does the same in its ticks. The job generates nothing and pays nothing.
 
@@ -56,4 +59,4 @@ def build_sync_job(dataset: VideoDataset) -> dg.JobDefinition:
             }
         )
 
-    return in_process_job(sync, dataset.definition_name(SYNC_JOB))
+    return one_op_job(sync, dataset.definition_name(SYNC_JOB), executor=executor)

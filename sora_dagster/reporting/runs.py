@@ -87,18 +87,21 @@ def partitioned_asset(
         )
 
 
-def in_process_job(
+def one_op_job(
     op: dg.OpDefinition,
     name: str,
     *,
+    executor: dg.ExecutorDefinition | None,
     tags: Mapping[str, str] | None = None,
     config: dict[str, Any] | None = None,
 ) -> dg.JobDefinition:
-    """A job of one op in one process: it mostly waits, and a second process starts slower.
+    """A job of one op.
 
     Arguments:
         op: the op.
         name: name of the job.
+        executor: its executor. None: the op runs in the run's process, since a second process would
+            start slower.
         tags: tags of its runs.
         config: run config that the launchpad shows first.
     """
@@ -106,7 +109,7 @@ def in_process_job(
     @dg.job(
         name=name,
         description=op.description,
-        executor_def=dg.in_process_executor,
+        executor_def=executor or dg.in_process_executor,
         tags={**settings_tag(), **(tags or {})},
         config=config,  # type: ignore[arg-type]  # None is its default.
     )
