@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sora_dagster.assets.clips import build_clip_assets, build_remix_assets
     from sora_dagster.assets.costs import build_cost_assets
     from sora_dagster.assets.gallery import build_gallery_asset
+    from sora_dagster.assets.status_checks import build_status_checks, build_status_sensor
     from sora_dagster.assets.storyboards import build_storyboard_assets
     from sora_dagster.component import VideoDatasetComponent
     from sora_dagster.dataset import ResourceKeys, VideoDataset
@@ -72,6 +73,8 @@ __all__ = [
     "build_prune_job",
     "build_remix_assets",
     "build_request_job",
+    "build_status_checks",
+    "build_status_sensor",
     "build_storyboard_assets",
     "build_sync_job",
     "build_verify_job",
@@ -84,6 +87,7 @@ _MODULES = {
     "assets.clips": ["build_clip_assets", "build_remix_assets"],
     "assets.costs": ["build_cost_assets"],
     "assets.gallery": ["build_gallery_asset"],
+    "assets.status_checks": ["build_status_checks", "build_status_sensor"],
     "assets.storyboards": ["build_storyboard_assets"],
     "component": ["VideoDatasetComponent"],
     "dataset": ["ResourceKeys", "VideoDataset"],
