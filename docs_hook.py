@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
+from pathlib import Path
 from typing import Any
 
 import click
 import griffe
 
-_OUTSIDE = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+[^)#]+|schemas/[^)#]+)\)")
+_OUTSIDE = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+[^)#]+|schemas/[^)#]+)(?:#[^)]*)?\)")
 
 
 class Examples(griffe.Extension):
@@ -23,8 +25,8 @@ class Examples(griffe.Extension):
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Fill in the generated parts of a page."""
-    if "<!-- settings -->" in markdown:
-        markdown = markdown.replace("<!-- settings -->", settings_page_table())
+    if "<!-- manifest -->" in markdown:
+        markdown = markdown.replace("<!-- manifest -->", manifest_tables())
     if "<!-- commands -->" in markdown:
         markdown = markdown.replace("<!-- commands -->", commands_text())
     if "<!-- python -->" in markdown:
@@ -41,12 +43,40 @@ def _outside(match: re.Match[str], folder: str) -> str:
     return f"{match[1]} (`{target}`)" if match[1] != target else f"`{target}`"
 
 
-def settings_page_table() -> str:
-    """The table of settings."""
-    from sora_dagster.setting_declarations import settings_table
+def manifest_tables() -> str:
+    """The fields of a manifest, from its JSON schema."""
+    [path] = (Path(__file__).parent / "docs" / "schemas").glob("clip.v*.schema.json")
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    parts = {"clip.json": schema, **schema["$defs"]}
+    return "\n".join(_fields_of(name, part) for name, part in parts.items())
 
-    rows = [f"| `{v.name}` | {v.description} | {v.default} |" for v in settings_table()]
-    return "\n".join(["| variable | what it sets | default |", "|---|---|---|", *rows])
+
+def _fields_of(name: str, part: dict[str, Any]) -> str:
+    if "properties" not in part:
+        return ""  # any JSON value
+    lines = [f"## `{name}`", "", part.get("description", "").partition("\n")[0], ""]
+    lines += ["| field | type | description |", "|---|---|---|"]
+    for field, value in part["properties"].items():
+        text = value.get("description", "").replace("|", "\\|")
+        lines.append(f"| `{field}` | {_type_of(value)} | {text} |")
+    return "\n".join([*lines, ""])
+
+
+def _type_of(value: dict[str, Any]) -> str:
+    if value.get("$ref") == "#/$defs/JsonValue":
+        return "JSON"
+    if "$ref" in value:
+        name = value["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in value:
+        return " or ".join(_type_of(option) for option in value["anyOf"])
+    if "const" in value:
+        return f"`{json.dumps(value['const'])}`"
+    if "enum" in value:
+        return " or ".join(f"`{item}`" for item in value["enum"])
+    if value.get("type") == "array":
+        return f"list of {_type_of(value['items'])}" if value.get("items") else "list"
+    return str(value.get("format") or value.get("type", "any"))
 
 
 def commands_text() -> str:
@@ -57,6 +87,10 @@ def commands_text() -> str:
 
 
 def _help_of(command: click.Command, context: click.Context) -> list[str]:
+    if context.command_path == "sora-dagster sandbox":
+        from sora_dagster.sandbox.command import sandbox_command
+
+        command = sandbox_command  # the one that has the options
     lines = [f"## {context.command_path}", "", "```text", command.get_help(context), "```", ""]
     if isinstance(command, click.Group):
         for name in command.list_commands(context):

@@ -7,10 +7,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 
+import sora_dagster as sora
+from docs_hook import commands_text
 from sora_dagster.prompts.boards import load_board
 from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.catalogue import Catalogue
@@ -19,7 +23,13 @@ from tests.sandbox_server import Sandbox
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = [*sorted(DOCS.glob("tutorials/*.md")), DOCS / "how-to/checks.md", DOCS / "start.md"]
+PAGES = sorted(DOCS.rglob("*.md"))
+# Its examples need each other: test_readme.py.
+STORAGE = DOCS / "how-to/storage.md"
+# The help of each command.
+HELP = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", commands_text(), re.DOTALL | re.MULTILINE))
+# What a page calls its datasets, and the examples do not have.
+OTHER_DATASETS = ("ads.yaml", "trailers.yaml")
 
 
 def blocks(language: str) -> list[object]:
@@ -29,27 +39,89 @@ def blocks(language: str) -> list[object]:
         for number, block in enumerate(
             re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
         )
+        if page != STORAGE
     ]
 
 
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the pages name."""
+    shutil.copytree(ROOT / "examples", tmp_path, dirs_exist_ok=True)
+    for name in OTHER_DATASETS:
+        shutil.copy(ROOT / "examples/prompts.yaml", tmp_path / name)
+    page = (DOCS / "how-to/another-model.md").read_text()
+    entries = [e for e in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "air:" in e]
+    (tmp_path / "models.yaml").write_text("\n".join(entries))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("code", blocks("python"))
-def test_definitions_of_a_page_load(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT / "examples")
+def test_definitions_of_a_page_load(code: str) -> None:
     names: dict[str, object] = {}
     exec(code, names)
-    definitions = names["defs"]
-    assert isinstance(definitions, dg.Definitions)
-    dg.Definitions.validate_loadable(definitions)
+    if "defs" in code:
+        definitions = names["defs"]
+        assert isinstance(definitions, dg.Definitions)
+        dg.Definitions.validate_loadable(definitions)
+    else:
+        assert isinstance(names["dataset"], sora.VideoDataset)
 
 
 @pytest.mark.parametrize("text", blocks("yaml"))
-def test_files_of_a_page_are_valid(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "prompts.yaml"
+def test_files_of_a_page_are_valid(text: str, project: Path) -> None:
+    path = project / "page.yaml"
     path.write_text(text)
     if text.startswith("shots:"):
-        assert load_board(path, catalogue=Catalogue.builtin()).shots
-    else:
+        assert [shot.parent for shot in load_board(path, catalogue=Catalogue.builtin()).shots] == [
+            None,
+            "monsoon",
+            "dawn",
+        ]
+    elif text.startswith("clips:"):
         assert load_dataset(path, catalogue=Catalogue.builtin()).clip_ids
+    elif text.startswith("- air:"):
+        [entry] = yaml.safe_load(text)
+        assert Catalogue.from_yaml(path).get(entry["air"]).name == entry["name"]
+    else:
+        assert yaml.safe_load(text)
+
+
+def test_storyboards_of_the_page_on_projects_are_collected_with_its_dataset(project: Path) -> None:
+    page = (DOCS / "how-to/own-project.md").read_text()
+    code = next(b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "boards=[" in b)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    sensor = names["defs"].resolve_sensor_def("completion_sensor")
+    assert sensor.metadata["sora_dagster/datasets"].value == ["default", "mangrove"]
+
+
+def commands() -> list[object]:
+    """Every call of the command line in the README and on the pages."""
+    texts = {page.stem: page.read_text() for page in [ROOT / "README.md", *PAGES]}
+    pattern = r"(sora-dagster [a-z][^`#\n]*)"
+    calls = []
+    for stem, text in texts.items():
+        fenced = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+        found = re.findall(rf"(?:^|=sandbox-key ){pattern}", fenced, re.MULTILINE)
+        found += re.findall(f"`{pattern}`", prose)
+        calls += [pytest.param(call, id=f"{stem}-{number}") for number, call in enumerate(found)]
+    return calls
+
+
+@pytest.mark.parametrize("call", commands())
+def test_commands_and_options_of_a_page_exist(call: str) -> None:
+    words = re.sub(r"[\[\]|]", " ", call).split()
+    path = "sora-dagster"
+    for word in words[1:]:
+        if f"{path} {word}" not in HELP:
+            break
+        path += f" {word}"
+    assert path != "sora-dagster"
+    options = re.findall(r"(?<![\w-])--[a-z-]+", HELP[path])
+    assert {word for word in words if word.startswith("--")} <= set(options)
 
 
 @pytest.mark.daemon
@@ -77,6 +149,7 @@ def test_the_site_builds_with_all_links_right(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     settings = (tmp_path / "reference/settings.html").read_text()
     assert "SORA_MAX_USD" in settings
+    assert "facts_from" in (tmp_path / "reference/manifest.html").read_text()
     assert "build_definitions" in (tmp_path / "reference/python.html").read_text()
     assert "sora-dagster generate" in (tmp_path / "reference/cli.html").read_text()
     pages = [page.read_text() for page in tmp_path.rglob("*.html")]

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import yaml
 
 import docs_hook
-from sora_dagster.prompts.boards import load_board
 from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.setting_declarations import settings_table
@@ -25,40 +23,21 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_definitions_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    # It names a dataset and a storyboard, which the examples have.
-    monkeypatch.chdir(ROOT / "examples")
+    monkeypatch.chdir(ROOT / "examples")  # it names a dataset, which the examples have
     [code] = blocks("python")
     names: dict[str, object] = {}
     exec(code, names)
     definitions = names["defs"]
     assert isinstance(definitions, dg.Definitions)
     dg.Definitions.validate_loadable(definitions)
-    sensor = definitions.resolve_sensor_def("completion_sensor")
-    assert sensor.metadata["sora_dagster/datasets"].value == ["default", "mangrove"]
+    assert [schedule.name for schedule in definitions.schedules or ()] == ["generation_schedule"]
 
 
 def test_the_dataset_is_one(tmp_path: Path) -> None:
-    dataset = next(block for block in blocks("yaml") if "clips:" in block)
+    [dataset] = blocks("yaml")
     (tmp_path / "prompts.yaml").write_text(dataset)
     loaded = load_dataset(tmp_path / "prompts.yaml", catalogue=Catalogue.builtin())
     assert loaded.remix_cells == (("night-market", "snowfall"),)
-
-
-def test_the_storyboard_is_one(tmp_path: Path) -> None:
-    (tmp_path / "mangrove.yaml").write_text(next(b for b in blocks("yaml") if "shots:" in b))
-    board = load_board(tmp_path / "mangrove.yaml", catalogue=Catalogue.builtin())
-    assert [(shot.id, shot.parent) for shot in board.shots] == [
-        ("monsoon", None),
-        ("dawn", "monsoon"),
-        ("departure", "dawn"),
-    ]
-
-
-def test_the_catalogue_entry_is_one(tmp_path: Path) -> None:
-    entry = next(block for block in blocks("yaml") if "air:" in block)
-    (tmp_path / "models.yaml").write_text(entry)
-    [written] = yaml.safe_load(entry)
-    assert Catalogue.from_yaml(tmp_path / "models.yaml").get(written["air"]).name
 
 
 def test_the_examples_of_storage_resources_run() -> None:
@@ -104,4 +83,4 @@ def test_tests_that_the_guarantees_name_exist() -> None:
 
 def test_the_table_of_settings_lists_every_variable() -> None:
     rows = [f"| `{v.name}` | {v.description} | {v.default} |" for v in settings_table()]
-    assert "\n".join(rows) in README
+    assert "\n".join(rows) in (ROOT / "docs/reference/settings.md").read_text()

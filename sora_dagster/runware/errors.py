@@ -37,7 +37,16 @@ from sora_dagster.runware.redaction import without_url_queries
 
 
 class ErrorRecord(BaseModel):
-    """An error in stored records, made by `RunwareError.to_record`."""
+    """An error in stored records, made by `RunwareError.to_record`.
+
+    Arguments:
+        kind: its class, such as `safety` or `validation`.
+        code: the code of the API. Default: none.
+        message: what was wrong.
+        parameter: the parameter that the API names. Default: none.
+        documentation: URL of the API's documentation of the error. Default: none.
+        retryable: whether another attempt may succeed. Default: false.
+    """
 
     model_config = ConfigDict(frozen=True)
 

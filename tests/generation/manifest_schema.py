@@ -19,6 +19,7 @@ from sora_dagster.generation.protocol.records import MANIFEST_VERSION, ClipManif
 from sora_dagster.media.meter import VideoMeasures
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec, ParentVideo
 from sora_dagster.runware.errors import ErrorRecord
+from sora_dagster.runware.pricing import Price
 
 SCHEMA_NAME = f"clip.v{MANIFEST_VERSION}.schema.json"
 
@@ -30,6 +31,7 @@ _DESCRIBED: tuple[type[Any], ...] = (
     StoredVideo,
     VideoMeasures,
     ErrorRecord,
+    Price,
 )
 _ARGUMENT = re.compile(r" {4}(\w+): (.*)")
 

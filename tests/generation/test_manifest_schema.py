@@ -55,6 +55,13 @@ def test_the_schema_is_one_and_says_what_fields_are() -> None:
     )
 
 
+def test_every_field_has_a_description() -> None:
+    schema = manifest_schema()
+    for part in [schema, *schema["$defs"].values()]:
+        for name, field in part.get("properties", {}).items():
+            assert field.get("description"), (part["title"], name)
+
+
 def test_what_a_generation_writes_is_valid_and_what_lacks_a_field_is_not(
     generate: Callable[..., Generator],
 ) -> None:

@@ -37,7 +37,9 @@ def test_a_page_without_a_place_for_the_table_is_an_error() -> None:
 
 
 def test_the_example_of_an_entry_is_one(tmp_path: Path) -> None:
-    [example] = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    page = PAGE.parents[1] / "how-to" / "another-model.md"
+    examples = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    [example] = [text for text in examples if "acme" in text]
     (tmp_path / "models.yaml").write_text(example)
     entry = Catalogue.from_yaml(tmp_path / "models.yaml").get("acme-video-2")
     assert entry.remix_modes == ("edit", "continue")

@@ -268,11 +268,22 @@ class StoredVideo(Record):
 
     Arguments:
         key: the object's key below the root.
-        seed: the seed Runware chose.
+        video_uuid: its UUID at Runware.
         video_id: its id for `inputs.videoId` of a remix.
+        seed: the seed Runware chose.
         cost_usd: cost of this video in USD; None if the API did not report it.
-        sha256: hash of the object's bytes, in hex.
         nsfw: the content flag; None if content was not checked.
+        size_bytes: length of the object in bytes.
+        sha256: hash of the object's bytes, in hex.
+        content_type: media type, such as `video/mp4`.
+        container: container of the file, such as `mp4`.
+        width: in pixels.
+        height: in pixels.
+        duration_seconds: length of the video in seconds.
+        frame_count: number of frames.
+        frames_per_second: mean frame rate.
+        video_codec: such as `h264`.
+        audio_codec: such as `aac`; None without sound.
         measures: brightness, movement and loudness, measured while it was decoded; None if it
             cannot be decoded to its end.
         decode_error: why it cannot be decoded to its end; size, length and codecs are then those
@@ -304,19 +315,35 @@ class ClipManifest(Record):
     """`clips/…/clip.json`: the full record of a stored clip, written after all its files.
 
     Arguments:
+        format_version: version of this format.
+        asset: asset key of the clip.
+        clip: its partition key: a clip id, or `clip|recipe` for a remix; a shot's id.
+        take: number of the deliberate generation, from 1.
+        attempt: number of the attempt of this take that succeeded, from 1.
+        fingerprint: hash of everything that decides what is generated.
+        task_uuid: the task's UUID at Runware.
+        state: `done`, or `partial` if some of several videos are missing.
+        request: the row or remix that was requested.
+        wire: the request as it was sent, without secrets and presigned URLs.
+        videos: the stored videos.
         poster_key: a frame of the first video, as JPEG.
         sheet_key: its first, middle and last frame side by side, as JPEG.
         thumbnail_key: the sheet, small enough for an event's metadata.
         delivery: whether the video was downloaded, or put into the store by Runware.
+        errors: why videos are missing, if the state is `partial`.
         cost_usd: cost of the task in USD. None: unknown, as in `OutcomeRecord`.
         cost_is_estimate: whether a part of the cost is not what the API reported.
         estimate: the price that was expected, and how it was found.
+        requested_at: when it was requested, by the store's clock.
+        stored_at: when it was stored, by the store's clock.
         generation_seconds: time from the submission until its last result was first seen finished,
             by the store's clock.
         content_hash: SHA-256 over the videos' hashes: the clip's data version.
+        root_run: id of the root run that paid for it.
         facts_from: where its facts come from: a `poll`; a webhook's `marker`, if polls no longer
             know the task; or an `upload`, if there is only the video that Runware put into the
             store.
+        nonce: random text of the process that wrote it.
     """
 
     format_version: int = MANIFEST_VERSION
