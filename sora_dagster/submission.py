@@ -14,7 +14,12 @@ from sora_dagster.generation.requesting.results import RequestResult, RequestSta
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.retired_models import retired_model_warnings
 from sora_dagster.reporting.metadata import price_metadata
-from sora_dagster.reporting.runs import add_post_counts, is_launched_by_a_person, root_run_of
+from sora_dagster.reporting.runs import (
+    add_post_counts,
+    is_launched_by_a_person,
+    log_details,
+    root_run_of,
+)
 from sora_dagster.resources import check_limit_fields
 from sora_dagster.runware.pricing import PriceTotal
 
@@ -126,9 +131,8 @@ def submit(
 def log_requested(
     context: dg.AssetExecutionContext | dg.OpExecutionContext, requested: Sequence[RequestResult]
 ) -> None:
-    """Log the result for each clip, and the cost of new takes of changed rows."""
-    for item in requested:
-        context.log.info(f"{item.request.name}: {item.detail}")
+    """Log the results of the clips, and the cost of new takes of changed rows."""
+    log_details(context, ((item.request.name, item.detail) for item in requested))
     changed = [item for item in requested if item.state is RequestState.CHANGED]
     if changed:
         total = PriceTotal.of(item.new_take_price for item in changed)
@@ -151,10 +155,9 @@ def log_estimates(
         dataset: the dataset; None for shots of a storyboard, which are requested themselves.
         estimates: the estimate for each clip.
     """
+    log_details(context, ((item.request.name, _price_and_detail(item)) for item in estimates))
     for item in estimates:
         asset = item.request.asset
-        price = "0.00 USD" if item.price is None else item.price.text
-        context.log.info(f"{item.request.name}: {price} {item.detail}".rstrip())
         context.log_event(
             dg.AssetObservation(
                 asset_key=asset_key_of(asset) if dataset is None else dataset.request_key(asset),
@@ -168,3 +171,8 @@ def log_estimates(
         )
     total = PriceTotal.of(item.price for item in estimates)
     context.log.info(f"dry run: {total.text} in total; nothing was sent or paid")
+
+
+def _price_and_detail(estimate: Estimate) -> str:
+    price = "0.00 USD" if estimate.price is None else estimate.price.text
+    return f"{price} {estimate.detail}".rstrip()

@@ -27,6 +27,7 @@ from sora_dagster.reporting.events import (
     request_events,
 )
 from sora_dagster.reporting.metadata import clip_metadata
+from sora_dagster.reporting.runs import log_details
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.pricing import usd_text
 from sora_dagster.storage import StorageRoot
@@ -122,6 +123,14 @@ class ClipReporter:
             (used for attempt in later for used in clip_inputs(self._dataset, attempt)),
         )
         logged = self._logged_before(stored)
+        log_details(
+            self._context,
+            (
+                (one.manifest.request.name, _stored_sentence(one.manifest))
+                for one in ended
+                if one.manifest is not None
+            ),
+        )
         for finished in ended:
             self._report_failure(finished)
             manifest = finished.manifest
@@ -129,10 +138,6 @@ class ClipReporter:
                 continue
             self.stored.append(manifest.request.name)
             self.costs_usd.append(manifest.cost_usd)
-            self._context.log.info(
-                f"{manifest.request.name}: take {manifest.take} stored, "
-                f"{usd_text(manifest.cost_usd)}"
-            )
             if self._is_reported_here(finished) and manifest.task_uuid not in logged:
                 yield clip_event(
                     self._inputs,
@@ -200,6 +205,10 @@ class ClipReporter:
         if self._is_reported_here(finished):
             key = asset_key_of(finished.attempt.asset)
             self._context.log_event(failure_event(key, request.partition, sentence, finished))
+
+
+def _stored_sentence(manifest: ClipManifest) -> str:
+    return f"take {manifest.take} stored, {usd_text(manifest.cost_usd)}"
 
 
 def failure_sentence(finished: FinishedTask) -> str | None:

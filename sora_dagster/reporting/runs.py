@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -30,6 +30,10 @@ _LAUNCHED_BY_DAGSTER_TAGS = (
     "dagster/root_run_id",
     "dagster/retry_number",
 )
+
+# A few clips are easier to read with a line for each.
+_LINES_PER_DETAIL = 5
+_NAMES_PER_LINE = 100
 
 
 def root_run_of(run: dg.DagsterRun) -> str:
@@ -63,6 +67,30 @@ def add_post_counts(
         context.run.run_id,
         {tag: str(int(before.get(tag, "0")) + count) for tag, count in made.items()},
     )
+
+
+def log_details(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, details: Iterable[tuple[str, str]]
+) -> None:
+    """Log a detail of each clip: a line for each, or for many with the same detail.
+
+    Each line opens a connection to Dagster's database, which costs more than storing a clip does.
+
+    Arguments:
+        context: the run's context, for its log.
+        details: the name and the detail of each clip.
+    """
+    by_detail: dict[str, list[str]] = {}
+    for name, detail in details:
+        by_detail.setdefault(detail, []).append(name)
+    for detail, names in by_detail.items():
+        if len(names) <= _LINES_PER_DETAIL:
+            for name in names:
+                context.log.info(f"{name}: {detail}")
+            continue
+        for start in range(0, len(names), _NAMES_PER_LINE):
+            some = names[start : start + _NAMES_PER_LINE]
+            context.log.info(f"for each of {', '.join(some)}: {detail}")
 
 
 def partitioned_asset(

@@ -225,6 +225,15 @@ def test_requesting_everything_logs_first_what_is_missing_and_its_cost(stack: St
     assert "nothing is missing, so it costs nothing" in stack.log_of(nothing.run_id)
 
 
+def test_a_run_logs_one_line_for_many_clips_with_the_same_result(stack: Stack) -> None:
+    names = [f"clip-{number:02}" for number in range(8)]
+    stack.write(*({"id": name} for name in names))
+    lines = stack.log_of(stack.run_job("request_clips").run_id).splitlines()
+    assert [line for line in lines if "take 1 submitted" in line] == [
+        f"for each of {', '.join(names)}: take 1 submitted, price: 1.20 USD"
+    ]
+
+
 def test_the_launchpad_shows_the_selection_and_the_limit_and_no_resources(stack: Stack) -> None:
     stack.write({"id": "fox"})
     shown = stack.definitions.resolve_job_def("request_clips").run_config
