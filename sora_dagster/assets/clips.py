@@ -102,6 +102,7 @@ def build_remix_assets(dataset: VideoDataset) -> list[dg.AssetsDefinition]:
         build_prompts_asset(
             dataset,
             dataset.remix_prompts,
+            deps=[dg.AssetDep(dataset.prompts, partition_mapping=clip_mapping)],
             partitions_def=dataset.remix_partitions,
             description="The remixes that the rows of the dataset list.",
         ),

@@ -22,7 +22,7 @@ def build_prompts_asset(
     *,
     partitions_def: dg.PartitionsDefinition[Any],
     description: str,
-    deps: Sequence[dg.AssetKey] = (),
+    deps: Sequence[dg.AssetKey | dg.AssetDep] = (),
 ) -> dg.AssetsDefinition:
     """The asset of the rows, or of the remixes that rows list.
 

@@ -42,7 +42,7 @@ class Row:
         partition: the partition key.
         data_version: changes exactly when the row describes another video.
         spec: the clip or remix to generate.
-        input_tags: provenance of the upstream asset that the rows come from. Default: none.
+        input_tags: provenance of the upstream asset. Default: none.
     """
 
     asset: dg.AssetKey
@@ -95,10 +95,11 @@ class SyncReport:
 
 def rows_of(dataset: VideoDataset, prompts: PromptDataset) -> Iterator[Row]:
     """All rows, and all remixes that they list."""
-    input_tags = row_input_tags(dataset)
+    input_tags = row_input_tags(dataset, dataset.prompts)
     for spec in prompts.clips:
         version = row_data_version(spec.fingerprint, spec.take)
         yield Row(dataset.prompts, spec.clip_id, version, spec, input_tags)
+    input_tags = row_input_tags(dataset, dataset.remix_prompts)
     for clip_id, recipe in prompts.remix_cells:
         spec = dataset.remix_spec(prompts, clip_id, recipe)
         yield Row(
@@ -106,6 +107,7 @@ def rows_of(dataset: VideoDataset, prompts: PromptDataset) -> Iterator[Row]:
             remix_partition(clip_id, recipe),
             row_data_version(spec.fingerprint, spec.take),
             spec,
+            input_tags,
         )
 
 
@@ -307,16 +309,15 @@ class DatasetSync:
         if _is_removal(event):
             return
         report.removed.append((asset, partition))
-        report.events.append(removal_event(asset, partition, event, self._input_tags(asset)))
+        report.events.append(
+            removal_event(asset, partition, event, row_input_tags(self._dataset, asset))
+        )
 
     def _marked(self, asset: str) -> RemovedClips:
         assert self._root is not None
         if asset not in self._marks:
             self._marks[asset] = RemovedRows(self._root).of_asset(asset)
         return self._marks[asset]
-
-    def _input_tags(self, asset: dg.AssetKey) -> Mapping[str, str]:
-        return row_input_tags(self._dataset) if asset == self._dataset.prompts else {}
 
     def _video_asset(self, asset: dg.AssetKey) -> str:
         is_clip = asset == self._dataset.prompts

@@ -35,7 +35,7 @@ _USER_PROVIDED_TAG = "dagster/data_version_is_user_provided"
 _CODE_VERSION_TAG = "dagster/code_version"
 # State and data version of a remix that no row lists.
 _NOT_REQUESTED = "not requested"
-# Data version of `prompt_rows`, whatever its rows are.
+# Data version of the input of rows, whatever it is.
 PROMPT_ROWS_VERSION = "rows"
 # Older than every event of an asset: any event of the input makes the asset stale.
 _FIRST_EVENT = 1
@@ -68,14 +68,21 @@ def prompt_event(
     )
 
 
-def row_input_tags(dataset: VideoDataset) -> dict[str, str]:
+def row_input_tags(dataset: VideoDataset, key: dg.AssetKey) -> dict[str, str]:
     """Tags of a row's event that keep it from being stale whenever its source was read again.
 
-    Which rows changed is in their own data versions.
+    Which rows and remixes changed is in their own data versions.
+
+    Arguments:
+        dataset: the dataset.
+        key: `prompts` or `remix_prompts` of the dataset.
     """
-    if not isinstance(dataset.prompt_source, AssetPrompts):
-        return {}
-    name = dataset.prompt_rows.to_user_string()
+    upstream = dataset.prompts
+    if key == dataset.prompts:
+        if not isinstance(dataset.prompt_source, AssetPrompts):
+            return {}
+        upstream = dataset.prompt_rows
+    name = upstream.to_user_string()
     return {
         f"dagster/input_data_version/{name}": PROMPT_ROWS_VERSION,
         f"dagster/input_event_pointer/{name}": str(NO_EVENT),
@@ -149,8 +156,8 @@ def not_requested_events(
             for name in upstream
             for record in [newest[name].get(partition)]
         }
-        if key != dataset.remix_prompts:
-            pointers[dataset.clips.to_user_string()] = NO_EVENT
+        other = dataset.prompts if key == dataset.remix_prompts else dataset.clips
+        pointers[other.to_user_string()] = NO_EVENT
         tags = {_CODE_VERSION_TAG: CODE_VERSION, **data_version_tags(_NOT_REQUESTED)}
         for name, storage_id in pointers.items():
             tags[f"dagster/input_data_version/{name}"] = _NOT_REQUESTED
