@@ -119,6 +119,10 @@ class ResourceKeys:
         )
 
 
+class RowMissingError(LookupError):
+    """A clip has no row in the dataset: it was removed or renamed, or never existed."""
+
+
 class RemixNotListedError(LookupError):
     """No row lists a remix, so it is not requested."""
 
@@ -348,12 +352,12 @@ class VideoDataset:
             clip_id: id of the row.
 
         Raises:
-            LookupError: if there is no such row.
+            RowMissingError: if there is no such row.
         """
         try:
             spec = prompts.clip(clip_id)
         except LookupError:
-            raise LookupError(
+            raise RowMissingError(
                 f"clip {clip_id!r} is not in {prompts.label}: its row was removed or renamed. "
                 f"What was generated is kept. Restore the row to generate it again"
             ) from None

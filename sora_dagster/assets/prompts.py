@@ -15,6 +15,8 @@ from sora_dagster.reporting.runs import failure_of, partitioned_asset, report_pa
 from sora_dagster.resources import ClipStorageResource, resource_of
 from sora_dagster.resources.run_settings import settings_tag
 
+_MOST_NAMED = 20
+
 
 def build_prompts_asset(
     dataset: VideoDataset,
@@ -60,14 +62,15 @@ def build_prompts_asset(
         if missing and key == dataset.remix_prompts:
             details = {cell: f"no row of the dataset lists {cell}" for cell in missing}
             events += not_requested_events(context.instance, dataset, key, details)
-        elif missing:
-            for event in events:
-                context.log_event(event)
+        elif missing and len(context.partition_keys) == 1:
             raise failure_of(
-                dict.fromkeys(missing, f"it is not in {source.label}"),
-                done=len(found),
-                verb="read",
+                dict.fromkeys(missing, f"it is not in {source.label}"), done=0, verb="read"
             )
+        elif missing:
+            # A range contains what is registered; removed rows must not block others.
+            names = ", ".join(missing[:_MOST_NAMED])
+            more = f" and {len(missing) - _MOST_NAMED} more" if missing[_MOST_NAMED:] else ""
+            context.log.warning(f"not in {source.label}, and left as it is: {names}{more}")
         yield from report_partitions(context, key, events)
 
     return prompts

@@ -5,7 +5,12 @@ from typing import Any
 
 import dagster as dg
 
-from sora_dagster.dataset import CODE_VERSION, RemixNotListedError, VideoDataset
+from sora_dagster.dataset import (
+    CODE_VERSION,
+    RemixNotListedError,
+    RowMissingError,
+    VideoDataset,
+)
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.requesting.results import failure_reasons
 from sora_dagster.prompts.clips import ClipRequest
@@ -88,6 +93,12 @@ def build_requests_asset(
                     requests.append(request_of(prompts, partition, generator.ledger))
                 except RemixNotListedError as error:
                     not_requested[partition] = str(error)
+                except RowMissingError as error:
+                    if len(partitions) == 1:
+                        failures[partition] = str(error)
+                    else:
+                        # A range contains what is registered; removed rows must not block others.
+                        context.log.warning(f"not requested: {error}")
                 except (LookupError, ValueError) as error:
                     failures[partition] = str(error)
             options = request_options_of(

@@ -213,32 +213,37 @@ class _VideosRun:
         for partition, newest in zip(self._partitions, found, strict=True):
             if isinstance(newest, AttemptRecord):
                 yield newest
+            elif newest is None and self._key == self._dataset.clips:
+                self._context.log.warning(
+                    f"{partition} was never requested, and its row is not in the dataset any more"
+                )
             elif newest is None:
                 self._not_requested[partition] = f"no row of the dataset lists {partition}"
             else:
                 self._fail(partition, newest)
 
     def _newest_attempt(self, partition: str) -> AttemptRecord | str | None:
-        """The attempt to wait for, or why there is none; None if no row lists the remix."""
+        """The attempt to wait for, or why there is none; None if no row asks for it."""
         try:
             takes = self._ledger.takes(self._key.to_user_string(), partition)
         except (UnreadableRecordError, AccessDeniedError) as error:
             return str(error)
         if not takes:
-            if self._is_unlisted_remix(partition):
+            if self._is_unlisted(partition):
                 return None
             return "it was never requested; materialize its request first"
         return takes[-1].latest
 
-    def _is_unlisted_remix(self, partition: str) -> bool:
-        if self._key != self._dataset.remixes:
-            return False
-        clip_id, recipe = split_remix_partition(partition)
+    def _is_unlisted(self, partition: str) -> bool:
+        """Whether no row lists a remix, or a clip of a range has no row."""
         try:
             self._prompts = self._prompts or self._dataset.load_prompts(self._storage)
         except DatasetError:
             return False
-        return recipe not in self._prompts.recipes_of(clip_id)
+        if self._key == self._dataset.remixes:
+            clip_id, recipe = split_remix_partition(partition)
+            return recipe not in self._prompts.recipes_of(clip_id)
+        return not self._is_for_one and partition not in self._prompts.clip_ids
 
     def _log_not_requested(self) -> None:
         for event in not_requested_events(

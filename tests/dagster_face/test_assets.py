@@ -139,18 +139,6 @@ def test_rows_can_be_read_again_by_materializing_them(stack: Stack) -> None:
     assert stack.tick_dataset_sensor() == []
 
 
-def test_only_a_removed_row_fails_and_the_message_says_what_to_do(stack: Stack) -> None:
-    stack.write(FOX, OWL, BEE)
-    stack.tick_dataset_sensor()
-    stack.write(FOX, BEE)
-    result = stack.materialize(["clip_requests"], ["fox", "bee"])
-    assert not result.success
-    assert "Restore the row" in failure_text(result)
-    assert stack.events("clip_requests", "fox")
-    assert stack.events("clip_requests", "bee")
-    assert not stack.events("clip_requests", "owl")
-
-
 def test_only_clips_that_were_never_requested_fail(stack: Stack) -> None:
     stack.write(FOX, OWL)
     stack.tick_dataset_sensor()

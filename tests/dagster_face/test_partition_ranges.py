@@ -12,7 +12,7 @@ from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.storage import StorageRoot
 from tests.command_line import clean_environment
-from tests.dagster_face.stack import Stack
+from tests.dagster_face.stack import Stack, failure_text
 from tests.sandbox_server import KEY, Sandbox
 
 PROJECT = """
@@ -76,3 +76,35 @@ def test_every_asset_with_partitions_takes_a_range_in_one_run(stack: Stack) -> N
         dataset.remixes,
     ):
         assert graph.get(key).backfill_policy == dg.BackfillPolicy.single_run(), key
+
+
+def test_the_whole_group_can_be_materialized_at_once(stack: Stack) -> None:
+    """Dagster's backfills need one partitions definition for all assets that they start from."""
+    graph = stack.definitions.resolve_asset_graph()
+    partitioned = [key for key in graph.get_all_asset_keys() if graph.get(key).is_partitioned]
+    assert len(partitioned) == 6
+    roots = dg.AssetSelection.assets(*partitioned).roots().resolve(graph)
+    assert roots == {dg.AssetKey("prompts")}
+
+
+def test_a_removed_row_does_not_block_the_other_clips_of_a_range(stack: Stack) -> None:
+    stack.write({"id": "fox"}, {"id": "owl"}, {"id": "bee"})
+    stack.tick_dataset_sensor()
+    stack.write({"id": "fox"}, {"id": "bee"})
+    assets = ["prompts", "clip_requests", "clips"]
+    result = stack.materialize(assets, ["fox", "owl", "bee"])
+    assert result.success, failure_text(result)
+    for asset in assets:
+        assert bool(stack.events(asset, "fox")), asset
+        assert bool(stack.events(asset, "bee")), asset
+    assert stack.events("clips", "owl") == []
+    assert "owl" in stack.log_of(result.run_id)
+
+
+def test_a_run_for_a_removed_row_alone_says_that_it_was_removed(stack: Stack) -> None:
+    stack.write({"id": "fox"}, {"id": "owl"})
+    stack.tick_dataset_sensor()
+    stack.write({"id": "fox"})
+    result = stack.materialize(["clip_requests"], ["owl"])
+    assert "its row was removed or renamed" in failure_text(result)
+    assert "Restore the row" in failure_text(result)
