@@ -57,11 +57,31 @@ def generate(folder: Path, sandbox: Sandbox, *arguments: str) -> str:
 
 def generate_on_a_terminal(folder: Path, sandbox: Sandbox, answer: str) -> str:
     """Generate `prompts.yaml` on a terminal and answer the question; gives what it shows."""
+    status, screen = run_on_a_terminal(
+        folder, "generate", "prompts.yaml", answer=answer, **api_of(sandbox)
+    )
+    text = _ESCAPE_SEQUENCE.sub("", screen)
+    assert status == 0, text
+    return text
+
+
+def run_on_a_terminal(
+    folder: Path, *arguments: str, answer: str = "", columns: int = 200, **environment: str
+) -> tuple[int, str]:
+    """Run the command on a terminal; gives its exit status and what it shows, with colors.
+
+    Arguments:
+        folder: where it runs.
+        arguments: of the command.
+        answer: answer to its question.
+        columns: width of the terminal.
+        environment: environment variables.
+    """
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "sora_dagster", "generate", "prompts.yaml"],
+        [sys.executable, "-m", "sora_dagster", *arguments],
         cwd=folder,
-        env=clean_environment(**api_of(sandbox), COLUMNS="200", TERM="xterm"),
+        env=clean_environment(**environment, COLUMNS=str(columns), TERM="xterm"),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -74,13 +94,10 @@ def generate_on_a_terminal(folder: Path, sandbox: Sandbox, answer: str) -> str:
             if not is_answered and b"[y/N]" in screen:
                 os.write(ours, f"{answer}\n".encode())
                 is_answered = True
-        status = process.wait(timeout=60)
+        return process.wait(timeout=60), screen.decode().replace("\r\n", "\n")
     finally:
         os.close(ours)
         process.kill()
-    text = _ESCAPE_SEQUENCE.sub("", screen.decode())
-    assert status == 0, text
-    return text
 
 
 def _read_terminal(descriptor: int) -> bytes:

@@ -1,8 +1,9 @@
-"""The pictures of the README, taken from the example dataset: `make screenshots`."""
+"""The pictures of README and docs, of the example dataset and an incident: `make screenshots`."""
 
 from __future__ import annotations
 
 import io
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
+from rich.console import Console
+from rich.text import Text
 
 from sora_dagster.environment import example_boards, example_prompts
 from sora_dagster.prompts.dataset import load_dataset
@@ -27,6 +30,7 @@ from tests.dagster_ui import (
     open_partition,
     running_dev,
 )
+from tests.incident import COLUMNS, Incident, running_incident
 
 WIDTH = 1400
 # Nodes of a large graph show their state only where there is room for it.
@@ -57,6 +61,17 @@ def main(folder: Path) -> None:
             "checks": checks(browser, ui),
             "cost-report": cost_report(browser, ui),
             "gallery": gallery(browser, ui),
+        }.items():
+            with view as page:
+                save(page, folder / f"{name}.png")
+    with (
+        tempfile.TemporaryDirectory() as work,
+        running_incident(Path(work)) as incident,
+        running_browser() as browser,
+    ):
+        for name, view in {
+            "status": status(browser, incident),
+            "red-signals": red_signals(browser, incident),
         }.items():
             with view as page:
                 save(page, folder / f"{name}.png")
@@ -118,6 +133,33 @@ def gallery(browser: Browser, ui: DagsterUi) -> Iterator[Page]:
     with dagster_page(browser, width=WIDTH, height=940) as page:
         page.goto(ui.gallery_url)
         page.wait_for_load_state("networkidle")
+        yield page
+
+
+@contextmanager
+def status(browser: Browser, incident: Incident) -> Iterator[Page]:
+    console = Console(record=True, width=COLUMNS, file=io.StringIO())
+    console.print(Text.from_ansi(incident.status))
+    # Without the fonts of another server.
+    picture = re.sub(
+        r"@font-face \{.*?\}", "", console.export_svg(title=incident.command), flags=re.S
+    )
+    # The page is as large as the picture of the terminal.
+    with dagster_page(browser, width=WIDTH, height=600) as page:
+        page.set_content(f"<body style='margin: 0'>{picture}")
+        box = page.locator("svg").bounding_box()
+        assert box is not None
+        page.set_viewport_size({"width": WIDTH, "height": round(box["height"])})
+        yield page
+
+
+@contextmanager
+def red_signals(browser: Browser, incident: Incident) -> Iterator[Page]:
+    with dagster_page(browser, width=WIDTH, height=500) as page:
+        page.goto(f"{incident.ui_url}/assets/generation_costs")
+        page.get_by_role("tab", name="Checks").click()
+        page.get_by_text("runware_works", exact=True).first.click()
+        expect(page.get_by_text("Runware refused the API key")).to_be_visible()
         yield page
 
 

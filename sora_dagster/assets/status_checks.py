@@ -51,6 +51,8 @@ def build_status_checks(
             dg.AssetCheckSpec(subject, asset=costs, description=_DESCRIPTIONS[subject])
             for subject in SUBJECTS
         ],
+        # So that the UI can execute each of them.
+        can_subset=True,
         required_resource_keys={keys.runware, keys.clip_storage},
     )
     def status_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
@@ -60,7 +62,10 @@ def build_status_checks(
             resource_of(context, keys.runware, RunwareResource),
             resource_of(context, keys.clip_storage, ClipStorageResource),
         )
+        selected = {key.name for key in context.selected_asset_check_keys}
         for subject in SUBJECTS:
+            if subject not in selected:
+                continue
             found = [problem for problem in problems if problem.subject == subject]
             yield dg.AssetCheckResult(
                 asset_key=costs,

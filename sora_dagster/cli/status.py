@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _API_SECONDS = 10.0
 _MOST_NAMED = 20
+# That of the longest label, so that the tables are aligned.
+_LABEL_WIDTH = len("run 12345678")
 
 
 @click.command("status")
@@ -125,7 +127,7 @@ def print_status(
 
     console.print(Text(f"{plain(found.url)} at {found.at:%Y-%m-%d %H:%M:%S} UTC", style="bold"))
     table = Table(box=None, header_style="bold", pad_edge=False, show_header=False)
-    table.add_column(style="dim")
+    table.add_column(style="dim", min_width=_LABEL_WIDTH)
     table.add_column(overflow="fold")
     for name, value in [*_money_lines(found), ("Runware", _runware_line(account))]:
         table.add_row(name, Text(one_line(value)))
@@ -165,7 +167,8 @@ def _runware_line(account: AccountAnswer | None) -> str:
     if account is None:
         return "not asked"
     if account.status is None:
-        return f"no answer: {account.error}"
+        what = "refuses the key" if account.error_kind == "authentication" else "no answer"
+        return f"{what}: {account.error}"
     balance = account.status.balance_usd
     return "answers" if balance is None else f"answers; the balance is {balance:.2f} USD"
 
@@ -177,7 +180,7 @@ def _print_dataset(console: Console, dataset: DatasetStatus) -> None:
     console.print()
     console.print(Text(one_line(dataset.name), style="bold cyan"))
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="dim")
+    table.add_column(style="dim", min_width=_LABEL_WIDTH)
     table.add_column(overflow="fold")
     states = [f"{number} {state}" for state, number in dataset.tasks.items() if number]
     age = dataset.oldest_seconds

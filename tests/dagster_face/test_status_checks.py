@@ -82,3 +82,14 @@ def test_the_checks_can_be_run_by_hand(stack: Stack) -> None:
     )
     assert result.success
     assert {event.check_name for event in result.get_asset_check_evaluations()} == set(SUBJECTS)
+
+
+def test_one_check_can_be_run_alone(stack: Stack) -> None:
+    stack.write({"id": "fox"})
+    [one, *_] = SUBJECTS
+    check = dg.define_asset_job(
+        "check", dg.AssetSelection.checks(dg.AssetCheckKey(COSTS, name=one))
+    )
+    definitions = dg.Definitions.merge(stack.definitions, dg.Definitions(jobs=[check]))
+    result = definitions.resolve_job_def("check").execute_in_process(instance=stack.instance)
+    assert {event.check_name for event in result.get_asset_check_evaluations()} == {one}

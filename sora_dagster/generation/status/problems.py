@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from sora_dagster.generation.status.root_status import DatasetStatus, RootStatus, Spending
+from sora_dagster.prompts.counts import counted
 from sora_dagster.runware.account import AccountStatus
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import AuthenticationError, QuotaError, RunwareError
@@ -129,7 +130,10 @@ def account_problems(account: AccountAnswer) -> Sequence[Problem]:
         sentence = f"The balance of the Runware account is {balance:.2f} USD; requests are refused."
         action = "Add credit at https://my.runware.ai."
     else:
-        sentence = f"Runware did not answer for the account: {account.error}"
+        what = "did not answer for the account"
+        if account.error_kind == AuthenticationError.kind:
+            what = "refused the API key"
+        sentence = f"Runware {what}: {account.error}"
         action = _action_for(account.error_kind)
     return [Problem(subject="runware_works", severity="error", sentence=sentence, action=action)]
 
@@ -199,11 +203,17 @@ def collecting_problems(dataset: DatasetStatus) -> Sequence[Problem]:
 def decision_problems(dataset: DatasetStatus) -> Sequence[Problem]:
     """Clips that wait for a person: stuck ones, and ones that may have been paid for."""
     texts = {
-        "stuck": "set aside, since one of their records cannot be read",
-        "unsure": "without a video, and may have been paid for",
+        "stuck": (
+            "clip is set aside because of an unreadable record",
+            "clips are set aside because of unreadable records",
+        ),
+        "unsure": (
+            "clip has no video and may have been paid for",
+            "clips have no video and may have been paid for",
+        ),
     }
     problems = []
-    for state, text in texts.items():
+    for state, (one, several) in texts.items():
         tasks = [task for task in dataset.notable if task.state == state]
         if not tasks:
             continue
@@ -214,7 +224,7 @@ def decision_problems(dataset: DatasetStatus) -> Sequence[Problem]:
             Problem(
                 subject="no_clip_needs_a_decision",
                 severity="error",
-                sentence=f"{dataset.name}: {len(tasks)} clips are {text}: {names}.",
+                sentence=f"{dataset.name}: {counted(len(tasks), one, several)}: {names}.",
                 action=f"Run: {tasks[0].command}",
             )
         )
@@ -223,7 +233,7 @@ def decision_problems(dataset: DatasetStatus) -> Sequence[Problem]:
 
 def _action_for(kind: str) -> str:
     if kind == AuthenticationError.kind:
-        return "Check RUNWARE_API_KEY at https://my.runware.ai/keys."
+        return "Then restart the processes that read it."
     if kind == QuotaError.kind:
         return "Add credit at https://my.runware.ai."
     return (
