@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import dagster as dg
+from sqlalchemy.exc import IntegrityError
 
 from sora_dagster.dataset import asset_key_of
 from sora_dagster.generation.library.clip_checks import (
@@ -111,7 +113,7 @@ class RunChecks:
         manifests: Sequence[ClipManifest],
         *,
         only: Collection[str] | None = None,
-        is_runless: bool = False,
+        ended_before: bool = False,
     ) -> None:
         """Check clips whose materializations are logged, and log the results.
 
@@ -121,12 +123,15 @@ class RunChecks:
             manifests: the clips' records.
             only: names of the checks to log. Default: the list of all checks, and those that failed
                 or are blocking.
-            is_runless: whether the evaluations are logged outside the run, because another run may
-                have logged the same clips since this one was planned. Dagster considers the newest
-                row the newest evaluation, and the rows of this run were made when it was planned.
+            ended_before: whether another run may have logged the same clips since this one was
+                planned. If one did, the evaluations are logged outside the run: Dagster considers
+                the newest row the newest evaluation, and the rows of this run were made when it
+                was planned.
         """
         newest = _newest_of(self._context.instance, manifests)
+        logged_since = self._logged_since(manifests) if ended_before else set()
         for manifest in manifests:
+            is_runless = (manifest.asset, manifest.request.partition) in logged_since
             results = self._checks.evaluate(manifest, self._catalogue, self._root)
             target = newest.get((manifest.asset, manifest.request.partition))
             named = self._logged_by_name(manifest, results) if only is None else set(only)
@@ -172,6 +177,24 @@ class RunChecks:
             newest = self._newest(asset) if is_runless else None
             self._log(quality_evaluation(asset, results, newest), is_runless)
 
+    def _logged_since(self, manifests: Sequence[ClipManifest]) -> set[tuple[str, str | None]]:
+        """The clips whose checks another run has logged since this one was planned."""
+        storage = self._context.instance.event_log_storage
+        found: set[tuple[str, str | None]] = set()
+        partitions: dict[str, list[str]] = {}
+        for manifest in manifests:
+            if manifest.request.partition is None:
+                found.add((manifest.asset, None))
+            else:
+                partitions.setdefault(manifest.asset, []).append(manifest.request.partition)
+        for asset, names in partitions.items():
+            key = dg.AssetCheckKey(asset_key_of(asset), CLIP_CHECKS)
+            for info in storage.get_asset_check_partition_info([key], partition_keys=names):
+                # Without a run: Dagster keeps one such row for a partition, and refuses a second.
+                if info.latest_planned_run_id not in ("", self._context.run.run_id):
+                    found.add((asset, info.partition_key))
+        return found
+
     def _newest(self, asset: str) -> dg.EventLogRecord | None:
         records = self._context.instance.fetch_materializations(asset_key_of(asset), limit=1)
         return next(iter(records.records), None)
@@ -208,8 +231,10 @@ class RunChecks:
 
     def _log(self, event: dg.AssetCheckEvaluation, is_runless: bool = False) -> None:
         if is_runless:
-            self._context.instance.report_runless_asset_event(event)
-            return
+            # Refused if a run did the same before: Dagster keeps one such row for a partition.
+            with suppress(IntegrityError):
+                self._context.instance.report_runless_asset_event(event)
+                return
         # Dagster accepts these events; its annotation omits them.
         self._context.log_event(cast(Any, event))
 

@@ -153,7 +153,7 @@ class ClipReporter:
                 if one.manifest is not None and one.ended_before == ended_before
             ]
             if manifests:
-                self._checks.evaluate(manifests, is_runless=ended_before)
+                self._checks.evaluate(manifests, ended_before=ended_before)
 
     def report_request(self, requested: Sequence[RequestResult]) -> None:
         """Log the submissions of clips and remixes, and the costs of new takes of changed rows."""
