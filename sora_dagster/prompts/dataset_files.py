@@ -14,6 +14,8 @@ from sora_dagster.storage import ObjectInfo, ObjectMissingError, StorageError, S
 _STORES = ("s3", "gs", "az")
 _SCHEMES = ", ".join(f"{scheme}://" for scheme in (*_STORES, "file"))
 _MAX_DIGITS = 16
+# Number of files in a folder from which on one listing is cheaper than a request for each.
+_LEAST_LISTED = 4
 
 Result = TypeVar("Result")
 
@@ -113,12 +115,21 @@ class DatasetFiles(ABC):
 
     def version_now(self) -> str:
         """The same for their present states."""
-        return _version({name: self._state(name) for name in self._used})
+        return _version(self._states(self._used))
+
+    def _states(self, names: Iterable[str]) -> dict[str, str | None]:
+        return {name: self._state(name) for name in names}
 
     def _note(self, name: str) -> None:
         # Before it is read, so that a change in between is seen later.
         if name not in self._used:
             self._used[name] = self._state(name)
+
+
+def _object_state(info: ObjectInfo | None) -> str | None:
+    if info is None:
+        return None
+    return info.etag or f"{info.last_modified.isoformat()}.{info.size_bytes}"
 
 
 def _version(states: Mapping[str, str | None]) -> str:
@@ -203,10 +214,25 @@ class StoredFiles(DatasetFiles):
         return self._translated(lambda: self._root.read(self._key(name)))
 
     def _state(self, name: str) -> str | None:
-        info = self._info(name)
-        if info is None:
-            return None
-        return info.etag or f"{info.last_modified.isoformat()}.{info.size_bytes}"
+        return _object_state(self._info(name))
+
+    def _states(self, names: Iterable[str]) -> dict[str, str | None]:
+        """The states of files, with one listing for the images of a folder."""
+        folders: dict[str, list[str]] = {}
+        for name in names:
+            folders.setdefault(str(PurePosixPath(self._key(name)).parent), []).append(name)
+        states: dict[str, str | None] = {}
+        for folder, inside in folders.items():
+            # The dataset's own folder may have anything below it, clips too.
+            if folder == "." or len(inside) < _LEAST_LISTED:
+                states |= super()._states(inside)
+                continue
+            listed = self._listed(folder)
+            states |= {name: _object_state(listed.get(self._key(name))) for name in inside}
+        return states
+
+    def _listed(self, folder: str) -> dict[str, ObjectInfo]:
+        return self._translated(lambda: {info.key: info for info in self._root.list(folder)})
 
     def _info(self, name: str) -> ObjectInfo | None:
         try:

@@ -58,6 +58,27 @@ def test_an_image_elsewhere_is_refused(bucket: StorageRoot, path: str, message: 
         FilePrompts(f"{bucket.url}/p.jsonl").read(CATALOGUE)
 
 
+def test_the_images_of_a_folder_are_looked_up_with_one_listing(
+    bucket: StorageRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"frames/{number}.png" for number in range(8)]
+    for name in names:
+        bucket.write(name, image_bytes(640, 360))
+    write_rows(bucket, *({**ROW, "id": name[7], "first_frame": name} for name in names))
+    source = FilePrompts(f"{bucket.url}/p.jsonl")
+    read = source.read(CATALOGUE).version
+    asked: list[str] = []
+    info = StorageRoot.info
+    monkeypatch.setattr(StorageRoot, "info", lambda root, key: asked.append(key) or info(root, key))
+    assert source.version() == read
+    assert "p.jsonl" in asked
+    assert not [key for key in asked if key.startswith("frames/")]
+    bucket.write(names[5], image_bytes(640, 480))
+    assert source.version() != read
+    bucket.delete(names[5])
+    assert source.version() != read
+
+
 def test_the_version_is_that_of_all_objects_that_are_needed(bucket: StorageRoot) -> None:
     source = FilePrompts(f"{bucket.url}/p.jsonl")
     assert source.version() is None
