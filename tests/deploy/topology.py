@@ -17,9 +17,9 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -198,27 +198,32 @@ class Topology:
         os.killpg(process.pid, signal.SIGKILL)
         process.end()
 
-    def terminate(self, *names: str, seconds: float) -> list[str]:
+    def terminate(self, *names: str, seconds: float) -> dict[str, float]:
         """Send SIGTERM to processes and what they started, as tini does.
 
         Arguments:
             names: names of the processes.
-            seconds: time to wait for the end of each.
+            seconds: time to wait for their ends.
 
         Returns:
-            Names of those that did not end in time.
+            Seconds until each ended; without those that did not end in time.
         """
-        processes = [self._processes.pop(name) for name in names]
-        for process in processes:
+        processes = {name: self._processes.pop(name) for name in names}
+        ended: dict[str, float] = {}
+        started = time.monotonic()
+        for process in processes.values():
             os.killpg(process.pid, signal.SIGTERM)
-        late = [
-            process.name
-            for process in processes
-            if not wait_until(partial(_group_has_ended, process), timeout_seconds=seconds)
-        ]
-        for process in processes:
+
+        def have_ended() -> bool:
+            for name, process in processes.items():
+                if name not in ended and _group_has_ended(process):
+                    ended[name] = time.monotonic() - started
+            return len(ended) == len(processes)
+
+        wait_until(have_ended, timeout_seconds=seconds)
+        for process in processes.values():
             process.end()
-        return late
+        return ended
 
     def launch(self, job: str, config: Mapping[str, Any]) -> str:
         """Launch a run as the UI does; gives its id."""
