@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,21 +37,29 @@ class PostgresServer:
 
     Arguments:
         programs: folder of `initdb` and `pg_ctl`.
+        address: the address at which it answers everybody.
+        prefix: what a command begins with that runs at that address.
     """
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(
+        self, programs: Path, *, address: str = "127.0.0.1", prefix: Sequence[str] = ()
+    ) -> None:
         self._programs = programs
+        self._address = address
+        self._prefix = prefix
         self._data = Path(tempfile.mkdtemp(prefix="postgres-"))
         self.port = free_port()
         if os.getuid() == 0:
             shutil.chown(self._data, "postgres", "postgres")
         self._run("initdb", "-D", str(self._data), "-U", "dagster", "--auth=trust", "--no-sync")
+        with (self._data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all all trust\n")
         self.start()
 
     @property
     def url(self) -> str:
         """The URL of its database, in the form that `dagster-postgres` needs."""
-        return f"postgresql+psycopg2://dagster@127.0.0.1:{self.port}/postgres"
+        return f"postgresql+psycopg2://dagster@{self._address}:{self.port}/postgres"
 
     @property
     def pid(self) -> int:
@@ -60,7 +68,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = f"-p {self.port} -k {self._data} -c listen_addresses=127.0.0.1"
+        options = f"-p {self.port} -k {self._data} -c listen_addresses={self._address}"
         log = str(self._data / "log")
         self._run("pg_ctl", "-D", str(self._data), "-o", options, "-l", log, "-w", "start")
 
@@ -101,6 +109,7 @@ class PostgresServer:
         command = [str(self._programs / name), *arguments]
         if os.getuid() == 0:
             command = ["runuser", "-u", "postgres", "--", *command]
+        command = [*self._prefix, *command]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
 
 
@@ -122,14 +131,21 @@ def _runs(pid: int) -> bool:
 
 
 @contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
-    """A Postgres server, which runs while the block does. Skips the test if none is installed."""
+def running_postgres(
+    *, address: str = "127.0.0.1", prefix: Sequence[str] = ()
+) -> Iterator[PostgresServer]:
+    """A Postgres server, which runs while the block does. Skips the test if none is installed.
+
+    Arguments:
+        address: the address at which it answers everybody.
+        prefix: what a command begins with that runs at that address.
+    """
     programs = postgres_programs()
     if programs is None:
         pytest.skip("Postgres is not installed; on Debian: apt-get install postgresql")
     if os.getuid() == 0 and "postgres" not in {user.pw_name for user in pwd.getpwall()}:
         pytest.skip("Postgres does not run as root, and there is no user `postgres`")
-    server = PostgresServer(programs)
+    server = PostgresServer(programs, address=address, prefix=prefix)
     try:
         yield server
     finally:

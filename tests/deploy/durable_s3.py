@@ -106,6 +106,7 @@ class DurableS3:
 def main() -> None:
     """Serve until the process ends."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--file", required=True)
     parser.add_argument("--clock-ahead", type=float, default=0.0)
@@ -114,7 +115,7 @@ def main() -> None:
     moto_time = moto.s3.models.utcnow
     moto.s3.models.utcnow = lambda: moto_time() + ahead  # type: ignore[attr-defined]
     app = DurableS3(DomainDispatcherApplication(create_backend_app), options.file)
-    run_simple("127.0.0.1", options.port, app, threaded=True, request_handler=MotoRequestHandler)
+    run_simple(options.host, options.port, app, threaded=True, request_handler=MotoRequestHandler)
 
 
 if __name__ == "__main__":
