@@ -349,7 +349,8 @@ class AssetPrompts(TableSource):
             rows = list(json.loads(storage.root().read(self._kept_key))["rows"])
         except ObjectMissingError:
             message = (
-                "its rows were not loaded yet; materialize the asset prompt_rows, which loads them"
+                "its rows were not loaded yet; materialize prompt_rows of the dataset, which loads "
+                "them"
             )
             problem = FileProblem(None, None, None, message, "rows")
             raise NoRowsYetError(self.label, [problem]) from None
@@ -357,8 +358,8 @@ class AssetPrompts(TableSource):
             raise self.failed(str(error)) from error
         except (ValueError, LookupError, TypeError):
             raise self.failed(
-                f"{self._kept_key} in the storage root is damaged; materialize the asset "
-                f"prompt_rows, which writes it again"
+                f"{self._kept_key} in the storage root is damaged; materialize "
+                f"prompt_rows of the dataset, which writes it again"
             ) from None
         return self.dataset_of_records(rows, catalogue)
 

@@ -20,6 +20,7 @@ from sora_dagster.storage import (
     S3Settings,
     StorageError,
     StorageRoot,
+    normalized_url,
 )
 
 
@@ -115,8 +116,11 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         Raises:
             ValueError: naming the field.
+            StorageError: if the URL is not one of a storage root.
         """
         refuse_plain_secrets(self)
+        if self.url is not None and not isinstance(self.url, dg.EnvVar):
+            normalized_url(_not_relative(self.url))
         return super().get_resource_definition()
 
     def root_url(self) -> str | None:
@@ -148,14 +152,8 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             StorageError: if it is a relative folder, or cannot be opened.
         """
-        if "://" not in url and not Path(url).expanduser().is_absolute():
-            raise StorageError(
-                f"the storage root {url!r} depends on the working directory, so processes in "
-                f"two directories would pay for the same clips twice; give an absolute folder or a "
-                f"URL"
-            )
         return StorageRoot(
-            url,
+            _not_relative(url),
             viewer_url=setting_value(self.viewer_url, "viewer_url"),
             s3=S3Settings(
                 region_name=self.s3.region_name,
@@ -183,3 +181,18 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 endpoint_url=self.azure_endpoint_url,
             ),
         )
+
+
+def _not_relative(url: str) -> str:
+    """The URL of a storage root.
+
+    Raises:
+        StorageError: if it is a relative folder.
+    """
+    if "://" not in url and not Path(url).expanduser().is_absolute():
+        raise StorageError(
+            f"the storage root {url!r} depends on the working directory, so processes in "
+            f"two directories would pay for the same clips twice; give an absolute folder or a "
+            f"URL"
+        )
+    return url

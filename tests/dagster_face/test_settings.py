@@ -13,6 +13,8 @@ import dagster as dg
 import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 
+from sora_dagster.dataset import VideoDataset
+from sora_dagster.definitions import build_definitions
 from sora_dagster.environment import SettingsError
 from sora_dagster.prompts.boards import load_board
 from sora_dagster.prompts.dataset import DatasetError
@@ -330,3 +332,19 @@ def test_a_model_that_rows_cannot_have_is_refused_when_definitions_load(
     with pytest.raises(SettingsError) as caught:
         definitions_of(Settings.from_environment({**SANDBOX, "SORA_MODEL": model}))
     assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("ftp://host/clips", "scheme 'ftp' is not supported"),
+        ("s3://", "has no bucket"),
+        ("clips", "depends on the working directory"),
+    ],
+)
+def test_a_storage_root_that_cannot_be_one_fails_when_definitions_load(
+    url: str, message: str
+) -> None:
+    storage = ClipStorageResource(url=url)
+    with pytest.raises(StorageError, match=message):
+        build_definitions(VideoDataset("prompts.yaml"), storage=storage)

@@ -224,12 +224,12 @@ def test_rows_of_an_upstream_asset_are_its_dataset(environment: Path) -> None:
                 instance=instance, run_config=REQUEST_ALL, raise_on_error=False
             )
 
-        assert "materialize the asset prompt_rows" in failure_text(request())
+        assert "materialize prompt_rows of the dataset" in failure_text(request())
         with dg.build_sensor_context(
             instance=instance, resources={"clip_storage": sora.ClipStorageResource()}
         ) as context:
             tick = sora.build_dataset_sensor(dataset).evaluate_tick(context)
-        assert "materialize the asset prompt_rows" in (tick.skip_message or "")
+        assert "materialize prompt_rows of the dataset" in (tick.skip_message or "")
         result = load()
         assert result.success, failure_text(result)
         assert instance.get_dynamic_partitions("clips") == ["fox"]

@@ -321,7 +321,7 @@ def test_the_rows_of_an_asset_that_are_damaged_are_named(tmp_path: Path) -> None
     dataset = VideoDataset(AssetPrompts("briefs"), catalogue=CATALOGUE)
     for text in (b"{", b"[]", b'{"rows": 3}'):
         storage.root().write("prompts/default.json", text)
-        with pytest.raises(DatasetError, match="damaged; materialize the asset prompt_rows"):
+        with pytest.raises(DatasetError, match="damaged; materialize prompt_rows of the dataset"):
             dataset.load_prompts(storage)
 
 
