@@ -126,11 +126,7 @@ def build_status_sensor(
             subject: [problem for problem in problems if problem.subject == subject]
             for subject in SUBJECTS
         }
-        # Sentences have figures that change all the time.
-        states = {
-            subject: _severity(found).value if found else "passed"
-            for subject, found in by_subject.items()
-        }
+        states = {subject: _state(found) for subject, found in by_subject.items()}
         is_old = time.time() - float(logged.get("at", "0")) >= _REPEAT_SECONDS
         changed = [name for name in SUBJECTS if is_old or logged.get(name) != states[name]]
         if not changed:
@@ -167,6 +163,17 @@ def _problems(
         dataset_day_limits_usd=dataset.day_limits_usd,
     )
     return find_problems(status, runware.account_answer())
+
+
+def _state(problems: Sequence[Problem]) -> str:
+    """What is compared with the state that was logged last.
+
+    Sentences have figures that change all the time.
+    """
+    if not problems:
+        return "passed"
+    causes = sorted({problem.cause for problem in problems})
+    return f"{_severity(problems).value}: {', '.join(causes)}"
 
 
 def _severity(problems: Sequence[Problem]) -> dg.AssetCheckSeverity:

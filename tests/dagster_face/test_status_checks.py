@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dagster as dg
+import pytest
 
 from sora_dagster.assets.status_checks import SUBJECTS
 from sora_dagster.generation.protocol import layout
@@ -71,6 +72,21 @@ def test_an_api_that_cannot_be_reached_turns_a_check_red(stack: Stack) -> None:
     event = tick(stack)[0]["runware_works"]
     assert not event.passed
     assert "did not answer" in (event.description or "")
+
+
+def test_a_check_that_fails_for_another_reason_is_logged_again(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.write({"id": "fox"})
+    with monkeypatch.context() as environment:
+        environment.setenv("RUNWARE_API_KEY", "a-key-that-was-revoked")
+        found, cursor = tick(stack)
+        assert "Runware refused the API key" in (found["runware_works"].description or "")
+        assert tick(stack, cursor)[0] == {}
+    stack.base_url = "http://127.0.0.1:9/v1"
+    found, _ = tick(stack, cursor)
+    assert list(found) == ["runware_works"]
+    assert "Runware did not answer" in (found["runware_works"].description or "")
 
 
 def test_the_checks_can_be_run_by_hand(stack: Stack) -> None:

@@ -32,6 +32,7 @@ class Problem(BaseModel):
     Arguments:
         subject: what is concerned.
         severity: `error` if clips or money wait for somebody.
+        cause: short name of what is wrong, such as `balance`, or the kind of an error of Runware.
         sentence: what is wrong.
         action: what to do.
     """
@@ -40,6 +41,7 @@ class Problem(BaseModel):
 
     subject: Subject
     severity: Severity
+    cause: str
     sentence: str
     action: str
 
@@ -95,6 +97,7 @@ def budget_problems(spending: Spending) -> Sequence[Problem]:
             Problem(
                 subject="budget_use",
                 severity="error",
+                cause="spending_log",
                 sentence=spending.error,
                 action="Restore the spending log as its message says.",
             )
@@ -113,6 +116,7 @@ def budget_problems(spending: Spending) -> Sequence[Problem]:
         Problem(
             subject="budget_use",
             severity="error" if use >= 1 else "warning",
+            cause="day_limit",
             sentence=f"{used} are used ({use:.0%}).",
             action=f"Raise {setting}, or wait for the next day (UTC).",
         )
@@ -127,15 +131,25 @@ def account_problems(account: AccountAnswer) -> Sequence[Problem]:
         balance = account.status.balance_usd
         if balance is None or balance > 0:
             return []
+        cause = "balance"
         sentence = f"The balance of the Runware account is {balance:.2f} USD; requests are refused."
         action = "Add credit at https://my.runware.ai."
     else:
+        cause = account.error_kind
         what = "did not answer for the account"
         if account.error_kind == AuthenticationError.kind:
             what = "refused the API key"
         sentence = f"Runware {what}: {account.error}"
         action = _action_for(account.error_kind)
-    return [Problem(subject="runware_works", severity="error", sentence=sentence, action=action)]
+    return [
+        Problem(
+            subject="runware_works",
+            severity="error",
+            cause=cause,
+            sentence=sentence,
+            action=action,
+        )
+    ]
 
 
 def outage_problems(dataset: DatasetStatus) -> Sequence[Problem]:
@@ -149,6 +163,7 @@ def outage_problems(dataset: DatasetStatus) -> Sequence[Problem]:
             Problem(
                 subject=subject,
                 severity="error",
+                cause=last.error_kind,
                 sentence=f"{dataset.name}: Runware refused the last collection: {last.error}",
                 action=_action_for(last.error_kind),
             )
@@ -161,6 +176,7 @@ def outage_problems(dataset: DatasetStatus) -> Sequence[Problem]:
         Problem(
             subject=subject,
             severity="error" if is_long else "warning",
+            cause="polls",
             sentence=f"{dataset.name}: polls of Runware have failed for {minutes:.0f} minutes, "
             f"since {last.unreachable_since:%Y-%m-%d %H:%M} UTC: {last.error}",
             action=f"Nothing is lost, and polling goes on. {_action_for(last.error_kind or '')}",
@@ -177,6 +193,7 @@ def collecting_problems(dataset: DatasetStatus) -> Sequence[Problem]:
             Problem(
                 subject=subject,
                 severity="error",
+                cause="failed_collections",
                 sentence=f"{dataset.name}: the last {last.failures_in_a_row} collections failed: "
                 f"{last.error}",
                 action="Look at the newest run of collect_clips in the Dagster UI.",
@@ -192,6 +209,7 @@ def collecting_problems(dataset: DatasetStatus) -> Sequence[Problem]:
         Problem(
             subject=subject,
             severity="error",
+            cause="not_collected",
             sentence=f"{dataset.name}: {dataset.outstanding} clips are outstanding, the oldest for "
             f"{age / 60:.0f} minutes, and no process collects them.",
             action="Check that the completion sensor and the Dagster daemon run, or launch "
@@ -224,6 +242,7 @@ def decision_problems(dataset: DatasetStatus) -> Sequence[Problem]:
             Problem(
                 subject="no_clip_needs_a_decision",
                 severity="error",
+                cause=state,
                 sentence=f"{dataset.name}: {counted(len(tasks), one, several)}: {names}.",
                 action=f"Run: {tasks[0].command}",
             )
