@@ -14,7 +14,8 @@ from dagster._core.loader import LoadingContextForTest
 import sora_dagster as sora
 from sora_dagster.cli.main import cli
 from sora_dagster.generation.library.removed_rows import RemovedRows
-from sora_dagster.reporting.dataset_sync import REMOVED_TAG, DatasetSync, SyncState
+from sora_dagster.reporting.dataset_rows import REMOVED_TAG
+from sora_dagster.reporting.dataset_sync import DatasetSync, SyncState
 from sora_dagster.storage import StorageRoot
 from tests.dagster_face.stack import Stack, failure_text
 from tests.sandbox_server import KEY, Sandbox
