@@ -10,6 +10,7 @@ from sora_dagster.prompts.counts import clips_and_remixes, counted
 from sora_dagster.reporting.metadata import costs_metadata
 from sora_dagster.reporting.runs import add_post_counts, failure_of, one_op_job
 from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
+from sora_dagster.resources.run_settings import settings_tag
 from sora_dagster.runware.pricing import costs_text
 
 # Run monitoring ends a collecting run that hangs. `max_wait_minutes` must stay below.
@@ -41,6 +42,7 @@ def build_collect_job(
 
     @dg.op(
         name=dataset.definition_name("collect"),
+        tags=settings_tag(),
         description="Stores finished clips, and requests their remixes.",
         out=dg.Out(dg.Nothing),
         required_resource_keys={keys.runware, keys.clip_storage},

@@ -13,6 +13,7 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.reporting.metadata import table_metadata
 from sora_dagster.reporting.runs import one_op_job
 from sora_dagster.resources import ClipStorageResource, resource_of
+from sora_dagster.resources.run_settings import settings_tag
 
 # Events are kept in Dagster's database, so tables are cut; the run's log has all rows.
 _MAX_TABLE_ROWS = 200
@@ -67,6 +68,7 @@ def build_prune_job(
 
     @dg.op(
         name=dataset.definition_name("prune"),
+        tags=settings_tag(),
         description="Removes unneeded objects from the storage root. Dry run by default.",
         out=dg.Out(dg.Nothing),
         required_resource_keys={storage_key},
@@ -117,6 +119,7 @@ def build_verify_job(
 
     @dg.op(
         name=dataset.definition_name("verify"),
+        tags=settings_tag(),
         description="Checks that all stored objects exist and are complete.",
         out=dg.Out(dg.Nothing),
         required_resource_keys={storage_key},

@@ -25,6 +25,7 @@ from sora_dagster.reporting.event_log import InputEvents, newest_materialization
 from sora_dagster.reporting.events import request_events
 from sora_dagster.reporting.runs import failure_of, one_op_job
 from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
+from sora_dagster.resources.run_settings import settings_tag
 from sora_dagster.runware.pricing import PriceTotal
 from sora_dagster.storage import AccessDeniedError
 from sora_dagster.submission import (
@@ -94,6 +95,7 @@ def build_request_job(
 
     @dg.op(
         name=dataset.definition_name("request"),
+        tags=settings_tag(),
         description=(
             "Requests clips from Runware, and the remixes of stored clips. Name the clips in "
             "clip_ids, or set everything: true. max_usd limits what the run may spend, remixes "

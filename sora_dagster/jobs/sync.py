@@ -8,6 +8,7 @@ from sora_dagster.reporting.dataset_sync import sync_dataset, sync_lines
 from sora_dagster.reporting.partition_owner import location_of
 from sora_dagster.reporting.runs import one_op_job
 from sora_dagster.resources import ClipStorageResource, resource_of
+from sora_dagster.resources.run_settings import settings_tag
 
 
 def build_sync_job(
@@ -29,6 +30,7 @@ def build_sync_job(
 
     @dg.op(
         name=dataset.definition_name("sync"),
+        tags=settings_tag(),
         description="Updates partitions and rows from the prompt dataset. Generates nothing.",
         out=dg.Out(dg.Nothing),
         required_resource_keys={storage_key},

@@ -138,7 +138,7 @@ def one_op_job(
         name=name,
         description=op.description,
         executor_def=executor or dg.in_process_executor,
-        tags={**settings_tag(), **(tags or {})},
+        tags=tags,
         config=config,  # type: ignore[arg-type]  # None is its default.
     )
     def job() -> None:

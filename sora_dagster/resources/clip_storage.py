@@ -10,7 +10,7 @@ from pydantic import Field
 
 from sora_dagster.environment import NO_STORAGE_ROOT
 from sora_dagster.resources.defined_values import with_defined_values
-from sora_dagster.resources.run_settings import require_settings
+from sora_dagster.resources.run_settings import take_settings
 from sora_dagster.resources.secret_fields import refuse_plain_secrets, secret_field, secret_value
 from sora_dagster.resources.setting_fields import setting_field, setting_value
 from sora_dagster.setting_declarations import setting_variable
@@ -108,7 +108,7 @@ class ClipStorageResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         resource = with_defined_values(self, context)
         if resource.url is None:
-            require_settings(context, [setting_variable("storage_url").name])
+            take_settings(context, [setting_variable("storage_url").name])
         return resource
 
     def get_resource_definition(self) -> Any:

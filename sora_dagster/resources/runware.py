@@ -21,7 +21,7 @@ from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.generation.status.problems import AccountAnswer, ask_account
 from sora_dagster.resources.clip_storage import ClipStorageResource
 from sora_dagster.resources.defined_values import with_defined_values
-from sora_dagster.resources.run_settings import require_settings
+from sora_dagster.resources.run_settings import take_settings
 from sora_dagster.resources.secret_fields import refuse_plain_secrets, secret_field, secret_value
 from sora_dagster.resources.setting_fields import setting_field, setting_value, unset_variables
 from sora_dagster.runware.catalogue import Catalogue
@@ -181,7 +181,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             ("max_usd_per_day", "unlimited_per_day"),
         ]
         resource = with_defined_values(self, context, exclusive=exclusive)
-        require_settings(context, resource._variables_read())
+        take_settings(context, resource._variables_read())
         return resource
 
     def _variables_read(self) -> list[str]:
