@@ -63,8 +63,7 @@ def build_definitions(
             Default: never.
         schedules: schedules of the dataset, such as those of :func:`build_generation_schedule`.
         executor: executor of the runs of assets and of the jobs, such as that of `dagster-celery`.
-            Default: Dagster's default for the assets; the op of a job runs in the process of the
-            run.
+            Default: Dagster's default for the assets; a job's steps run in the process of the run.
         dataset_interval_seconds: shortest time between two ticks of the sensor that looks for
             changed rows, in seconds. Default: 30.
         completion_interval_seconds: shortest time between two ticks of the sensor that looks for
@@ -117,6 +116,8 @@ def build_definitions(
                 dataset.definition_name(REPORTS_JOB),
                 report_selection,
                 description="Refreshes the gallery and the cost report.",
+                # Its three steps are short; starting a process for each takes longer.
+                executor_def=executor or dg.in_process_executor,
             ),
         ],
         schedules=schedules,

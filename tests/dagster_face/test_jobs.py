@@ -251,13 +251,12 @@ def test_an_executor_runs_the_assets_and_all_jobs(tmp_path: Path) -> None:
     executor = dg.multiprocess_executor.configured({"max_concurrent": 2}, name="two_at_once")
     dataset = sora.VideoDataset(tmp_path / "prompts.yaml")
     names = [job.name for job in sora.build_definitions(dataset).jobs or ()]
-    for chosen, of_jobs, of_reports in (
+    for chosen, of_jobs, of_assets in (
         (None, "in_process", "multi_or_in_process_executor"),
         (executor, "two_at_once", "two_at_once"),
     ):
         definitions = sora.build_definitions(dataset, executor=chosen)
         used = {name: definitions.resolve_job_def(name).executor_def.name for name in names}
-        assert used.pop("make_reports") == of_reports
         assert set(used.values()) == {of_jobs}
         assets = definitions.resolve_implicit_global_asset_job_def()
-        assert assets.executor_def.name == of_reports
+        assert assets.executor_def.name == of_assets
