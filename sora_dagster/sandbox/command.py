@@ -14,7 +14,8 @@ from pydantic.fields import FieldInfo
 from sora_dagster.sandbox.settings import SandboxSettings
 
 
-class _KeyAndOrganization(click.ParamType[tuple[str, str]]):
+# The class is generic only in newer versions of click.
+class _KeyAndOrganization(click.ParamType):  # type: ignore[type-arg]
     name = "KEY=ORGANIZATION"
 
     def convert(
