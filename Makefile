@@ -3,6 +3,8 @@
 # make dev          start the Dagster UI with the demo's clips
 # make check        lint, types, import contracts and the documentation site
 # make docs         build the documentation site into site/
+# make bench        measure in a few minutes what benchmarks/README.md measures at length
+# make test-versions  run a fast part of the tests with other versions (needs uv)
 # make screenshots  take the README's pictures again (needs Chromium)
 # make schema       write the JSON schema of manifests to docs/schemas
 # make models       write the table of models to docs/reference/models.md
@@ -14,7 +16,7 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell expr 2 \* `getconf _NPROCESSORS_ONLN`)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo dev test check docs schema models screenshots clean
+.PHONY: demo dev test test-versions check docs bench schema models screenshots clean
 
 demo: $(INSTALLED)
 	@$(BIN)/sora-dagster demo
@@ -26,6 +28,10 @@ dev: $(INSTALLED)
 test: $(INSTALLED)
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+# ENVIRONMENTS: some of lowest, newest, python3.12, python3.13. Default: all.
+test-versions:
+	@$(PYTHON) tests/versions.py $(ENVIRONMENTS)
+
 check: $(INSTALLED)
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -35,6 +41,14 @@ check: $(INSTALLED)
 
 docs: $(INSTALLED)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# The short forms. Each prints a table with ratios, measured side by side in one run.
+bench: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.lost_responses --quick
+	@$(BIN)/python -m benchmarks.api_requests --clips 40 --latency 5
+	@$(BIN)/python -m benchmarks.receiver --burst --calls 1000 --rounds 2
+	@$(BIN)/python -m benchmarks.dataset_ticks --rows 100 1000 --images 0
+	@$(BIN)/python -m benchmarks.storage --stores file s3 --sizes 5MB --at-once 1 --rounds 3
 
 schema: $(INSTALLED)
 	@$(BIN)/python -m tests.generation.manifest_schema docs/schemas

@@ -31,10 +31,12 @@ class Measuring:
 
     Arguments:
         sandbox: counts the requests.
+        clips: number of clips.
     """
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, clips: int) -> None:
         self._sandbox = sandbox
+        self._clips = clips
         self._before = self._counts()
         self._started = self._since = time.monotonic()
         self._first = self._before
@@ -58,7 +60,7 @@ class Measuring:
     ) -> None:
         counts = [now[kind] - before[kind] for kind in _KINDS]
         cells = " | ".join(str(count) for count in (*counts, sum(counts)))
-        print(f"| {name} | {cells} | {seconds:.1f} |", flush=True)
+        print(f"| {name} | {cells} | {sum(counts) / self._clips:.2f} | {seconds:.1f} |", flush=True)
 
 
 def collect(generator: Generator) -> int:
@@ -86,9 +88,9 @@ def main() -> None:
         folder = Path(name)
         options = [f"--latency={arguments.latency:g}", "--reuse-rendered"]
         with sandbox_process(folder, options) as sandbox:
-            print("| step | submissions | polls | other requests | total | s |")
-            print("| --- | ---: | ---: | ---: | ---: | ---: |")
-            measuring = Measuring(sandbox)
+            print("| step | submissions | polls | other requests | total | per clip | s |")
+            print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+            measuring = Measuring(sandbox, len(clips))
             root = StorageRoot(folder / "storage")
             with Generator(RunwareClient(KEY, base_url=sandbox.base_url), root) as generator:
                 request_clips(generator, *clips)

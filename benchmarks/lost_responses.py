@@ -1,6 +1,6 @@
 """Cost of lost responses and killed processes: the official SDK and sora-dagster, on one sandbox.
 
-    python benchmarks/lost_responses.py
+    python -m benchmarks.lost_responses            # --quick
 
 Each scenario requests one clip, as a user would: a run that ends without the clip is repeated at
 once, at most twice. The SDK's run is `client.run` in a separate process, over REST, with the SDK's
@@ -68,6 +68,7 @@ SCENARIOS = (
     Scenario("the same; the SDK's user keeps the UUID", is_killed=True, keeps_uuid=True),
     Scenario("the same; the SDK's user keeps the UUID", CHARGED_AGAIN, (), True, True),
 )
+QUICK = (0, 1, 4)
 
 
 @dataclass(frozen=True)
@@ -228,11 +229,14 @@ def table_of(rows: Sequence[tuple[Scenario, Measured, Measured]]) -> str:
     figures = ("runs", "charges", "USD", "clips")
     headings = ["scenario", "a known UUID is"]
     headings += [f"{who} {name}" for who in ("SDK:", "sora-dagster:") for name in figures]
+    headings.append("USD: SDK / sora-dagster")
     table = [headings, ["---"] * 2 + ["---:"] * (len(headings) - 2)]
     for scenario, *measured in rows:
         row = [scenario.name, scenario.known_uuids.replace("_", " ")]
         for one in measured:
             row += [str(one.runs), str(len(one.charges)), f"{sum(one.charges):.2f}", str(one.clips)]
+        sdk, ours = (sum(one.charges) for one in measured)
+        row.append(f"{sdk / ours:.2f}")
         table.append(row)
     return "\n".join(f"| {' | '.join(row)} |" for row in table)
 
@@ -240,6 +244,7 @@ def table_of(rows: Sequence[tuple[Scenario, Measured, Measured]]) -> str:
 def main() -> None:
     """Measure every scenario, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one scenario of each kind")
     parser.add_argument("--sdk-run", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--base-url", help=argparse.SUPPRESS)
     parser.add_argument("--task-uuid", help=argparse.SUPPRESS)
@@ -258,7 +263,8 @@ def main() -> None:
             log_path=folder / "sandbox.log",
         ) as process:
             sandbox = Sandbox(process.wait_for_line("listening on "))
-            for number, scenario in enumerate(SCENARIOS):
+            scenarios = [SCENARIOS[number] for number in QUICK] if options.quick else SCENARIOS
+            for number, scenario in enumerate(scenarios):
                 print(f"{scenario.name} (a known UUID is {scenario.known_uuids}) …", flush=True)
                 sdk = measure(SdkUser, scenario, sandbox, folder / f"{number}-sdk")
                 ours = measure(SoraDagsterUser, scenario, sandbox, folder / f"{number}-ours")
