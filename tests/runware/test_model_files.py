@@ -184,7 +184,7 @@ def test_a_small_file_does_not_become_endless_data(problems: Problems) -> None:
 def test_a_json_file_is_read_as_strictly(tmp_path: Path) -> None:
     for text, message in (
         ('[{"air": "acme:1@2",\n"max_results": NaN}]', "NaN is not a JSON value"),
-        ('[{"air": "acme:1@2",\n}]', r"m\.json:2: this is not JSON"),
+        ('[{"air": "acme:1@2",\n1}]', r"m\.json:2: this is not JSON"),
         ("- air: acme:1@2", r"m\.json:1: this is not JSON"),
         ('[{"air": "acme:1@2",\n"air": "acme:1@2"}]', r"m\.json:2: field 'air': .* twice"),
     ):
