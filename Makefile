@@ -5,7 +5,7 @@
 # make docs         build the documentation site into site/
 # make bench        measure in a few minutes what benchmarks/README.md measures at length
 # make test-versions  run a fast part of the tests with other versions (needs uv)
-# make screenshots  take the README's pictures again (needs Chromium)
+# make screenshots  take the pictures of the docs again (needs Chromium)
 # make schema       write the JSON schema of manifests to docs/schemas
 # make models       write the table of models to docs/reference/models.md
 
