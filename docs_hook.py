@@ -83,7 +83,9 @@ def commands_text() -> str:
     """The help of every command."""
     from sora_dagster.cli.main import cli
 
-    return "\n".join(_help_of(cli, click.Context(cli, info_name="sora-dagster")))
+    # With the settings: click keeps the options for help that a command is first asked for.
+    context = click.Context(cli, info_name="sora-dagster", **cli.context_settings)
+    return "\n".join(_help_of(cli, context))
 
 
 def _help_of(command: click.Command, context: click.Context) -> list[str]:

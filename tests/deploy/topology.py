@@ -221,7 +221,9 @@ class Topology:
             return len(ended) == len(processes)
 
         wait_until(have_ended, timeout_seconds=seconds)
-        for process in processes.values():
+        for name, process in processes.items():
+            if name not in ended:
+                print(f"{name} is left: {_living_in_group(process)}")
             process.end()
         return ended
 
@@ -359,10 +361,18 @@ def _program(name: str) -> str:
 
 
 def _group_has_ended(process: ManagedProcess) -> bool:
-    if not process.has_ended:
-        return False
-    try:
-        os.killpg(process.pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
+    return process.has_ended and not _living_in_group(process)
+
+
+def _living_in_group(process: ManagedProcess) -> list[str]:
+    """The commands of the processes of a group, without those that only wait to be reaped."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if group == str(process.pid) and state != "Z":
+            found.append(command)
+    return found

@@ -22,6 +22,7 @@ from sora_dagster.generation.protocol.clocks import running_seconds
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import Record
+from sora_dagster.runware.retry_log import log_retries_as_sentences
 from sora_dagster.storage import AccessDeniedError, StorageError
 
 _log = logging.getLogger(__name__)
@@ -308,6 +309,7 @@ class Claims:
             return
         self._timer.join()
         self._timer = None
+        log_retries_as_sentences()
         for attempt in stamina.retry_context(
             on=_is_outage, attempts=None, timeout=_RELEASE_SECONDS, wait_initial=0.5, wait_max=2.0
         ):
