@@ -26,7 +26,7 @@ CLIPS = [f"clip-{number:02d}" for number in range(40)]
 LATER = ["--clock-ahead=100"]
 DONE_SECONDS = 420
 # Compose waits for 10 s; here the machine may be busy with other tests.
-TERMINATION_SECONDS = 30
+TERMINATION_SECONDS = 60
 
 
 class Books:
