@@ -198,6 +198,12 @@ class Topology:
         os.killpg(process.pid, signal.SIGKILL)
         process.end()
 
+    @property
+    def has_run_workers(self) -> bool:
+        """Whether a process of a run is alive; they are started by the code location."""
+        living = _living_in_group(self._processes["code"])
+        return any("multiprocessing.spawn" in command for command in living)
+
     def terminate(self, *names: str, seconds: float) -> dict[str, float]:
         """Send SIGTERM to processes and what they started, as tini does.
 
