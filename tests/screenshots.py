@@ -79,7 +79,7 @@ def main(folder: Path) -> None:
 
 @contextmanager
 def asset_graph(browser: Browser, ui: DagsterUi) -> Iterator[Page]:
-    with dagster_page(browser, width=LARGE_GRAPH_WIDTH, height=740) as page:
+    with dagster_page(browser, width=LARGE_GRAPH_WIDTH, height=880) as page:
         page.goto(ui.url)
         page.get_by_role("button", name="Hide navigation").click()
         open_group(page, ui, "generative_video")
