@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-
 from sora_dagster.prompts.dataset_files import DatasetFiles
 from sora_dagster.runware.catalogue import InputName, VideoModel
 from sora_dagster.runware.catalogue.parts import InputLimits
 from sora_dagster.runware.image_files import hashed_image_file
-from sora_dagster.runware.images import image_too_large, is_address, read_image_header
+from sora_dagster.runware.images import data_uri, image_too_large, is_address, read_image_header
 from sora_dagster.runware.redaction import shown
 
 _ALLOWED_ANYWHERE = "an http(s) URL, a data URI, or the UUID of an image at Runware"
@@ -71,4 +69,4 @@ class DatasetImages:
             ) from error
         header = read_image_header(data)
         image_format = "unknown" if header is None else header.format
-        return f"data:image/{image_format};base64,{base64.b64encode(data).decode('ascii')}"
+        return data_uri(data, image_format)

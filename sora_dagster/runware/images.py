@@ -167,6 +167,16 @@ def image_problem(
     return None if message is None else Problem(field, shown(value), message)
 
 
+def data_uri(data: bytes, image_format: str) -> str:
+    """An image in a request, with its bytes.
+
+    Arguments:
+        data: the bytes of the image.
+        image_format: such as ``jpeg``.
+    """
+    return f"data:image/{image_format};base64,{base64.b64encode(data).decode('ascii')}"
+
+
 def image_file_format(file: ImageFile) -> str:
     """``png``, ``jpeg`` or ``webp``; ``unknown`` for another file."""
     header = _header(file.path, file.content_hash)

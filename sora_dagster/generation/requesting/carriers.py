@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from sora_dagster.prompts.recipes import RemixModeError, remix_way, source_probl
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.catalogue.parts import InputLimits
 from sora_dagster.runware.errors import ErrorRecord
+from sora_dagster.runware.images import data_uri
 from sora_dagster.runware.transport import is_local_api
 from sora_dagster.storage import AccessDeniedError, ObjectMissingError, StorageError
 
@@ -103,7 +103,7 @@ class ParentVideos:
             case "frame":
                 limits = self._catalogue.get(request.spec.model).inputs["frameImages"]
                 image = _fitted(self._last_frame(parent, is_dry_run=is_dry_run), limits)
-                return f"data:image/jpeg;base64,{base64.b64encode(image).decode('ascii')}"
+                return data_uri(image, "jpeg")
 
     def _address(self, parent: ParentVideo) -> str:
         what = (

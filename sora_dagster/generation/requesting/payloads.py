@@ -6,7 +6,6 @@ may grant access to a URL is stored nowhere.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from sora_dagster.runware.catalogue import Catalogue, FrameSize, VideoModel
 from sora_dagster.runware.errors import InvalidRequestError, Problem
 from sora_dagster.runware.image_files import ImageFileError, image_file_of
 from sora_dagster.runware.images import (
+    data_uri,
     image_file_format,
     image_identity,
     is_address,
@@ -100,8 +100,7 @@ def _with_image_data(request: ClipRequest, task_uuid: str) -> ClipRequest:
         except ImageFileError as error:
             problem = Problem("inputs", shown(str(file.path)), str(error))
             raise InvalidRequestError([problem], task_uuid) from error
-        encoded = base64.b64encode(data).decode("ascii")
-        return f"data:image/{image_file_format(file)};base64,{encoded}"
+        return data_uri(data, image_file_format(file))
 
     return request.model_copy(update={"spec": request.spec.with_files(loaded)})
 
