@@ -94,7 +94,7 @@ def _generate(stack: Stack) -> None:
 
 
 def _check(stack: Stack) -> None:
-    """Run the status checks, as somebody does who presses Execute."""
+    """Run the status checks, as the button Execute does."""
     checks = dg.define_asset_job(
         "checks", dg.AssetSelection.checks_for_assets(dg.AssetKey("generation_costs"))
     )

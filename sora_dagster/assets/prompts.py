@@ -12,11 +12,14 @@ from sora_dagster.reporting.dataset_rows import rows_of
 from sora_dagster.reporting.dataset_sync import sync_dataset, sync_lines
 from sora_dagster.reporting.events import PROMPT_ROWS_VERSION, not_requested_events
 from sora_dagster.reporting.partition_owner import location_of
-from sora_dagster.reporting.runs import failure_of, partitioned_asset, report_partitions
+from sora_dagster.reporting.runs import (
+    failure_of,
+    partitioned_asset,
+    report_partitions,
+    warn_of_missing_rows,
+)
 from sora_dagster.resources import ClipStorageResource, resource_of
 from sora_dagster.resources.run_settings import settings_tag
-
-_MOST_NAMED = 20
 
 
 def build_prompts_asset(
@@ -68,10 +71,7 @@ def build_prompts_asset(
                 dict.fromkeys(missing, f"it is not in {source.label}"), done=0, verb="read"
             )
         elif missing:
-            # A range contains what is registered; removed rows must not block others.
-            names = ", ".join(missing[:_MOST_NAMED])
-            more = f" and {len(missing) - _MOST_NAMED} more" if missing[_MOST_NAMED:] else ""
-            context.log.warning(f"not in {source.label}, and left as it is: {names}{more}")
+            warn_of_missing_rows(context, source.label, missing)
         yield from report_partitions(context, key, events)
 
     return prompts

@@ -22,6 +22,7 @@ from sora_dagster.reporting.runs import (
     failure_of,
     partitioned_asset,
     report_partitions,
+    warn_of_missing_rows,
 )
 from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
 from sora_dagster.submission import (
@@ -86,6 +87,7 @@ def build_requests_asset(
         sync_rows(context, dataset, prompts, set(partitions))
         failures: dict[str, str] = {}
         not_requested: dict[str, str] = {}
+        without_row: list[str] = []
         with runware.generator(clip_storage, dataset.day_limits_usd) as generator:
             requests = []
             for partition in partitions:
@@ -97,10 +99,10 @@ def build_requests_asset(
                     if len(partitions) == 1:
                         failures[partition] = str(error)
                     else:
-                        # A range contains what is registered; removed rows must not block others.
-                        context.log.warning(f"not requested: {error}")
+                        without_row.append(partition)
                 except (LookupError, ValueError) as error:
                     failures[partition] = str(error)
+            warn_of_missing_rows(context, prompts.label, without_row)
             options = request_options_of(
                 config, context.run, runware.run_limit_usd(), is_for_one=len(partitions) == 1
             )

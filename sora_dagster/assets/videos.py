@@ -29,6 +29,7 @@ from sora_dagster.reporting.runs import (
     is_of_a_backfill,
     is_used_later,
     partitioned_asset,
+    warn_of_missing_rows,
 )
 from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
 from sora_dagster.storage import AccessDeniedError
@@ -209,18 +210,19 @@ class _VideosRun:
             raise failure_of(failures, done=len(self.reporter.stored), verb="stored")
 
     def _newest_attempts(self) -> Iterable[AttemptRecord]:
+        without_row: list[str] = []
         found = in_parallel(self._partitions, self._newest_attempt)
         for partition, newest in zip(self._partitions, found, strict=True):
             if isinstance(newest, AttemptRecord):
                 yield newest
             elif newest is None and self._key == self._dataset.clips:
-                self._context.log.warning(
-                    f"{partition} was never requested, and its row is not in the dataset any more"
-                )
+                without_row.append(partition)
             elif newest is None:
                 self._not_requested[partition] = f"no row of the dataset lists {partition}"
             else:
                 self._fail(partition, newest)
+        if self._prompts is not None:
+            warn_of_missing_rows(self._context, self._prompts.label, without_row)
 
     def _newest_attempt(self, partition: str) -> AttemptRecord | str | None:
         """The attempt to wait for, or why there is none; None if no row asks for it."""

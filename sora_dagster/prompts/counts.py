@@ -1,4 +1,6 @@
-"""Numbers of things in messages."""
+"""Numbers of things, and names of some of them, in messages."""
+
+from collections.abc import Sequence
 
 
 def counted(number: int, one: str, several: str) -> str:
@@ -30,3 +32,14 @@ def clips_and_remixes(clips: int, remixes: int, noun: str = "clip") -> str:
     if remixes:
         parts.append(counted(remixes, "remix", "remixes"))
     return " and ".join(parts)
+
+
+def some_of(names: Sequence[str], *, most: int = 20) -> str:
+    """The first names of a list, and how many more there are: ``a, b and 3 more``.
+
+    Arguments:
+        names: the names.
+        most: maximum number of names that are written. Default: 20.
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"

@@ -12,6 +12,7 @@ import dagster as dg
 
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.library.removed_rows import RemovedClips, RemovedRows
+from sora_dagster.prompts.counts import some_of
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.reporting.dataset_rows import (
     Row,
@@ -347,8 +348,7 @@ def sync_lines(report: SyncReport, *, most: int = 20) -> list[str]:
     """
 
     def line(text: str, names: Sequence[str]) -> str:
-        more = f" and {len(names) - most} more" if len(names) > most else ""
-        return f"{len(names)} {text}: {', '.join(names[:most])}{more}"
+        return f"{len(names)} {text}: {some_of(names, most=most)}"
 
     lines = []
     if report.changed:

@@ -9,6 +9,7 @@ import dagster as dg
 
 from sora_dagster.dataset import without_beta_warnings
 from sora_dagster.generation.collecting.archive import content_hash
+from sora_dagster.prompts.counts import some_of
 from sora_dagster.reporting.event_log import data_version_of
 from sora_dagster.reporting.events import is_not_requested
 from sora_dagster.resources.run_settings import settings_tag
@@ -91,6 +92,22 @@ def log_details(
         for start in range(0, len(names), _NAMES_PER_LINE):
             some = names[start : start + _NAMES_PER_LINE]
             context.log.info(f"for each of {', '.join(some)}: {detail}")
+
+
+def warn_of_missing_rows(
+    context: dg.AssetExecutionContext, label: str, partitions: Sequence[str]
+) -> None:
+    """Log the partitions of a range that have no row, in one line.
+
+    A range contains what is registered, and removed rows must not block others.
+
+    Arguments:
+        context: the run's context, for its log.
+        label: name of the dataset's source.
+        partitions: partition keys. Without any, nothing is logged.
+    """
+    if partitions:
+        context.log.warning(f"not in {label}, and left as it is: {some_of(partitions)}")
 
 
 def partitioned_asset(

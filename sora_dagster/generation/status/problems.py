@@ -31,7 +31,7 @@ class Problem(BaseModel):
 
     Arguments:
         subject: what is concerned.
-        severity: `error` if clips or money wait for somebody.
+        severity: `error` if clips or money wait for a decision.
         cause: short name of what is wrong, such as `balance`, or the kind of an error of Runware.
         sentence: what is wrong.
         action: what to do.
