@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sora_dagster.assets.gallery import build_gallery_asset
     from sora_dagster.assets.status_checks import build_status_checks, build_status_sensor
     from sora_dagster.assets.storyboards import build_storyboard_assets
-    from sora_dagster.component import VideoDatasetComponent
+    from sora_dagster.component.video_dataset import VideoDatasetComponent
     from sora_dagster.dataset import ResourceKeys, VideoDataset
     from sora_dagster.definitions import build_definitions
     from sora_dagster.generation.library.clip_checks import CustomCheck, build_clip_checks
@@ -89,7 +89,7 @@ _MODULES = {
     "assets.gallery": ["build_gallery_asset"],
     "assets.status_checks": ["build_status_checks", "build_status_sensor"],
     "assets.storyboards": ["build_storyboard_assets"],
-    "component": ["VideoDatasetComponent"],
+    "component.video_dataset": ["VideoDatasetComponent"],
     "dataset": ["ResourceKeys", "VideoDataset"],
     "definitions": ["build_definitions"],
     "generation.library.clip_checks": ["CustomCheck", "build_clip_checks"],

@@ -13,7 +13,7 @@ from typing import Any, Self, TypedDict
 
 import dagster as dg
 
-from sora_dagster.environment import default_catalogue, default_prompts_path
+from sora_dagster.environment.values import default_catalogue, default_prompts_path
 from sora_dagster.extras import MissingExtraError
 from sora_dagster.generation.generator import parent_video
 from sora_dagster.generation.library.clip_checks import ClipChecks

@@ -15,7 +15,7 @@ from sora_dagster.assets.gallery import build_gallery_asset
 from sora_dagster.assets.status_checks import build_status_checks, build_status_sensor
 from sora_dagster.assets.storyboards import build_board_or_problem
 from sora_dagster.dataset import ResourceKeys, VideoDataset, without_beta_warnings
-from sora_dagster.environment import SettingValues
+from sora_dagster.environment.values import SettingValues
 from sora_dagster.io_manager import ClipIOManager
 from sora_dagster.jobs.collect import build_collect_job
 from sora_dagster.jobs.housekeeping import build_prune_job, build_verify_job

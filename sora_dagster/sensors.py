@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from sora_dagster.dataset import VideoDataset
-from sora_dagster.environment import NO_STORAGE_ROOT, SettingValues
+from sora_dagster.environment.values import NO_STORAGE_ROOT, SettingValues
 from sora_dagster.generation.collecting.due import DueReader, DueWork, uncollected_folders
 from sora_dagster.generation.protocol.clocks import StoreClock
 from sora_dagster.generation.protocol.ledger import Ledger

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from sora_dagster import ClipStorageResource, RunwareResource, VideoDatasetComponent
-from sora_dagster.component_fields import (
+from sora_dagster.component.fields import (
     Check,
     Checks,
     RunwareSettings,

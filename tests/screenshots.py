@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from rich.console import Console
 from rich.text import Text
 
-from sora_dagster.environment import example_boards, example_prompts
+from sora_dagster.environment.values import example_boards, example_prompts
 from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.catalogue import Catalogue
 from tests.browser import running_browser

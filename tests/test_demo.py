@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sora_dagster.environment import example_prompts
+from sora_dagster.environment.values import example_prompts
 from sora_dagster.local.home import LocalHome
 from sora_dagster.local.processes import wait_until
 from sora_dagster.local.stack import local_runware

@@ -9,9 +9,9 @@ import dagster as dg
 import pytest
 
 import docs_hook
+from sora_dagster.environment.declarations import settings_table
 from sora_dagster.prompts.dataset import load_dataset
 from sora_dagster.runware.catalogue import Catalogue
-from sora_dagster.setting_declarations import settings_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, expect
 
-from sora_dagster.environment import example_boards
+from sora_dagster.environment.values import example_boards
 from sora_dagster.media.checks import CHECKS
 from tests.browser import opened
 from tests.dagster_ui import (

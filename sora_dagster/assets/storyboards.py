@@ -11,7 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from sora_dagster.dataset import ResourceKeys, VideoDataset
-from sora_dagster.environment import default_catalogue
+from sora_dagster.environment.values import default_catalogue
 from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.storyboards.board_estimate import estimate_board
 from sora_dagster.generation.storyboards.board_run import BoardLimits, BoardRun, ShotResult

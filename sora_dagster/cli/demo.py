@@ -76,7 +76,7 @@ def demo_command(
 
     Needs no key and no cloud account, and costs nothing. SORA_PROMPTS names another dataset.
     """
-    from sora_dagster.environment import example_prompts
+    from sora_dagster.environment.values import example_prompts
     from sora_dagster.extras import require_extras
     from sora_dagster.local.home import LocalHome
     from sora_dagster.local.stack import local_runware

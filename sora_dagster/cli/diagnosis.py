@@ -21,12 +21,12 @@ from sora_dagster.cli.diagnosis_checks import (
     webhook_checks,
     without_user,
 )
-from sora_dagster.environment import SettingsError, SettingValues, values_in
-from sora_dagster.setting_declarations import (
+from sora_dagster.environment.declarations import (
     secret_variables,
     setting_variable,
     settings_table,
 )
+from sora_dagster.environment.values import SettingsError, SettingValues, values_in
 
 if TYPE_CHECKING:
     from sora_dagster.settings import Settings

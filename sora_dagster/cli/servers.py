@@ -86,7 +86,7 @@ def viewer_command(host: str, port: int, storage_url: str | None) -> None:
     localhost, to IP addresses, and to the names in SORA_VIEWER_HOSTS. Set SORA_VIEWER_PASSWORD for
     a login; without it, run the viewer locally or behind a proxy.
     """
-    from sora_dagster.environment import SettingValues
+    from sora_dagster.environment.values import SettingValues
     from sora_dagster.extras import require_extras
     from sora_dagster.web.access import PASSWORD_VARIABLE, check_password
 

@@ -8,12 +8,12 @@ import dagster as dg
 from dagster_aws.s3 import S3Resource
 from pydantic import Field
 
-from sora_dagster.environment import NO_STORAGE_ROOT
+from sora_dagster.environment.declarations import setting_variable
+from sora_dagster.environment.values import NO_STORAGE_ROOT
 from sora_dagster.resources.defined_values import with_defined_values
 from sora_dagster.resources.run_settings import take_settings
 from sora_dagster.resources.secret_fields import refuse_plain_secrets, secret_field, secret_value
 from sora_dagster.resources.setting_fields import setting_field, setting_value
-from sora_dagster.setting_declarations import setting_variable
 from sora_dagster.storage import (
     AzureSettings,
     GcsSettings,

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
-from sora_dagster.environment import SettingsError
-from sora_dagster.setting_declarations import (
+from sora_dagster.environment.declarations import (
     secret_variables,
     setting_variable,
     settings_table,
 )
+from sora_dagster.environment.values import SettingsError
 
 SETTINGS_TAG = "sora_dagster/settings"
 

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from sora_dagster.environment import SettingValues
+from sora_dagster.environment.values import SettingValues
 from sora_dagster.generation.collecting.settings import Deadlines, PollSettings
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.protocol.markers import WebhookAddress

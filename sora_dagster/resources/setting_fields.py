@@ -9,8 +9,8 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from sora_dagster.environment import SettingValues
-from sora_dagster.setting_declarations import setting_variable
+from sora_dagster.environment.declarations import setting_variable
+from sora_dagster.environment.values import SettingValues
 
 
 def setting_field(description: str, setting: str, **constraints: Any) -> Any:

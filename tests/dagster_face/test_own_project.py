@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 import sora_dagster as sora
-from sora_dagster.environment import SettingsError
+from sora_dagster.environment.values import SettingsError
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.storage import StorageRoot
 from tests.dagster_face.stack import failure_text

@@ -15,7 +15,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.definitions import build_definitions
-from sora_dagster.environment import SettingsError
+from sora_dagster.environment.values import SettingsError
 from sora_dagster.prompts.boards import load_board
 from sora_dagster.prompts.dataset import DatasetError
 from sora_dagster.resources import ClipStorageResource, RunwareResource

@@ -16,7 +16,7 @@ import yaml
 from starlette.routing import Route
 
 from sora_dagster.cli.main import cli
-from sora_dagster.setting_declarations import settings_table
+from sora_dagster.environment.declarations import settings_table
 from sora_dagster.storage import StorageRoot
 from sora_dagster.web.webhook import create_app
 from tests.deploy.topology import DEPLOY, ROOT, compose_services

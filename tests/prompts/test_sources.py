@@ -27,7 +27,7 @@ from sora_dagster import (
     SqlPrompts,
     VideoDataset,
 )
-from sora_dagster.environment import SettingsError
+from sora_dagster.environment.values import SettingsError
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.prompts.files import DatasetError
 from sora_dagster.prompts.sources import FilePrompts, PromptSource

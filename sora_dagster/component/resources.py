@@ -12,7 +12,7 @@ import dagster as dg
 from dagster_aws.s3 import S3Resource
 from pydantic import BaseModel
 
-from sora_dagster.component_fields import S3_SECRETS, RunwareSettings, StorageSettings, Variable
+from sora_dagster.component.fields import S3_SECRETS, RunwareSettings, StorageSettings, Variable
 from sora_dagster.io_manager import ClipIOManager
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 

@@ -10,10 +10,10 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
+from sora_dagster.environment.declarations import SettingDeclarations, setting_variables
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.published_catalogue import PublishedAddresses
 from sora_dagster.runware.transport import is_local_api
-from sora_dagster.setting_declarations import SettingDeclarations, setting_variables
 
 NO_STORAGE_ROOT = (
     "no storage root is set. Set SORA_STORAGE (or --storage, or the url of ClipStorageResource) to "
@@ -215,7 +215,7 @@ def folder_beside(prompts_path: str | Path) -> Path:
 
 def example_prompts() -> Path:
     """The prompt dataset that comes with the package, or with the repository."""
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     for folder in (package / "examples", package.parent / "examples"):
         if (folder / "prompts.yaml").exists():
             return folder / "prompts.yaml"

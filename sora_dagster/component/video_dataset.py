@@ -13,14 +13,14 @@ import dagster as dg
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from sora_dagster.component_fields import (
+from sora_dagster.component.fields import (
     Checks,
     RunwareSettings,
     Schedule,
     Source,
     StorageSettings,
 )
-from sora_dagster.component_resources import (
+from sora_dagster.component.resources import (
     ComponentResources,
     absolute_path,
     absolute_path_or_url,
@@ -28,7 +28,7 @@ from sora_dagster.component_resources import (
 )
 from sora_dagster.dataset import ResourceKeys, VideoDataset
 from sora_dagster.definitions import build_definitions
-from sora_dagster.environment import default_catalogue
+from sora_dagster.environment.values import default_catalogue
 from sora_dagster.generation.library.clip_checks import CustomCheck, build_clip_checks
 from sora_dagster.media.checks import CheckThresholds
 from sora_dagster.prompts.clips import DEFAULT_DATASET

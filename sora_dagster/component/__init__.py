@@ -1,0 +1,1 @@
+"""The component: a video dataset in YAML, for `dg`."""

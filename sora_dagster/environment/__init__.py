@@ -1,0 +1,1 @@
+"""Every setting: its environment variable, and its value in the environment."""
