@@ -10,6 +10,7 @@ import dagster as dg
 
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.generation.protocol.spending_limits import SpendingLimits
 from sora_dagster.generation.status.problems import Problem, Subject, find_problems
 from sora_dagster.generation.status.root_status import read_status
 from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
@@ -159,8 +160,9 @@ def _problems(
         Ledger(storage.root()),
         clock=lambda: datetime.now(UTC),
         datasets=[dataset.name, *boards],
-        day_limit_usd=runware.day_limit_usd(),
-        dataset_day_limits_usd=dataset.day_limits_usd,
+        limits=SpendingLimits(
+            day_usd=runware.day_limit_usd(), dataset_day_usd=dataset.day_limits_usd
+        ),
     )
     return find_problems(status, runware.account_answer())
 

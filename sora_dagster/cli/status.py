@@ -51,6 +51,7 @@ def status_command(storage_url: str | None, as_json: bool, metrics: bool, offlin
     if as_json and metrics:
         raise click.UsageError("choose one of --json and --metrics")
     from sora_dagster.generation.protocol.ledger import Ledger
+    from sora_dagster.generation.protocol.spending_limits import SpendingLimits
     from sora_dagster.generation.status.problems import find_problems
     from sora_dagster.generation.status.root_status import read_status
 
@@ -60,7 +61,7 @@ def status_command(storage_url: str | None, as_json: bool, metrics: bool, offlin
         found = read_status(
             ledger,
             clock=lambda: datetime.now(UTC),
-            day_limit_usd=settings.runware().day_limit_usd(),
+            limits=SpendingLimits(day_usd=settings.runware().day_limit_usd()),
         )
         account = None if offline else _account(settings)
         problems = find_problems(found, account)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -26,6 +26,7 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.generation.protocol.scan import in_parallel
+from sora_dagster.generation.protocol.spending_limits import SpendingLimits
 from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, DirectDelivery
 from sora_dagster.generation.requesting.estimates import Estimate, estimate
 from sora_dagster.generation.requesting.options import RequestOptions, options_after
@@ -54,8 +55,7 @@ class GenerationSettings:
         hosted_seconds: how long Runware hosts a result; None for its default.
         max_attempts: most attempts of one take, without `retry_failed`.
         retry_wait_seconds: wait before a second attempt; it doubles with each further one.
-        day_limit_usd: spending limit of a day (UTC) over all runs, in USD; None for no limit.
-        dataset_day_limits_usd: spending limits of a day (UTC) in USD, by dataset.
+        limits: the spending limits of a day; a run's limit comes with each request.
         delivery: whether Runware puts videos into the store (`direct`), or they are downloaded;
             `auto` for direct delivery if possible.
         result_hosts: domains that videos are downloaded from, besides runware.ai.
@@ -71,8 +71,7 @@ class GenerationSettings:
     hosted_seconds: int | None = None
     max_attempts: int = 3
     retry_wait_seconds: float = 10.0
-    day_limit_usd: float | None = None
-    dataset_day_limits_usd: Mapping[str, float] = field(default_factory=dict)
+    limits: SpendingLimits = field(default_factory=SpendingLimits)
     delivery: DeliverySetting = "auto"
     result_hosts: tuple[str, ...] = ()
     result_networks: tuple[str, ...] = ()
@@ -132,8 +131,7 @@ class Generator:
             webhook=settings.webhook,
             hosted_seconds=settings.hosted_seconds,
             max_attempts=settings.max_attempts,
-            day_limit_usd=settings.day_limit_usd,
-            dataset_day_limits_usd=settings.dataset_day_limits_usd,
+            limits=settings.limits,
             unsent_seconds=settings.deadlines.unsent_seconds,
             schema_check=settings.schema_check,
         )

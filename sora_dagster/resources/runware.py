@@ -16,7 +16,7 @@ from sora_dagster.environment.values import SettingValues
 from sora_dagster.generation.collecting.settings import Deadlines, PollSettings
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.protocol.markers import WebhookAddress
-from sora_dagster.generation.protocol.spending_limits import parse_limit
+from sora_dagster.generation.protocol.spending_limits import SpendingLimits, parse_limit
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.generation.status.problems import AccountAnswer, ask_account
 from sora_dagster.resources.clip_storage import ClipStorageResource
@@ -338,8 +338,9 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 hosted_seconds=self.hosted_seconds,
                 max_attempts=self.max_attempts,
                 retry_wait_seconds=self.retry_wait_seconds,
-                day_limit_usd=self.day_limit_usd(),
-                dataset_day_limits_usd=dataset_day_limits_usd or {},
+                limits=SpendingLimits(
+                    day_usd=self.day_limit_usd(), dataset_day_usd=dataset_day_limits_usd or {}
+                ),
                 delivery=self._value("delivery"),
                 result_hosts=hosts,
                 result_networks=networks,

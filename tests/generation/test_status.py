@@ -11,6 +11,7 @@ import pytest
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.collection_log import CollectionRecord, write_collection
 from sora_dagster.generation.protocol.markers import drop_marker
+from sora_dagster.generation.protocol.spending_limits import SpendingLimits
 from sora_dagster.generation.resolve import give_up, retry_stuck
 from sora_dagster.generation.status.problems import AccountAnswer, budget_problems, find_problems
 from sora_dagster.generation.status.root_status import DatasetStatus, RootStatus, read_status
@@ -40,7 +41,11 @@ def status_of(
     scenario: Scenario, *, day_limit_usd: float | None = None, later: timedelta = timedelta()
 ) -> RootStatus:
     ledger = scenario.ledger()
-    return read_status(ledger, clock=lambda: datetime.now(UTC) + later, day_limit_usd=day_limit_usd)
+    return read_status(
+        ledger,
+        clock=lambda: datetime.now(UTC) + later,
+        limits=SpendingLimits(day_usd=day_limit_usd),
+    )
 
 
 def dataset_of(scenario: Scenario) -> DatasetStatus:
@@ -115,7 +120,7 @@ def test_the_daily_limit_of_a_dataset_warns_before_it_is_used_up(scenario: Scena
         status = read_status(
             scenario.ledger(),
             clock=lambda: datetime.now(UTC),
-            dataset_day_limits_usd={"default": limit_usd, "other": limit_usd},
+            limits=SpendingLimits(dataset_day_usd={"default": limit_usd, "other": limit_usd}),
         )
         assert [item.used_usd for item in status.spending.datasets] == [used_usd, 0.0]
         problems = budget_problems(status.spending)

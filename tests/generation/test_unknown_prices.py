@@ -17,6 +17,7 @@ from sora_dagster.generation.library.costs import cost_rows, sum_costs
 from sora_dagster.generation.library.library_scan import scan_library
 from sora_dagster.generation.protocol.budget import Budget
 from sora_dagster.generation.protocol.records import AttemptRecord
+from sora_dagster.generation.protocol.spending_limits import SpendingLimits
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.generation.selection import select_clips
@@ -159,7 +160,9 @@ def test_without_any_price_nothing_is_sent_under_a_limit(
     whose: str,
 ) -> None:
     before = charges(api)
-    generator = generate(transport=SilentAboutPrices(), day_limit_usd=day_limit_usd)
+    generator = generate(
+        transport=SilentAboutPrices(), limits=SpendingLimits(day_usd=day_limit_usd)
+    )
     (result,) = request_clips(generator, clip(), run_limit_usd=run_limit_usd)
     assert result.state is RequestState.OVER_LIMIT
     assert result.price is None

@@ -13,6 +13,7 @@ from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.generation.protocol.record_store import NewerFormatError
 from sora_dagster.generation.protocol.records import AttemptRecord, Carrier
 from sora_dagster.generation.protocol.scan import in_parallel
+from sora_dagster.generation.protocol.spending_limits import SpendingLimits
 from sora_dagster.generation.requesting.carriers import (
     CarrierError,
     ParentVideos,
@@ -52,8 +53,7 @@ class Requester:
         webhook: where Runware calls back; None if results are polled for.
         hosted_seconds: how long Runware hosts a result; None for its default.
         max_attempts: most attempts of one take that Runware accepted, without `retry_failed`.
-        day_limit_usd: spending limit of a day (UTC) over all runs, in USD; None for no limit.
-        dataset_day_limits_usd: spending limits of a day (UTC) in USD, by dataset. Default: none.
+        limits: the spending limits of a day; a run's limit comes with each request. Default: none.
         unsent_seconds: age after which a claim that was never sent may be voided.
         schema_check: holds requests to Runware's schemas; None if only the catalogue's rules count.
 
@@ -73,8 +73,7 @@ class Requester:
         webhook: WebhookAddress | None = None,
         hosted_seconds: int | None = None,
         max_attempts: int = 3,
-        day_limit_usd: float | None = None,
-        dataset_day_limits_usd: Mapping[str, float] | None = None,
+        limits: SpendingLimits | None = None,
         unsent_seconds: float = UNSENT_SECONDS,
         schema_check: SchemaCheck | None = None,
     ) -> None:
@@ -86,8 +85,7 @@ class Requester:
         self._budget = budget
         self._webhook = webhook
         self._hosted_seconds = hosted_seconds
-        self._day_limit_usd = day_limit_usd
-        self._dataset_day_limits_usd = dataset_day_limits_usd or {}
+        self._limits = limits or SpendingLimits()
         self._schema_check = schema_check
         self.input_urls = InputUrls()
         self.planner = AttemptPlanner(
@@ -118,12 +116,7 @@ class Requester:
         for request in requests:
             self.input_urls.remember(request.spec)
         submitter = TaskSubmitter(
-            self._ledger,
-            self._sender,
-            self._budget,
-            options,
-            day_limit_usd=self._day_limit_usd,
-            dataset_day_limits_usd=self._dataset_day_limits_usd,
+            self._ledger, self._sender, self._budget, options, limits=self._limits
         )
         results: dict[int, RequestResult] = {}
         batch: list[NewTask] = []

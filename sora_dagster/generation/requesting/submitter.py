@@ -8,7 +8,7 @@ limit does not allow is answered before the first of these writes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sora_dagster.generation.protocol.budget import Budget, BudgetDecision
@@ -94,8 +94,7 @@ class TaskSubmitter:
         sender: sends tasks.
         budget: the spending limits.
         options: how clips are requested, and who pays.
-        day_limit_usd: spending limit of a day (UTC) over all runs, in USD; None for no limit.
-        dataset_day_limits_usd: spending limits of a day (UTC) in USD, by dataset.
+        limits: the spending limits of a day; the run's is in the options.
     """
 
     def __init__(
@@ -105,18 +104,13 @@ class TaskSubmitter:
         budget: Budget,
         options: RequestOptions,
         *,
-        day_limit_usd: float | None,
-        dataset_day_limits_usd: Mapping[str, float],
+        limits: SpendingLimits,
     ) -> None:
         self._ledger = ledger
         self._sender = sender
         self._budget = budget
         self._options = options
-        self._limits = SpendingLimits(
-            run_usd=options.run_limit_usd,
-            day_usd=day_limit_usd,
-            dataset_day_usd=dataset_day_limits_usd,
-        )
+        self._limits = replace(limits, run_usd=options.run_limit_usd)
         self._gate = SubmissionGate()
 
     @property

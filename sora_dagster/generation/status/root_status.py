@@ -29,6 +29,7 @@ from sora_dagster.generation.protocol.records import (
     StuckRecord,
 )
 from sora_dagster.generation.protocol.scan import in_parallel
+from sora_dagster.generation.protocol.spending_limits import SpendingLimits
 from sora_dagster.generation.protocol.spending_log import BudgetLogError
 from sora_dagster.storage import AccessDeniedError
 
@@ -188,8 +189,7 @@ def read_status(
     *,
     clock: Callable[[], datetime],
     datasets: Sequence[str] | None = None,
-    day_limit_usd: float | None = None,
-    dataset_day_limits_usd: Mapping[str, float] | None = None,
+    limits: SpendingLimits | None = None,
 ) -> RootStatus:
     """Read the state of a storage root. Writes nothing.
 
@@ -197,21 +197,20 @@ def read_status(
         ledger: the ledger of the storage root.
         clock: the time; that of a machine whose clock is set is close enough to the store's.
         datasets: names of the datasets to read. Default: all of the root.
-        day_limit_usd: the day's spending limit in USD. None: no limit.
-        dataset_day_limits_usd: spending limits of a day in USD, by dataset. Default: none.
+        limits: the spending limits of a day. Default: none.
 
     Raises:
         StorageError: if the storage root cannot be read.
     """
     now = clock()
     names = _dataset_names(ledger) if datasets is None else list(datasets)
-    limits: dict[str, float] = {}
-    found = tuple(_DatasetReader(ledger, name, now, limits).read() for name in names)
+    run_limits: dict[str, float] = {}
+    found = tuple(_DatasetReader(ledger, name, now, run_limits).read() for name in names)
     return RootStatus(
         url=ledger.root.url,
         at=now,
         datasets=found,
-        spending=_spending(ledger, now, day_limit_usd, dataset_day_limits_usd or {}, limits),
+        spending=_spending(ledger, now, limits or SpendingLimits(), run_limits),
     )
 
 
@@ -396,30 +395,30 @@ def _resolve(clip: str, asset: str, option: str) -> str:
 def _spending(
     ledger: Ledger,
     now: datetime,
-    day_limit_usd: float | None,
-    dataset_day_limits_usd: Mapping[str, float],
-    limits: Mapping[str, float],
+    limits: SpendingLimits,
+    run_limits: Mapping[str, float],
 ) -> Spending:
     budget = Budget(ledger, store_time=lambda: now)
     day_usd, datasets, runs, errors = None, [], [], []
     try:
         day_usd = budget.spent_usd()
-        for name, limit_usd in dataset_day_limits_usd.items():
+        for name, limit_usd in limits.dataset_day_usd.items():
             used_usd = budget.dataset_spent_usd(name)
             datasets.append(DatasetSpending(dataset=name, used_usd=used_usd, limit_usd=limit_usd))
     except BudgetLogError as error:
         errors.append(str(error))
-    for root_run in sorted(limits)[:_MAX_RUNS_READ]:
+    for root_run in sorted(run_limits)[:_MAX_RUNS_READ]:
         try:
             used_usd = budget.run_spent_usd(root_run)
         except BudgetLogError as error:
             errors.append(str(error))
             continue
-        runs.append(RunSpending(root_run=root_run, used_usd=used_usd, limit_usd=limits[root_run]))
+        limit_usd = run_limits[root_run]
+        runs.append(RunSpending(root_run=root_run, used_usd=used_usd, limit_usd=limit_usd))
     runs.sort(key=lambda run: run.limit_usd - run.used_usd)
     return Spending(
         day_usd=day_usd,
-        day_limit_usd=day_limit_usd,
+        day_limit_usd=limits.day_usd,
         datasets=tuple(datasets),
         runs=tuple(runs),
         error=" ".join(errors),
