@@ -12,7 +12,7 @@ from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.spending_limits import SpendingLimits
 from sora_dagster.generation.status.problems import Problem, Subject, find_problems
-from sora_dagster.generation.status.root_status import read_status
+from sora_dagster.generation.status.reader import read_status
 from sora_dagster.resources import ClipStorageResource, RunwareResource, resource_of
 from sora_dagster.storage import StorageError
 

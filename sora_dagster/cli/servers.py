@@ -68,7 +68,7 @@ def webhook_command(host: str, port: int, storage_url: str | None, storage_metri
 def _status_reader(root: StorageRoot) -> Callable[[], RootStatus]:
     from sora_dagster.generation.protocol.ledger import Ledger
     from sora_dagster.generation.protocol.spending_limits import SpendingLimits
-    from sora_dagster.generation.status.root_status import read_status
+    from sora_dagster.generation.status.reader import read_status
 
     limits = SpendingLimits(day_usd=settings_from_environment().runware().day_limit_usd())
     return lambda: read_status(Ledger(root), clock=lambda: datetime.now(UTC), limits=limits)

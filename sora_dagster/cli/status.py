@@ -53,7 +53,7 @@ def status_command(storage_url: str | None, as_json: bool, metrics: bool, offlin
     from sora_dagster.generation.protocol.ledger import Ledger
     from sora_dagster.generation.protocol.spending_limits import SpendingLimits
     from sora_dagster.generation.status.problems import find_problems
-    from sora_dagster.generation.status.root_status import read_status
+    from sora_dagster.generation.status.reader import read_status
 
     with readable_errors():
         settings = with_storage(settings_from_environment(), storage_url)

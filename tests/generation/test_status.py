@@ -14,7 +14,8 @@ from sora_dagster.generation.protocol.markers import drop_marker
 from sora_dagster.generation.protocol.spending_limits import SpendingLimits
 from sora_dagster.generation.resolve import give_up, retry_stuck
 from sora_dagster.generation.status.problems import AccountAnswer, budget_problems, find_problems
-from sora_dagster.generation.status.root_status import DatasetStatus, RootStatus, read_status
+from sora_dagster.generation.status.reader import read_status
+from sora_dagster.generation.status.root_status import DatasetStatus, RootStatus
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.runware.account import AccountStatus
 from tests.protocol.faulty_sandbox import FaultySandbox, faulty_sandbox, quick_requests
