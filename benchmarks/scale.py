@@ -52,6 +52,8 @@ _PLAIN = {
     "plain asset": {},
     "plain asset, in-process executor": {"PLAIN_IN_PROCESS": "1"},
 }
+# Dagster refuses more than 10,000.
+_EVENTS_AT_ONCE = 1000
 _PROCESSES = [field.name for field in fields(Cpu)]
 _POSTS = ["submissions", "polls", "other"]
 
@@ -123,12 +125,14 @@ class Bench:
             RuntimeError: if not.
         """
         with self.deployment.instance() as instance:
-            partitions = [
-                record.partition_key
-                for record in instance.fetch_materializations(
-                    dg.AssetKey(asset), limit=2 * clips
-                ).records
-            ]
+            partitions: list[str | None] = []
+            cursor, has_more = None, True
+            while has_more:
+                page = instance.fetch_materializations(
+                    dg.AssetKey(asset), limit=_EVENTS_AT_ONCE, cursor=cursor
+                )
+                partitions += [record.partition_key for record in page.records]
+                cursor, has_more = page.cursor, page.has_more
         charges = len(self.sandbox.ledger()["charges"])
         if not clips == charges == len(partitions) == len(set(partitions)):
             raise RuntimeError(
