@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -67,11 +67,17 @@ class Books:
         numbers = (self.charges().total(), self.stored(), events)
         self._kills.append((f"{seconds:.0f} s", what, *map(str, numbers)))
 
-    def kill(self, *names: str) -> None:
-        """Kill processes at the same moment, and note the state before."""
-        self.note(", ".join(names))
-        for name in names:
-            self._topology.kill(name)
+    def kill(self, name: str) -> None:
+        """Kill a process while clips are outstanding, and note the state before."""
+        assert self.pending(), f"nothing was outstanding when {name} was to be killed"
+        self.note(name)
+        self._topology.kill(name)
+
+    def kill_and_start(self, name: str, options: Sequence[str] = ()) -> None:
+        """Kill a process, and start it again."""
+        self.kill(name)
+        if name != "postgres":
+            self._topology.start(name, options=options)
 
     def table(self) -> str:
         """What was killed when, and what was charged, stored and logged by then."""
@@ -99,17 +105,18 @@ def test_each_service_is_killed_and_every_clip_is_paid_stored_and_logged_once(
         config = {"ops": {"request": {"config": {"everything": True}}}}
         topology.launch("request_clips", config)
         wait(topology, lambda: len(books.charges()) == len(CLIPS), "the clips are requested")
-        books.kill("receiver-1", "daemon", "viewer")
-        topology.start("daemon", "viewer")
+        books.kill("receiver-1")
+        books.kill_and_start("daemon")
+        books.kill_and_start("viewer")
         wait(topology, lambda: books.stored() >= 2, "clips are stored")
         # The run workers are processes of the code location's container.
-        books.kill("code", "s3", "sandbox", "webserver", "postgres")
-        topology.start("s3", options=LATER)
-        topology.start("sandbox", "receiver-1", "code", "webserver")
+        for name in ("code", "sandbox", "webserver", "postgres"):
+            books.kill_and_start(name)
+        books.kill_and_start("s3", LATER)
+        topology.start("receiver-1")
         wait(topology, lambda: len(books.charges()) > len(CLIPS), "remixes are requested")
-        books.kill("receiver-2", "s3")
-        topology.start("s3", options=LATER)
-        topology.start("receiver-2")
+        books.kill_and_start("receiver-2")
+        books.kill_and_start("s3", LATER)
         wait(
             topology,
             lambda: books.stored() == 2 * len(CLIPS) and not books.pending(),
