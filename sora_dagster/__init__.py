@@ -18,8 +18,7 @@ from dagster_shared.libraries import DagsterLibraryRegistry
 
 if TYPE_CHECKING:
     from sora_dagster.assets.clips import build_clip_assets, build_remix_assets
-    from sora_dagster.assets.costs import build_cost_assets
-    from sora_dagster.assets.gallery import build_gallery_asset
+    from sora_dagster.assets.reports import build_report_assets
     from sora_dagster.assets.status_checks import build_status_checks, build_status_sensor
     from sora_dagster.assets.storyboards import build_storyboard_assets
     from sora_dagster.component.video_dataset import VideoDatasetComponent
@@ -65,13 +64,12 @@ __all__ = [
     "build_clip_checks",
     "build_collect_job",
     "build_completion_sensor",
-    "build_cost_assets",
     "build_dataset_sensor",
     "build_definitions",
-    "build_gallery_asset",
     "build_generation_schedule",
     "build_prune_job",
     "build_remix_assets",
+    "build_report_assets",
     "build_request_job",
     "build_status_checks",
     "build_status_sensor",
@@ -85,8 +83,7 @@ DagsterLibraryRegistry.register("sora-dagster", __version__, is_dagster_package=
 # Imported on first use, so that the sandbox and the webhook receiver start without Dagster.
 _MODULES = {
     "assets.clips": ["build_clip_assets", "build_remix_assets"],
-    "assets.costs": ["build_cost_assets"],
-    "assets.gallery": ["build_gallery_asset"],
+    "assets.reports": ["build_report_assets"],
     "assets.status_checks": ["build_status_checks", "build_status_sensor"],
     "assets.storyboards": ["build_storyboard_assets"],
     "component.video_dataset": ["VideoDatasetComponent"],

@@ -10,8 +10,7 @@ from typing import Any
 import dagster as dg
 
 from sora_dagster.assets.clips import build_clip_assets, build_remix_assets
-from sora_dagster.assets.costs import build_cost_assets
-from sora_dagster.assets.gallery import build_gallery_asset
+from sora_dagster.assets.reports import build_report_assets
 from sora_dagster.assets.status_checks import build_status_checks, build_status_sensor
 from sora_dagster.assets.storyboards import build_board_or_problem
 from sora_dagster.dataset import ResourceKeys, VideoDataset, without_beta_warnings
@@ -78,11 +77,8 @@ def build_definitions(
     shots = [key for board in board_assets for key in board.keys]
     board_names = sorted({key.path[0] for key in shots})
     collect_job = build_collect_job(dataset, board_names, executor=executor)
-    reports = [
-        *build_cost_assets(dataset, boards=board_names, also_refresh_on=shots),
-        build_gallery_asset(dataset, boards=board_names, also_refresh_on=shots),
-    ]
-    reported = dg.AssetSelection.assets(*(report.key for report in reports))
+    reports = build_report_assets(dataset, boards=board_names, also_refresh_on=shots)
+    reported = dg.AssetSelection.assets(*reports.keys)
     # The status sensor evaluates the checks of these assets.
     report_selection = reported.without_checks()
     is_of_asset = isinstance(dataset.prompt_source, AssetPrompts)
@@ -103,7 +99,7 @@ def build_definitions(
             *build_clip_assets(dataset, request_condition=request_condition),
             *build_remix_assets(dataset),
             *board_assets,
-            *reports,
+            reports,
         ],
         asset_checks=[build_status_checks(dataset, boards=board_names)],
         jobs=[
@@ -116,7 +112,7 @@ def build_definitions(
                 dataset.definition_name(REPORTS_JOB),
                 report_selection,
                 description="Refreshes the gallery and the cost report.",
-                # Its three steps are short; starting a process for each takes longer.
+                # Its step is short; starting a process for it takes longer.
                 executor_def=executor or dg.in_process_executor,
             ),
         ],

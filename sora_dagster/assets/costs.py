@@ -1,4 +1,4 @@
-"""Assets of costs: a row for each task as Parquet, and a report with sums and a plot."""
+"""What the cost assets show: sums, tables and a plot."""
 
 import base64
 from collections.abc import Sequence
@@ -7,136 +7,70 @@ from typing import Any
 import dagster as dg
 
 from sora_dagster.assets.cost_plot import plot_costs
-from sora_dagster.dataset import CODE_VERSION, VideoDataset
 from sora_dagster.generation.library.costs import (
     CostSum,
     cost_rows,
-    cost_table_key,
     read_cost_table,
     sum_costs,
     sum_costs_by,
     write_cost_table,
 )
-from sora_dagster.generation.library.library_scan import scan_library
+from sora_dagster.generation.library.library_scan import LibraryScan
 from sora_dagster.reporting.metadata import link_metadata, table_metadata
-from sora_dagster.resources import ClipStorageResource, resource_of
-from sora_dagster.resources.run_settings import settings_tag
+from sora_dagster.runware.catalogue import Catalogue
+from sora_dagster.storage import StorageRoot
 
 _MOST_LINES = 100
 
 
-def build_cost_assets(
-    dataset: VideoDataset,
-    *,
-    boards: Sequence[str] = (),
-    also_refresh_on: Sequence[dg.AssetKey] = (),
-    cron_schedule: str = "*/10 * * * *",
-) -> list[dg.AssetsDefinition]:
-    """The assets `generation_costs` and `cost_report` of a dataset.
+def write_costs(
+    root: StorageRoot, table_key: str, scan: LibraryScan
+) -> tuple[CostSum, dict[str, Any]]:
+    """Write the table of costs; gives their sum, and the metadata of the asset.
 
     Arguments:
-        dataset: the dataset.
-        boards: names of the storyboards to include. Other datasets in the same storage root have
-            separate reports.
-        also_refresh_on: further assets whose updates refresh the report, such as the shots of a
-            storyboard. They are not dependencies, so that the lineage of a storyboard is only its
-            own.
-        cron_schedule: the shortest interval between refreshes.
-
-    The assets need the resource `clip_storage`.
-
-    Example:
-        >>> [asset.key.to_user_string() for asset in build_cost_assets(VideoDataset("p.yaml"))]
-        ['generation_costs', 'cost_report']
+        root: the storage root.
+        table_key: key of the table.
+        scan: the tasks of the dataset.
     """
-    storage_key = dataset.resource_keys.clip_storage
-    table_key = cost_table_key(dataset.definition_name("generation_costs"))
-    plot_key = f"reports/{dataset.definition_name('cost_report')}.png"
-
-    @dg.asset(
-        key=dataset.asset_key("generation_costs"),
-        deps=[dataset.clips, dataset.remixes],
-        **dataset.labels,
-        code_version=CODE_VERSION,
-        required_resource_keys={storage_key},
-        op_tags=settings_tag(),
-        kinds={"parquet"},
-        automation_condition=at_most_every(cron_schedule, also_refresh_on=also_refresh_on),
-        description="Cost of every task: one row per task, with its clip, take, model, estimate, "
-        "cost, outcome and run.",
-    )
-    def generation_costs(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        root = resource_of(context, storage_key, ClipStorageResource).root()
-        rows = cost_rows(scan_library(root, dataset.name, boards=boards))
-        write_cost_table(root, table_key, rows)
-        total = sum_costs("all", rows)
-        unknown = f", and {total.unknown} of unknown cost" if total.unknown else ""
-        context.log.info(f"{total.tasks} tasks, {total.total_usd:.2f} USD{unknown}")
-        return dg.MaterializeResult(
-            metadata={
-                "dagster/uri": root.uri(table_key),
-                "dagster/row_count": len(rows),
-                **_sums(total),
-            }
-        )
-
-    @dg.asset(
-        key=dataset.asset_key("cost_report"),
-        deps=[generation_costs],
-        **dataset.labels,
-        code_version=CODE_VERSION,
-        required_resource_keys={storage_key},
-        op_tags=settings_tag(),
-        kinds={"report"},
-        automation_condition=dg.AutomationCondition.eager(),
-        description="Spending by day, model, dataset and tag, and what was wasted.",
-    )
-    def cost_report(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        root = resource_of(context, storage_key, ClipStorageResource).root()
-        rows = read_cost_table(root, table_key)
-        by_day = sum_costs_by(rows, lambda row: [row.day.isoformat()])
-        by_model = sum_costs_by(rows, lambda row: [dataset.catalogue.name_of(row.model)])
-        root.write(plot_key, plot_costs(by_day, by_model))
-        small = plot_costs(by_day, by_model, width_inches=8, height_inches=3, dots_per_inch=60)
-        return dg.MaterializeResult(
-            metadata={
-                "plot": dg.MetadataValue.md(
-                    f"![spending](data:image/png;base64,{base64.b64encode(small).decode()})"
-                ),
-                **_sums(sum_costs("all", rows)),
-                "by_day": _table("day", by_day[::-1]),
-                "by_model": _table("model", _most_expensive_first(by_model)),
-                "by_dataset": _table(
-                    "dataset", _most_expensive_first(sum_costs_by(rows, lambda row: [row.dataset]))
-                ),
-                "by_tag": _table(
-                    "tag",
-                    _most_expensive_first(sum_costs_by(rows, lambda row: row.tags or ["(none)"])),
-                ),
-                "plot_picture": link_metadata(root, plot_key),
-            }
-        )
-
-    return [generation_costs, cost_report]
+    rows = cost_rows(scan)
+    write_cost_table(root, table_key, rows)
+    total = sum_costs("all", rows)
+    return total, {
+        "dagster/uri": root.uri(table_key),
+        "dagster/row_count": len(rows),
+        **_sums(total),
+    }
 
 
-def at_most_every(
-    cron_schedule: str, *, also_refresh_on: Sequence[dg.AssetKey] = ()
-) -> dg.AutomationCondition[Any]:
-    """Refresh a report at the next tick of a cron schedule after its inputs changed.
+def write_cost_report(
+    root: StorageRoot, table_key: str, plot_key: str, catalogue: Catalogue
+) -> dict[str, Any]:
+    """Write the plot of the costs; gives the metadata of the asset.
 
     Arguments:
-        cron_schedule: the shortest interval.
-        also_refresh_on: unpartitioned assets that the report shows and does not depend on.
+        root: the storage root.
+        table_key: key of the table of costs.
+        plot_key: key of the plot.
+        catalogue: the models, for their names.
     """
-    condition = dg.AutomationCondition
-    changed: dg.AutomationCondition[Any] = condition.any_deps_updated()
-    for key in also_refresh_on:
-        changed = changed | condition.asset_matches(key, condition.newly_updated())
-    ticked: dg.AutomationCondition[Any] = condition.cron_tick_passed(cron_schedule)
-    return (
-        changed.since_last_handled() & ticked.since_last_handled() & ~condition.in_progress()
-    ).with_label(f"inputs changed, at most at {cron_schedule}")
+    rows = read_cost_table(root, table_key)
+    by_day = sum_costs_by(rows, lambda row: [row.day.isoformat()])
+    by_model = sum_costs_by(rows, lambda row: [catalogue.name_of(row.model)])
+    root.write(plot_key, plot_costs(by_day, by_model))
+    small = plot_costs(by_day, by_model, width_inches=8, height_inches=3, dots_per_inch=60)
+    picture = f"![spending](data:image/png;base64,{base64.b64encode(small).decode()})"
+    by_dataset = sum_costs_by(rows, lambda row: [row.dataset])
+    by_tag = sum_costs_by(rows, lambda row: row.tags or ["(none)"])
+    return {
+        "plot": dg.MetadataValue.md(picture),
+        **_sums(sum_costs("all", rows)),
+        "by_day": _table("day", by_day[::-1]),
+        "by_model": _table("model", _most_expensive_first(by_model)),
+        "by_dataset": _table("dataset", _most_expensive_first(by_dataset)),
+        "by_tag": _table("tag", _most_expensive_first(by_tag)),
+        "plot_picture": link_metadata(root, plot_key),
+    }
 
 
 def _sums(total: CostSum) -> dict[str, Any]:

@@ -1,15 +1,11 @@
 """The gallery: a page in the storage root that shows the clips of a dataset."""
 
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-import dagster as dg
-
-from sora_dagster.assets.costs import at_most_every
-from sora_dagster.dataset import CODE_VERSION, VideoDataset
+from sora_dagster.dataset import VideoDataset
 from sora_dagster.gallery.page import (
     GalleryEntry,
     GalleryVideo,
@@ -18,91 +14,59 @@ from sora_dagster.gallery.page import (
     render_gallery,
 )
 from sora_dagster.generation.library.clip_index import FailedTake, build_clip_index
-from sora_dagster.generation.library.library_scan import scan_library
+from sora_dagster.generation.library.library_scan import LibraryScan
 from sora_dagster.generation.library.removed_rows import RemovedRows
 from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec
 from sora_dagster.reporting.metadata import costs_metadata, link_metadata
-from sora_dagster.resources import ClipStorageResource, resource_of
-from sora_dagster.resources.run_settings import settings_tag
-from sora_dagster.storage import ObjectAttributes
+from sora_dagster.storage import ObjectAttributes, StorageRoot
 
 
-def build_gallery_asset(
+def write_gallery(
+    root: StorageRoot,
     dataset: VideoDataset,
+    scan: LibraryScan,
     *,
-    boards: Sequence[str] = (),
-    also_refresh_on: Sequence[dg.AssetKey] = (),
-    cron_schedule: str = "*/10 * * * *",
-    title: str = "Generated clips",
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> dg.AssetsDefinition:
-    """The asset `gallery`: one self-contained page with the clips and remixes of a dataset.
+    title: str,
+    generated_at: datetime,
+) -> dict[str, Any]:
+    """Write the page; gives the metadata of the asset.
 
     Arguments:
+        root: the storage root.
         dataset: the dataset.
-        boards: names of the storyboards to include. Other datasets in the same storage root have
-            separate galleries.
-        also_refresh_on: further assets whose updates refresh it, such as the shots of a storyboard.
-            They are not dependencies, so that the lineage of a storyboard is only its own.
-        cron_schedule: the shortest interval between refreshes.
+        scan: its tasks.
         title: heading of the page.
-        now: a clock.
-
-    The asset needs the resource `clip_storage`.
-
-    Example:
-        >>> build_gallery_asset(VideoDataset("prompts.yaml")).key.to_user_string()
-        'gallery'
+        generated_at: the time to show.
     """
-    storage_key = dataset.resource_keys.clip_storage
-    page_key = gallery_key(dataset.name)
-
-    @dg.asset(
-        key=dataset.asset_key("gallery"),
-        deps=[dataset.clips, dataset.remixes, dataset.prompts, dataset.remix_prompts],
-        **dataset.labels,
-        code_version=CODE_VERSION,
-        required_resource_keys={storage_key},
-        op_tags=settings_tag(),
-        kinds={"html"},
-        automation_condition=at_most_every(cron_schedule, also_refresh_on=also_refresh_on),
-        description="A page to browse, play and filter all clips. It is in the storage root, and "
-        "also works from a copy.",
-    )
-    def gallery(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        root = resource_of(context, storage_key, ClipStorageResource).root()
-        library = build_clip_index(scan_library(root, dataset.name, boards=boards))
-        marks = RemovedRows(root)
-        removed = {
-            key.to_user_string(): marks.of_asset(key.to_user_string())
-            for key in (dataset.clips, dataset.remixes)
-        }
-        entries = [
-            replace(entry, removed=entry.clip in removed.get(entry.asset, ()))
-            for entry in (
-                *(_stored_entry(manifest, dataset) for manifest in library.clips),
-                *(_failed_entry(take, dataset) for take in library.failed),
-            )
-        ]
-        page = render_gallery(
-            entries, title=title, generated_at=now(), wasted_usd=library.wasted_usd
-        ).encode()
-        root.write(page_key, page, attributes=ObjectAttributes("text/html; charset=utf-8", {}))
-        return dg.MaterializeResult(
-            metadata={
-                "page": link_metadata(root, page_key),
-                "clips": len(library.clips),
-                "failed": len(library.failed),
-                "removed": sum(entry.removed for entry in entries),
-                **costs_metadata(clip.cost_usd for clip in library.clips),
-                "size_bytes": len(page),
-                "dagster/uri": root.uri(page_key),
-            }
+    library = build_clip_index(scan)
+    marks = RemovedRows(root)
+    removed = {
+        key.to_user_string(): marks.of_asset(key.to_user_string())
+        for key in (dataset.clips, dataset.remixes)
+    }
+    entries = [
+        replace(entry, removed=entry.clip in removed.get(entry.asset, ()))
+        for entry in (
+            *(_stored_entry(manifest, dataset) for manifest in library.clips),
+            *(_failed_entry(take, dataset) for take in library.failed),
         )
-
-    return gallery
+    ]
+    page = render_gallery(
+        entries, title=title, generated_at=generated_at, wasted_usd=library.wasted_usd
+    ).encode()
+    page_key = gallery_key(dataset.name)
+    root.write(page_key, page, attributes=ObjectAttributes("text/html; charset=utf-8", {}))
+    return {
+        "page": link_metadata(root, page_key),
+        "clips": len(library.clips),
+        "failed": len(library.failed),
+        "removed": sum(entry.removed for entry in entries),
+        **costs_metadata(clip.cost_usd for clip in library.clips),
+        "size_bytes": len(page),
+        "dagster/uri": root.uri(page_key),
+    }
 
 
 def _stored_entry(manifest: ClipManifest, dataset: VideoDataset) -> GalleryEntry:

@@ -6,8 +6,7 @@ import dagster as dg
 import pytest
 
 from sora_dagster.assets.clips import build_clip_assets, build_remix_assets
-from sora_dagster.assets.costs import build_cost_assets
-from sora_dagster.assets.gallery import build_gallery_asset
+from sora_dagster.assets.reports import build_report_assets
 from sora_dagster.dataset import VideoDataset
 from tests.dagster_face.stack import Stack, failure_text
 from tests.sandbox_server import Sandbox
@@ -350,8 +349,7 @@ def test_owners_tags_and_group_are_those_of_the_dataset(stack: Stack) -> None:
         assets=[
             *build_clip_assets(dataset),
             *build_remix_assets(dataset),
-            *build_cost_assets(dataset),
-            build_gallery_asset(dataset),
+            build_report_assets(dataset),
         ],
         resources=stack.definitions.resources,
     )

@@ -11,8 +11,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from sora_dagster.assets.costs import build_cost_assets
-from sora_dagster.assets.gallery import build_gallery_asset
+from sora_dagster.assets.reports import build_report_assets
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.generation.protocol.ledger import Ledger
@@ -184,18 +183,20 @@ def test_datasets_in_one_storage_root_have_separate_reports(stack: Stack, ledger
     for name, outstanding_usd in [("default", 0), ("trailers", 1.2)]:
         dataset = VideoDataset(stack.prompts_path, name)
         result = dg.materialize(
-            [*build_cost_assets(dataset), build_gallery_asset(dataset)],
+            [build_report_assets(dataset)],
             instance=stack.instance,
             resources={"clip_storage": ClipStorageResource(url=ledger.root.url)},
         )
-        [costs] = result.asset_materializations_for_node(
-            dataset.asset_key("generation_costs").to_python_identifier()
+        costs, report = (
+            next(
+                event.step_materialization_data.materialization
+                for event in result.get_asset_materialization_events()
+                if event.asset_key == dataset.asset_key(asset)
+            )
+            for asset in ("generation_costs", "cost_report")
         )
         assert costs.metadata["total_usd"].value == pytest.approx(1.2)
         assert costs.metadata["outstanding_usd"].value == pytest.approx(outstanding_usd)
-        [report] = result.asset_materializations_for_node(
-            dataset.asset_key("cost_report").to_python_identifier()
-        )
         lines = report.metadata["by_dataset"].value.records  # type: ignore[union-attr]
         assert [line.data["dataset"] for line in lines] == [name]
     pages = {name: ledger.root.read(gallery_key(name)).decode() for name in ("default", "trailers")}
