@@ -35,6 +35,7 @@ from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.storage import StorageRoot
 
 CODE_VERSION = "1"
+COLLECT_JOB = "collect_clips"
 REQUEST_JOB = "request_clips"
 SYNC_JOB = "sync_dataset"
 _ASSETS = (

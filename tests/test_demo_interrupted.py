@@ -23,7 +23,7 @@ from tests.demo import (
 pytestmark = pytest.mark.daemon
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_leaves_no_process_and_can_be_continued(
     tmp_path: Path, end: signal.Signals
 ) -> None:
@@ -35,7 +35,7 @@ def test_an_interrupted_run_leaves_no_process_and_can_be_continued(
         ).read_text()
         process.send_signal(end)
         status = process.wait(timeout=60)
-    assert status == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[end]
+    assert status == {signal.SIGTERM: 143, signal.SIGKILL: -9}[end]
     assert wait_until(lambda: our_processes(tmp_path) == [], timeout_seconds=60), our_processes(
         tmp_path
     )

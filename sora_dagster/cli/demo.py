@@ -104,6 +104,7 @@ def demo_command(
                     home,
                     options,
                     secrets=secrets,
+                    has_daemon=True,
                     after=f"To open the result in the Dagster UI, run: {_dev_command(home_folder)}",
                 )
 

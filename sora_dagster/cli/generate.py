@@ -152,6 +152,7 @@ def generate_dataset(
     *,
     secrets: Mapping[str, str] | None = None,
     after: str | None = None,
+    has_daemon: bool = False,
 ) -> None:
     """Generate a dataset and print progress and result. Exits with status 1 if it is incomplete.
 
@@ -161,6 +162,7 @@ def generate_dataset(
         options: what is generated, and how long to wait.
         secrets: environment variables that are not settings.
         after: printed after the result.
+        has_daemon: whether the Dagster daemon starts the collecting runs.
     """
     from sora_dagster.cli.console import ProgressBar, print_line, print_result, purchases_line
     from sora_dagster.local.pipeline import Pipeline
@@ -169,7 +171,7 @@ def generate_dataset(
     # Raises if the limit is invalid, before anything is started.
     settings.runware().run_limit_usd()
     console = _console()
-    pipeline = Pipeline(settings, home, secrets or {})
+    pipeline = Pipeline(settings, home, secrets or {}, has_daemon=has_daemon)
     progress = pipeline.read_progress()
     # Printed once, for the models that rows use, and not again when definitions load.
     warnings.simplefilter("ignore", RetiredModelWarning)

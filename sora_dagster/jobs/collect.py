@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from sora_dagster.dataset import VideoDataset, split_remix_partition
+from sora_dagster.dataset import COLLECT_JOB, VideoDataset, split_remix_partition
 from sora_dagster.jobs.collecting_run import CollectClipsConfig, CollectingRun, CollectReport
 from sora_dagster.prompts.counts import clips_and_remixes, counted
 from sora_dagster.reporting.metadata import costs_metadata
@@ -64,7 +64,7 @@ def build_collect_job(
 
     return one_op_job(
         collect,
-        dataset.definition_name("collect_clips"),
+        dataset.definition_name(COLLECT_JOB),
         executor=executor,
         tags={"dagster/max_runtime": str(_MAX_COLLECT_SECONDS)},
     )

@@ -1,28 +1,33 @@
-"""A whole dataset from request to storage, headless; the Dagster daemon does the work."""
+"""A whole dataset from request to storage, headless, with the jobs and the sensor of Dagster."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import dagster as dg
 
 from sora_dagster.dataset import REQUEST_JOB
 from sora_dagster.definitions import REPORTS_JOB
+from sora_dagster.generation.collecting.due import DueReader
 from sora_dagster.generation.protocol.budget import Budget
 from sora_dagster.generation.protocol.claims import ClaimReader
 from sora_dagster.generation.protocol.clocks import StoreClock
 from sora_dagster.generation.protocol.layout import gallery_key
+from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.local.collecting_runs import CollectingRuns
 from sora_dagster.local.dataset_progress import DatasetProgress
 from sora_dagster.local.home import LocalHome
 from sora_dagster.local.progress import ClipProgress, ClipState, PipelineOptions, count
 from sora_dagster.local.request_runs import RequestRuns, run_job
-from sora_dagster.local.stack import dagster_daemon
+from sora_dagster.local.stack import dagster_daemon, job_process
 from sora_dagster.local.waiting import UNFINISHED, Waiting
 from sora_dagster.prompts.retired_models import dataset_warnings
 from sora_dagster.reporting.runs import OTHER_POSTS_TAG, POLL_POSTS_TAG, SUBMISSION_POSTS_TAG
@@ -98,10 +103,20 @@ class Pipeline:
         settings: dataset, API and storage root.
         home: the Dagster instance's folder.
         secrets: environment variables for the processes that are started, besides the settings.
+        has_daemon: whether the Dagster daemon starts the collecting runs. Default: they are started
+            here, which takes less time.
     """
 
-    def __init__(self, settings: Settings, home: LocalHome, secrets: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        home: LocalHome,
+        secrets: Mapping[str, str],
+        *,
+        has_daemon: bool = False,
+    ) -> None:
         self._settings = settings
+        self._has_daemon = has_daemon
         self._home = home
         self._environment = {**settings.to_environment(), **secrets}
         self._dataset = settings.dataset()
@@ -142,8 +157,10 @@ class Pipeline:
 
         Raises:
             DatasetError, MissingKeyError, RunwareError, StorageError: see `read_progress`.
-            ProcessError: if the daemon does not run.
+            ProcessError: if the daemon, or a collecting run, does not start.
         """
+        # What matters is printed by the command.
+        logging.getLogger("dagster").setLevel(logging.CRITICAL)
         if self._dataset_progress is None:
             self.read_progress()
         assert self._dataset_progress is not None
@@ -179,7 +196,7 @@ class Pipeline:
         with dg.DagsterInstance.get() as instance, ExitStack() as stack:
             _create_tables(instance)
             _fail_killed_requests(instance)
-            daemon = stack.enter_context(dagster_daemon(self._home, self._environment))
+            check = stack.enter_context(self._collecting(instance, ledger))
             # In a thread, since Dagster takes Ctrl-C for itself in the main one. Leaving the block
             # waits for it, so that what is being sent is also recorded.
             threads = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="job"))
@@ -197,15 +214,36 @@ class Pipeline:
                 requests=requests,
                 claims=ClaimReader(ledger, self._dataset.name, store_time=store_time),
                 since=started_at,
-                daemon_log=str(self._home.log_path("daemon")),
+                log=str(self._home.log_path("daemon" if self._has_daemon else "collect")),
                 stall_timeout_minutes=options.stall_timeout_minutes,
             )
-            progress = waiting.wait(before, on_progress, on_event, daemon.check)
+            progress = waiting.wait(before, on_progress, on_event, check)
             posts = _count_posts(instance, started_at)
             reports = threads.submit(run_job, instance, self._dataset.definition_name(REPORTS_JOB))
             _, report_problems = reports.result()
             problems = [*requests.problems, *report_problems]
         return result(progress, posts, problems, waiting.stalled_minutes)
+
+    @contextmanager
+    def _collecting(
+        self, instance: dg.DagsterInstance, ledger: Ledger
+    ) -> Iterator[Callable[[], None]]:
+        """Have clips collected while the block runs; gives what must be called each second."""
+        if self._has_daemon:
+            with dagster_daemon(self._home, self._environment) as daemon:
+                yield daemon.check
+        else:
+            settings = self._settings
+            due = DueReader(
+                ledger,
+                [self._dataset.name],
+                # The command waits anyway.
+                poll_after_seconds=settings.webhook_wait_seconds if settings.webhook_url else 0.0,
+                store_time=StoreClock(ledger.root.store_time),
+            )
+            start = partial(job_process, self._home, self._environment, log_name="collect")
+            with CollectingRuns(self._dataset, instance, due=due, start=start) as runs:
+                yield runs.check
 
 
 def _create_tables(instance: dg.DagsterInstance) -> None:

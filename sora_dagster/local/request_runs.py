@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -34,7 +33,6 @@ def run_job(
     Returns:
         The id of its run, and why its steps failed.
     """
-    logging.getLogger("dagster").setLevel(logging.CRITICAL)
     config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     if ops:
         config["ops"] = dict(ops)
@@ -54,12 +52,12 @@ def load_code_location() -> dg.Definitions:
         ImportError: if `definitions.py` cannot be loaded.
         TypeError: if it has no `defs`.
     """
-    path = Path("definitions.py")
-    if not (path.exists() and Path("workspace.yaml").exists()):
+    path = own_definitions()
+    if path is None:
         from sora_dagster.local.code_location import defs
 
         return defs
-    spec = importlib.util.spec_from_file_location("definitions", path.resolve())
+    spec = importlib.util.spec_from_file_location("definitions", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} cannot be loaded")
     module = importlib.util.module_from_spec(spec)
@@ -68,6 +66,12 @@ def load_code_location() -> dg.Definitions:
     if not isinstance(loaded, dg.Definitions):
         raise TypeError(f"{path} has no `defs` of type dagster.Definitions")
     return loaded
+
+
+def own_definitions() -> Path | None:
+    """The `definitions.py` of the project in this folder. None: there is none."""
+    path = Path("definitions.py")
+    return path.resolve() if path.exists() and Path("workspace.yaml").exists() else None
 
 
 def failure_text(event: dg.DagsterEvent) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sora_dagster.local.home import LocalHome
 from sora_dagster.local.processes import ManagedProcess, ProcessError, running
+from sora_dagster.local.request_runs import own_definitions
 from sora_dagster.settings import Settings
 
 _HOST = "127.0.0.1"
@@ -99,6 +100,26 @@ def dagster_ui(
     return _dagster(home, environment, "the Dagster UI", "ui", "dagster", "dev", *options)
 
 
+def job_process(
+    home: LocalHome, environment: Mapping[str, str], job: str, *, log_name: str
+) -> ManagedProcess:
+    """A process that executes a job of the code location.
+
+    Arguments:
+        home: folder of the Dagster instance, and of the log.
+        environment: environment variables on top of those of this process.
+        job: name of the job.
+        log_name: name of the log.
+    """
+    command = [_script("dagster"), "job", "execute", *_definitions(), f"--job={job}"]
+    return ManagedProcess(
+        f"the run of {job}",
+        command,
+        environment={**environment, "DAGSTER_HOME": str(home.dagster_home)},
+        log_path=home.log_path(log_name),
+    )
+
+
 def _dagster(
     home: LocalHome,
     environment: Mapping[str, str],
@@ -122,6 +143,12 @@ def code_location_arguments() -> list[str]:
     if workspace.exists():
         return ["-w", str(workspace.resolve())]
     return ["-m", "sora_dagster.local.code_location"]
+
+
+def _definitions() -> list[str]:
+    """Arguments with the same definitions for `dagster job execute`, which takes no workspace."""
+    path = own_definitions()
+    return ["-m", "sora_dagster.local.code_location"] if path is None else ["-f", str(path)]
 
 
 def _script(name: str) -> str:

@@ -82,7 +82,7 @@ class Waiting:
         requests: the runs that request clips.
         claims: the claims of collecting processes.
         since: when this command began.
-        daemon_log: where the daemon's output is.
+        log: where the output of the collecting runs is.
         stall_timeout_minutes: maximum time without any change.
         stalled_minutes: if waiting ended because nothing changed: after how many minutes.
     """
@@ -92,7 +92,7 @@ class Waiting:
     requests: RequestRuns
     claims: ClaimReader
     since: datetime
-    daemon_log: str
+    log: str
     stall_timeout_minutes: float
     stalled_minutes: float | None = None
     _failed_runs: set[str] = field(default_factory=set)
@@ -155,7 +155,7 @@ class Waiting:
         return view.rest is not None or bool(view.tasks)
 
     def _new_failures(self) -> list[str]:
-        """Why runs of the daemon failed, each reported once."""
+        """Why other runs than those of requests failed, each reported once."""
         failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=self.since)
         request_job = self.requests.dataset.definition_name(REQUEST_JOB)
         sentences = []
@@ -170,4 +170,4 @@ class Waiting:
         for entry in logged:
             if entry.dagster_event is not None:
                 return failure_text(entry.dagster_event)
-        return f"its process ended; the reason is in {self.daemon_log}"
+        return f"its process ended; the reason is in {self.log}"
