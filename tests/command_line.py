@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from sora_dagster.cli.main import main
 from tests.sandbox_server import KEY, Sandbox
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -41,6 +49,47 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
         timeout=400,
         check=False,
     )
+
+
+def run_here(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that starts no process, in this one: it takes a tenth of the time.
+
+    Arguments:
+        folder: where it runs.
+        arguments: of the command.
+        environment: environment variables.
+    """
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as process,
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+        _kept_signals(),
+    ):
+        for name in set(os.environ) - set(clean_environment()):
+            process.delenv(name)
+        for name, value in environment.items():
+            process.setenv(name, value)
+        process.chdir(folder)
+        process.setattr(sys, "argv", ["sora-dagster", *arguments])
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        except Exception:  # noqa: BLE001 - as Python shows it where the command is a process
+            traceback.print_exc()
+            status = 1
+    return subprocess.CompletedProcess(arguments, status, stdout.getvalue(), stderr.getvalue())
+
+
+@contextlib.contextmanager
+def _kept_signals() -> Iterator[None]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def api_of(sandbox: Sandbox) -> dict[str, str]:

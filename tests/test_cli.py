@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import api_of, run
+from tests.command_line import api_of, run, run_here
 from tests.generated import generated
 from tests.sandbox_server import KEY, Sandbox
 
@@ -30,14 +30,16 @@ def test_without_a_key_the_error_says_how_to_get_one_or_run_the_demo(folder: Pat
 
 
 def test_an_unknown_delivery_is_reported_with_the_allowed_ones(folder: Path) -> None:
-    result = run(folder, "generate", "prompts.yaml", RUNWARE_API_KEY=KEY, SORA_DELIVERY="pigeon")
+    result = run_here(
+        folder, "generate", "prompts.yaml", RUNWARE_API_KEY=KEY, SORA_DELIVERY="pigeon"
+    )
     assert result.returncode == 1
     assert "delivery 'pigeon' is not known; allowed are 'direct'" in result.stderr
     assert "Traceback" not in result.stderr
 
 
 def test_a_wrong_key_is_reported_and_leaves_an_empty_root(folder: Path, sandbox: Sandbox) -> None:
-    result = run(
+    result = run_here(
         folder,
         "generate",
         "prompts.yaml",
@@ -52,7 +54,7 @@ def test_a_wrong_key_is_reported_and_leaves_an_empty_root(folder: Path, sandbox:
 
 
 def test_an_unreachable_api_is_reported(folder: Path) -> None:
-    result = run(
+    result = run_here(
         folder,
         "generate",
         "prompts.yaml",
@@ -72,7 +74,7 @@ def test_all_mistakes_in_a_dataset_are_reported_at_once(folder: Path) -> None:
         '{"id": "long", "prompt": "' + "x" * 6001 + '"}\n'
         '{"id": "size", "prompt": "a fox", "size": "100x100"}\n'
     )
-    result = run(folder, "generate", "bad.jsonl", "--storage=clips", RUNWARE_API_KEY=KEY)
+    result = run_here(folder, "generate", "bad.jsonl", "--storage=clips", RUNWARE_API_KEY=KEY)
     assert result.returncode == 1
     for line in range(1, 6):
         assert f"bad.jsonl:{line}" in result.stderr
@@ -81,7 +83,7 @@ def test_all_mistakes_in_a_dataset_are_reported_at_once(folder: Path) -> None:
 
 @pytest.mark.parametrize("prompts", ["absent.yaml", "no-such-folder/absent.yaml"])
 def test_a_missing_dataset_is_reported(folder: Path, prompts: str) -> None:
-    result = run(folder, "generate", prompts, "--storage=clips", RUNWARE_API_KEY=KEY)
+    result = run_here(folder, "generate", prompts, "--storage=clips", RUNWARE_API_KEY=KEY)
     assert result.returncode == 1
     assert "absent.yaml" in result.stderr
     assert "Traceback" not in result.stderr
@@ -90,7 +92,7 @@ def test_a_missing_dataset_is_reported(folder: Path, prompts: str) -> None:
 
 def test_a_storage_root_that_cannot_be_written_is_reported(folder: Path, sandbox: Sandbox) -> None:
     (folder / "file").write_text("in the way")
-    result = run(
+    result = run_here(
         folder,
         "generate",
         "prompts.yaml",
@@ -108,7 +110,7 @@ def test_a_folder_with_other_files_is_not_used_as_a_storage_root(
     (folder / "clips").mkdir()
     (folder / "clips" / "holiday.jpg").write_bytes(b"")
     before = sandbox.charged()
-    result = run(
+    result = run_here(
         folder,
         "generate",
         "prompts.yaml",
@@ -123,7 +125,7 @@ def test_a_folder_with_other_files_is_not_used_as_a_storage_root(
 
 @pytest.mark.parametrize("limit", ["lots", "-3"])
 def test_an_invalid_limit_is_reported(folder: Path, limit: str) -> None:
-    result = run(
+    result = run_here(
         folder,
         "generate",
         "prompts.yaml",
@@ -147,7 +149,7 @@ def taken_port() -> Iterator[int]:
 @pytest.mark.parametrize("command", ["sandbox", "webhook", "dev"])
 def test_a_port_in_use_is_reported(folder: Path, taken_port: int, command: str) -> None:
     environment = {"SORA_WEBHOOK_SECRET": "s" * 32, "SORA_STORAGE": "clips"}
-    result = run(folder, command, f"--port={taken_port}", **environment)
+    result = run_here(folder, command, f"--port={taken_port}", **environment)
     assert result.returncode != 0
     assert str(taken_port) in result.stderr
     assert "--port" in result.stderr
@@ -155,13 +157,13 @@ def test_a_port_in_use_is_reported(folder: Path, taken_port: int, command: str) 
 
 
 def test_the_receiver_needs_a_secret(folder: Path) -> None:
-    result = run(folder, "webhook")
+    result = run_here(folder, "webhook")
     assert result.returncode == 1
     assert "SORA_WEBHOOK_SECRET" in result.stderr
 
 
 def test_an_estimate_shows_every_clip_and_the_total(folder: Path) -> None:
-    result = run(folder, "estimate", "prompts.yaml")
+    result = run_here(folder, "estimate", "prompts.yaml")
     assert result.returncode == 0
     assert "3.60 USD" in result.stdout
     assert "fox" in result.stdout
@@ -174,7 +176,7 @@ def test_an_estimate_says_how_sure_each_price_is(folder: Path) -> None:
         "  - {id: owl, prompt: an owl, model: gen-4.5}\n"
         "  - {id: yak, prompt: a yak, model: veo-3.1-fast, size: 1280x720, duration: 4}\n"
     )
-    result = run(folder, "estimate", "prompts.yaml")
+    result = run_here(folder, "estimate", "prompts.yaml")
     assert result.returncode == 0, result.stderr
     fox, owl, yak = (" ".join(line.split()) for line in result.stdout.splitlines()[1:4])
     assert fox == "fox Seedance 2.5 1280x720 4 1 1.15 approximate, +25% margin"
@@ -185,26 +187,26 @@ def test_an_estimate_says_how_sure_each_price_is(folder: Path) -> None:
 
 
 def test_every_command_has_help(folder: Path) -> None:
-    result = run(folder, "--help")
+    result = run_here(folder, "--help")
     for command in ("sandbox", "webhook", "generate", "estimate", "resolve", "demo", "dev"):
         assert command in result.stdout
-        assert run(folder, command, "--help").returncode == 0
+        assert run_here(folder, command, "--help").returncode == 0
 
 
 def test_resolving_needs_a_decision(folder: Path) -> None:
-    result = run(folder, "resolve", "fox")
+    result = run_here(folder, "resolve", "fox")
     assert result.returncode == 2
     assert "--resend, --retry or --give-up" in result.stderr
 
 
 def test_resolving_a_clip_that_was_never_requested_is_refused(folder: Path) -> None:
-    result = run(folder, "resolve", "fox", "--give-up", "--storage=clips")
+    result = run_here(folder, "resolve", "fox", "--give-up", "--storage=clips")
     assert result.returncode == 1
     assert "never requested" in result.stderr
 
 
 def test_retrying_a_clip_that_was_not_set_aside_is_refused(folder: Path) -> None:
-    result = run(folder, "resolve", "fox", "--retry", "--storage=clips")
+    result = run_here(folder, "resolve", "fox", "--retry", "--storage=clips")
     assert result.returncode == 1
     assert "clips/fox was not set aside" in result.stderr
 
@@ -212,10 +214,10 @@ def test_retrying_a_clip_that_was_not_set_aside_is_refused(folder: Path) -> None
 def test_a_link_plays_a_stored_clip(folder: Path, sandbox: Sandbox) -> None:
     (folder / "prompts.yaml").write_text("clips: [{id: fox, prompt: a fox}]")
     local = {**api_of(sandbox), "SORA_STORAGE": generated(folder, sandbox).root.url}
-    result = run(folder, "link", "fox", **local)
+    result = run_here(folder, "link", "fox", **local)
     assert result.returncode == 0, result.stderr
     assert Path(result.stdout.strip().removeprefix("file://")).read_bytes()[4:8] == b"ftyp"
-    unknown = run(folder, "link", "ox", **local)
+    unknown = run_here(folder, "link", "ox", **local)
     assert unknown.returncode == 1
     assert "clips/ox is not stored" in unknown.stderr
 
@@ -225,14 +227,14 @@ def test_the_viewer_reports_a_port_in_use(folder: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        result = run(folder, "viewer", f"--port={port}", "--storage=clips")
+        result = run_here(folder, "viewer", f"--port={port}", "--storage=clips")
     assert result.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in result.stderr
 
 
 @pytest.mark.parametrize("wait", ["soon", "0", "inf", "nan"])
 def test_an_invalid_number_of_seconds_is_reported(folder: Path, wait: str) -> None:
-    result = run(folder, "verify", SORA_WEBHOOK_WAIT=wait)
+    result = run_here(folder, "verify", SORA_WEBHOOK_WAIT=wait)
     assert result.returncode == 1
     assert f"SORA_WEBHOOK_WAIT is {wait!r}" in result.stderr
     assert "Traceback" not in result.stderr
@@ -265,7 +267,7 @@ def test_an_api_that_costs_money_needs_an_explicit_storage_root(
     folder: Path, arguments: tuple[str, ...]
 ) -> None:
     # The address is reserved, so that nothing can be sent by mistake.
-    result = run(
+    result = run_here(
         folder,
         *arguments,
         RUNWARE_API_KEY=KEY,
@@ -281,7 +283,7 @@ def test_an_api_that_costs_money_needs_an_explicit_storage_root(
 
 @pytest.mark.parametrize("decisions", [(), ("--resend", "--give-up")])
 def test_a_resolution_is_one_decision(folder: Path, decisions: tuple[str, ...]) -> None:
-    result = run(folder, "resolve", "fox", *decisions, "--storage=clips")
+    result = run_here(folder, "resolve", "fox", *decisions, "--storage=clips")
     assert result.returncode == 2
     assert "choose one of --resend, --retry or --give-up" in result.stderr
     assert [path.name for path in folder.iterdir()] == ["prompts.yaml"]
@@ -289,7 +291,7 @@ def test_a_resolution_is_one_decision(folder: Path, decisions: tuple[str, ...]) 
 
 def test_a_home_that_cannot_be_created_is_reported(folder: Path, sandbox: Sandbox) -> None:
     (folder / ".sora").write_text("in the way")
-    result = run(folder, "generate", "prompts.yaml", "--storage=clips", **api_of(sandbox))
+    result = run_here(folder, "generate", "prompts.yaml", "--storage=clips", **api_of(sandbox))
     assert result.returncode == 1
     assert "Choose another with --home" in result.stderr
     assert "Traceback" not in result.stderr

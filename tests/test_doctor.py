@@ -13,7 +13,7 @@ from sora_dagster.cli.diagnosis import diagnose
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.storage import StorageRoot
 from sora_dagster.web.webhook import create_app
-from tests.command_line import api_of, run
+from tests.command_line import api_of, run_here
 from tests.sandbox_server import Sandbox, free_port
 from tests.serving import serving
 
@@ -34,7 +34,7 @@ class Report:
     """What the command printed as JSON."""
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
-        result = run(folder, "doctor", "--json", *arguments, **environment)
+        result = run_here(folder, "doctor", "--json", *arguments, **environment)
         assert result.stdout, result.stderr
         self.text = result.stdout + result.stderr
         self.status = result.returncode
@@ -143,7 +143,7 @@ def test_all_wrong_values_are_reported_at_once_and_the_rest_is_checked(
     folder: Path, sandbox: Sandbox
 ) -> None:
     environment = working(folder, sandbox, SORA_MAX_USD="much", SORA_DELIVERY="pigeon")
-    result = run(folder, "doctor", **environment)
+    result = run_here(folder, "doctor", **environment)
     assert result.returncode == 1
     assert "failed  settings: SORA_MAX_USD: 'much' is not a spending limit" in result.stdout
     assert "failed  settings: SORA_DELIVERY" in result.stdout
