@@ -15,7 +15,8 @@ from sora_dagster.storage import StorageError, StorageRoot
 from sora_dagster.web.counters import REFUSAL_REASONS
 from sora_dagster.web.metrics import STATUS_SECONDS, StatusCache
 from sora_dagster.web.webhook import create_app
-from tests.command_line import api_of, run
+from tests.command_line import api_of, run_here
+from tests.generated import generated
 from tests.sandbox_server import Sandbox
 from tests.serving import serving
 
@@ -60,12 +61,10 @@ def test_the_command_prints_the_state_of_the_root_as_metrics(
     (tmp_path / "prompts.yaml").write_text("clips:\n- {id: fox, prompt: a fox}\n")
     environment = {
         **api_of(sandbox),
-        "SORA_STORAGE": str(tmp_path / "storage"),
+        "SORA_STORAGE": generated(tmp_path, sandbox).root.url,
         "SORA_MAX_USD_PER_DAY": "500",
     }
-    generated = run(tmp_path, "generate", "prompts.yaml", **environment)
-    assert generated.returncode == 0, generated.stdout + generated.stderr
-    printed = run(tmp_path, "status", "--metrics", **environment)
+    printed = run_here(tmp_path, "status", "--metrics", **environment)
     assert printed.returncode == 0, printed.stdout + printed.stderr
     [name] = {key[1] for key in samples(printed.stdout) if key[0] == "sora_dagster_markers_waiting"}
     found = samples(printed.stdout)
@@ -77,14 +76,14 @@ def test_the_command_prints_the_state_of_the_root_as_metrics(
     assert found["sora_dagster_balance_usd",] > 0
     assert found["sora_dagster_runware_up", ""] == 1
 
-    shown = run(tmp_path, "status", **environment)
+    shown = run_here(tmp_path, "status", **environment)
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "none outstanding" in shown.stdout
     assert "1 clips stored so far" in shown.stdout
     assert "Nothing needs attention." in shown.stdout
 
     environment["SORA_MAX_USD_PER_DAY"] = "0.01"
-    short = run(tmp_path, "status", "--json", "--offline", **environment)
+    short = run_here(tmp_path, "status", "--json", "--offline", **environment)
     assert short.returncode == 1
     assert '"subject": "budget_use"' in short.stdout
 

@@ -17,6 +17,7 @@ from sora_dagster.runware.published_catalogue import PublishedAddresses, Publish
 from sora_dagster.runware.rules import broken_rules
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
+from tests.command_line import run, run_here
 from tests.runware.model_requests import (
     ENTRIES,
     allowed_requests,
@@ -25,7 +26,6 @@ from tests.runware.model_requests import (
 )
 from tests.runware.published.documents import AIR, EXAMPLE_PATH
 from tests.sandbox_server import KEY, sandbox_process
-from tests.test_cli import run
 
 every_model = pytest.mark.parametrize("name", [entry.short_name for entry in ENTRIES])
 models_with_rules = pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_an_entry_made_from_a_schema_refuses_what_the_model_refuses(
 
 @pytest.mark.daemon
 def test_an_added_model_generates(tmp_path: Path) -> None:
-    added = run(tmp_path, "models", "add", str(EXAMPLE_PATH), "--output", "models.yaml")
+    added = run_here(tmp_path, "models", "add", str(EXAMPLE_PATH), "--output", "models.yaml")
     assert added.returncode == 0, added.stderr
     (tmp_path / "prompts.yaml").write_text(
         f"clips: [{{id: fox, prompt: a fox, model: example-video-1, size: 854x480}},"
