@@ -123,7 +123,7 @@ def test_the_gallery_marks_clips_of_removed_rows(stack: Stack) -> None:
     result = stack.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
         instance=stack.instance, asset_selection=[dg.AssetKey("gallery")]
     )
-    [event] = result.asset_materializations_for_node("gallery")
+    [event] = result.asset_materializations_for_node("reports")
     assert event.metadata["removed"].value == 1
     [info] = stack.root.list("gallery")
     assert b'"removed":true' in stack.root.read(info.key)

@@ -19,7 +19,7 @@ from sora_dagster.cli.main import cli
 from sora_dagster.environment.declarations import settings_table
 from sora_dagster.storage import StorageRoot
 from sora_dagster.web.webhook import create_app
-from tests.deploy.topology import DEPLOY, ROOT, compose_services
+from tests.deploy.topology import DEPLOY, ROOT, compose_services, image_environment
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 SERVICES = compose_services()
@@ -130,6 +130,11 @@ def test_each_variable_is_a_setting() -> None:
     assert {"RUNWARE_API_KEY", "SORA_WEBHOOK_SECRET"} == set(secrets)
     storage = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())["storage"]
     assert storage == {"postgres": {"postgres_url": {"env": "DAGSTER_POSTGRES_URL"}}}
+
+
+def test_a_code_location_gives_up_its_calls_before_it_is_killed() -> None:
+    grace_seconds = int(image_environment()["DAGSTER_GRPC_SHUTDOWN_GRACE_PERIOD"])
+    assert grace_seconds < int(SERVICES["code"]["stop_grace_period"].removesuffix("s"))
 
 
 def test_probes_ask_for_paths_of_the_receiver(tmp_path: Path) -> None:

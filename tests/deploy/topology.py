@@ -53,6 +53,12 @@ def compose_services() -> dict[str, dict[str, Any]]:
     return services
 
 
+def image_environment() -> dict[str, str]:
+    """The environment of deploy/Dockerfile."""
+    [line] = re.findall(r"^ENV (.+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    return dict(assignment.split("=", 1) for assignment in line.split())
+
+
 def with_defaults(text: str, variables: Mapping[str, str]) -> str:
     """A value of the file, with variables as Compose fills them in."""
     return _DEFAULT.sub(lambda found: variables.get(found[1]) or found[2], text)
@@ -101,15 +107,16 @@ class Topology:
 
     def environment(self, service: str) -> dict[str, str]:
         """The environment of a service, with addresses of this machine."""
-        declared = self._services[service].get("environment", {})
+        declared = image_environment() | self._services[service].get("environment", {})
         found = {
             name: self._local(with_defaults(str(value), {})) for name, value in declared.items()
         }
         found |= {name: value for name, value in self._variables.items() if name in found}
         if service == "code":
             found |= self._variables
+        found["DAGSTER_HOME"] = str(self.home)
         if "DAGSTER_POSTGRES_URL" in found:
-            found |= {"DAGSTER_POSTGRES_URL": self.database.url, "DAGSTER_HOME": str(self.home)}
+            found["DAGSTER_POSTGRES_URL"] = self.database.url
         return clean_environment(**found)
 
     def start_all(self) -> None:
