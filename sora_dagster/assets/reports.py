@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -10,7 +11,7 @@ from sora_dagster.assets.costs import write_cost_report, write_costs
 from sora_dagster.assets.gallery import write_gallery
 from sora_dagster.dataset import CODE_VERSION, VideoDataset
 from sora_dagster.generation.library.costs import cost_table_key
-from sora_dagster.generation.library.library_scan import scan_library
+from sora_dagster.generation.library.library_scan import LibraryScan, scan_library
 from sora_dagster.resources import ClipStorageResource, resource_of
 from sora_dagster.resources.run_settings import settings_tag
 
@@ -97,20 +98,36 @@ def build_report_assets(
     )
     def reports(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
         root = resource_of(context, storage_key, ClipStorageResource).root()
-        selected = context.selected_asset_keys
-        if selected & {gallery, costs}:
-            scan = scan_library(root, dataset.name, boards=boards)
-        if gallery in selected:
-            metadata = write_gallery(root, dataset, scan, title=title, generated_at=now())
-            yield dg.MaterializeResult(gallery, metadata=metadata)
-        if costs in selected:
-            total, metadata = write_costs(root, table_key, scan)
+
+        @cache
+        def scan() -> LibraryScan:
+            return scan_library(root, dataset.name, boards=boards)
+
+        def make_gallery() -> dict[str, Any]:
+            return write_gallery(root, dataset, scan(), title=title, generated_at=now())
+
+        def make_costs() -> dict[str, Any]:
+            total, metadata = write_costs(root, table_key, scan())
             unknown = f", and {total.unknown} of unknown cost" if total.unknown else ""
             context.log.info(f"{total.tasks} tasks, {total.total_usd:.2f} USD{unknown}")
-            yield dg.MaterializeResult(costs, metadata=metadata)
-        if report in selected:
-            metadata = write_cost_report(root, table_key, plot_key, dataset.catalogue)
-            yield dg.MaterializeResult(report, metadata=metadata)
+            return metadata
+
+        def make_report() -> dict[str, Any]:
+            return write_cost_report(root, table_key, plot_key, dataset.catalogue)
+
+        failures: dict[dg.AssetKey, Exception] = {}
+        for key, make in ((gallery, make_gallery), (costs, make_costs), (report, make_report)):
+            if key not in context.selected_asset_keys or (key == report and costs in failures):
+                continue
+            try:
+                metadata = make()
+            except Exception as error:  # noqa: BLE001 - one report must not prevent the next
+                context.log.error(f"{key.to_user_string()}: {error}")
+                failures[key] = error
+            else:
+                yield dg.MaterializeResult(key, metadata=metadata)
+        if failures:
+            raise next(iter(failures.values()))
 
     return reports
 

@@ -253,3 +253,19 @@ def test_the_cost_assets_say_which_extra_they_need(
     assert result.filter_events(
         lambda event: event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION
     ), "the gallery is still made"
+
+
+def test_a_gallery_that_cannot_be_written_leaves_the_costs(stack: Stack) -> None:
+    stack.write({"id": "fox"})
+    generate(stack)
+    (stack.folder / "storage" / gallery_key("default") / "in-the-way").mkdir(parents=True)
+    result = stack.definitions.resolve_job_def("make_reports").execute_in_process(
+        instance=stack.instance, raise_on_error=False
+    )
+    assert not result.success
+    made = {
+        event.asset_key.to_user_string()
+        for event in result.get_asset_materialization_events()
+        if event.asset_key is not None
+    }
+    assert made == {"generation_costs", "cost_report"}
