@@ -236,7 +236,7 @@ class Topology:
         wait_until(have_ended, timeout_seconds=seconds)
         for name, process in processes.items():
             if name not in ended:
-                print(f"{name} is left: {_living_in_group(process)}")
+                print(f"{name} is left: {_living_in_group(process)}\n{process.last_output()}")
             process.end()
         return ended
 
