@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import generate, generate_on_a_terminal
+from sora_dagster.generation.library.removed_rows import RemovedRows
+from sora_dagster.storage import StorageRoot
+from tests.command_line import api_of, generate, generate_on_a_terminal, run
 from tests.sandbox_server import Sandbox
 
 pytestmark = pytest.mark.daemon
@@ -80,3 +82,71 @@ def test_a_video_that_is_fetched_again_is_not_counted_as_paid_now(
     assert "1.20 USD in total; paid now: 0.00 USD" in generate(tmp_path, sandbox)
     assert manifest.exists()
     assert len(sandbox.charged()) == before + 1
+
+
+PROJECT = """
+import dagster as dg
+import sora_dagster as sora
+
+settings = sora.Settings.from_environment()
+dataset, storage = settings.dataset(), settings.storage()
+clips = dg.Definitions(
+    assets=[*sora.build_clip_assets(dataset), *sora.build_remix_assets(dataset)],
+    jobs=[sora.build_request_job(dataset), sora.build_collect_job(dataset)],
+    resources={
+        "runware": settings.runware(),
+        "clip_storage": storage,
+        "clip_io_manager": sora.ClipIOManager(storage=storage),
+    },
+)
+
+
+@dg.asset
+def brief() -> None: ...
+
+
+defs = dg.Definitions.merge(clips, dg.Definitions(assets=[brief]))
+print("the definitions of the project")
+"""
+
+
+def test_the_definitions_of_the_project_are_used(tmp_path: Path, sandbox: Sandbox) -> None:
+    (tmp_path / "definitions.py").write_text(PROJECT)
+    (tmp_path / "workspace.yaml").write_text(
+        "load_from: [{python_file: {relative_path: definitions.py, attribute: defs}}]"
+    )
+    (tmp_path / "prompts.yaml").write_text("clips: [{id: fox, prompt: a fox}]")
+    printed = generate(tmp_path, sandbox)
+    assert "1 clip, 1 video" in printed
+    for job in ("sync_dataset", "make_reports"):
+        assert f"{job} was not run" in printed
+    (log,) = tmp_path.glob(".sora/generate/*/logs/collect.log")
+    assert "the definitions of the project" in log.read_text()
+
+
+def test_a_project_without_the_collecting_job_is_refused_before_anything_is_paid(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    (tmp_path / "definitions.py").write_text("import dagster as dg\ndefs = dg.Definitions()\n")
+    (tmp_path / "workspace.yaml").write_text("load_from: [{python_file: definitions.py}]")
+    (tmp_path / "prompts.yaml").write_text("clips: [{id: fox, prompt: a fox}]")
+    before = sandbox.charged()
+    result = run(tmp_path, "generate", "prompts.yaml", **api_of(sandbox))
+    assert result.returncode == 1
+    assert "collect_clips" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert sandbox.charged() == before
+
+
+def test_a_removed_row_is_marked_in_the_gallery(tmp_path: Path, sandbox: Sandbox) -> None:
+    (tmp_path / "prompts.yaml").write_text(
+        "clips: [{id: fox, prompt: a fox}, {id: owl, prompt: an owl}]"
+    )
+    generate(tmp_path, sandbox)
+    (tmp_path / "prompts.yaml").write_text(
+        "clips: [{id: fox, prompt: a fox}, {id: hare, prompt: a hare}]"
+    )
+    generate(tmp_path, sandbox)
+    root = StorageRoot(tmp_path / ".sora" / "storage")
+    removed = RemovedRows(root).of_asset("clips")
+    assert [clip for clip in ("fox", "owl", "hare") if clip in removed] == ["owl"]

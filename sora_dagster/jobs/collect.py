@@ -13,8 +13,8 @@ from sora_dagster.resources import ClipStorageResource, RunwareResource, resourc
 from sora_dagster.resources.run_settings import settings_tag
 from sora_dagster.runware.pricing import costs_text
 
-# Run monitoring ends a collecting run that hangs. `max_wait_minutes` must stay below.
-_MAX_COLLECT_SECONDS = 3600
+# Run monitoring, or `generate`, ends a collecting run that hangs. Above `max_wait_minutes`.
+MAX_COLLECT_SECONDS = 3600
 
 
 def build_collect_job(
@@ -66,7 +66,7 @@ def build_collect_job(
         collect,
         dataset.definition_name(COLLECT_JOB),
         executor=executor,
-        tags={"dagster/max_runtime": str(_MAX_COLLECT_SECONDS)},
+        tags={"dagster/max_runtime": str(MAX_COLLECT_SECONDS)},
     )
 
 

@@ -1,4 +1,4 @@
-"""A whole dataset from request to storage, headless, with the jobs and the sensor of Dagster."""
+"""A whole dataset from request to storage, headless, with the jobs that Dagster runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from functools import partial
 
 import dagster as dg
 
-from sora_dagster.dataset import REQUEST_JOB
+from sora_dagster.dataset import COLLECT_JOB, REQUEST_JOB, SYNC_JOB
 from sora_dagster.definitions import REPORTS_JOB
 from sora_dagster.generation.collecting.due import DueReader
 from sora_dagster.generation.protocol.budget import Budget
@@ -25,10 +25,11 @@ from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.local.collecting_runs import CollectingRuns
 from sora_dagster.local.dataset_progress import DatasetProgress
 from sora_dagster.local.home import LocalHome
+from sora_dagster.local.processes import ManagedProcess
 from sora_dagster.local.progress import ClipProgress, ClipState, PipelineOptions, count
 from sora_dagster.local.request_runs import RequestRuns, run_job
-from sora_dagster.local.stack import dagster_daemon, job_process
-from sora_dagster.local.waiting import UNFINISHED, Waiting
+from sora_dagster.local.stack import dagster_daemon, job_command
+from sora_dagster.local.waiting import UNFINISHED, Collecting, Waiting
 from sora_dagster.prompts.retired_models import dataset_warnings
 from sora_dagster.reporting.runs import OTHER_POSTS_TAG, POLL_POSTS_TAG, SUBMISSION_POSTS_TAG
 from sora_dagster.settings import Settings
@@ -196,7 +197,7 @@ class Pipeline:
         with dg.DagsterInstance.get() as instance, ExitStack() as stack:
             _create_tables(instance)
             _fail_killed_requests(instance)
-            check = stack.enter_context(self._collecting(instance, ledger))
+            collecting = stack.enter_context(self._collecting(instance, ledger))
             # In a thread, since Dagster takes Ctrl-C for itself in the main one. Leaving the block
             # waits for it, so that what is being sent is also recorded.
             threads = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="job"))
@@ -214,24 +215,28 @@ class Pipeline:
                 requests=requests,
                 claims=ClaimReader(ledger, self._dataset.name, store_time=store_time),
                 since=started_at,
-                log=str(self._home.log_path("daemon" if self._has_daemon else "collect")),
+                collecting=collecting,
                 stall_timeout_minutes=options.stall_timeout_minutes,
             )
-            progress = waiting.wait(before, on_progress, on_event, check)
+            progress = waiting.wait(before, on_progress, on_event)
             posts = _count_posts(instance, started_at)
-            reports = threads.submit(run_job, instance, self._dataset.definition_name(REPORTS_JOB))
-            _, report_problems = reports.result()
-            problems = [*requests.problems, *report_problems]
+            problems = list(requests.problems)
+            # The first marks removed rows, which the gallery shows.
+            for job in (SYNC_JOB, REPORTS_JOB):
+                name = self._dataset.definition_name(job)
+                try:
+                    problems += threads.submit(run_job, instance, name).result()[1]
+                except dg.DagsterInvariantViolationError as error:
+                    # A project that builds its definitions itself may lack it.
+                    problems.append(f"{name} was not run: {error}")
         return result(progress, posts, problems, waiting.stalled_minutes)
 
     @contextmanager
-    def _collecting(
-        self, instance: dg.DagsterInstance, ledger: Ledger
-    ) -> Iterator[Callable[[], None]]:
-        """Have clips collected while the block runs; gives what must be called each second."""
+    def _collecting(self, instance: dg.DagsterInstance, ledger: Ledger) -> Iterator[Collecting]:
+        """Have clips collected while the block runs."""
         if self._has_daemon:
             with dagster_daemon(self._home, self._environment) as daemon:
-                yield daemon.check
+                yield Collecting(daemon.check, lambda: False, str(daemon.log_path))
         else:
             settings = self._settings
             due = DueReader(
@@ -241,9 +246,17 @@ class Pipeline:
                 poll_after_seconds=settings.webhook_wait_seconds if settings.webhook_url else 0.0,
                 store_time=StoreClock(ledger.root.store_time),
             )
-            start = partial(job_process, self._home, self._environment, log_name="collect")
+            log_path = self._home.log_path("collect")
+            start = partial(
+                ManagedProcess,
+                "the collecting run",
+                job_command(self._dataset.definition_name(COLLECT_JOB)),
+                environment={**self._environment, "DAGSTER_HOME": str(self._home.dagster_home)},
+                log_path=log_path,
+                appends_log=True,
+            )
             with CollectingRuns(self._dataset, instance, due=due, start=start) as runs:
-                yield runs.check
+                yield Collecting(runs.check, lambda: runs.is_running, str(log_path))
 
 
 def _create_tables(instance: dg.DagsterInstance) -> None:

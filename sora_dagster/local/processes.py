@@ -32,6 +32,7 @@ class ManagedProcess:
         command: program and arguments.
         environment: environment variables on top of those of this process.
         log_path: file for its output.
+        appends_log: whether earlier output in the file is kept. Default: it is replaced.
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class ManagedProcess:
         *,
         environment: Mapping[str, str],
         log_path: Path,
+        appends_log: bool = False,
     ) -> None:
         self.name = name
         self.log_path = log_path
         log_path.parent.mkdir(parents=True, exist_ok=True)
-        with log_path.open("wb") as log:
+        with log_path.open("ab" if appends_log else "wb") as log:
             self._process = subprocess.Popen(
                 list(command),
                 stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""The processes of a local run: sandbox, webhook receiver, Dagster daemon and UI."""
+"""The processes of a local run: sandbox, webhook receiver, jobs, Dagster daemon and UI."""
 
 from __future__ import annotations
 
@@ -100,24 +100,18 @@ def dagster_ui(
     return _dagster(home, environment, "the Dagster UI", "ui", "dagster", "dev", *options)
 
 
-def job_process(
-    home: LocalHome, environment: Mapping[str, str], job: str, *, log_name: str
-) -> ManagedProcess:
-    """A process that executes a job of the code location.
+def job_command(job: str) -> list[str]:
+    """The command that executes a job of the code location in a process.
 
     Arguments:
-        home: folder of the Dagster instance, and of the log.
-        environment: environment variables on top of those of this process.
         job: name of the job.
-        log_name: name of the log.
+
+    Raises:
+        ProcessError: if Dagster's command is not installed.
     """
-    command = [_script("dagster"), "job", "execute", *_definitions(), f"--job={job}"]
-    return ManagedProcess(
-        f"the run of {job}",
-        command,
-        environment={**environment, "DAGSTER_HOME": str(home.dagster_home)},
-        log_path=home.log_path(log_name),
-    )
+    own = own_definitions()
+    location = ["-m", "sora_dagster.local.code_location"] if own is None else ["-f", str(own)]
+    return [_script("dagster"), "job", "execute", *location, "-a", "defs", f"--job={job}"]
 
 
 def _dagster(
@@ -143,12 +137,6 @@ def code_location_arguments() -> list[str]:
     if workspace.exists():
         return ["-w", str(workspace.resolve())]
     return ["-m", "sora_dagster.local.code_location"]
-
-
-def _definitions() -> list[str]:
-    """Arguments with the same definitions for `dagster job execute`, which takes no workspace."""
-    path = own_definitions()
-    return ["-m", "sora_dagster.local.code_location"] if path is None else ["-f", str(path)]
 
 
 def _script(name: str) -> str:

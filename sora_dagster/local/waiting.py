@@ -28,9 +28,24 @@ UNFINISHED = [
     )
 ]
 _INTERVAL_SECONDS = 1.0
-# Time for the sensors to start a run for clips that are stored and whose remixes are not requested.
+# Time for a run to start for clips that are stored and whose remixes are not requested.
 _QUIET_SECONDS = 60.0
 _QUIET_SECONDS_AFTER_FAILURE = 5.0
+
+
+@dataclass(frozen=True)
+class Collecting:
+    """Has the clips collected by runs.
+
+    Arguments:
+        check: called each second; raises if a process that is needed has ended.
+        is_running: whether a run is known to collect, or is about to.
+        log: where the output of the runs is.
+    """
+
+    check: Callable[[], None]
+    is_running: Callable[[], bool]
+    log: str
 
 
 class Patience:
@@ -82,7 +97,7 @@ class Waiting:
         requests: the runs that request clips.
         claims: the claims of collecting processes.
         since: when this command began.
-        log: where the output of the collecting runs is.
+        collecting: has the clips collected.
         stall_timeout_minutes: maximum time without any change.
         stalled_minutes: if waiting ended because nothing changed: after how many minutes.
     """
@@ -92,7 +107,7 @@ class Waiting:
     requests: RequestRuns
     claims: ClaimReader
     since: datetime
-    log: str
+    collecting: Collecting
     stall_timeout_minutes: float
     stalled_minutes: float | None = None
     _failed_runs: set[str] = field(default_factory=set)
@@ -102,7 +117,6 @@ class Waiting:
         progress: Sequence[ClipProgress],
         on_progress: Callable[[Sequence[ClipProgress]], None],
         on_event: Callable[[str], None],
-        check_processes: Callable[[], None],
     ) -> Sequence[ClipProgress]:
         """Request the dataset and wait. Gives the last progress.
 
@@ -110,7 +124,6 @@ class Waiting:
             progress: how far the clips are now.
             on_progress: called with how far the clips are, about once a second.
             on_event: called with a sentence about each run that failed.
-            check_processes: raises if a process that is needed has ended.
         """
         patience = Patience(
             quiet_seconds=_QUIET_SECONDS, stall_seconds=self.stall_timeout_minutes * 60
@@ -118,7 +131,7 @@ class Waiting:
         self.requests.start(progress)
         is_thorough = True
         while True:
-            check_processes()
+            self.collecting.check()
             if self.requests.has_just_ended():
                 is_thorough = True
                 if self.requests.problems:
@@ -145,7 +158,9 @@ class Waiting:
             time.sleep(_INTERVAL_SECONDS)
 
     def _is_busy(self) -> bool:
-        if self.requests.is_running or self.dataset_progress.outstanding:
+        if self.requests.is_running or self.collecting.is_running():
+            return True
+        if self.dataset_progress.outstanding:
             return True
         # Runs from before this command may be dead.
         unfinished = dg.RunsFilter(statuses=UNFINISHED, created_after=self.since)
@@ -170,4 +185,4 @@ class Waiting:
         for entry in logged:
             if entry.dagster_event is not None:
                 return failure_text(entry.dagster_event)
-        return f"its process ended; the reason is in {self.log}"
+        return f"its process ended; the reason is in {self.collecting.log}"

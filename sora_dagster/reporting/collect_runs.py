@@ -30,17 +30,24 @@ def mark_advanced(instance: dg.DagsterInstance, run_id: str, advanced: int) -> N
     instance.add_run_tags(run_id, {ADVANCED_TAG: str(advanced)})
 
 
-def reason_to_wait(instance: dg.DagsterInstance, job_name: str, *, now: datetime) -> str | None:
+def reason_to_wait(
+    instance: dg.DagsterInstance,
+    job_name: str,
+    *,
+    now: datetime,
+    since: datetime | None = None,
+) -> str | None:
     """Why no collecting run should be started now; None if one may be.
 
     Arguments:
         instance: the Dagster instance.
         job_name: name of the collecting job.
         now: the time, by the clock of Dagster's records.
+        since: runs that were created before do not count. Default: all count.
     """
     if _is_about_to_collect(instance, job_name, now=now):
         return "a collecting run is about to start"
-    failed_at, failures = _failures_in_a_row(instance, job_name)
+    failed_at, failures = _failures_in_a_row(instance, job_name, since)
     if not failures:
         return None
     wait = min(_FIRST_WAIT * 2 ** (failures - 1), _LONGEST_WAIT)
@@ -66,10 +73,12 @@ def _is_about_to_collect(instance: dg.DagsterInstance, job_name: str, *, now: da
     return any(instance.get_run_records(runs, limit=1) for runs in (starting, started))
 
 
-def _failures_in_a_row(instance: dg.DagsterInstance, job_name: str) -> tuple[datetime, int]:
+def _failures_in_a_row(
+    instance: dg.DagsterInstance, job_name: str, since: datetime | None
+) -> tuple[datetime, int]:
     """When the newest run ended, and how many failed in a row up to it without advancing."""
     newest = instance.get_run_records(
-        dg.RunsFilter(job_name=job_name), limit=_MOST_FAILURES_COUNTED
+        dg.RunsFilter(job_name=job_name, created_after=since), limit=_MOST_FAILURES_COUNTED
     )
     failures = 0
     for record in newest:
