@@ -55,7 +55,7 @@ class ManagedProcess:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **environment},
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=_prepare_process,
             )
 
     @property
@@ -158,9 +158,13 @@ def wait_until(
     return True
 
 
-def _end_with_parent() -> None:
-    """Have Linux stop this process when its parent is killed, so that none is left behind."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _prepare_process() -> None:
+    """Let the new process be stopped: by signals, and on Linux when its parent is killed."""
+    # Shells have background commands ignore SIGINT, which their processes inherit. Dagster's
+    # servers treat SIGTERM as they treat SIGINT, and would ignore it, too.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def wait_for_http(
