@@ -48,13 +48,12 @@ class PostgresServer:
         self._address = address
         self._prefix = prefix
         self._data = Path(tempfile.mkdtemp(prefix="postgres-"))
-        self.port = free_port()
         if os.getuid() == 0:
             shutil.chown(self._data, "postgres", "postgres")
         self._run("initdb", "-D", str(self._data), "-U", "dagster", "--auth=trust", "--no-sync")
         with (self._data / "pg_hba.conf").open("a") as rules:
             rules.write("host all all all trust\n")
-        self.start()
+        self._start_at_a_free_port()
 
     @property
     def url(self) -> str:
@@ -71,6 +70,18 @@ class PostgresServer:
         options = f"-p {self.port} -k {self._data} -c listen_addresses={self._address}"
         log = str(self._data / "log")
         self._run("pg_ctl", "-D", str(self._data), "-o", options, "-l", log, "-w", "start")
+
+    def _start_at_a_free_port(self) -> None:
+        for is_last in (False, False, False, True):
+            self.port = free_port()
+            try:
+                self.start()
+            except subprocess.CalledProcessError:
+                # Another program took the port in between.
+                if is_last:
+                    raise
+            else:
+                return
 
     def stop(self) -> None:
         """Stop it at once."""
