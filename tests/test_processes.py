@@ -6,9 +6,12 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from sora_dagster.local.processes import ManagedProcess
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, nothing runs before the program")
 def test_a_process_of_a_command_in_the_background_can_be_stopped(tmp_path: Path) -> None:
     # Shells have background commands ignore SIGINT.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -55,7 +55,7 @@ class ManagedProcess:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **environment},
                 start_new_session=True,
-                preexec_fn=_prepare_process,
+                preexec_fn=_prepare_process if sys.platform == "linux" else None,
             )
 
     @property
@@ -159,12 +159,11 @@ def wait_until(
 
 
 def _prepare_process() -> None:
-    """Let the new process be stopped: by signals, and on Linux when its parent is killed."""
+    """Let signals stop the new process, and have Linux stop it when its parent is killed."""
     # Shells have background commands ignore SIGINT, which their processes inherit. Dagster's
     # servers treat SIGTERM as they treat SIGINT, and would ignore it, too.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def wait_for_http(
