@@ -14,7 +14,7 @@ from sora_dagster.generation.protocol.clocks import running_seconds
 from sora_dagster.jobs.collect import MAX_COLLECT_SECONDS
 from sora_dagster.local.processes import ManagedProcess, ProcessError
 from sora_dagster.local.request_runs import load_code_location
-from sora_dagster.local.waiting import UNFINISHED
+from sora_dagster.local.waiting import fail_unfinished_runs
 from sora_dagster.reporting.collect_runs import reason_to_wait
 
 _INTERVAL_SECONDS = 2.0
@@ -67,12 +67,13 @@ class CollectingRuns:
                 f"build_definitions, or add build_collect_job. The error: {error}"
             ) from error
         # Those of earlier commands, which were killed.
-        self._fail(dg.RunsFilter(job_name=self._job, statuses=UNFINISHED))
+        fail_unfinished_runs(self._instance, self._job)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
-            self._end(self._process)
+            self._process.end(grace_seconds=_GRACE_SECONDS)
+            self._fail_last()
 
     @property
     def is_running(self) -> bool:
@@ -90,7 +91,7 @@ class CollectingRuns:
             if not self._process.has_ended:
                 if running_seconds() < self._ends_before:
                     return
-                self._end(self._process)
+                self._process.end(grace_seconds=_GRACE_SECONDS)
             self._check_run(self._process)
             self._process = None
         now = running_seconds()
@@ -116,16 +117,6 @@ class CollectingRuns:
             process.check()
         self._fail_last()
 
-    def _end(self, process: ManagedProcess) -> None:
-        process.end(grace_seconds=_GRACE_SECONDS)
-        self._fail_last()
-
     def _fail_last(self) -> None:
         """Record the run of the last process as failed if the process did not do so."""
-        self._fail(
-            dg.RunsFilter(job_name=self._job, created_after=self._started_at, statuses=UNFINISHED)
-        )
-
-    def _fail(self, runs: dg.RunsFilter) -> None:
-        for run in self._instance.get_runs(runs):
-            self._instance.report_run_failed(run, "the process that ran it was killed")
+        fail_unfinished_runs(self._instance, self._job, since=self._started_at)

@@ -29,7 +29,7 @@ from sora_dagster.local.processes import ManagedProcess
 from sora_dagster.local.progress import ClipProgress, ClipState, PipelineOptions, count
 from sora_dagster.local.request_runs import RequestRuns, run_job
 from sora_dagster.local.stack import dagster_daemon, job_command
-from sora_dagster.local.waiting import UNFINISHED, Collecting, Waiting
+from sora_dagster.local.waiting import Collecting, Waiting, fail_unfinished_runs
 from sora_dagster.prompts.retired_models import dataset_warnings
 from sora_dagster.reporting.runs import OTHER_POSTS_TAG, POLL_POSTS_TAG, SUBMISSION_POSTS_TAG
 from sora_dagster.settings import Settings
@@ -196,8 +196,9 @@ class Pipeline:
         started_at = datetime.now(UTC)
         with dg.DagsterInstance.get() as instance, ExitStack() as stack:
             _create_tables(instance)
-            _fail_killed_requests(instance)
-            collecting = stack.enter_context(self._collecting(instance, ledger))
+            # Those of earlier commands, which were killed.
+            fail_unfinished_runs(instance, self._dataset.definition_name(REQUEST_JOB))
+            collecting = stack.enter_context(self._collecting(instance, ledger, store_time))
             # In a thread, since Dagster takes Ctrl-C for itself in the main one. Leaving the block
             # waits for it, so that what is being sent is also recorded.
             threads = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="job"))
@@ -232,7 +233,9 @@ class Pipeline:
         return result(progress, posts, problems, waiting.stalled_minutes)
 
     @contextmanager
-    def _collecting(self, instance: dg.DagsterInstance, ledger: Ledger) -> Iterator[Collecting]:
+    def _collecting(
+        self, instance: dg.DagsterInstance, ledger: Ledger, store_time: StoreClock
+    ) -> Iterator[Collecting]:
         """Have clips collected while the block runs."""
         if self._has_daemon:
             with dagster_daemon(self._home, self._environment) as daemon:
@@ -244,7 +247,7 @@ class Pipeline:
                 [self._dataset.name],
                 # The command waits anyway.
                 poll_after_seconds=settings.webhook_wait_seconds if settings.webhook_url else 0.0,
-                store_time=StoreClock(ledger.root.store_time),
+                store_time=store_time,
             )
             log_path = self._home.log_path("collect")
             start = partial(
@@ -264,12 +267,6 @@ def _create_tables(instance: dg.DagsterInstance) -> None:
     instance.get_runs_count()
     instance.get_dynamic_partitions("clips")
     instance.all_instigator_state()
-
-
-def _fail_killed_requests(instance: dg.DagsterInstance) -> None:
-    """Record as failed the requests of earlier commands, which ran in their processes."""
-    for run in instance.get_runs(dg.RunsFilter(job_name=REQUEST_JOB, statuses=UNFINISHED)):
-        instance.report_run_failed(run, "the command that ran it was killed")
 
 
 def _count_posts(instance: dg.DagsterInstance, since: datetime) -> dict[str, int]:

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ def run_job(
     return result.run_id, [failure_text(event) for event in failures]
 
 
+@cache
 def load_code_location() -> dg.Definitions:
-    """The definitions of the project in this folder, or the package's own.
+    """The definitions of the project in this folder, or the package's own. Loaded once.
 
     Raises:
         ImportError: if `definitions.py` cannot be loaded.

@@ -33,6 +33,21 @@ _QUIET_SECONDS = 60.0
 _QUIET_SECONDS_AFTER_FAILURE = 5.0
 
 
+def fail_unfinished_runs(
+    instance: dg.DagsterInstance, job: str, *, since: datetime | None = None
+) -> None:
+    """Record the unfinished runs of a job as failed: their processes have ended.
+
+    Arguments:
+        instance: the Dagster instance.
+        job: name of the job.
+        since: runs that were created before are left. Default: none is.
+    """
+    runs = dg.RunsFilter(job_name=job, statuses=UNFINISHED, created_after=since)
+    for run in instance.get_runs(runs):
+        instance.report_run_failed(run, "the process that ran it was killed")
+
+
 @dataclass(frozen=True)
 class Collecting:
     """Has the clips collected by runs.
