@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,14 +29,23 @@ class Sandbox:
 
     def ledger(self) -> dict[str, Any]:
         """What it charged and how often it was asked."""
-        answer: dict[str, Any] = httpx.get(
-            self.base_url.removesuffix("/v1") + "/sandbox/ledger"
-        ).json()
+        answer: dict[str, Any] = httpx.get(self._address("ledger")).json()
         return answer
 
     def charged(self) -> set[str]:
         """UUIDs of the tasks that were charged."""
         return {charge["taskUUID"] for charge in self.ledger()["charges"]}
+
+    def set_faults(self, *rules: Mapping[str, Any]) -> None:
+        """Replace its fault plan; without rules it works correctly from now on."""
+        httpx.put(self._address("faults"), json={"rules": rules}).raise_for_status()
+
+    def struck(self) -> list[int]:
+        """How often each rule of its fault plan struck."""
+        return [rule["struck"] for rule in httpx.get(self._address("faults")).json()["rules"]]
+
+    def _address(self, page: str) -> str:
+        return f"{self.base_url.removesuffix('/v1')}/sandbox/{page}"
 
 
 def free_port() -> int:

@@ -96,9 +96,9 @@ def count_stores(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> list[
     stored: list[str] = []
     store = generator.archive.store
 
-    def counting(ready: ReadyTask, *more: Any) -> FinishedTask:
+    def counting(ready: ReadyTask, *more: Any, **options: Any) -> FinishedTask:
         stored.append(ready.attempt.clip)
-        return store(ready, *more)
+        return store(ready, *more, **options)
 
     monkeypatch.setattr(generator.archive, "store", counting)
     return stored
@@ -200,11 +200,11 @@ def test_each_clip_is_handed_over_while_others_are_still_stored(
     first_is_reported, store = threading.Event(), generator.archive.store
     begun: list[str] = []
 
-    def slow(ready: ReadyTask, *more: Any) -> FinishedTask:
+    def slow(ready: ReadyTask, *more: Any, **options: Any) -> FinishedTask:
         begun.append(ready.attempt.clip)
         if len(begun) > 1:
             assert first_is_reported.wait(timeout=30)
-        return store(ready, *more)
+        return store(ready, *more, **options)
 
     monkeypatch.setattr(generator.archive, "store", slow)
     with scenario.collection(generator) as collection:

@@ -21,7 +21,7 @@ class CountingArchive:
         self.count = 0
         self.changed = threading.Condition()
 
-    def store(self, ready: ReadyTask, damaged: dict[str, Any]) -> FinishedTask:
+    def store(self, ready: ReadyTask, damaged: dict[str, Any], **_: object) -> FinishedTask:
         with self.changed:
             self.count += 1
             self.changed.notify_all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,13 +52,18 @@ class ClipArchive:
         self._videos = VideoStore(ledger, downloader, damaged_seconds=damaged_seconds)
 
     def store(
-        self, ready: ReadyTask, damaged: dict[str, DamagedCopy] | None = None
+        self,
+        ready: ReadyTask,
+        damaged: dict[str, DamagedCopy] | None = None,
+        *,
+        check_interrupted: Callable[[], None] = lambda: None,
     ) -> FinishedTask:
         """Store the videos of a task, and record its outcome.
 
         Arguments:
             ready: the task.
             damaged: copies of its videos that could not be decoded so far; updated here.
+            check_interrupted: raises an error to break off a download.
 
         Raises:
             DownloadError: if a video cannot be fetched now; the task stays outstanding.
@@ -68,7 +73,10 @@ class ClipArchive:
         result = _result(ready)
         manifest = self._ledger.manifest(attempt.asset, attempt.clip, attempt.take)
         if manifest is None and ready.status.results:
-            manifest = self._store_clip(ready, result, {} if damaged is None else damaged)
+            videos = self._store_videos(
+                ready, {} if damaged is None else damaged, check_interrupted
+            )
+            manifest = self._store_clip(ready, result, videos)
         if manifest is not None and manifest.task_uuid == attempt.task_uuid:
             return self._settle_stored(attempt, ready.reopening, manifest)
         return self._settle(
@@ -140,15 +148,14 @@ class ClipArchive:
         return FinishedTask(attempt, outcome, manifest, reopening)
 
     def _store_clip(
-        self, ready: ReadyTask, result: _Result, damaged: dict[str, DamagedCopy]
+        self, ready: ReadyTask, result: _Result, videos: Sequence[AnalyzedVideo]
     ) -> ClipManifest:
-        """Store the videos and their pictures, and write the manifest that decides.
+        """Store the pictures of stored videos, and write the manifest that decides.
 
         The names of all objects are unique to this writer. A process that loses deletes what it
         wrote, and never what the winning manifest names.
         """
         attempt = ready.attempt
-        videos = self._store_videos(ready, damaged)
         pictures = self._store_pictures(attempt, videos[0])
         sent_times = self._ledger.task_files(attempt.task_uuid).sent_times
         requested_at = sent_times[0] if sent_times else attempt.created_at
@@ -188,7 +195,10 @@ class ClipArchive:
         return winner
 
     def _store_videos(
-        self, ready: ReadyTask, damaged: dict[str, DamagedCopy]
+        self,
+        ready: ReadyTask,
+        damaged: dict[str, DamagedCopy],
+        check_interrupted: Callable[[], None],
     ) -> list[AnalyzedVideo]:
         results = ready.status.results
         # With several videos, it would be unknown which one was uploaded to the one address.
@@ -197,7 +207,13 @@ class ClipArchive:
         try:
             # Those stored before one fails are in the list, too.
             stored.extend(
-                self._videos.store(ready.attempt, result, was_direct=was_direct, damaged=damaged)
+                self._videos.store(
+                    ready.attempt,
+                    result,
+                    was_direct=was_direct,
+                    damaged=damaged,
+                    check_interrupted=check_interrupted,
+                )
                 for result in results
             )
         except DownloadError:

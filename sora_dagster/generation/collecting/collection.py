@@ -121,8 +121,9 @@ class Collection:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._workers.stop()
+        is_interrupted = error is not None and not isinstance(error, Exception)
         try:
+            self._workers.stop(is_interrupted=is_interrupted)
             if error is None:
                 self._tracker.leave_all()
                 for uuid in self.outstanding:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from sora_dagster.generation.collecting.archive import ClipArchive
 from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask, TrackedTask
 from sora_dagster.generation.fetching.video_store import DamagedCopy
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.results import TaskStatus
+
+_T = TypeVar("_T")
+# How long an interrupted process waits for work that cannot be broken off, such as an upload.
+_INTERRUPTED_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,11 @@ class CollectionWorkers:
         self._client = client
         self._archive = archive
         self._results: queue.SimpleQueue[StoreResult | PollResult] = queue.SimpleQueue()
-        self._storers = ThreadPoolExecutor(parallel_clips, thread_name_prefix="store-clip")
-        self._poller = ThreadPoolExecutor(1, thread_name_prefix="poll")
+        self._storers = _DaemonThreads(parallel_clips, "store-clip")
+        self._poller = _DaemonThreads(1, "poll")
         self._free_results = threading.Semaphore(parallel_clips)
         self._is_stopping = threading.Event()
+        self._is_interrupted = threading.Event()
         self._storing = 0
         self._is_polling = False
 
@@ -68,28 +74,31 @@ class CollectionWorkers:
 
     def store(self, task: TrackedTask) -> None:
         """Store a task that is over at Runware."""
-        assert task.ready is not None
+        ready = task.ready
+        assert ready is not None
         self._storing += 1
-        future = self._storers.submit(self._store, task.ready, task.damaged)
-        future.add_done_callback(
-            lambda done: self._results.put(StoreResult(task, _failure_of(done) or done.result()))
+        self._storers.submit(
+            lambda: self._results.put(
+                StoreResult(task, _result_of(lambda: self._store(ready, task.damaged)))
+            )
         )
 
     def _store(self, ready: ReadyTask, damaged: dict[str, DamagedCopy]) -> FinishedTask:
         self._free_results.acquire()
         if self._is_stopping.is_set():
             raise CancelledError
-        return self._archive.store(ready, damaged)
+        return self._archive.store(ready, damaged, check_interrupted=self._check_interrupted)
+
+    def _check_interrupted(self) -> None:
+        if self._is_interrupted.is_set():
+            raise CancelledError
 
     def poll(self, task_uuids: Sequence[str]) -> None:
         """Poll tasks."""
         self._is_polling = True
-        future: Future[Mapping[str, TaskStatus]] = self._poller.submit(
-            self._client.poll, task_uuids
-        )
-        future.add_done_callback(
-            lambda done: self._results.put(
-                PollResult(task_uuids, _failure_of(done) or done.result())
+        self._poller.submit(
+            lambda: self._results.put(
+                PollResult(task_uuids, _result_of(lambda: self._client.poll(task_uuids)))
             )
         )
 
@@ -110,14 +119,63 @@ class CollectionWorkers:
             self._is_polling = False
         return result
 
-    def stop(self) -> None:
-        """Wait for the running work, and start no more."""
+    def stop(self, *, is_interrupted: bool = False) -> None:
+        """Wait for the running work, and start no more.
+
+        Arguments:
+            is_interrupted: whether the process is asked to end: downloads are then broken off, and
+                work that does not end within some seconds is left to die with the process, as if
+                it were killed. The next collection stores these clips.
+        """
         self._is_stopping.set()
+        if is_interrupted:
+            self._is_interrupted.set()
         self._free_results.release(self._storing + 1)
-        self._storers.shutdown(cancel_futures=True)
-        self._poller.shutdown(cancel_futures=True)
+        end = time.monotonic() + _INTERRUPTED_SECONDS if is_interrupted else None
+        for threads in (self._storers, self._poller):
+            threads.stop(end)
 
 
-def _failure_of(future: Future[Any]) -> BaseException | None:
-    """Why a thread's work failed or was cancelled; None if it succeeded."""
-    return CancelledError() if future.cancelled() else future.exception()
+class _DaemonThreads:
+    """A thread pool that does not keep an interrupted process alive.
+
+    The pools of `concurrent.futures` are joined before a process ends, however long that takes.
+
+    Arguments:
+        count: maximum number of threads.
+        name: prefix of their names.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._count = count
+        self._name = name
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run a function that raises no errors as soon as a thread is free."""
+        self._work.put(work)
+        if len(self._threads) < self._count:
+            name = f"{self._name}-{len(self._threads)}"
+            thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+    def stop(self, end: float | None) -> None:
+        """End the threads after all submitted work; wait for them until `end` (monotonic)."""
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
+
+
+def _result_of(work: Callable[[], _T]) -> _T | BaseException:
+    """What a function returned or raised."""
+    try:
+        return work()
+    except BaseException as error:  # noqa: BLE001 - raised where it is taken
+        return error

@@ -118,6 +118,7 @@ class Downloader:
         key: str,
         *,
         attributes: ObjectAttributes | None = None,
+        check_interrupted: Callable[[], None] = lambda: None,
     ) -> Download:
         """Stream a URL into an object, which appears only when it is complete.
 
@@ -126,6 +127,7 @@ class Downloader:
             root: where it is stored.
             key: the object's key.
             attributes: content type and metadata of the object.
+            check_interrupted: called after all bytes that arrive; raises an error to break off.
 
         Raises:
             RefusedAddressError: if the address is not allowed.
@@ -143,10 +145,18 @@ class Downloader:
                 and self._monotonic() <= deadline
             )
 
+        def check() -> None:
+            check_interrupted()
+            if self._monotonic() > deadline:
+                raise DownloadError(
+                    f"{shown_url(url)} did not arrive within {self._max_seconds:.0f} s",
+                    retryable=True,
+                )
+
         log_retries_as_sentences()
         for attempt in stamina.retry_context(on=is_worth_another_try, attempts=4, timeout=None):
             with attempt:
-                return self._fetch_from_start(url, root, key, attributes, deadline)
+                return self._fetch_from_start(url, root, key, attributes, check)
         raise AssertionError("stamina returns or raises")
 
     def _fetch_from_start(
@@ -155,21 +165,14 @@ class Downloader:
         root: StorageRoot,
         key: str,
         attributes: ObjectAttributes | None,
-        deadline: float,
+        check: Callable[[], None],
     ) -> Download:
-        def check_time() -> None:
-            if self._monotonic() > deadline:
-                raise DownloadError(
-                    f"{shown_url(url)} did not arrive within {self._max_seconds:.0f} s",
-                    retryable=True,
-                )
-
         reader = ResumingReader(
             self._http,
             self._guard,
             url,
             max_bytes=self._max_bytes,
-            check_time=check_time,
+            check=check,
             sleep=self._sleep,
         )
         with (

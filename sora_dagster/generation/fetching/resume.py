@@ -40,7 +40,7 @@ class ResumingReader:
         guard: checks the address, and that of every redirect.
         url: the file's address.
         max_bytes: maximum length of the file.
-        check_time: raises an error if the time for the file has run out.
+        check: raises an error to break off, such as when the time for the file has run out.
         sleep: waits for a number of seconds.
     """
 
@@ -51,14 +51,14 @@ class ResumingReader:
         url: str,
         *,
         max_bytes: int,
-        check_time: Callable[[], None] = lambda: None,
+        check: Callable[[], None] = lambda: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._http = http
         self._guard = guard
         self._url = url
         self._max_bytes = max_bytes
-        self._check_time = check_time
+        self._check_continue = check
         self._sleep = sleep
         self._shown = shown_url(url)
         self._total: int | None = None
@@ -109,7 +109,7 @@ class ResumingReader:
                 ) from problem
             if breaks:
                 self._sleep(FIRST_WAIT_SECONDS * 2 ** (breaks - 1))
-            self._check_time()
+            self._check_continue()
 
     @contextmanager
     def _response(self) -> Iterator[httpx.Response]:
@@ -178,7 +178,7 @@ class ResumingReader:
         buffer = bytearray()
         try:
             for piece in response.iter_raw():
-                self._check_time()
+                self._check_continue()
                 buffer += piece
                 if len(buffer) >= _CHUNK_BYTES:
                     chunk = bytes(buffer)

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from io import BufferedReader
 from typing import cast
 
-from sora_dagster.generation.fetching.download import DEFAULT_MAX_BYTES, Downloader, DownloadError
+from sora_dagster.generation.fetching.download import (
+    DEFAULT_MAX_BYTES,
+    Download,
+    Downloader,
+    DownloadError,
+)
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.clocks import running_seconds
 from sora_dagster.generation.protocol.ledger import Ledger
@@ -117,6 +122,7 @@ class VideoStore:
         *,
         was_direct: bool,
         damaged: dict[str, DamagedCopy],
+        check_interrupted: Callable[[], None] = lambda: None,
     ) -> AnalyzedVideo:
         """Store a video under a name that only this writer uses.
 
@@ -126,6 +132,7 @@ class VideoStore:
             was_direct: whether its request named an upload URL. If the upload is missing or
                 cannot be decoded, the video is downloaded.
             damaged: copies that could not be decoded so far, by video UUID; updated here.
+            check_interrupted: raises an error to break off a download.
 
         Raises:
             DownloadError: if it cannot be fetched now.
@@ -154,7 +161,14 @@ class VideoStore:
                 f"{target.name} came without a URL" + (f", and {problem}" if problem else ""),
                 retryable=problem is not None,
             )
-        return self._store_download(target, result.video_url, damaged)
+        download = self._downloader.fetch(
+            result.video_url,
+            self._root,
+            target.key,
+            attributes=target.attributes,
+            check_interrupted=check_interrupted,
+        )
+        return self._store_download(target, download, damaged)
 
     def _target(self, attempt: AttemptRecord, result: VideoResult) -> _Target:
         extension, content_type = _FILE_TYPES[attempt.request.spec.output_format]
@@ -184,9 +198,8 @@ class VideoStore:
         return target.stored(analysis, "direct", size_bytes=upload.size_bytes, sha256=sha256)
 
     def _store_download(
-        self, target: _Target, url: str, damaged: dict[str, DamagedCopy]
+        self, target: _Target, download: Download, damaged: dict[str, DamagedCopy]
     ) -> AnalyzedVideo:
-        download = self._downloader.fetch(url, self._root, target.key, attributes=target.attributes)
         try:
             with self._root.open(target.key) as file:
                 analysis = analyze(file)
