@@ -38,6 +38,7 @@ CODE_VERSION = "1"
 COLLECT_JOB = "collect_clips"
 REQUEST_JOB = "request_clips"
 SYNC_JOB = "sync_dataset"
+REPORTS_JOB = "make_reports"
 _ASSETS = (
     "prompts",
     "prompt_rows",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationInfo, model_validator
 
+from sora_dagster.environment.limits import parse_limit
 from sora_dagster.environment.values import COMPLETE, SettingsError, SettingValues, values_in
-from sora_dagster.generation.protocol.spending_limits import parse_limit
 
 # Dagster is imported by the methods that need it: the webhook receiver runs without it.
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from sora_dagster.generation.protocol.spending_limits import parse_limit
-from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, parse_delivery
+from sora_dagster.environment.limits import parse_limit
 from sora_dagster.prompts.dataset_files import file_location
 from sora_dagster.runware.address_guard import parse_result_hosts, parse_result_networks
+from sora_dagster.runware.delivery import DeliverySetting, parse_delivery
 from sora_dagster.runware.schema_check import SchemaCheckSetting
 from sora_dagster.runware.transport import DEFAULT_BASE_URL
 from sora_dagster.storage import normalized_url

@@ -27,7 +27,7 @@ from sora_dagster.generation.protocol.markers import WebhookAddress
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.generation.protocol.spending_limits import SpendingLimits
-from sora_dagster.generation.requesting.direct_delivery import DeliverySetting, DirectDelivery
+from sora_dagster.generation.requesting.direct_delivery import DirectDelivery
 from sora_dagster.generation.requesting.estimates import Estimate, estimate
 from sora_dagster.generation.requesting.options import RequestOptions, options_after
 from sora_dagster.generation.requesting.payloads import request_price
@@ -37,6 +37,7 @@ from sora_dagster.generation.requesting.sender import Sender, SendSettings
 from sora_dagster.generation.requesting.stored_index import stored_results
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec, ParentVideo
 from sora_dagster.runware.client import RunwareClient
+from sora_dagster.runware.delivery import DeliverySetting
 from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.runware.pricing import Price
 from sora_dagster.runware.schema_check import SchemaCheck

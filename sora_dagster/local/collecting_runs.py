@@ -12,8 +12,8 @@ from sora_dagster.dataset import COLLECT_JOB, VideoDataset, without_beta_warning
 from sora_dagster.generation.collecting.due import DueReader
 from sora_dagster.generation.protocol.clocks import running_seconds
 from sora_dagster.jobs.collect import MAX_COLLECT_SECONDS
+from sora_dagster.local.code_location import load_code_location
 from sora_dagster.local.processes import ManagedProcess, ProcessError
-from sora_dagster.local.request_runs import load_code_location
 from sora_dagster.local.waiting import fail_unfinished_runs
 from sora_dagster.reporting.collect_runs import reason_to_wait
 

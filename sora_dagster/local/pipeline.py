@@ -13,8 +13,7 @@ from functools import partial
 
 import dagster as dg
 
-from sora_dagster.dataset import COLLECT_JOB, REQUEST_JOB, SYNC_JOB
-from sora_dagster.definitions import REPORTS_JOB
+from sora_dagster.dataset import COLLECT_JOB, REPORTS_JOB, REQUEST_JOB, SYNC_JOB
 from sora_dagster.generation.collecting.due import DueReader
 from sora_dagster.generation.protocol.budget import Budget
 from sora_dagster.generation.protocol.claims import ClaimReader

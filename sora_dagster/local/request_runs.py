@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,6 +15,7 @@ from sora_dagster.dataset import (
     split_remix_partition,
     without_beta_warnings,
 )
+from sora_dagster.local.code_location import load_code_location
 from sora_dagster.local.progress import ClipProgress, PipelineOptions, Purchase
 
 
@@ -44,36 +42,6 @@ def run_job(
     result = job.execute_in_process(instance=instance, raise_on_error=False, run_config=config)
     failures = [e for e in result.all_events if e.event_type is dg.DagsterEventType.STEP_FAILURE]
     return result.run_id, [failure_text(event) for event in failures]
-
-
-@cache
-def load_code_location() -> dg.Definitions:
-    """The definitions of the project in this folder, or the package's own. Loaded once.
-
-    Raises:
-        ImportError: if `definitions.py` cannot be loaded.
-        TypeError: if it has no `defs`.
-    """
-    path = own_definitions()
-    if path is None:
-        from sora_dagster.local.code_location import defs
-
-        return defs
-    spec = importlib.util.spec_from_file_location("definitions", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} cannot be loaded")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    loaded = getattr(module, "defs", None)
-    if not isinstance(loaded, dg.Definitions):
-        raise TypeError(f"{path} has no `defs` of type dagster.Definitions")
-    return loaded
-
-
-def own_definitions() -> Path | None:
-    """The `definitions.py` of the project in this folder. None: there is none."""
-    path = Path("definitions.py")
-    return path.resolve() if path.exists() and Path("workspace.yaml").exists() else None
 
 
 def failure_text(event: dg.DagsterEvent) -> str:

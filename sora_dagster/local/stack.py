@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+from sora_dagster.local.code_location import job_arguments, workspace_arguments
 from sora_dagster.local.home import LocalHome
 from sora_dagster.local.processes import ManagedProcess, ProcessError, running
-from sora_dagster.local.request_runs import own_definitions
 from sora_dagster.settings import Settings
 
 _HOST = "127.0.0.1"
@@ -109,9 +109,7 @@ def job_command(job: str) -> list[str]:
     Raises:
         ProcessError: if Dagster's command is not installed.
     """
-    own = own_definitions()
-    location = ["-m", "sora_dagster.local.code_location"] if own is None else ["-f", str(own)]
-    return [_script("dagster"), "job", "execute", *location, "-a", "defs", f"--job={job}"]
+    return [_script("dagster"), "job", "execute", *job_arguments(), f"--job={job}"]
 
 
 def _dagster(
@@ -125,18 +123,10 @@ def _dagster(
 ) -> AbstractContextManager[ManagedProcess]:
     return running(
         name,
-        [_script(script), command, *code_location_arguments(), *options],
+        [_script(script), command, *workspace_arguments(), *options],
         environment={**environment, "DAGSTER_HOME": str(home.dagster_home)},
         log_path=home.log_path(log_name),
     )
-
-
-def code_location_arguments() -> list[str]:
-    """Arguments that name the definitions: the project's workspace, or the package's."""
-    workspace = Path("workspace.yaml")
-    if workspace.exists():
-        return ["-w", str(workspace.resolve())]
-    return ["-m", "sora_dagster.local.code_location"]
 
 
 def _script(name: str) -> str:

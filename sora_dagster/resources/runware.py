@@ -12,11 +12,12 @@ from pydantic import (
     model_validator,
 )
 
+from sora_dagster.environment.limits import parse_limit
 from sora_dagster.environment.values import SettingValues
 from sora_dagster.generation.collecting.settings import Deadlines, PollSettings
 from sora_dagster.generation.generator import GenerationSettings, Generator
 from sora_dagster.generation.protocol.markers import WebhookAddress
-from sora_dagster.generation.protocol.spending_limits import SpendingLimits, parse_limit
+from sora_dagster.generation.protocol.spending_limits import SpendingLimits
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.generation.status.problems import AccountAnswer, ask_account
 from sora_dagster.resources.clip_storage import ClipStorageResource

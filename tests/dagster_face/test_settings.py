@@ -15,6 +15,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 
 from sora_dagster.dataset import VideoDataset
 from sora_dagster.definitions import build_definitions
+from sora_dagster.environment.limits import parse_limit
 from sora_dagster.environment.values import SettingsError
 from sora_dagster.prompts.boards import load_board
 from sora_dagster.prompts.dataset import DatasetError
@@ -348,3 +349,17 @@ def test_a_storage_root_that_cannot_be_one_fails_when_definitions_load(
     storage = ClipStorageResource(url=url)
     with pytest.raises(StorageError, match=message):
         build_definitions(VideoDataset("prompts.yaml"), storage=storage)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [(None, 25.0), ("", 25.0), ("7.50", 7.5), ("unlimited", None), ("Unlimited ", None)],
+)
+def test_limits_are_read(text: str | None, limit: float | None) -> None:
+    assert parse_limit(text) == limit
+
+
+@pytest.mark.parametrize("text", ["none", "-1", "1e400", "nan", "5 USD"])
+def test_what_is_no_limit_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="unlimited"):
+        parse_limit(text)

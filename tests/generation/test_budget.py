@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from sora_dagster.generation.protocol.budget import Budget
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.spending_limits import SpendingLimits, parse_limit
+from sora_dagster.generation.protocol.spending_limits import SpendingLimits
 from sora_dagster.generation.protocol.spending_log import BudgetLogError
 from sora_dagster.storage import ObjectAttributes, ObjectInfo, StorageRoot
 from tests.conftest import ManualClock
@@ -223,20 +223,6 @@ def test_an_amount_that_is_none_is_refused_and_not_logged(
     with pytest.raises(ValueError, match=r"USD is not an amount .* task a "):
         budget.settle({"a": amount}, root_run="run")
     assert keys(root) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "limit"),
-    [(None, 25.0), ("", 25.0), ("7.50", 7.5), ("unlimited", None), ("Unlimited ", None)],
-)
-def test_limits_are_read(text: str | None, limit: float | None) -> None:
-    assert parse_limit(text) == limit
-
-
-@pytest.mark.parametrize("text", ["none", "-1", "1e400", "nan", "5 USD"])
-def test_what_is_no_limit_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="unlimited"):
-        parse_limit(text)
 
 
 # Days

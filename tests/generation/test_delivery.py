@@ -31,12 +31,12 @@ from sora_dagster.generation.requesting.direct_delivery import (
     URL_SECONDS,
     DirectDelivery,
     DirectDeliveryError,
-    parse_delivery,
 )
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.local.processes import wait_until
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest
 from sora_dagster.runware.client import RunwareClient
+from sora_dagster.runware.delivery import parse_delivery
 from sora_dagster.runware.errors import error_from_payload
 from sora_dagster.runware.pricing import Price
 from sora_dagster.runware.results import TaskStatus, VideoResult

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 from sora_dagster.generation.protocol.spending_log import Spending
 
-DEFAULT_RUN_LIMIT_USD = 25.0
-UNLIMITED = "unlimited"
 _ROUNDING_USD = 1e-6
 
 
@@ -66,7 +64,7 @@ class LimitUse:
                 f"not sent, nothing paid: its price is unknown, so it cannot be held to "
                 f"{self._whose} spending limit of {limit:.2f} USD. Set the prices in the "
                 f"model's catalogue entry (SORA_MODELS), or set no limit "
-                f"({self._setting}: {UNLIMITED})."
+                f"({self._setting}: unlimited)."
             )
         added = self._spending.added_usd(task_uuid, estimate_usd)
         if used + added <= limit + _ROUNDING_USD:
@@ -98,26 +96,3 @@ def fit(
         for use in uses:
             use.add(task_uuid, estimate)
     return granted, refused
-
-
-def parse_limit(
-    text: str | None, *, default_usd: float | None = DEFAULT_RUN_LIMIT_USD
-) -> float | None:
-    """A spending limit from a setting: USD, ``unlimited``, or the default if it is unset.
-
-    Raises:
-        ValueError: if the text is neither.
-    """
-    if text is None or not text.strip():
-        return default_usd
-    if text.strip().lower() == UNLIMITED:
-        return None
-    try:
-        limit = float(text)
-    except ValueError:
-        limit = -1.0
-    if not 0 <= limit < float("inf"):
-        raise ValueError(
-            f"{text!r} is not a spending limit; write USD such as 25 or 7.50, or '{UNLIMITED}'"
-        )
-    return limit

@@ -7,17 +7,15 @@ not recorded. Uploads go to `incoming/`, never to a key that a manifest names.
 from __future__ import annotations
 
 import logging
-from typing import Literal, cast, get_args
 
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.prompts.clips import ClipRequest
+from sora_dagster.runware.delivery import DeliverySetting
 from sora_dagster.runware.transport import is_local_api
 from sora_dagster.storage import StorageError, StorageRoot
 
 _log = logging.getLogger(__name__)
-
-DeliverySetting = Literal["auto", "direct", "download"]
 
 # Shortest validity of an upload URL: a slow generation is waited for beyond its deadline.
 URL_SECONDS = 7200.0
@@ -31,24 +29,6 @@ DOUBTFUL_STATES = ("lost", "unsure")
 
 class DirectDeliveryError(ValueError):
     """A clip cannot be delivered directly, and the setting requires it; nothing was sent."""
-
-
-def parse_delivery(text: str | None) -> DeliverySetting:
-    """A delivery setting from text; default: `auto`.
-
-    Raises:
-        ValueError: if the text is not a delivery setting.
-    """
-    if text is None or not text.strip():
-        return "auto"
-    setting = text.strip().lower()
-    if setting not in get_args(DeliverySetting):
-        raise ValueError(
-            f"delivery {text!r} is not known; allowed are 'direct' (Runware puts each video into "
-            f"the bucket), 'download' (videos are downloaded from Runware) and 'auto' (direct if "
-            f"possible). Set SORA_DELIVERY, or the resource's `delivery`, to one of them."
-        )
-    return cast(DeliverySetting, setting)
 
 
 class DirectDelivery:

@@ -1,4 +1,4 @@
-"""The definitions of a dataset: everything in one call."""
+"""Everything that a dataset needs, as one `Definitions`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sora_dagster.assets.clips import build_clip_assets, build_remix_assets
 from sora_dagster.assets.reports import build_report_assets
 from sora_dagster.assets.status_checks import build_status_checks, build_status_sensor
 from sora_dagster.assets.storyboards import build_board_or_problem
-from sora_dagster.dataset import ResourceKeys, VideoDataset, without_beta_warnings
+from sora_dagster.dataset import REPORTS_JOB, ResourceKeys, VideoDataset, without_beta_warnings
 from sora_dagster.environment.values import SettingValues
 from sora_dagster.io_manager import ClipIOManager
 from sora_dagster.jobs.collect import build_collect_job
@@ -24,7 +24,6 @@ from sora_dagster.prompts.sources import AssetPrompts
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.sensors import build_completion_sensor, build_dataset_sensor
 
-REPORTS_JOB = "make_reports"
 # The IO manager of each storage resource, since Dagster merges only identical resources.
 _IO_MANAGERS: dict[int, ClipIOManager] = {}
 
