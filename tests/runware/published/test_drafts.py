@@ -98,6 +98,21 @@ def test_prices_of_examples_are_approximate_and_said_to_be() -> None:
     assert draft.entry.guesses == draft.notes
 
 
+def test_the_price_of_a_larger_tier_follows_its_pixels() -> None:
+    draft = drafted(with_schema(resolution={"enum": ["720p", "1080P"]}))
+    rates = {rate.if_["tier"]: rate.usd_per_second for rate in draft.entry.prices.rates}
+    assert rates["720p",] == 0.234
+    assert rates["1080P",] == 0.5265
+    assert "for 1080P none is published; that of 720p times 2.25" in "\n".join(draft.notes)
+
+
+@pytest.mark.parametrize("tier", ["ultra", False, "p", "K"])
+def test_a_tier_whose_size_is_not_known_has_no_price(tier: object) -> None:
+    draft = drafted(with_schema(resolution={"enum": ["720p", tier]}))
+    assert draft.entry.prices.certainty == "unknown"
+    assert any(f"prices: for {tier} none is published" in note for note in draft.notes)
+
+
 def test_without_prices_they_are_unknown() -> None:
     draft = drafted(openapi(**{"x-pricing": {"overview": "$2 per million tokens"}}))
     assert draft.entry.prices.certainty == "unknown"

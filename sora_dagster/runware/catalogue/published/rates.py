@@ -21,6 +21,9 @@ _VIDEO_INPUT = re.compile(
     r"\bvideo[- ](?:edit|extend|input|to[- ]video)|\bv2v\b|\b(?:input|with) video\b|\bedit\b|"
     r"\bextend\b|\breference[- ]video"
 )
+_TIER = re.compile(r"([1-9]\d{0,4})([pk])", re.IGNORECASE)
+# 4K is 3840x2160.
+_LINES_PER_K = 540
 _MAX_UNUSED = 10
 _PER_SECOND = {"durationsecond", "second", "videosecond", "outputsecond"}
 _PER_VIDEO = {"video", "clip", "generation", "request", "result"}
@@ -67,6 +70,10 @@ class PublishedPrices:
 
     prices: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+
+
+class _UnknownPriceError(Exception):
+    """A tier whose price cannot be concluded from those of others."""
 
 
 def priced_cases(model: PublishedModel, tiers: Sequence[str]) -> list[PricedCase]:
@@ -127,7 +134,16 @@ def read_prices(
         with_video = []
     rates = []
     for group, needed in ((with_video, ()), (plain, tiers)):
-        complete, added = _for_all_tiers(group, needed)
+        try:
+            complete, added = _for_all_tiers(group, needed)
+        except _UnknownPriceError as error:
+            return PublishedPrices(
+                {"certainty": "unknown"},
+                [
+                    f"prices: for {error} none is published, and its name does not say how large "
+                    f"it is, so all are unknown. Write them, or remove this tier.{overview}"
+                ],
+            )
         notes += added
         rates += [_rate(case, video_inputs) for case in sorted(complete, key=_is_general)]
     return PublishedPrices({"certainty": "approximate", "rates": rates}, notes)
@@ -217,7 +233,10 @@ def _for_all_tiers(
             larger = next((name for name in known if name in tiers[index:]), None)
             if larger is None:
                 base = known[-1]
-                factor = (_lines(tier) / _lines(base)) ** 2
+                lines, base_lines = _lines(tier), _lines(base)
+                if lines is None or base_lines is None:
+                    raise _UnknownPriceError(tier)
+                factor = (lines / base_lines) ** 2
                 notes.append(
                     f"prices: for {tier} none is published; that of {base} times "
                     f"{factor:.4g}, by the number of pixels, is assumed"
@@ -245,8 +264,12 @@ def _for_both_sounds(case: PricedCase, cases: list[PricedCase]) -> PricedCase:
     return _without_audio(case) if len(sounds) == 1 else case
 
 
-def _lines(tier: str) -> float:
-    return float(tier[:-1]) if tier.endswith("p") else float(tier[:-1]) * 540
+def _lines(tier: str) -> float | None:
+    """The shorter side of a tier's usual size in pixels; None if its name does not say it."""
+    found = _TIER.fullmatch(tier)
+    if found is None:
+        return None
+    return float(found[1]) * (1 if found[2].lower() == "p" else _LINES_PER_K)
 
 
 def _is_general(case: PricedCase) -> int:
