@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sora_dagster.runware import Catalogue, VideoInference, broken_rules
@@ -387,6 +387,8 @@ _json = st.recursive(
 )
 
 
+@example(properties={}, rules=["a\x85b\u2028c\u2029d"])
+@example(properties={"resolution": {"enum": ["720p", False]}}, rules=[])
 @given(
     properties=st.dictionaries(st.sampled_from(PROPERTIES.split()), _json, max_size=4),
     rules=st.lists(_json, max_size=3),

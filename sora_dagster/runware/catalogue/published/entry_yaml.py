@@ -13,6 +13,7 @@ from sora_dagster.runware.catalogue.entry import VideoModel
 from sora_dagster.runware.catalogue.entry_files import EntryFiles
 
 _MAX_FLOW_CHARACTERS = 80
+_LINE_BREAKS = frozenset("\x85\u2028\u2029")
 
 
 def entry_yaml(data: Mapping[str, Any]) -> str:
@@ -74,6 +75,9 @@ class _EntryDumper(yaml.SafeDumper):
 
     def represent_data(self, data: Any) -> yaml.Node:
         node = super().represent_data(data)
+        if isinstance(node, yaml.ScalarNode) and not _LINE_BREAKS.isdisjoint(node.value):
+            # PyYAML writes these as they are in other styles, and reads them as line breaks.
+            node.style = '"'
         if isinstance(node, yaml.CollectionNode):
             is_list = isinstance(data, list)
             parts = data if is_list else data.values()
