@@ -8,8 +8,9 @@ from typing import get_args
 
 from sora_dagster.input_files.problems import ProblemList, did_you_mean
 from sora_dagster.prompts.cells import RowCells, json_value
-from sora_dagster.prompts.clips import ClipSpec, check_recipe_name
+from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.files import RecipeEntry, Row
+from sora_dagster.prompts.ids import check_recipe_name
 from sora_dagster.prompts.recipes import (
     Recipe,
     RemixModeError,

@@ -10,8 +10,9 @@ from pydantic import JsonValue
 
 from sora_dagster.input_files.problems import ProblemList, did_you_mean
 from sora_dagster.prompts.cells import IMAGE_PATTERN, RowCells
-from sora_dagster.prompts.clips import ClipSpec, check_clip_id
+from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.files import REQUIRED_COLUMNS, Cell, Row
+from sora_dagster.prompts.ids import check_clip_id
 from sora_dagster.prompts.images import DatasetImages
 from sora_dagster.prompts.model_columns import (
     COLUMNS_OF_MODELS,
