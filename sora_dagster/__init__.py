@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from sora_dagster.jobs.request import build_request_job
     from sora_dagster.jobs.sync import build_sync_job
     from sora_dagster.media.checks import CheckThresholds
-    from sora_dagster.prompts.sources import AssetPrompts, FunctionPrompts, PromptSource
+    from sora_dagster.prompts.prompt_source import PromptSource
     from sora_dagster.prompts.sql_source import SqlPrompts
+    from sora_dagster.prompts.table_sources import AssetPrompts, FunctionPrompts
     from sora_dagster.resources import ClipStorageResource, RunwareResource
     from sora_dagster.runware.catalogue import Catalogue, FrameSize, VideoModel
     from sora_dagster.schedules import build_generation_schedule
@@ -97,8 +98,9 @@ _MODULES = {
     "jobs.request": ["build_request_job"],
     "jobs.sync": ["build_sync_job"],
     "media.checks": ["CheckThresholds"],
-    "prompts.sources": ["AssetPrompts", "FunctionPrompts", "PromptSource"],
+    "prompts.prompt_source": ["PromptSource"],
     "prompts.sql_source": ["SqlPrompts"],
+    "prompts.table_sources": ["AssetPrompts", "FunctionPrompts"],
     "resources": ["ClipStorageResource", "RunwareResource"],
     "runware.catalogue": ["Catalogue", "FrameSize", "VideoModel"],
     "schedules": ["build_generation_schedule"],

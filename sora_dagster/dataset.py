@@ -23,14 +23,10 @@ from sora_dagster.generation.protocol.root_binding import bind_dataset
 from sora_dagster.input_files.problems import FileProblem
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
+from sora_dagster.prompts.prompt_source import PromptSource, SourceStorage
 from sora_dagster.prompts.recipes import remix_spec
-from sora_dagster.prompts.sources import (
-    AssetPrompts,
-    NoPrompts,
-    PromptSource,
-    SourceStorage,
-    source_of,
-)
+from sora_dagster.prompts.sources import NoPrompts, source_of
+from sora_dagster.prompts.table_sources import AssetPrompts
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.storage import StorageRoot
 

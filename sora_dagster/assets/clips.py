@@ -13,7 +13,7 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.prompts.clips import ClipRequest
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.prompts.retired_models import RetiredModelWarning, default_model_warning
-from sora_dagster.prompts.sources import AssetPrompts
+from sora_dagster.prompts.table_sources import AssetPrompts
 
 
 def build_clip_assets(

@@ -7,7 +7,7 @@ import dagster as dg
 
 from sora_dagster.dataset import CODE_VERSION, VideoDataset
 from sora_dagster.prompts.dataset import DatasetError
-from sora_dagster.prompts.sources import AssetPrompts
+from sora_dagster.prompts.table_sources import AssetPrompts
 from sora_dagster.reporting.dataset_rows import rows_of
 from sora_dagster.reporting.dataset_sync import sync_dataset, sync_lines
 from sora_dagster.reporting.events import PROMPT_ROWS_VERSION, not_requested_events

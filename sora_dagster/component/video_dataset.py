@@ -32,8 +32,9 @@ from sora_dagster.environment.values import default_catalogue
 from sora_dagster.generation.library.clip_checks import CustomCheck, build_clip_checks
 from sora_dagster.media.checks import CheckThresholds
 from sora_dagster.prompts.clips import DEFAULT_DATASET
-from sora_dagster.prompts.sources import AssetPrompts, FunctionPrompts, PromptSource
+from sora_dagster.prompts.prompt_source import PromptSource
 from sora_dagster.prompts.sql_source import SqlPrompts
+from sora_dagster.prompts.table_sources import AssetPrompts, FunctionPrompts
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.schedules import build_generation_schedule
 

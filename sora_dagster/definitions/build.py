@@ -20,7 +20,7 @@ from sora_dagster.jobs.collect import build_collect_job
 from sora_dagster.jobs.housekeeping import build_prune_job, build_verify_job
 from sora_dagster.jobs.request import build_request_job
 from sora_dagster.jobs.sync import build_sync_job
-from sora_dagster.prompts.sources import AssetPrompts
+from sora_dagster.prompts.table_sources import AssetPrompts
 from sora_dagster.resources import ClipStorageResource, RunwareResource
 from sora_dagster.sensors import build_completion_sensor, build_dataset_sensor
 

@@ -21,7 +21,7 @@ from sora_dagster.jobs.remixes import RemixParent, RemixResults, read_due_remixe
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.counts import counted
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
-from sora_dagster.prompts.sources import SourceStorage
+from sora_dagster.prompts.prompt_source import SourceStorage
 from sora_dagster.reporting.clip_reporter import ClipReporter, EndedTasks
 from sora_dagster.reporting.collect_runs import mark_advanced
 from sora_dagster.runware.errors import RunwareError

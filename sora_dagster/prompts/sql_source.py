@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sora_dagster.prompts.dataset import PromptDataset
+from sora_dagster.prompts.prompt_source import SourceStorage
 from sora_dagster.prompts.records import require_distinct
-from sora_dagster.prompts.sources import (
+from sora_dagster.prompts.table_sources import (
     READ_AGAIN_SECONDS,
     Recipes,
-    SourceStorage,
     TableSource,
     interval_version,
 )

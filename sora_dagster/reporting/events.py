@@ -19,7 +19,7 @@ from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.generation.requesting.options import retry_advice
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.prompts.clips import ClipRequest
-from sora_dagster.prompts.sources import AssetPrompts
+from sora_dagster.prompts.table_sources import AssetPrompts
 from sora_dagster.reporting.event_log import (
     DATA_VERSION_TAG,
     NO_EVENT,

@@ -30,7 +30,8 @@ from sora_dagster import (
 from sora_dagster.environment.values import SettingsError
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.prompts.files import DatasetError
-from sora_dagster.prompts.sources import FilePrompts, PromptSource
+from sora_dagster.prompts.prompt_source import PromptSource
+from sora_dagster.prompts.sources import FilePrompts
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.settings import Settings
 from sora_dagster.storage import StorageRoot
