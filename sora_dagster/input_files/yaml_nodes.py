@@ -160,3 +160,24 @@ def is_null(node: Node) -> bool:
 def line_of(node: Node) -> int:
     """The line where a value starts, counted from 1."""
     return int(node.start_mark.line) + 1
+
+
+def line_at(root: Node, path: Sequence[str | int]) -> int:
+    """The line of a part of a value, or of the part above it that the file has."""
+    node, line = root, line_of(root)
+    for part in path:
+        below = child(node, part)
+        if below is None:
+            break
+        key, node = below
+        line = line_of(key)
+    return line
+
+
+def child(node: Node | None, part: str | int) -> tuple[Node, Node] | None:
+    """The key and the value of a part of a mapping, or an item of a list twice."""
+    if isinstance(node, MappingNode):
+        return merged(node).get(str(part))
+    if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part], node.value[part]
+    return None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from yaml.nodes import MappingNode, Node, SequenceNode
+from yaml.nodes import MappingNode, Node
 
 from sora_dagster.input_files.problems import ProblemList, did_you_mean
 from sora_dagster.input_files.text import decode_text, unreadable
@@ -20,11 +20,12 @@ from sora_dagster.input_files.yaml_nodes import (
     plain_value,
     top_level,
 )
+from sora_dagster.prompts.board_nodes import EXAMPLE_SHOT, ShotNode, link_parents, read_shot_nodes
 from sora_dagster.prompts.board_remixes import as_remix, remix_row
 from sora_dagster.prompts.cells import RowCells
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.dataset_files import LocalFiles
-from sora_dagster.prompts.files import COLUMNS, Cell, DatasetError, Row, known_columns_only
+from sora_dagster.prompts.files import Cell, DatasetError, Row, known_columns_only
 from sora_dagster.prompts.images import DatasetImages
 from sora_dagster.prompts.recipes import planned_length
 from sora_dagster.prompts.rows import RowReader
@@ -34,10 +35,6 @@ from sora_dagster.runware.redaction import shown
 
 _EXTENSIONS = (".yaml", ".yml")
 _TOP_LEVEL = ("board", "defaults", "shots")
-_SHOT_COLUMNS = (
-    *(column for column in COLUMNS if column != "recipes"),
-    *("mode", "parent", "remixes"),
-)
 _DEFAULT_COLUMNS = (
     "model",
     "size",
@@ -55,7 +52,6 @@ _DEFAULT_COLUMNS = (
     "safety",
     "tags",
 )
-_EXAMPLE_SHOT = "{id: dawn, prompt: Mist over a lake}"
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,99}")
 _NAME_ALLOWED = "1 to 100 of A-Z, a-z, 0-9 and '_', starting with a letter or digit"
 
@@ -145,17 +141,16 @@ def load_board(path: str | Path, *, catalogue: Catalogue) -> Board:
     if isinstance(root, MappingNode):
         parts = top_level(root, _TOP_LEVEL, ", ".join(_TOP_LEVEL), problems)
     elif root is not None:
-        message = f"a mapping is expected, with 'shots', a list such as [{_EXAMPLE_SHOT}]"
+        message = f"a mapping is expected, with 'shots', a list such as [{EXAMPLE_SHOT}]"
         add_problem(problems, root, message)
     name = _board_name(parts.get("board"), path, problems)
-    nodes = _read_nodes(parts.get("shots"), problems)
+    nodes = read_shot_nodes(parts.get("shots"), problems)
     if not nodes and not problems:
         problems.add(
-            f"the board has no shots; add 'shots', a list such as [{_EXAMPLE_SHOT}]", value=None
+            f"the board has no shots; add 'shots', a list such as [{EXAMPLE_SHOT}]", value=None
         )
     defaults = _read_defaults(parts.get("defaults"), problems)
-    _link_parents(nodes, problems)
-    _report_cycles(nodes, problems)
+    link_parents(nodes, problems)
     shots = _read_shots(nodes, defaults, path, catalogue, problems)
     if problems:
         # A problem of a default is found with each shot that uses it.
@@ -193,145 +188,8 @@ def _read_defaults(node: Node | None, problems: ProblemList) -> Mapping[str, Cel
     return known.cells
 
 
-@dataclass
-class _ShotNode:
-    """A shot in the file's tree.
-
-    Arguments:
-        node: its mapping.
-        row: its fields.
-        above: the shot above it: first by nesting, then also by its field `parent`.
-        in_cycle: whether the shots above it form a cycle.
-    """
-
-    node: Node
-    row: Row
-    above: _ShotNode | None
-    in_cycle: bool = False
-
-    @property
-    def id(self) -> str | None:
-        """The raw id, not yet validated."""
-        return RowCells(self.row, ProblemList("")).text("id", whole_numbers=True)
-
-    @property
-    def label(self) -> str:
-        """The shot's name in messages."""
-        return repr(self.id) if self.id else f"the shot on line {self.row.line}"
-
-    def chain(self) -> Iterator[_ShotNode]:
-        """The shot and those above it, up to its start; in a cycle, each of them once."""
-        seen: set[int] = set()
-        shot: _ShotNode | None = self
-        while shot is not None and id(shot) not in seen:
-            yield shot
-            seen.add(id(shot))
-            shot = shot.above
-
-
-def _read_nodes(node: Node | None, problems: ProblemList) -> list[_ShotNode]:
-    """All shots in the order of the file, including nested ones."""
-    found: list[_ShotNode] = []
-    seen: set[int] = set()
-    left: list[tuple[Node, _ShotNode | None]] = [
-        (item, None) for item in reversed(_items(node, "shots", problems))
-    ]
-    while left:
-        item, above = left.pop()
-        if not isinstance(item, MappingNode):
-            add_problem(
-                problems,
-                item,
-                f"{shown(plain_value(item))} is not a shot; each item is a mapping such as "
-                f"{_EXAMPLE_SHOT}",
-            )
-        elif above is not None and any(shot.node is item for shot in above.chain()):
-            add_problem(
-                problems,
-                item,
-                f"the shots form a cycle: an alias in the remixes of {above.label} nests this "
-                f"shot in itself",
-            )
-        elif id(item) in seen:
-            where = f" in the remixes of {above.label}" if above is not None else ""
-            add_problem(
-                problems,
-                item,
-                f"an alias{where} repeats this shot; write each shot out, with its own id",
-            )
-        else:
-            fields = {name: value for name, _, value in entries(item, problems)}
-            remixes = fields.pop("remixes", None)
-            row = Row(
-                line_of(item), {name: cell_of(value, problems) for name, value in fields.items()}
-            )
-            shot = _ShotNode(item, row, above)
-            found.append(shot)
-            seen.add(id(item))
-            left += [(remix, shot) for remix in reversed(_items(remixes, "remixes", problems))]
-    known = known_columns_only([shot.row for shot in found], problems, columns=_SHOT_COLUMNS)
-    for shot, row in zip(found, known, strict=True):
-        shot.row = row
-    return found
-
-
-def _items(node: Node | None, name: str, problems: ProblemList) -> Sequence[Node]:
-    if node is None or is_null(node):
-        return ()
-    if isinstance(node, SequenceNode):
-        return list(node.value)
-    add_problem(
-        problems, node, f"a list of shots is expected under {name!r}, such as [{_EXAMPLE_SHOT}]"
-    )
-    return ()
-
-
-def _link_parents(nodes: Sequence[_ShotNode], problems: ProblemList) -> None:
-    by_id: dict[str, _ShotNode] = {}
-    for shot in nodes:
-        if shot.id is not None:
-            by_id.setdefault(shot.id, shot)
-    for shot in nodes:
-        cells = RowCells(shot.row, problems)
-        parent = cells.text("parent", whole_numbers=True)
-        if parent is None:
-            continue
-        if shot.above is not None:
-            cells.report(
-                "parent",
-                f"the shot is in the remixes of {shot.above.label} and names a parent too; remove "
-                f"'parent', or move the shot to the list 'shots'",
-            )
-        elif parent not in by_id:
-            cells.report(
-                "parent",
-                f"there is no shot {parent!r}{did_you_mean(parent, list(by_id))}; use the id of a "
-                f"shot of this board",
-            )
-        else:
-            shot.above = by_id[parent]
-
-
-def _report_cycles(nodes: Sequence[_ShotNode], problems: ProblemList) -> None:
-    for shot in nodes:
-        chain = list(shot.chain())
-        last = chain[-1].above
-        if last is None:
-            continue
-        shot.in_cycle = True
-        # Each cycle is reported once, at its first shot in the file.
-        cycle = chain[next(index for index, member in enumerate(chain) if member is last) :]
-        if shot is min(cycle, key=lambda member: member.row.line):
-            names = " → ".join(member.label for member in [*cycle, cycle[0]])
-            RowCells(shot.row, problems).report(
-                "parent",
-                f"the shots form a cycle: {names}; remove the parent of one of them, so that it "
-                f"starts from its prompt alone",
-            )
-
-
 def _read_shots(
-    nodes: Sequence[_ShotNode],
+    nodes: Sequence[ShotNode],
     defaults: Mapping[str, Cell],
     path: Path,
     catalogue: Catalogue,
@@ -356,7 +214,7 @@ def _read_shots(
 
 
 def _with_remixes(
-    nodes: Sequence[_ShotNode],
+    nodes: Sequence[ShotNode],
     specs: Mapping[int, ClipSpec],
     catalogue: Catalogue,
     problems: ProblemList,
@@ -394,7 +252,7 @@ def _check_shot_id(value: str) -> str:
     return value
 
 
-def _model_of(shot: _ShotNode, defaults: Mapping[str, Cell]) -> Cell | None:
+def _model_of(shot: ShotNode, defaults: Mapping[str, Cell]) -> Cell | None:
     """The model of a remix: its own, or that of the nearest shot above it that names one."""
     if shot.in_cycle:
         return None
@@ -404,7 +262,7 @@ def _model_of(shot: _ShotNode, defaults: Mapping[str, Cell]) -> Cell | None:
     return defaults.get("model")
 
 
-def _refuse_mode(shot: _ShotNode, problems: ProblemList) -> None:
+def _refuse_mode(shot: ShotNode, problems: ProblemList) -> None:
     cells = RowCells(shot.row, problems)
     if not cells.is_absent("mode"):
         cells.report("mode", "only a remix has a mode; remove it, or name the shot's parent")
