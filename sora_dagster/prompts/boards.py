@@ -25,7 +25,7 @@ from sora_dagster.prompts.board_remixes import as_remix, remix_row
 from sora_dagster.prompts.cells import RowCells
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.dataset_files import LocalFiles
-from sora_dagster.prompts.files import Cell, DatasetError, Row, known_columns_only
+from sora_dagster.prompts.files import COLUMNS, Cell, DatasetError, Row, known_columns_only
 from sora_dagster.prompts.images import DatasetImages
 from sora_dagster.prompts.recipes import planned_length
 from sora_dagster.prompts.rows import RowReader
@@ -35,23 +35,9 @@ from sora_dagster.runware.redaction import shown
 
 _EXTENSIONS = (".yaml", ".yml")
 _TOP_LEVEL = ("board", "defaults", "shots")
-_DEFAULT_COLUMNS = (
-    "model",
-    "size",
-    "resolution",
-    "duration",
-    "fps",
-    "seed",
-    "negative_prompt",
-    "audio",
-    "number_results",
-    "output_format",
-    "output_quality",
-    "reference_images",
-    "settings",
-    "safety",
-    "tags",
-)
+# What shots do not share.
+_OWN_COLUMNS = ("id", "prompt", "first_frame", "last_frame", "take", "recipes")
+_DEFAULT_COLUMNS = tuple(column for column in COLUMNS if column not in _OWN_COLUMNS)
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,99}")
 _NAME_ALLOWED = "1 to 100 of A-Z, a-z, 0-9 and '_', starting with a letter or digit"
 
