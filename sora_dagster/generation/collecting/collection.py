@@ -123,7 +123,7 @@ class Collection:
     ) -> None:
         is_interrupted = error is not None and not isinstance(error, Exception)
         try:
-            self._workers.stop(is_interrupted=is_interrupted)
+            self._workers.stop(is_interrupted=is_interrupted or self.report.is_taken_over)
             if error is None:
                 self._tracker.leave_all()
                 for uuid in self.outstanding:

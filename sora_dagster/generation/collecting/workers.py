@@ -123,9 +123,10 @@ class CollectionWorkers:
         """Wait for the running work, and start no more.
 
         Arguments:
-            is_interrupted: whether the process is asked to end: downloads are then broken off, and
-                work that does not end within some seconds is left to die with the process, as if
-                it were killed. The next collection stores these clips.
+            is_interrupted: whether the process was asked to end, or another one took over its
+                clips: downloads are then broken off, and work that does not end within some
+                seconds is left to die with the process, as if it were killed. The next collection
+                stores these clips.
         """
         self._is_stopping.set()
         if is_interrupted:
