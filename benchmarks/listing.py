@@ -137,7 +137,7 @@ def _poll(generator: Generator) -> None:
 
 def _check(root: StorageRoot) -> None:
     report = verify(Ledger(root))
-    if not report.is_whole:
+    if not report.is_complete:
         raise SystemExit(f"the filled root is not whole: {report.findings[:3]}")
 
 

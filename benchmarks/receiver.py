@@ -32,7 +32,7 @@ from uuid import UUID
 import httpx
 
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.markers import WebhookAddress, drop_marker, tasks_with_markers
+from sora_dagster.generation.protocol.markers import WebhookUrl, tasks_with_markers, write_marker
 from sora_dagster.local.processes import ManagedProcess, running
 from sora_dagster.storage import StorageRoot
 
@@ -59,9 +59,9 @@ def measure(waiting: int, calls: int, folder: Path) -> None:
     root = StorageRoot(tempfile.mkdtemp(dir=folder))
     tasks = _sent_tasks(root, _WARM_UP_CALLS + calls)
     for number in range(waiting):
-        drop_marker(root, _DATASET, str(UUID(int=number, version=4)), b"{}")
+        write_marker(root, _DATASET, str(UUID(int=number, version=4)), b"{}")
     with _receiver(root, folder) as receiver:
-        address = WebhookAddress(receiver.wait_for_line("listening on "), _SECRET)
+        address = WebhookUrl(receiver.wait_for_line("listening on "), _SECRET)
         with httpx.Client() as client:
             _post(client, address, tasks[:_WARM_UP_CALLS])
             cpu_before, started = _cpu_seconds(receiver.pid), time.monotonic()
@@ -78,7 +78,7 @@ def measure(waiting: int, calls: int, folder: Path) -> None:
     )
 
 
-def _post(client: httpx.Client, address: WebhookAddress, tasks: list[str]) -> None:
+def _post(client: httpx.Client, address: WebhookUrl, tasks: list[str]) -> None:
     for task_uuid in tasks:
         body = {"taskType": "videoInference", "taskUUID": task_uuid, "videoURL": "https://x/v.mp4"}
         answer = client.post(address.for_task(_DATASET, task_uuid), json={"data": [body]})
@@ -94,7 +94,7 @@ def burst(calls: int, rounds: int, folder: Path) -> None:
         tasks = _sent_tasks(root, calls)
         with _receiver(root, folder) as receiver:
             url = receiver.wait_for_line("listening on ")
-            sent = _burst_calls(WebhookAddress(url, _SECRET), tasks)
+            sent = _burst_calls(WebhookUrl(url, _SECRET), tasks)
             # The first calls load code that later ones find loaded.
             asyncio.run(_send_all(url, [call for call in sent if call.status == 403][:20]))
             duration, answers = asyncio.run(_send_all(url, sent))
@@ -122,8 +122,8 @@ def burst(calls: int, rounds: int, folder: Path) -> None:
     print(f"receiver / bare endpoint, median of {rounds} rounds: {ratio:.2f}")
 
 
-def _burst_calls(address: WebhookAddress, tasks: Sequence[str]) -> list[_Call]:
-    forger = WebhookAddress(address.url, "a secret that the receiver does not have")
+def _burst_calls(address: WebhookUrl, tasks: Sequence[str]) -> list[_Call]:
+    forger = WebhookUrl(address.url, "a secret that the receiver does not have")
     calls = []
     for number, task_uuid in enumerate(tasks):
         body = json.dumps({"data": [{"taskUUID": task_uuid, "videoURL": "https://x/v.mp4"}]})

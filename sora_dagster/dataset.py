@@ -20,7 +20,6 @@ from sora_dagster.generation.library.clip_checks import ClipChecks
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.protocol.root_binding import bind_dataset
-from sora_dagster.input_files.problems import FileProblem
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest, ClipSpec
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.prompts.prompt_source import PromptSource, SourceStorage
@@ -29,6 +28,7 @@ from sora_dagster.prompts.sources import NoPrompts, source_of
 from sora_dagster.prompts.table_sources import AssetPrompts
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.storage import StorageRoot
+from sora_dagster.user_files.problems import FileProblem
 
 CODE_VERSION = "1"
 COLLECT_JOB = "collect_clips"
@@ -224,7 +224,7 @@ class VideoDataset:
 
     @property
     def day_limits_usd(self) -> Mapping[str, float]:
-        """The dataset's own spending limit of a day in USD, by its name; empty if it has none."""
+        """The dataset's own daily spending limit in USD, by its name; empty if it has none."""
         return {} if self.max_usd_per_day is None else {self.name: self.max_usd_per_day}
 
     @property

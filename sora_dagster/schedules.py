@@ -5,6 +5,7 @@ import dagster as dg
 from sora_dagster.dataset import REQUEST_JOB, VideoDataset
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.selection import Selection, never_requested, select_clips
+from sora_dagster.prompts.counts import counted
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.resources import ClipStorageResource, resource_of
 
@@ -115,22 +116,23 @@ def _summary(selection: Selection, max_usd: float | None) -> list[str]:
     lines = []
     if selection.clip_ids:
         lines.append(
-            f"requesting {len(selection.clip_ids)} clips, price with their remixes: "
+            f"requesting {counted(len(selection.clip_ids), 'clip', 'clips')}, price with their "
+            "remixes: "
             f"{selection.price.text}: {', '.join(selection.clip_ids)}."
         )
     if selection.left:
-        lines.append(f"{selection.left} clips are left for later ticks.")
+        lines.append(f"{counted(selection.left, 'clip is', 'clips are')} left for later ticks.")
     if selection.over_budget:
         lines.append(
-            f"{len(selection.over_budget)} cost more than the limit of a tick ({max_usd:.2f} USD), "
+            f"{counted(len(selection.over_budget), 'clip costs', 'clips cost')} more than the "
+            f"limit of a tick ({max_usd:.2f} USD), "
             f"remixes included: {', '.join(selection.over_budget)}. Raise max_usd, or request them "
             f"with the job request_clips."
         )
     if selection.unpriced:
         lines.append(
-            f"{len(selection.unpriced)} without a known price, of the clip or of a remix, are "
-            f"left out, since they cannot be held to the limit of a tick: "
-            f"{', '.join(selection.unpriced)}. "
+            f"skipped, since the price of the clip or of a remix is not known, so the limit of a "
+            f"tick cannot be applied: {', '.join(selection.unpriced)}. "
             f"Set the prices in their models' catalogue entries (SORA_MODELS), or request them "
             f"with the job request_clips, which asks Runware for the price."
         )

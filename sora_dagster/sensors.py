@@ -11,9 +11,10 @@ from sora_dagster.environment.values import NO_STORAGE_ROOT, SettingValues
 from sora_dagster.generation.collecting.due import DueReader, DueWork, uncollected_folders
 from sora_dagster.generation.protocol.clocks import StoreClock
 from sora_dagster.generation.protocol.ledger import Ledger
+from sora_dagster.prompts.counts import counted
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.prompts.files import NoRowsYetError
-from sora_dagster.reporting.collect_runs import reason_to_wait
+from sora_dagster.reporting.collect_run_history import reason_to_wait
 from sora_dagster.reporting.dataset_sync import (
     DatasetSync,
     SyncState,
@@ -188,10 +189,10 @@ def build_completion_sensor(
             return dg.SkipReason(_why_nothing_is_due(work, poll_after))
         wait = reason_to_wait(context.instance, collect_job.name, now=datetime.now(UTC))
         if wait is not None:
-            return dg.SkipReason(f"{work.outstanding} clips are outstanding; {wait}")
+            return dg.SkipReason(f"{_outstanding(work)}; {wait}")
         context.log.info(
-            f"{work.outstanding} clips are outstanding, {work.markers} markers have arrived, and "
-            f"the remixes of {work.remixes} clips are due"
+            f"{_outstanding(work)}, {counted(work.markers, 'webhook has', 'webhooks have')} "
+            f"arrived, and the remixes of {counted(work.remixes, 'clip', 'clips')} are due"
         )
         for folder in uncollected_folders(
             ledger,
@@ -203,7 +204,8 @@ def build_completion_sensor(
                 f"{ledger.root.uri(folder)} holds outstanding clips of a dataset or storyboard "
                 f"that no sensor of this code location collects. If no other code location does, "
                 f"name the storyboard in `boards` of build_collect_job and "
-                f"build_completion_sensor, or build both for that dataset"
+                f"build_completion_sensor, or add a build_collect_job and a "
+                f"build_completion_sensor for that dataset"
             )
         return dg.RunRequest()
 
@@ -217,10 +219,14 @@ def _default_poll_after_seconds() -> float:
     return wait
 
 
+def _outstanding(work: DueWork) -> str:
+    return counted(work.outstanding, "clip is outstanding", "clips are outstanding")
+
+
 def _why_nothing_is_due(work: DueWork, poll_after_seconds: float) -> str:
     if work.is_idle:
         return "no clip is outstanding"
-    count = f"{work.outstanding} clips are outstanding"
+    count = _outstanding(work)
     if work.collected:
         return f"{count}, and a run collects {', '.join(work.collected)}"
     return (

@@ -34,7 +34,8 @@ class RequestConfig(dg.Config):
         description="Spending limit of this run in USD. Default: the limit of the resource.",
     )
     unlimited: bool = Field(
-        default=False, description="No spending limit for this run. Excludes max_usd."
+        default=False,
+        description="No spending limit for this run. Cannot be combined with max_usd.",
     )
     regenerate_changed: bool = Field(
         default=False,

@@ -200,12 +200,33 @@ def test_resolving_needs_a_decision(folder: Path) -> None:
 
 
 def test_resolving_a_clip_that_was_never_requested_is_refused(folder: Path) -> None:
+    (folder / "clips").mkdir()
     result = run_here(folder, "resolve", "fox", "--give-up", "--storage=clips")
     assert result.returncode == 1
     assert "never requested" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status", "--offline"],
+        ["verify"],
+        ["prune"],
+        ["link", "fox"],
+        ["resolve", "fox", "--retry"],
+    ],
+)
+def test_a_storage_root_that_does_not_exist_is_refused_and_not_created(
+    folder: Path, command: list[str]
+) -> None:
+    result = run_here(folder, *command, "--storage=typo")
+    assert result.returncode == 1
+    assert "the folder does not exist. Check --storage and SORA_STORAGE" in result.stderr
+    assert not (folder / "typo").exists()
+
+
 def test_retrying_a_clip_that_was_not_set_aside_is_refused(folder: Path) -> None:
+    (folder / "clips").mkdir()
     result = run_here(folder, "resolve", "fox", "--retry", "--storage=clips")
     assert result.returncode == 1
     assert "clips/fox was not set aside" in result.stderr

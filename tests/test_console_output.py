@@ -21,7 +21,7 @@ from sora_dagster.cli.options import one_line
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.local.progress import ClipProgress, ClipState, PipelineOptions, Purchase
-from sora_dagster.local.waiting import Patience
+from sora_dagster.local.waiting import StallTimeout
 from sora_dagster.runware.pricing import Price
 from tests.generation.stored_takes import stored_take
 
@@ -280,8 +280,8 @@ class Clock:
         return self.now
 
 
-def patience(clock: Clock) -> Patience:
-    return Patience(quiet_seconds=60, stall_seconds=2700, elapsed=clock)
+def patience(clock: Clock) -> StallTimeout:
+    return StallTimeout(quiet_seconds=60, stall_seconds=2700, elapsed=clock)
 
 
 def test_waiting_continues_while_a_slow_task_is_outstanding() -> None:

@@ -202,11 +202,11 @@ def test_a_receiver_of_the_same_storage_root_is_fine_and_of_another_is_not(
     with serving(create_app(own, "another secret of the receiver")) as url:
         report = Report(folder, **environment, SORA_WEBHOOK_URL=f"{url}/runware")
     assert report.failed == ["webhook receiver"]
-    assert "another SORA_WEBHOOK_SECRET" in report.check("webhook receiver")["sentence"]
+    assert "different SORA_WEBHOOK_SECRET" in report.check("webhook receiver")["sentence"]
     with serving(create_app(other, SECRET)) as url:
         report = Report(folder, **environment, SORA_WEBHOOK_URL=f"{url}/runware")
     assert report.failed == ["webhook receiver"]
-    assert "another storage root" in report.check("webhook receiver")["sentence"]
+    assert "different storage root" in report.check("webhook receiver")["sentence"]
 
 
 def test_a_webhook_address_that_cannot_work_is_reported(folder: Path, sandbox: Sandbox) -> None:

@@ -9,7 +9,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.markers import WebhookAddress
+from sora_dagster.generation.protocol.markers import WebhookUrl
 from sora_dagster.generation.status.root_status import RootStatus, Spending
 from sora_dagster.storage import StorageError, StorageRoot
 from sora_dagster.web.counters import REFUSAL_REASONS
@@ -36,7 +36,7 @@ def test_the_receiver_counts_what_it_accepts_and_refuses(ledger: Ledger) -> None
     task_uuid = ledger.task_uuid("clips", "fox", 1, 1)
     ledger.take_right_to_send(task_uuid)
     with serving(create_app(ledger.root, SECRET)) as url:
-        address = WebhookAddress(f"{url}/runware", SECRET).for_task("default", task_uuid)
+        address = WebhookUrl(f"{url}/runware", SECRET).for_task("default", task_uuid)
         for _ in range(2):
             httpx.post(address, json={"videoUUID": "v"})
         httpx.post(f"{address}0", json={})

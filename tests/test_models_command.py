@@ -123,7 +123,7 @@ def test_a_saved_document_is_printed_as_an_entry_with_what_is_not_known() -> Non
     result = models("add", EXAMPLE_PATH)
     assert result.exit_code == 0
     assert result.stdout.startswith(f"- air: {AIR}\n")
-    assert "not found out: prices: read from examples of prices" in result.stderr
+    assert "not determined: prices: read from examples of prices" in result.stderr
 
 
 def test_an_added_entry_can_be_used(own_models: Path) -> None:
@@ -270,7 +270,7 @@ def check(own_models: Path, documents: dict[str, Any], *arguments: str) -> Resul
 def test_a_check_without_differences_succeeds(own_models: Path) -> None:
     result = check(own_models, published(), "--own")
     assert result.exit_code == 0, result.output
-    assert "1 models checked, no differences" in result.stdout
+    assert "1 model checked, no differences" in result.stdout
 
 
 def differing(**properties: Any) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import (
     ADDRESS_VALID_SECONDS,
-    WebhookAddress,
-    drop_marker,
+    WebhookUrl,
     markers_of,
     sign_identity,
     tasks_with_markers,
+    write_marker,
 )
 from sora_dagster.generation.protocol.records import OutcomeRecord, OutcomeState, ReopenedRecord
 from sora_dagster.generation.protocol.root_binding import root_identity
@@ -47,7 +47,7 @@ class Receiver:
 
     @property
     def address(self) -> str:
-        return WebhookAddress(f"{self.url}/runware", SECRET).for_task(DATASET, self.task_uuid)
+        return WebhookUrl(f"{self.url}/runware", SECRET).for_task(DATASET, self.task_uuid)
 
     def markers(self, dataset: str = DATASET) -> list[str]:
         return [marker.task_uuid for marker in tasks_with_markers(self.root, dataset)]
@@ -98,7 +98,7 @@ def test_the_signature_of_one_task_is_not_valid_for_another(receiver: Receiver) 
 
 
 def test_a_task_that_was_never_sent_is_refused(receiver: Receiver) -> None:
-    url = WebhookAddress(f"{receiver.url}/runware", SECRET).for_task(DATASET, OTHER_TASK)
+    url = WebhookUrl(f"{receiver.url}/runware", SECRET).for_task(DATASET, OTHER_TASK)
     assert httpx.post(url, json={}).status_code == 404
     assert receiver.markers() == []
 
@@ -142,7 +142,7 @@ def test_a_damaged_outcome_does_not_prevent_a_marker(receiver: Receiver) -> None
 
 def test_a_dataset_sees_no_markers_of_another(receiver: Receiver) -> None:
     assert httpx.post(receiver.address, json={}).status_code == 204
-    drop_marker(receiver.root, "Trailers", OTHER_TASK, b"{}")
+    write_marker(receiver.root, "Trailers", OTHER_TASK, b"{}")
     assert receiver.markers("trailers") == [receiver.task_uuid]
     assert receiver.markers("Trailers") == [OTHER_TASK]
     assert receiver.markers("trailer") == []
@@ -152,11 +152,11 @@ def test_a_call_lists_the_markers_of_its_task_only(tmp_path: Path) -> None:
     root = CountingRoot(str(tmp_path))
     tasks = [str(UUID(int=number, version=4)) for number in range(20)]
     for task_uuid in tasks:
-        drop_marker(root, DATASET, task_uuid, b"{}")
+        write_marker(root, DATASET, task_uuid, b"{}")
     Ledger(root).take_right_to_send(tasks[7])
     root.counts.clear()
     with serving(create_app(root, SECRET)) as url:
-        address = WebhookAddress(f"{url}/runware", SECRET).for_task(DATASET, tasks[7])
+        address = WebhookUrl(f"{url}/runware", SECRET).for_task(DATASET, tasks[7])
         assert httpx.post(address, json={"n": 2}).status_code == 204
     assert root.counts["list"] == root.counts["listed"] == 1
     assert len(markers_of(root, DATASET, tasks[7])) == 2
@@ -202,7 +202,7 @@ def test_a_receiver_without_a_proper_secret_is_refused(root: StorageRoot) -> Non
         with pytest.raises(ValueError, match=r"SORA_WEBHOOK_SECRET.*openssl rand -hex 32"):
             create_app(root, secret)
         with pytest.raises(ValueError, match=r"SORA_WEBHOOK_SECRET.*openssl rand -hex 32"):
-            WebhookAddress("https://hooks.example.com/runware", secret)
+            WebhookUrl("https://hooks.example.com/runware", secret)
 
 
 def test_the_receiver_counts_what_it_accepts_and_refuses(ledger: Ledger) -> None:
@@ -210,7 +210,7 @@ def test_the_receiver_counts_what_it_accepts_and_refuses(ledger: Ledger) -> None
     task_uuid = ledger.task_uuid("clips", "fox", 1, 1)
     ledger.take_right_to_send(task_uuid)
     with serving(create_app(ledger.root, SECRET, counters=counters)) as url:
-        address = WebhookAddress(f"{url}/runware", SECRET)
+        address = WebhookUrl(f"{url}/runware", SECRET)
         for number in (1, 1, 2):
             httpx.post(address.for_task(DATASET, task_uuid), json=number)
         httpx.post(address.for_task(DATASET, task_uuid), content=b"<xml>")
@@ -228,7 +228,7 @@ def test_the_receiver_counts_what_it_accepts_and_refuses(ledger: Ledger) -> None
 def test_a_refused_signature_is_logged_without_its_value_and_seldom(
     receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    forged = WebhookAddress(f"{receiver.url}/runware", "the secret of somebody else")
+    forged = WebhookUrl(f"{receiver.url}/runware", "the secret of somebody else")
     for _ in range(3):
         httpx.post(forged.for_task(DATASET, receiver.task_uuid), json={})
     [warning] = [record for record in caplog.records if record.name == webhook.__name__]
@@ -244,13 +244,13 @@ def test_an_address_ends_with_the_life_of_its_task(ledger: Ledger) -> None:
     with serving(create_app(ledger.root, SECRET, clock=lambda: now)) as url:
 
         def answer(age_seconds: float) -> httpx.Response:
-            address = WebhookAddress(f"{url}/runware", SECRET, clock=lambda: now - age_seconds)
+            address = WebhookUrl(f"{url}/runware", SECRET, clock=lambda: now - age_seconds)
             return httpx.post(address.for_task(DATASET, task_uuid), json=age_seconds)
 
         assert answer(ADDRESS_VALID_SECONDS - 60).status_code == 204
         assert answer(ADDRESS_VALID_SECONDS + 60).status_code == 403
         longer = httpx.URL(
-            WebhookAddress(
+            WebhookUrl(
                 f"{url}/runware", SECRET, clock=lambda: now - ADDRESS_VALID_SECONDS - 60
             ).for_task(DATASET, task_uuid)
         ).copy_set_param("expires", str(int(now) + 60))
@@ -258,7 +258,7 @@ def test_an_address_ends_with_the_life_of_its_task(ledger: Ledger) -> None:
 
 
 def test_a_trailing_slash_in_the_public_address_works(receiver: Receiver) -> None:
-    address = WebhookAddress(f"{receiver.url}/runware/", SECRET)
+    address = WebhookUrl(f"{receiver.url}/runware/", SECRET)
     url = address.for_task(DATASET, receiver.task_uuid)
     assert httpx.post(url, json={}).status_code == 204
     assert receiver.markers() == [receiver.task_uuid]
@@ -320,7 +320,7 @@ def test_a_bucket_that_is_made_later_is_waited_for(s3_endpoint: str, s3_url: str
     root = StorageRoot("s3://made-later/some/prefix")
     now = 1000.0
     with serving(create_app(root, SECRET, monotonic=lambda: now)) as url:
-        address = WebhookAddress(f"{url}/runware", SECRET)
+        address = WebhookUrl(f"{url}/runware", SECRET)
         response = httpx.get(f"{url}/readyz")
         assert response.status_code == 503
         assert "made-later" not in response.text
@@ -342,15 +342,15 @@ def test_the_storage_root_is_named_to_holders_of_the_secret_only(receiver: Recei
 @pytest.mark.parametrize("url", ["hooks.example.com", "ftp://hooks.example.com/x", "https://"])
 def test_an_address_that_runware_cannot_call_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="SORA_WEBHOOK_URL"):
-        WebhookAddress(url, SECRET)
+        WebhookUrl(url, SECRET)
 
 
 def test_the_secret_does_not_show() -> None:
-    assert SECRET not in repr(WebhookAddress("https://hooks.example.com/x", SECRET))
+    assert SECRET not in repr(WebhookUrl("https://hooks.example.com/x", SECRET))
 
 
 def test_dataset_and_task_are_signed_separately() -> None:
-    address = WebhookAddress("https://hooks.example.com/x", SECRET)
+    address = WebhookUrl("https://hooks.example.com/x", SECRET)
     signatures = {
         httpx.URL(address.for_task(dataset, OTHER_TASK)).params["signature"]
         for dataset in ("", "a", "A", "a\0", "a b", "ä")

@@ -148,4 +148,4 @@ def at_most_every(
     ticked: dg.AutomationCondition[Any] = condition.cron_tick_passed(cron_schedule)
     return (
         changed.since_last_handled() & ticked.since_last_handled() & ~condition.in_progress()
-    ).with_label(f"inputs changed, at most at {cron_schedule}")
+    ).with_label(f"inputs changed since the last run, and a tick of {cron_schedule} passed")

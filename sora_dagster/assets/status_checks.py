@@ -18,8 +18,8 @@ from sora_dagster.storage import StorageError
 
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)
 _DESCRIPTIONS: dict[Subject, str] = {
-    "budget_use": "Less than 80 % of the day's spending limit is used; at 100 % it is an error.",
-    "runware_works": "Runware answers, takes the key, and the account has a balance.",
+    "budget_use": "Less than 80 % of the daily spending limit is used. At 100 % it is an error.",
+    "runware_works": "Runware answers and accepts the key, and the account has a balance.",
     "collecting_works": "Collections do not keep failing, and outstanding clips are collected.",
     "no_clip_needs_a_decision": "No clip is set aside, or may have been paid for without a video.",
 }
@@ -30,7 +30,7 @@ _REPEAT_SECONDS = 3600.0
 def build_status_checks(
     dataset: VideoDataset, *, boards: Sequence[str] = ()
 ) -> dg.AssetChecksDefinition:
-    """The asset checks of `generation_costs` about money, Runware and collecting.
+    """The asset checks of `generation_costs` on spending, Runware and collection.
 
     Arguments:
         dataset: the dataset.
@@ -106,7 +106,7 @@ def build_status_sensor(
 
     @dg.sensor(
         name=dataset.definition_name("status_sensor"),
-        description="Checks the budget, Runware and collecting, without a run.",
+        description="Evaluates the checks on spending, Runware and collection, without a run.",
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
         required_resource_keys={keys.runware, keys.clip_storage},

@@ -143,6 +143,7 @@ class _VideosRun:
         self._dataset = dataset
         self._prompts: PromptDataset | None = None
         self._key = key
+        self._request_asset = dataset.request_key(key.to_user_string()).to_user_string()
         self._ledger = ledger
         self._io_manager = io_manager
         self._partitions = list(context.partition_keys)
@@ -201,8 +202,8 @@ class _VideosRun:
             self._fail(
                 attempt.clip,
                 f"take {attempt.take} was not finished within {max_wait_seconds:.0f} s: {reason}. "
-                f"It is not lost: the completion sensor collects it, or materialize this again; "
-                f"nothing is paid twice",
+                f"It is not lost: the completion sensor collects it later. You can also "
+                f"materialize this asset again. Nothing is paid twice",
             )
         self.reporter.sum_up()
         failures = self.reporter.failures | self._failures | self.reporter.blocked
@@ -233,7 +234,10 @@ class _VideosRun:
         if not takes:
             if self._is_unlisted(partition):
                 return None
-            return "it was never requested; materialize its request first"
+            return (
+                f"it was never requested; materialize {self._request_asset} for this partition "
+                "first"
+            )
         return takes[-1].latest
 
     def _is_unlisted(self, partition: str) -> bool:
@@ -262,7 +266,7 @@ class _VideosRun:
                 self._fail(
                     finished.attempt.clip,
                     f"take {finished.attempt.take} was never sent, and nothing was paid; "
-                    f"materialize its request again",
+                    f"materialize {self._request_asset} for this partition again",
                 )
 
     def _fail(self, partition: str, reason: str) -> None:

@@ -93,7 +93,7 @@ def diagnose(
     given = {field: value for field, value in options.items() if value is not None}
     settings = Settings.from_values({**values, **given})
     if not any(check.name == "settings" for check in checks):
-        checks.append(Check("settings", "ok", "All values are allowed."))
+        checks.append(Check("settings", "ok", "All settings have valid values."))
     account: Future[str | None] = Future()
 
     def known_account() -> str | None:

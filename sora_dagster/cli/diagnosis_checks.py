@@ -1,4 +1,4 @@
-"""The checks of `sora-dagster doctor`: what the settings name, and whether it works."""
+"""The checks of `sora-dagster doctor`: whether what the settings point to works."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urljoin, urlsplit, urlunsplit
+
+from sora_dagster.prompts.counts import counted
 
 if TYPE_CHECKING:
     from sora_dagster.settings import Settings
@@ -111,9 +113,12 @@ def storage_checks(settings: Settings, account: Callable[[], str | None]) -> lis
         root = settings.storage().root()
         root.check_writable()
     except (StorageError, ValueError) as error:
-        action = "See docs/how-to/storage.md for the settings and permissions of each store."
+        action = (
+            "Check the URL, the credentials, and that they may list the bucket and get, put and "
+            "delete objects."
+        )
         return [Check("storage", "failed", str(error), action)]
-    sentence = f"{root.url} can be written, and no object can be created twice."
+    sentence = f"{root.url} is writable and supports create-only writes."
     return [
         Check("storage", "ok", sentence),
         _binding_check(root, settings.base_url, account()),
@@ -176,7 +181,7 @@ def webhook_checks(settings: Settings, environ: Mapping[str, str]) -> list[Check
 
     from sora_dagster.generation.protocol.markers import (
         SIGNATURE_PARAMETER,
-        WebhookAddress,
+        WebhookUrl,
         sign_identity,
     )
     from sora_dagster.runware.transport import is_local_api
@@ -186,7 +191,7 @@ def webhook_checks(settings: Settings, environ: Mapping[str, str]) -> list[Check
         return [Check("webhook", "ok", "There is no webhook URL, so results are polled.")]
     secret = environ.get("SORA_WEBHOOK_SECRET", "").strip()
     try:
-        WebhookAddress(url, secret)
+        WebhookUrl(url, secret)
     except ValueError as error:
         return [Check("webhook", "failed", str(error))]
     checks = []
@@ -208,7 +213,7 @@ def webhook_checks(settings: Settings, environ: Mapping[str, str]) -> list[Check
         sentence = "The receiver answers, but cannot read its storage root."
         checks.append(Check("webhook receiver", "failed", sentence, "Check its SORA_STORAGE."))
     elif answer.status_code == 403:
-        sentence = f"The receiver at {shown} has another SORA_WEBHOOK_SECRET."
+        sentence = f"The receiver at {shown} has a different SORA_WEBHOOK_SECRET."
         action = "Set the same SORA_WEBHOOK_SECRET here and at the receiver."
         checks.append(Check("webhook receiver", "failed", sentence, action))
     elif answer.status_code != 200:
@@ -236,7 +241,7 @@ def _receiver_check(settings: Settings, body: str) -> Check:
         return Check(
             "webhook receiver",
             "failed",
-            "The receiver writes to another storage root, so its webhooks are never seen.",
+            "The receiver writes to a different storage root, so its webhooks are never seen.",
             "Set SORA_STORAGE of the receiver to the same storage root.",
         )
     return Check("webhook receiver", "ok", "The receiver answers, and has the same storage root.")
@@ -261,7 +266,10 @@ def models_checks(settings: Settings) -> list[Check]:
         catalogue = settings.catalogue()
     except ValueError as error:
         return [Check("models", "failed", str(error), "Correct SORA_MODELS or SORA_MODEL.")]
-    sentence = f"{len(catalogue.entries)} models; the default is {catalogue.default.name}."
+    sentence = (
+        f"{counted(len(catalogue.entries), 'model', 'models')}; the default is "
+        f"{catalogue.default.name}."
+    )
     if warning := default_model_warning(catalogue):
         action = "Set SORA_MODEL, or name a model in each row."
         return [Check("models", "ok", sentence), Check("default model", "warning", warning, action)]
@@ -287,7 +295,7 @@ def extras_checks(settings: Settings) -> list[Check]:
             Check(
                 "extras",
                 "failed",
-                f"These settings need the extras {', '.join(lacking)}.",
+                f"Required extras are not installed: {', '.join(lacking)}.",
                 f'Install with: pip install "sora-dagster[{",".join(lacking)}]"',
             )
         ]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @storage_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor_command(prompts: Path | None, storage_url: str | None, as_json: bool) -> None:
-    """Print every setting and where it comes from, and check what the settings name.
+    """Print every setting and where it comes from, and check that what they point to works.
 
     Checks the API, the key, the balance, the storage root, the webhook receiver, the models, the
     installed extras and the dataset PROMPTS (default: SORA_PROMPTS). Requests no video and pays

@@ -50,7 +50,7 @@ def generation_options(*, default_max_usd: str) -> Callable[..., Any]:
         click.option(
             "--retry-failed",
             is_flag=True,
-            help="Request clips again that failed and are not retried by default. May cost again.",
+            help="Retry failed clips that are not retried automatically. May cost again.",
         ),
         click.option(
             "--regenerate-changed",
@@ -62,7 +62,8 @@ def generation_options(*, default_max_usd: str) -> Callable[..., Any]:
             "--delivery",
             type=click.Choice(["auto", "direct", "download"]),
             help="direct: Runware puts videos into the bucket. download: videos are downloaded "
-            "from Runware. Default: SORA_DELIVERY, or auto.",
+            "from Runware. auto: direct if possible, else download. Default: SORA_DELIVERY, or "
+            "auto.",
         ),
         max_usd_option(default_max_usd),
     )

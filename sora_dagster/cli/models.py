@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sora_dagster.cli.options import one_line, plain, readable_errors, settings_from_environment
+from sora_dagster.prompts.counts import counted
 
 if TYPE_CHECKING:
     from sora_dagster.runware.catalogue import Catalogue, VideoModel
@@ -131,7 +132,7 @@ def add_command(source: str, output: Path | None) -> None:
     Runware's documents about it, or a saved document: the schema.json of its page, or an answer of
     schemas.runware.ai/resolve.
 
-    What could not be found out is printed, and is in the entry as "guesses". Read these, correct
+    What could not be determined is printed, and is in the entry as "guesses". Read these, correct
     the entry, and name its file in SORA_MODELS.
     """
     from sora_dagster.runware.catalogue.published.draft import draft_entry
@@ -147,7 +148,7 @@ def add_command(source: str, output: Path | None) -> None:
     else:
         click.echo(f"{draft.entry.air} was added to {output}. Use it with SORA_MODELS={output}")
     for note in draft.notes:
-        click.echo(f"not found out: {plain(note)}", err=True)
+        click.echo(f"not determined: {plain(note)}", err=True)
 
 
 def _published(source: str) -> PublishedModel:
@@ -196,7 +197,7 @@ def check_command(context: click.Context, models: tuple[str, ...], own: bool) ->
             for line in lines:
                 click.echo(plain(f"{entry.name} ({entry.air}): {line}"))
     if status == _EQUAL:
-        click.echo(f"{len(entries)} models checked, no differences")
+        click.echo(f"{counted(len(entries), 'model', 'models')} checked, no differences")
     context.exit(status)
 
 

@@ -109,36 +109,46 @@ def settings_from_environment(prompts: str | None = None, **options: str | None)
     return Settings.from_environment(environ).updated(source_names=names, **options)
 
 
-def with_storage(settings: Settings, storage_url: str | None) -> Settings:
+def with_storage(
+    settings: Settings, storage_url: str | None, *, must_exist: bool = False
+) -> Settings:
     """Settings with an explicit storage root. If that is the default, it is printed.
 
     Arguments:
         settings: settings from the environment.
         storage_url: storage root from the command line. None: that of the settings.
+        must_exist: whether a folder that does not exist is refused. It would be created otherwise.
 
     Raises:
         SettingsError: if there is none, and no default.
-        StorageError: if the URL cannot be a storage root.
+        StorageError: if the URL cannot be a storage root, or its folder does not exist.
     """
-    from sora_dagster.storage import normalized_url
+    from sora_dagster.storage import StorageError, folder_of, normalized_url
 
     url = normalized_url(storage_url or settings.storage_root_url())
+    folder = folder_of(url)
+    if must_exist and folder is not None and not folder.is_dir():
+        raise StorageError(
+            f"there is no storage root {folder}: the folder does not exist. Check --storage and "
+            f"SORA_STORAGE. The first request creates it"
+        )
     if storage_url is None and settings.storage_url is None:
         click.echo(f"Storage root: {url}", err=True)
     return settings.updated(storage_url=url)
 
 
 @contextmanager
-def opened_root(storage_url: str | None) -> Iterator[StorageRoot]:
+def opened_root(storage_url: str | None, *, must_exist: bool = True) -> Iterator[StorageRoot]:
     """A storage root, with errors without traceback.
 
     Arguments:
         storage_url: its URL. None: SORA_STORAGE, or its default.
+        must_exist: whether a folder that does not exist is refused. It would be created otherwise.
     """
     from sora_dagster.storage import StorageRoot
 
     with readable_errors():
-        settings = with_storage(settings_from_environment(), storage_url)
+        settings = with_storage(settings_from_environment(), storage_url, must_exist=must_exist)
         yield StorageRoot(settings.storage_root_url())
 
 

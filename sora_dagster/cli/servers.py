@@ -36,8 +36,8 @@ def webhook_command(host: str, port: int, storage_url: str | None, storage_metri
 
     Needs SORA_WEBHOOK_SECRET. Prints "listening on URL" when ready. Make that URL reachable for
     Runware, and set SORA_WEBHOOK_URL to its public address. If the bucket does not exist yet,
-    webhooks are answered with 503 until it does. GET /metrics gives Prometheus metrics; let a proxy
-    keep it from the internet.
+    webhooks are answered with 503 until it does. GET /metrics gives Prometheus metrics; block
+    it at the proxy if the receiver is public.
     """
     from sora_dagster.extras import require_extras
     from sora_dagster.generation.protocol.markers import check_secret
@@ -50,13 +50,17 @@ def webhook_command(host: str, port: int, storage_url: str | None, storage_metri
     from sora_dagster.serving import serve
     from sora_dagster.web.webhook import create_app
 
-    with opened_root(storage_url) as root:
+    with opened_root(storage_url, must_exist=False) as root:
         try:
             root.check_writable()
         except StorageError as error:
             # The bucket may be made after the receiver is started. Runware sends again what is
             # answered with 503.
-            click.echo(f"warning: {error}. Webhooks are refused until that works.", err=True)
+            click.echo(
+                f"warning: {error} Webhooks are answered with 503 until the storage root can be "
+                "used.",
+                err=True,
+            )
         serve(
             create_app(root, secret, read_status=_status_reader(root) if storage_metrics else None),
             host=host,
@@ -101,7 +105,7 @@ def viewer_command(host: str, port: int, storage_url: str | None) -> None:
     from sora_dagster.serving import serve
     from sora_dagster.web.viewer import create_app
 
-    with opened_root(storage_url) as root:
+    with opened_root(storage_url, must_exist=False) as root:
         serve(
             create_app(root, hosts=hosts, password=password),
             host=host,

@@ -45,8 +45,8 @@ def status_command(storage_url: str | None, as_json: bool, metrics: bool, offlin
     pays nothing. Works without Dagster's instance.
 
     Exits with status 1 if something needs attention: Runware does not answer or refuses the key,
-    the balance or the day's limit is used up, collections keep failing or do not run, or clips wait
-    for a decision. A warning alone does not change the status.
+    the balance or the daily spending limit is used up, collections keep failing or do not run, or
+    clips wait for a decision. A warning alone does not change the status.
     """
     if as_json and metrics:
         raise click.UsageError("choose one of --json and --metrics")
@@ -56,7 +56,7 @@ def status_command(storage_url: str | None, as_json: bool, metrics: bool, offlin
     from sora_dagster.generation.status.reader import read_status
 
     with readable_errors():
-        settings = with_storage(settings_from_environment(), storage_url)
+        settings = with_storage(settings_from_environment(), storage_url, must_exist=True)
         ledger = Ledger(settings.storage().root())
         found = read_status(
             ledger,

@@ -40,7 +40,7 @@ def verify_command(storage_url: str | None, deep: bool) -> None:
             Ledger(root), deep=deep, on_finding=lambda found: click.echo(plain(found.sentence))
         )
     click.echo(report.sentence)
-    if not report.is_whole:
+    if not report.is_complete:
         sys.exit(1)
 
 
@@ -148,7 +148,11 @@ def _current_rows(settings: Settings) -> Sequence[ClipSpec]:
     is_flag=True,
     help="Poll once more; if there is no video, make a new attempt, which costs again.",
 )
-@click.option("--retry", is_flag=True, help="Collect a clip again that was set aside.")
+@click.option(
+    "--retry",
+    is_flag=True,
+    help="Put a clip that was set aside (state `stuck`) back into collection.",
+)
 @click.option("--give-up", is_flag=True, help="Leave the clip without a video.")
 @max_usd_option("SORA_MAX_USD, or 25")
 def resolve_command(
@@ -179,7 +183,8 @@ def resolve_command(
         raise click.UsageError("choose one of --resend, --retry or --give-up")
     asset = asset or default_asset(clip)
     with readable_errors():
-        settings = with_storage(settings_from_environment(max_usd=max_usd), storage_url)
+        settings = settings_from_environment(max_usd=max_usd)
+        settings = with_storage(settings, storage_url, must_exist=True)
         ledger = Ledger(settings.storage().root())
         try:
             if give_up:
@@ -187,9 +192,11 @@ def resolve_command(
                 counted = (
                     "Its cost is unknown."
                     if outcome.cost_usd is None
-                    else f"{outcome.cost_usd:.2f} USD remain counted for it."
+                    else f"{outcome.cost_usd:.2f} USD still counts towards the spending limits."
                 )
-                click.echo(f"{clip}: left without a video ({outcome.state}). {counted}")
+                click.echo(
+                    f"{clip}: given up without a video (ended as {outcome.state}). {counted}"
+                )
                 return
             if retry:
                 tasks = resolve.retry_stuck(ledger, asset, clip)

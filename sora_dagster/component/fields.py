@@ -118,7 +118,7 @@ class Checks(Fields):
 class Schedule(Fields):
     """A schedule that requests clips; see `build_generation_schedule`."""
 
-    cron_schedule: str = Field(description="When it ticks, such as '0 6 * * *'.")
+    cron_schedule: str = Field(description="Cron expression, such as '0 6 * * *'.")
     max_clips: int | Template | None = Field(
         default=None, description="Maximum number of clips per tick."
     )
@@ -128,7 +128,8 @@ class Schedule(Fields):
         default=None, description="Time zone of cron_schedule. Default: UTC."
     )
     running: bool | Template = Field(
-        default=False, description="Whether it runs from the start; it spends money."
+        default=False,
+        description="Whether the schedule is on by default. Each tick can spend money.",
     )
 
 

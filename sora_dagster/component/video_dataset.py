@@ -141,7 +141,7 @@ class VideoDatasetComponent(dg.Component, dg.Resolvable, dg.Model):
     ] = DEFAULT_DATASET
     key_prefix: Annotated[
         str | list[str] | None,
-        dg.Resolver.default(description="Put before the asset keys. Default: the name."),
+        dg.Resolver.default(description="Prefix of the asset keys. Default: the name."),
     ] = None
     group_name: Annotated[str, dg.Resolver.default(description="Group of all assets.")] = (
         "generative_video"
@@ -168,7 +168,7 @@ class VideoDatasetComponent(dg.Component, dg.Resolvable, dg.Model):
     max_usd_per_day: Annotated[
         float | None,
         dg.Resolver.default(
-            description="Spending limit of this dataset for a day (UTC), in USD. Default: none."
+            description="Daily spending limit (UTC) of this dataset, in USD. Default: none."
         ),
     ] = Field(default=None, ge=0)
     checks: Annotated[Any, _nested(Checks | None, "Checks of stored clips.")] = None
@@ -178,7 +178,7 @@ class VideoDatasetComponent(dg.Component, dg.Resolvable, dg.Model):
     request_new_rows: Annotated[
         bool,
         dg.Resolver.default(
-            description="Whether each new row is requested automatically; it spends money."
+            description="Whether each new row is requested automatically, which spends money."
         ),
     ] = False
     delete_removed_partitions: Annotated[
@@ -196,13 +196,13 @@ class VideoDatasetComponent(dg.Component, dg.Resolvable, dg.Model):
     dataset_interval_seconds: Annotated[
         int,
         dg.Resolver.default(
-            description="Shortest time between two looks for changed rows, in seconds."
+            description="Minimum interval between two checks for changed rows, in seconds."
         ),
     ] = Field(default=30, ge=1)
     completion_interval_seconds: Annotated[
         int,
         dg.Resolver.default(
-            description="Shortest time between two looks for finished clips, in seconds."
+            description="Minimum interval between two checks for finished clips, in seconds."
         ),
     ] = Field(default=4, ge=1)
     parallel_clips: Annotated[
@@ -212,13 +212,13 @@ class VideoDatasetComponent(dg.Component, dg.Resolvable, dg.Model):
     resource_prefix: Annotated[
         str | None,
         dg.Resolver.default(
-            description="Put before the resource keys, for a dataset with resources of its own."
+            description="Prefix of the resource keys, for a dataset with resources of its own."
         ),
     ] = None
     translation: Annotated[
         Translation | None,
         dg.Resolver.default(
-            description="Changes of keys, groups, tags and descriptions of the assets; `asset` is "
+            description="Changes to keys, groups, tags and descriptions of the assets; `asset` is "
             "the name of the asset, such as clips, and `spec` its specification."
         ),
     ] = None

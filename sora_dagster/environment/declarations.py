@@ -139,10 +139,10 @@ class SettingDeclarations(BaseModel):
         "comma-separated; not needed behind a proxy",
     )
     max_usd: Annotated[_Limit | None, Variable("SORA_MAX_USD", "25")] = Field(
-        None, description="spending limit of a run in USD, or `unlimited`"
+        None, description="spending limit per run in USD, or `unlimited`"
     )
     max_usd_per_day: Annotated[_Limit | None, Variable("SORA_MAX_USD_PER_DAY", "none")] = Field(
-        None, description="spending limit of a day (UTC) in USD, over all runs"
+        None, description="daily spending limit (UTC) in USD, over all runs"
     )
     webhook_url: Annotated[str | None, Variable("SORA_WEBHOOK_URL", "polling")] = Field(
         None, description="public URL of the webhook receiver"
@@ -169,8 +169,9 @@ class SettingDeclarations(BaseModel):
     )
     schema_check: Annotated[SchemaCheckSetting, Variable("SORA_SCHEMA_CHECK", "`off`")] = Field(
         "off",
-        description="whether requests are held to Runware's schema of their model as well: `warn` "
-        "logs what is wrong, `refuse` does not send it; needs the extra `schema`",
+        description="whether requests are also validated against the JSON Schema that Runware "
+        "publishes for their model: `warn` logs what is wrong, `refuse` does not send it; needs "
+        "the extra `schema`",
     )
     schemas_path: Annotated[
         _AbsolutePath | None, Variable("SORA_SCHEMAS", "fetched, once per process")

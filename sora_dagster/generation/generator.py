@@ -23,7 +23,7 @@ from sora_dagster.generation.protocol.budget import Budget
 from sora_dagster.generation.protocol.claims import Claims, ClaimSettings
 from sora_dagster.generation.protocol.clocks import StoreClock, running_seconds
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.markers import WebhookAddress
+from sora_dagster.generation.protocol.markers import WebhookUrl
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
 from sora_dagster.generation.protocol.scan import in_parallel
 from sora_dagster.generation.protocol.spending_limits import SpendingLimits
@@ -65,7 +65,7 @@ class GenerationSettings:
         schema_check: holds requests to Runware's schemas; None if only the catalogue's rules count.
     """
 
-    webhook: WebhookAddress | None = None
+    webhook: WebhookUrl | None = None
     polls: PollSettings | None = None
     sending: SendSettings = field(default_factory=SendSettings)
     deadlines: Deadlines = field(default_factory=Deadlines)

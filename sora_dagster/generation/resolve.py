@@ -24,7 +24,7 @@ class ResolutionError(Exception):
     """There is nothing to resolve; the message gives the state of the clip."""
 
 
-class Resolution(Record):
+class ManualDecision(Record):
     """`tasks/<uuid>/resolved.json`: a manual decision about a task.
 
     Arguments:
@@ -116,7 +116,7 @@ def _put_back(ledger: Ledger, stuck_key: str, slot_key: str) -> None:
         except StorageError as error:
             raise ResolutionError(
                 f"task {stuck.task_uuid} cannot be collected yet, since its attempt cannot be "
-                f"read. Restore it first, then run this again: {error}"
+                f"read: {str(error).rstrip('.')}. Restore it, then run this command again"
             ) from error
         pending = pending_record(attempt, stuck.reopening)
     ledger.pending.put_back(pending.dataset, stuck.model_copy(update={"pending": pending}))
@@ -149,6 +149,6 @@ def _progress(generator: Generator, task_uuid: str) -> str:
 def _record(ledger: Ledger, attempt: AttemptRecord, decision: Literal["resend", "give-up"]) -> None:
     ledger.root.write(
         layout.task_key(attempt.task_uuid, "resolved"),
-        Resolution(decision=decision, at=ledger.clock()).to_json(),
+        ManualDecision(decision=decision, at=ledger.clock()).to_json(),
     )
-    ledger.pending.remove_doubtful(attempt.dataset, attempt.task_uuid)
+    ledger.pending.remove_undecided(attempt.dataset, attempt.task_uuid)

@@ -23,7 +23,7 @@ from sora_dagster.prompts.counts import counted
 from sora_dagster.prompts.dataset import DatasetError, PromptDataset
 from sora_dagster.prompts.prompt_source import SourceStorage
 from sora_dagster.reporting.clip_reporter import ClipReporter, EndedTasks
-from sora_dagster.reporting.collect_runs import mark_advanced
+from sora_dagster.reporting.collect_run_history import mark_advanced
 from sora_dagster.runware.errors import RunwareError
 from sora_dagster.submission import log_requested
 

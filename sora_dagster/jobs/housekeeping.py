@@ -29,13 +29,14 @@ class PruneConfig(dg.Config):
         description="Number of complete takes to keep of each clip, newest first. Default: all.",
     )
     keep_parents: bool = Field(
-        default=True, description="Whether to keep older takes that have a remix."
+        default=True, description="Whether to keep older takes that remixes were made from."
     )
     upload_days: float = Field(
-        default=2.0, ge=1, description="Age in days from which unfinished uploads are removed."
+        default=2.0, ge=1, description="Remove unfinished uploads older than this many days."
     )
     dry_run: bool = Field(
-        default=True, description="Only log what would be removed. Set it to false to remove it."
+        default=True,
+        description="Only log what would be removed. Set to false to remove the objects.",
     )
 
 
@@ -133,7 +134,7 @@ def build_verify_job(
         )
         for observation in _observations(report.findings):
             context.log_event(observation)
-        if not report.is_whole:
+        if not report.is_complete:
             raise dg.Failure(
                 description=f"{report.sentence}:\n"
                 + "\n".join(f"- {found.sentence}" for found in report.findings[:_MAX_TABLE_ROWS]),

@@ -66,9 +66,7 @@ class RequestClipsConfig(RequestConfig):
     @model_validator(mode="after")
     def _check_selection(self) -> Self:
         if self.clip_ids and self.everything:
-            raise ValueError(
-                f"clip_ids names {len(self.clip_ids)} clips, and everything is true; set only one"
-            )
+            raise ValueError("clip_ids is set, and everything is true; set only one")
         return self
 
 

@@ -15,7 +15,7 @@ from sora_dagster.jobs.collect import MAX_COLLECT_SECONDS
 from sora_dagster.local.code_location import load_code_location
 from sora_dagster.local.processes import ManagedProcess, ProcessError
 from sora_dagster.local.waiting import fail_unfinished_runs
-from sora_dagster.reporting.collect_runs import reason_to_wait
+from sora_dagster.reporting.collect_run_history import reason_to_wait
 
 _INTERVAL_SECONDS = 2.0
 # A collecting run needs up to 8 s to hand over its clips.

@@ -95,7 +95,11 @@ class DatasetProgress:
                 return self._reader.manifest(clip.asset, clip.clip, clip.take)
             except (UnreadableRecordError, AccessDeniedError) as error:
                 # The clip is stored; a table without it is better than none.
-                _log.warning("%s is left out of the table: %s", clip.clip, error)
+                _log.warning(
+                    "the record of %s cannot be read, so it is missing from the table: %s",
+                    clip.clip,
+                    error,
+                )
                 return None
 
         stored = [clip for clip in progress if clip.take]

@@ -63,7 +63,7 @@ class Collecting:
     log: str
 
 
-class Patience:
+class StallTimeout:
     """Decides when to stop waiting.
 
     Arguments:
@@ -140,7 +140,7 @@ class Waiting:
             on_progress: called with how far the clips are, about once a second.
             on_event: called with a sentence about each run that failed.
         """
-        patience = Patience(
+        patience = StallTimeout(
             quiet_seconds=_QUIET_SECONDS, stall_seconds=self.stall_timeout_minutes * 60
         )
         self.requests.start(progress)

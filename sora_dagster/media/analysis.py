@@ -60,7 +60,7 @@ def analyze(source: BinaryIO | Path) -> VideoAnalysis:
         source: a file's path, or a seekable binary file (read from its beginning, left open).
 
     Raises:
-        MediaError: if it is not an MP4, MOV or WebM file, is cut short, or cannot be decoded to
+        MediaError: if it is not an MP4, MOV or WebM file, is truncated, or cannot be decoded to
             its end.
         OSError: if the source itself cannot be read.
     """

@@ -405,7 +405,7 @@ def _cost(expected: Expected, found: FoundVideo, thresholds: CheckThresholds) ->
     description = f"The video cost {cost:.4f} USD; the estimate was {estimate.text}."
     if not passed:
         description += (
-            f" The price of {estimate.model or 'its model'} has drifted: {cost:.4f} USD were "
+            f" The price of {estimate.model or 'its model'} has changed: {cost:.4f} USD was "
             f"billed{billed}, and the estimate is from {estimate.basis or 'another price'}. "
             f"{estimate.advice}"
         )
@@ -413,7 +413,7 @@ def _cost(expected: Expected, found: FoundVideo, thresholds: CheckThresholds) ->
         description += (
             f" That is less than half: the estimate counted something unknown at its most "
             f"expensive value, or the price of {estimate.model or 'its model'} has fallen. "
-            f"{cost:.4f} USD were billed{billed}, and the estimate is from "
+            f"{cost:.4f} USD was billed{billed}, and the estimate is from "
             f"{estimate.basis or 'another price'}."
         )
     return CheckResult("cost_within_estimate", passed, description.strip(), figures)

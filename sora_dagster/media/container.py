@@ -1,6 +1,6 @@
 """Checks that a video file's container is complete, by the sizes that its parts state.
 
-FFmpeg plays the rest of a file that was cut short, and reports no error. So the outermost parts are
+FFmpeg plays the rest of a file that was truncated, and reports no error. So the outermost parts are
 checked before anything is decoded.
 """
 
@@ -145,13 +145,13 @@ def _check_boxes(file: BinaryIO, file_size: int) -> None:
             if name not in _MP4_BOXES:
                 break  # bytes after the end of the video are harmless
             raise MediaError(
-                f"the file is cut short: its part {name.decode()!r} ends at byte "
+                f"the file is truncated: its part {name.decode()!r} ends at byte "
                 f"{position + size}, but the file ends at byte {file_size}"
             )
         found.add(name)
         position += size
     if b"moov" not in found:
-        raise MediaError(f"the file is cut short: its {file_size} bytes contain no index ('moov')")
+        raise MediaError(f"the file is truncated: its {file_size} bytes contain no index ('moov')")
 
 
 def _check_ebml(file: BinaryIO, file_size: int) -> None:
@@ -161,13 +161,13 @@ def _check_ebml(file: BinaryIO, file_size: int) -> None:
         file.seek(header_size, os.SEEK_CUR)
     if file.read(4) != _EBML_SEGMENT_ID:
         raise MediaError(
-            f"the file is cut short or damaged: no 'Segment' follows the header of this WebM file "
+            f"the file is truncated or damaged: no 'Segment' follows the header of this WebM file "
             f"of {file_size} bytes"
         )
     segment_size = _ebml_size(file)
     if segment_size is not None and file.tell() + segment_size > file_size:
         raise MediaError(
-            f"the file is cut short: its 'Segment' ends at byte {file.tell() + segment_size}, "
+            f"the file is truncated: its 'Segment' ends at byte {file.tell() + segment_size}, "
             f"but the file ends at byte {file_size}"
         )
 
@@ -184,7 +184,7 @@ def _ebml_size(file: BinaryIO) -> int | None:
     """A size in EBML's variable-length form; None for "unknown", as live muxers write it."""
     first = file.read(1)
     if not first or first == b"\0":
-        raise MediaError("the file is cut short or damaged in its first bytes")
+        raise MediaError("the file is truncated or damaged in its first bytes")
     length = 9 - first[0].bit_length()
     value = int.from_bytes(first + file.read(length - 1), "big") & ((1 << 7 * length) - 1)
     return None if value == (1 << 7 * length) - 1 else value

@@ -1,7 +1,7 @@
 """Decodes a video file to its end.
 
 A file counts as complete only after its last frame and its last audio sample were decoded: the
-header of a file that was cut short looks fine. Missing parts show in the container's own index, not
+header of a file that was truncated looks fine. Missing parts show in the container's own index, not
 in the length that its header states: a header may state more than the frames last, and players
 accept that. No decoder notices a changed byte inside a picture that still decodes: VP8, VP9 and
 H.264 carry no checksums.
@@ -233,7 +233,7 @@ def _check_counts(video: Video, packet_counts: Mapping[int, int]) -> None:
         listed, found = video.packet_counts.get(stream.index, 0), packet_counts[stream.index]
         if found < listed:
             raise MediaError(
-                f"the file is cut short or damaged: it contains {found} of the {listed} "
+                f"the file is truncated or damaged: it contains {found} of the {listed} "
                 f"{stream.type} packets that its index lists"
             )
 

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 from yaml.nodes import MappingNode, Node, SequenceNode
 
-from sora_dagster.input_files.problems import ProblemList, did_you_mean
-from sora_dagster.input_files.yaml_nodes import (
+from sora_dagster.prompts.cells import RowCells
+from sora_dagster.prompts.files import COLUMNS, Row, known_columns_only
+from sora_dagster.prompts.yaml_files import cell_of
+from sora_dagster.runware.redaction import shown
+from sora_dagster.user_files.problems import ProblemList, did_you_mean
+from sora_dagster.user_files.yaml_nodes import (
     add_problem,
     entries,
     is_null,
     line_of,
     plain_value,
 )
-from sora_dagster.prompts.cells import RowCells
-from sora_dagster.prompts.files import COLUMNS, Row, known_columns_only
-from sora_dagster.prompts.yaml_files import cell_of
-from sora_dagster.runware.redaction import shown
 
 EXAMPLE_SHOT = "{id: dawn, prompt: Mist over a lake}"
 _SHOT_COLUMNS = (

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import get_args
 
-from sora_dagster.input_files.problems import ProblemList
 from sora_dagster.prompts.cells import RowCells
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.files import Cell, Row
@@ -21,6 +20,7 @@ from sora_dagster.prompts.recipes import (
 )
 from sora_dagster.runware.catalogue import Catalogue, RemixMode
 from sora_dagster.runware.redaction import shown
+from sora_dagster.user_files.problems import ProblemList
 
 # A remix takes these from its parent's video.
 _COLUMNS_OF_PARENT = ("size", "resolution", "first_frame", "last_frame", "reference_images")

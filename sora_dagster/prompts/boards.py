@@ -9,17 +9,6 @@ from pathlib import Path
 
 from yaml.nodes import MappingNode, Node
 
-from sora_dagster.input_files.problems import ProblemList, did_you_mean
-from sora_dagster.input_files.text import decode_text, unreadable
-from sora_dagster.input_files.yaml_nodes import (
-    add_problem,
-    compose,
-    entries,
-    is_null,
-    line_of,
-    plain_value,
-    top_level,
-)
 from sora_dagster.prompts.board_nodes import EXAMPLE_SHOT, ShotNode, link_parents, read_shot_nodes
 from sora_dagster.prompts.board_remixes import as_remix, remix_row
 from sora_dagster.prompts.cells import RowCells
@@ -32,6 +21,17 @@ from sora_dagster.prompts.rows import RowReader
 from sora_dagster.prompts.yaml_files import cell_of
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.redaction import shown
+from sora_dagster.user_files.problems import ProblemList, did_you_mean
+from sora_dagster.user_files.text import decode_text, unreadable
+from sora_dagster.user_files.yaml_nodes import (
+    add_problem,
+    compose,
+    entries,
+    is_null,
+    line_of,
+    plain_value,
+    top_level,
+)
 
 _EXTENSIONS = (".yaml", ".yml")
 _TOP_LEVEL = ("board", "defaults", "shots")

@@ -10,9 +10,9 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from sora_dagster.input_files.problems import ProblemList
 from sora_dagster.prompts.files import Cell, Row, parse_json
 from sora_dagster.runware.redaction import shown
+from sora_dagster.user_files.problems import ProblemList
 
 NUMBER_PATTERN = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _ITEM_PATTERN = re.compile(r"[^;]+")

@@ -7,9 +7,9 @@ import io
 import re
 from collections.abc import Sequence
 
-from sora_dagster.input_files.problems import ProblemList
 from sora_dagster.prompts.files import COLUMNS, Cell, DatasetTable, Row, check_header
 from sora_dagster.runware.redaction import shown
+from sora_dagster.user_files.problems import ProblemList
 
 # An image may be a data URI in a cell.
 _LONGEST_CSV_CELL = 64_000_000

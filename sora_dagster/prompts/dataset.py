@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from sora_dagster.input_files.problems import ProblemList, did_you_mean
-from sora_dagster.input_files.text import decode_text, unreadable
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.csv_files import read_csv, read_tsv
 from sora_dagster.prompts.dataset_files import DatasetFiles, LocalFiles
@@ -26,6 +24,8 @@ from sora_dagster.prompts.recipes import Recipe
 from sora_dagster.prompts.rows import RowReader
 from sora_dagster.prompts.yaml_files import read_yaml, read_yaml_recipes
 from sora_dagster.runware.catalogue import Catalogue
+from sora_dagster.user_files.problems import ProblemList, did_you_mean
+from sora_dagster.user_files.text import decode_text, unreadable
 
 __all__ = ["DatasetError", "PromptDataset", "Recipe", "load_dataset"]
 

@@ -93,7 +93,7 @@ class DatasetFiles(ABC):
 
     @abstractmethod
     def _state(self, name: str) -> str | None:
-        """A text that changes with the content of a file. None: there is no such file."""
+        """A string that changes with the content of a file. None: there is no such file."""
 
     def read(self, name: str) -> bytes:
         """The content of a file.

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sora_dagster.input_files.problems import FileProblemsError, ProblemList, did_you_mean
 from sora_dagster.runware.redaction import shown
+from sora_dagster.user_files.problems import FileProblemsError, ProblemList, did_you_mean
 
 COLUMNS = (
     "id",

@@ -55,16 +55,16 @@ _COLUMNS_OF_FIELDS = {
 }
 
 
-def knows_column(entry: VideoModel, column: str) -> bool:
+def supports_column(entry: VideoModel, column: str) -> bool:
     """Whether a model takes what a column sets."""
     is_known = _IS_KNOWN.get(column)
     return is_known is None or is_known(entry)
 
 
-def unknown_column(entry: VideoModel, column: str, catalogue: Catalogue) -> str:
+def unsupported_column_message(entry: VideoModel, column: str, catalogue: Catalogue) -> str:
     """The message about a column that a row's model does not know."""
     what = column.replace("_", " ")
-    others = models_with(lambda other: knows_column(other, column), catalogue)
+    others = models_with(lambda other: supports_column(other, column), catalogue)
     return (
         f"{entry.name} ({entry.air}) takes no {what}; remove it, or choose a model that does: "
         f"{others}"
@@ -90,7 +90,7 @@ def models_for_row(columns: Collection[str], catalogue: Catalogue) -> str:
     """The names of all models that make a video from a row with some columns, for messages."""
     return models_with(
         lambda entry: (
-            not entry.needs_video and all(knows_column(entry, column) for column in columns)
+            not entry.needs_video and all(supports_column(entry, column) for column in columns)
         ),
         catalogue,
     )

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sora_dagster.extras import require_extras
-from sora_dagster.input_files.problems import ProblemList
 from sora_dagster.prompts.files import (
     COLUMNS,
     MAX_DEPTH,
@@ -18,6 +17,7 @@ from sora_dagster.prompts.files import (
     check_header,
 )
 from sora_dagster.runware.redaction import shown
+from sora_dagster.user_files.problems import ProblemList
 
 if TYPE_CHECKING:
     from pyarrow import ChunkedArray, RecordBatch, Scalar

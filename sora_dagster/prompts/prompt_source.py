@@ -38,7 +38,7 @@ class PromptSource(ABC):
 
     @property
     def identity(self) -> str:
-        """A text that is the same for the same source only, as far as that can be known."""
+        """A string that is the same for the same source only, as far as that can be known."""
         return self.label
 
     @abstractmethod
@@ -56,7 +56,7 @@ class PromptSource(ABC):
 
     @abstractmethod
     def version(self, storage: SourceStorage | None = None) -> str | None:
-        """A text that changes when the rows may have changed; cheap to get.
+        """A string that changes when the rows may have changed; cheap to get.
 
         Arguments:
             storage: as for :meth:`read`.

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from sora_dagster.input_files.problems import ProblemList, did_you_mean
 from sora_dagster.prompts.cells import RowCells, json_value
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.files import RecipeEntry, Row
@@ -22,6 +21,7 @@ from sora_dagster.prompts.recipes import (
 from sora_dagster.prompts.row_settings import read_settings
 from sora_dagster.runware.catalogue import Catalogue, RemixMode, VideoModel
 from sora_dagster.runware.redaction import shown
+from sora_dagster.user_files.problems import ProblemList, did_you_mean
 
 _FIELDS = ("prompt", "model", "mode", "settings", "duration", "audio")
 

@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 from sora_dagster.extras import require_extras
-from sora_dagster.input_files.problems import ProblemList
 from sora_dagster.prompts.files import (
     MAX_DEPTH,
     MAX_VALUES,
@@ -22,6 +21,7 @@ from sora_dagster.prompts.files import (
     missing_columns,
 )
 from sora_dagster.runware.redaction import shown
+from sora_dagster.user_files.problems import ProblemList
 
 _ROWS = (
     "a list of mappings, a pandas or Polars data frame, or a PyArrow table, with the columns of a "

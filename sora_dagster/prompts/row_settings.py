@@ -7,7 +7,6 @@ import math
 
 from pydantic import JsonValue
 
-from sora_dagster.input_files.problems import did_you_mean
 from sora_dagster.prompts.cells import (
     RowCells,
     json_value,
@@ -20,6 +19,7 @@ from sora_dagster.prompts.model_columns import models_with
 from sora_dagster.runware.catalogue import Catalogue, VideoModel
 from sora_dagster.runware.catalogue.parts import Setting
 from sora_dagster.runware.redaction import shown
+from sora_dagster.user_files.problems import did_you_mean
 
 
 def read_settings(cells: RowCells, entry: VideoModel, catalogue: Catalogue) -> dict[str, JsonValue]:

@@ -8,7 +8,6 @@ from typing import Any, get_args
 
 from pydantic import JsonValue
 
-from sora_dagster.input_files.problems import ProblemList, did_you_mean
 from sora_dagster.prompts.cells import IMAGE_PATTERN, RowCells
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.files import REQUIRED_COLUMNS, Cell, Row
@@ -19,10 +18,10 @@ from sora_dagster.prompts.model_columns import (
     at_default,
     column_of,
     in_columns,
-    knows_column,
     models_for_row,
     models_with,
-    unknown_column,
+    supports_column,
+    unsupported_column_message,
 )
 from sora_dagster.prompts.recipe_reader import ReadRecipe
 from sora_dagster.prompts.row_settings import read_settings
@@ -45,6 +44,7 @@ from sora_dagster.runware.rules import (
     may_send,
     must_send,
 )
+from sora_dagster.user_files.problems import ProblemList, did_you_mean
 
 # Stands for an image that cannot be read, so that the other columns can be checked.
 _UNREADABLE = "00000000-0000-0000-0000-000000000000"
@@ -231,7 +231,7 @@ class RowReader:
         kind: InputName,
         cell: Cell | None = None,
     ) -> str:
-        if entry is None or not knows_column(entry, column):
+        if entry is None or not supports_column(entry, column):
             return value
         try:
             return self._images.resolve(value, entry, kind)
@@ -270,11 +270,11 @@ class RowReader:
                 f"be used only in recipes; models for this row: {others}",
             )
         for column in given:
-            if knows_column(entry, column):
+            if supports_column(entry, column):
                 continue
             # The model itself is the mistake of a row that it cannot make.
             if not is_only_for_remixes and not cells.is_reported(column):
-                cells.report(column, unknown_column(entry, column, self._catalogue))
+                cells.report(column, unsupported_column_message(entry, column, self._catalogue))
             values["duration_seconds" if column == "duration" else column] = None
         if (problem := audio_problem(values["audio"], entry)) is not None:
             audio = values["audio"]

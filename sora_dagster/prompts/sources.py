@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sora_dagster.input_files.problems import FileProblem
 from sora_dagster.prompts.dataset import PromptDataset, read_dataset_file
 from sora_dagster.prompts.dataset_files import (
     DatasetFiles,
@@ -20,6 +19,7 @@ from sora_dagster.prompts.prompt_source import PromptSource, SourceStorage
 from sora_dagster.prompts.table_sources import FunctionPrompts
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.storage import StorageError, StorageRoot
+from sora_dagster.user_files.problems import FileProblem
 
 
 class FilePrompts(PromptSource):

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from sora_dagster.input_files.problems import FileProblem, ProblemList
 from sora_dagster.prompts.dataset import PromptDataset, dataset_of, read_recipe_file
 from sora_dagster.prompts.dataset_files import LocalFiles
 from sora_dagster.prompts.files import DatasetError, NoRowsYetError
@@ -17,6 +16,7 @@ from sora_dagster.prompts.prompt_source import PromptSource, SourceStorage
 from sora_dagster.prompts.records import plain_value, read_records, recipe_entries, records_of
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.storage import ObjectMissingError, StorageError, StorageRoot
+from sora_dagster.user_files.problems import FileProblem, ProblemList
 
 Recipes = Mapping[str, str | Mapping[str, Any]]
 
@@ -120,7 +120,7 @@ class FunctionPrompts(TableSource):
             return a pandas or Polars data frame, or a PyArrow table. It is called in every process
             that needs the rows.
         recipes: as for `SqlPrompts`.
-        version: a function that returns a text that changes when the rows change. Default: the
+        version: a function that returns a string that changes when the rows change. Default: the
             rows are read again every `read_again_seconds`.
         read_again_seconds: without `version`, the interval in seconds in which the dataset sensor
             reads the rows again. Default: 300.
@@ -241,7 +241,7 @@ class AssetPrompts(TableSource):
         return self.dataset_of_records(rows, catalogue)
 
     def version(self, storage: SourceStorage | None = None) -> str | None:
-        """A text that changes when rows are kept."""
+        """A string that changes when rows are kept."""
         if storage is None:
             return None
         info = storage.root().info(self._kept_key)

@@ -6,16 +6,6 @@ from collections.abc import Sequence
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from sora_dagster.input_files.problems import ProblemList
-from sora_dagster.input_files.yaml_nodes import (
-    add_problem,
-    compose,
-    entries,
-    is_null,
-    line_of,
-    plain_value,
-    top_level,
-)
 from sora_dagster.prompts.cells import NUMBER_PATTERN
 from sora_dagster.prompts.files import (
     MAX_DEPTH,
@@ -27,6 +17,16 @@ from sora_dagster.prompts.files import (
     known_columns_only,
 )
 from sora_dagster.runware.redaction import shown
+from sora_dagster.user_files.problems import ProblemList
+from sora_dagster.user_files.yaml_nodes import (
+    add_problem,
+    compose,
+    entries,
+    is_null,
+    line_of,
+    plain_value,
+    top_level,
+)
 
 _BOOL_TAG = "tag:yaml.org,2002:bool"
 _INT_TAG = "tag:yaml.org,2002:int"

@@ -76,11 +76,11 @@ def require_own_partitions(
     if owner is not None and is_other and age < _VALID_FOR:
         raise SharedPartitionsError(
             f"the partitions {partitions!r} belong to the dataset of the assets "
-            f"{', '.join(owner.assets)} in the code location {owner.location!r}. Partitions are "
-            f"shared by all code locations of a Dagster instance, so that dataset and dataset "
+            f"{', '.join(owner.assets)} in the code location {owner.location!r}. All "
+            f"code locations of a Dagster instance share partitions. That dataset and dataset "
             f"{dataset.name!r} of {location!r} need different names: set another "
             f"VideoDataset(name=…) in one of them. If {owner.location!r} was renamed or removed, "
-            f"this ends within {_VALID_FOR.seconds // 60} minutes"
+            f"this error disappears within {_VALID_FOR.seconds // 60} minutes"
         )
     if is_renewing and age >= _RENEWED_AFTER:
         instance.run_storage.set_cursor_values({key: own.model_dump_json()})

@@ -107,7 +107,7 @@ def warn_of_missing_rows(
         partitions: partition keys. Without any, nothing is logged.
     """
     if partitions:
-        context.log.warning(f"not in {label}, and left as it is: {some_of(partitions)}")
+        context.log.warning(f"skipped, since {label} has no row for them: {some_of(partitions)}")
 
 
 def partitioned_asset(

@@ -16,7 +16,7 @@ from sora_dagster.environment.limits import parse_limit
 from sora_dagster.environment.values import SettingValues
 from sora_dagster.generation.collecting.settings import Deadlines, PollSettings
 from sora_dagster.generation.generator import GenerationSettings, Generator
-from sora_dagster.generation.protocol.markers import WebhookAddress
+from sora_dagster.generation.protocol.markers import WebhookUrl
 from sora_dagster.generation.protocol.spending_limits import SpendingLimits
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.generation.status.problems import AccountAnswer, ask_account
@@ -52,9 +52,9 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         "YAML or JSON file with additional models, or a folder of such files.", "models_path"
     )
     schema_check: str | None = setting_field(
-        "Whether each request is also held to the JSON Schema that Runware publishes for its "
-        "model: 'off', 'warn' (the log says what is wrong), or 'refuse' (it is not sent). Needs "
-        "the extra 'schema'.",
+        "Whether each request is also validated against the JSON Schema that Runware publishes for "
+        "its model: 'off', 'warn' (the log says what is wrong), or 'refuse' (it is not sent). "
+        "Needs the extra 'schema'.",
         "schema_check",
     )
     schemas_path: str | None = setting_field(
@@ -80,27 +80,27 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         description="How long Runware hosts a result (ttl), in seconds. Default: Runware's.",
     )
     max_usd_per_run: float | None = setting_field(
-        "Spending limit of a run in USD.", "max_usd", ge=0, allow_inf_nan=False
+        "Spending limit per run in USD.", "max_usd", ge=0, allow_inf_nan=False
     )
     unlimited: bool = Field(
         default=False,
-        description="No spending limit per run, whatever SORA_MAX_USD is. Excludes "
-        "max_usd_per_run.",
+        description="No spending limit per run, whatever SORA_MAX_USD is. Cannot be "
+        "combined with max_usd_per_run.",
     )
     max_usd_per_day: float | None = setting_field(
-        "Spending limit of a day (UTC) over all runs, in USD.",
+        "Daily spending limit (UTC) over all runs, in USD.",
         "max_usd_per_day",
         ge=0,
         allow_inf_nan=False,
     )
     unlimited_per_day: bool = Field(
         default=False,
-        description="No spending limit per day, whatever SORA_MAX_USD_PER_DAY is. Excludes "
-        "max_usd_per_day.",
+        description="No spending limit per day, whatever SORA_MAX_USD_PER_DAY is. Cannot be "
+        "combined with max_usd_per_day.",
     )
     delivery: str | None = setting_field(
         "How videos come into the storage root: 'direct' (Runware uploads each to the bucket, "
-        "with an address that is valid for one object; refused for a clip of several results, "
+        "with a URL that is valid for one object; refused for a clip of several results, "
         "and for a store that cannot sign or be reached), 'download' (fetched from Runware), "
         "or 'auto' (direct if possible, else download).",
         "delivery",
@@ -234,7 +234,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return parse_limit(SettingValues.value_of("max_usd"))
 
     def day_limit_usd(self) -> float | None:
-        """Spending limit of a day (UTC) in USD; None: no limit.
+        """Daily spending limit (UTC) in USD; None: no limit.
 
         Raises:
             SettingsError: if SORA_MAX_USD_PER_DAY is needed, and not allowed.
@@ -357,7 +357,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             ),
         )
 
-    def webhook(self) -> WebhookAddress | None:
+    def webhook(self) -> WebhookUrl | None:
         """The webhook receiver's address; None: results are polled.
 
         Raises:
@@ -366,7 +366,7 @@ class RunwareResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         url = self._value("webhook_url")
         if url is None:
             return None
-        return WebhookAddress(url, secret_value(self.webhook_secret, WEBHOOK_SECRET_VARIABLE) or "")
+        return WebhookUrl(url, secret_value(self.webhook_secret, WEBHOOK_SECRET_VARIABLE) or "")
 
 
 def check_limit_fields(

@@ -15,7 +15,6 @@ Independent of clips, storage and Dagster; it can be used alone:
 """
 
 from sora_dagster.runware.account import AccountStatus
-from sora_dagster.runware.answers import ApiAnswer, parse_answer
 from sora_dagster.runware.catalogue import (
     DEFAULT_MODEL,
     Catalogue,
@@ -47,10 +46,11 @@ from sora_dagster.runware.errors import (
     SubmissionTooLateError,
     TaskTimeoutError,
     UnknownModelError,
-    UnreadableAnswerError,
+    UnreadableResponseError,
     error_from_payload,
 )
 from sora_dagster.runware.requests import FrameImage, Inputs, Safety, VideoInference
+from sora_dagster.runware.responses import ApiResponse, parse_response
 from sora_dagster.runware.results import TaskStatus, VideoResult, archived_status, task_status
 from sora_dagster.runware.rules import broken_rules, check_request
 from sora_dagster.runware.submissions import Submission, SubmissionState
@@ -61,7 +61,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "DRY_RUN_HEADER",
     "AccountStatus",
-    "ApiAnswer",
+    "ApiResponse",
     "AuthenticationError",
     "Catalogue",
     "ConflictError",
@@ -94,7 +94,7 @@ __all__ = [
     "TaskStatus",
     "TaskTimeoutError",
     "UnknownModelError",
-    "UnreadableAnswerError",
+    "UnreadableResponseError",
     "VideoInference",
     "VideoModel",
     "VideoResult",
@@ -102,7 +102,7 @@ __all__ = [
     "broken_rules",
     "check_request",
     "error_from_payload",
-    "parse_answer",
+    "parse_response",
     "parse_size",
     "task_status",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from sora_dagster.runware.answers import text_or_none
+from sora_dagster.runware.responses import text_or_none
 
 # The key of the amount in a balance is not documented; assumed to be one of these.
 _AMOUNT_KEYS = ("amount", "balance", "available", "current", "total", "credits", "value")

@@ -11,7 +11,6 @@ import httpx
 from pydantic import SecretStr
 
 from sora_dagster.runware.account import AccountStatus
-from sora_dagster.runware.answers import ApiAnswer
 from sora_dagster.runware.catalogue import Catalogue
 from sora_dagster.runware.errors import (
     ConflictError,
@@ -21,10 +20,11 @@ from sora_dagster.runware.errors import (
     Problem,
     RunwareError,
     SubmissionTooLateError,
-    UnreadableAnswerError,
+    UnreadableResponseError,
 )
 from sora_dagster.runware.polling import Polling
 from sora_dagster.runware.requests import VideoInference, account_details, ping
+from sora_dagster.runware.responses import ApiResponse
 from sora_dagster.runware.results import TaskStatus, cost_usd
 from sora_dagster.runware.retries import NothingAcceptedError, RetryPolicy
 from sora_dagster.runware.rules import check_request
@@ -169,7 +169,7 @@ class RunwareClient:
     ) -> list[Submission]:
         tasks = [request.to_wire() for request in requests]
 
-        def post() -> ApiAnswer:
+        def post() -> ApiResponse:
             before_post()
             answer = self._transport.post(tasks, purpose="submissions")
             if answer.status_code == 429 and not _shows_running_tasks(answer):
@@ -246,7 +246,7 @@ class RunwareClient:
         answer = self._query([account_details(task_uuid)])
         rows = answer.rows_of(task_uuid)
         if not rows:
-            raise UnreadableAnswerError(
+            raise UnreadableResponseError(
                 "Runware's answer about the account has no data",
                 status_code=answer.status_code,
             )
@@ -300,10 +300,10 @@ class RunwareClient:
             prices[original] = sum(costs) or None
         return prices
 
-    def _query(self, tasks: list[dict[str, Any]], *, dry_run: bool = False) -> ApiAnswer:
+    def _query(self, tasks: list[dict[str, Any]], *, dry_run: bool = False) -> ApiResponse:
         """The answer to tasks that change nothing; raises any error in it."""
 
-        def post() -> ApiAnswer:
+        def post() -> ApiResponse:
             answer = self._transport.post(tasks, purpose="other", dry_run=dry_run)
             for error in (*answer.errors, *answer.row_errors):
                 raise error
@@ -312,6 +312,6 @@ class RunwareClient:
         return self._retries.query(post)
 
 
-def _shows_running_tasks(answer: ApiAnswer) -> bool:
+def _shows_running_tasks(answer: ApiResponse) -> bool:
     conflict = any(isinstance(error, ConflictError) for error in answer.errors)
     return conflict or bool(answer.rows)

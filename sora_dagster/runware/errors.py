@@ -12,7 +12,7 @@
       TaskTimeoutError               the task took too long at Runware             (retryable)
       NotFoundError                  the task, or something it names, is unknown
       ServerError                    Runware itself failed                         (retryable)
-        UnreadableAnswerError        the answer is not the API's JSON              (retryable)
+        UnreadableResponseError        the answer is not the API's JSON              (retryable)
       ConnectionFailedError          no connection, or it broke                    (retryable)
       SubmissionTooLateError         the sender was delayed, so nothing was posted (retryable)
     ValueError
@@ -219,7 +219,7 @@ class ServerError(RunwareError):
     retryable = True
 
 
-class UnreadableAnswerError(ServerError):
+class UnreadableResponseError(ServerError):
     """An answer that is not the API's JSON."""
 
 

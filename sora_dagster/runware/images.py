@@ -300,7 +300,7 @@ def _remember(known: dict[str, _Fact], content_hash: str, fact: _Fact) -> None:
 
 
 def _content_problem(source: bytes | Path, size: FrameSize) -> str | None:
-    """Why the picture itself cannot be used: it is cut, or does not stand upright."""
+    """Why the picture itself cannot be used: it is truncated, or does not stand upright."""
     from PIL import Image
 
     if size.width * size.height > _MOST_PIXELS:
@@ -322,7 +322,8 @@ def _content_problem(source: bytes | Path, size: FrameSize) -> str | None:
 
 def _undecodable(reason: str) -> str:
     return (
-        f"the image cannot be decoded ({reason}); it may be cut or damaged. Save it again, or copy "
+        f"the image cannot be decoded ({reason}); it may be truncated or damaged. Save it again, "
+        "or copy "
         f"the file again"
     )
 

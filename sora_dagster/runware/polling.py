@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sora_dagster.runware.answers import ApiAnswer
 from sora_dagster.runware.errors import (
     AuthenticationError,
     NotFoundError,
@@ -26,6 +25,7 @@ from sora_dagster.runware.errors import (
     TaskTimeoutError,
 )
 from sora_dagster.runware.requests import get_response, get_task_details
+from sora_dagster.runware.responses import ApiResponse
 from sora_dagster.runware.results import (
     TaskStatus,
     archived_status,
@@ -103,10 +103,10 @@ class Polling:
             statuses |= self._batch([uuid])
         return statuses
 
-    def _answer(self, tasks: list[dict[str, Any]], task_uuids: list[str]) -> ApiAnswer:
+    def _answer(self, tasks: list[dict[str, Any]], task_uuids: list[str]) -> ApiResponse:
         """The answer to a poll; the failure of the whole poll is raised."""
 
-        def post() -> ApiAnswer:
+        def post() -> ApiResponse:
             answer = self._transport.post(tasks, purpose="polls")
             if len(task_uuids) == 1:
                 answer = _adopted(answer, task_uuids[0])
@@ -117,7 +117,7 @@ class Polling:
         return self._retries.query(post)
 
 
-def _adopted(answer: ApiAnswer, task_uuid: str) -> ApiAnswer:
+def _adopted(answer: ApiResponse, task_uuid: str) -> ApiResponse:
     """The answer to a poll of one task, with the errors that can only be the task's.
 
     An error that names no task, of a kind that a poll itself cannot have, is the task's.
@@ -140,7 +140,7 @@ def _adopted(answer: ApiAnswer, task_uuid: str) -> ApiAnswer:
     )
 
 
-def _failure_of_all(answer: ApiAnswer, task_uuids: Sequence[str]) -> RunwareError | None:
+def _failure_of_all(answer: ApiResponse, task_uuids: Sequence[str]) -> RunwareError | None:
     """The failure of a poll as a whole. None: the answer says something about a task."""
     statuses = [task_status(uuid, answer) for uuid in task_uuids]
     if any(status.is_known or status.not_found for status in statuses):
@@ -169,7 +169,7 @@ def _may_be_refusal_of_batch(status: TaskStatus) -> bool:
     )
 
 
-def _with_poll_error(status: TaskStatus, answer: ApiAnswer) -> TaskStatus:
+def _with_poll_error(status: TaskStatus, answer: ApiResponse) -> TaskStatus:
     if status.is_known or status.not_found or status.poll_error or not answer.unscoped_errors:
         return status
     return replace(status, poll_error=answer.unscoped_errors[0])

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from sora_dagster.runware.answers import ApiAnswer, number_or_none, parse_answer, text_or_none
 from sora_dagster.runware.errors import (
     AuthenticationError,
     ConflictError,
@@ -22,6 +21,7 @@ from sora_dagster.runware.errors import (
     RunwareError,
     ServerError,
 )
+from sora_dagster.runware.responses import ApiResponse, number_or_none, parse_response, text_or_none
 
 _UUID_PATTERN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -96,7 +96,7 @@ class TaskStatus:
         return finished >= number_results or bool(self.errors and not self.results)
 
 
-def task_status(task_uuid: str, answer: ApiAnswer) -> TaskStatus:
+def task_status(task_uuid: str, answer: ApiResponse) -> TaskStatus:
     """The status of a task by an answer to a poll, from the rows and errors with its UUID."""
     results: dict[str, VideoResult] = {}
     processing = 0
@@ -122,7 +122,7 @@ def task_status(task_uuid: str, answer: ApiAnswer) -> TaskStatus:
     )
 
 
-def archived_status(task_uuid: str, answer: ApiAnswer) -> TaskStatus:
+def archived_status(task_uuid: str, answer: ApiResponse) -> TaskStatus:
     """The status of a task by an answer to `getTaskDetails`.
 
     Its row has the original `request` and `response` of the task (Runware documentation). The
@@ -132,7 +132,7 @@ def archived_status(task_uuid: str, answer: ApiAnswer) -> TaskStatus:
     for row in answer.rows_of(task_uuid):
         if row.get("response") is None and row.get("request") is None:
             continue
-        response = parse_answer(200, row.get("response") or {})
+        response = parse_response(200, row.get("response") or {})
         status = task_status(task_uuid, response)
         errors = tuple(
             error

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import stamina
 
-from sora_dagster.runware.answers import ApiAnswer
 from sora_dagster.runware.errors import ConnectionFailedError, RunwareError
+from sora_dagster.runware.responses import ApiResponse
 from sora_dagster.runware.retry_log import log_retries_as_sentences
 
 _FIRST_WAIT_SECONDS = 0.5
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 class NothingAcceptedError(Exception):
     """An answer to a submission that accepts none of its tasks for now (HTTP 429)."""
 
-    def __init__(self, answer: ApiAnswer) -> None:
+    def __init__(self, answer: ApiResponse) -> None:
         super().__init__(f"HTTP {answer.status_code}, no task accepted")
         self.answer = answer
 

@@ -193,7 +193,7 @@ def _fetched(
                 return published.schema(model).schema
         except (DownloadError, PublishedDocumentError) as error:
             # A request that keeps the catalogue's rules is not held up by a server of documents.
-            _log.warning("requests of %s are not held to a schema: %s", model, error)
+            _log.warning("requests of %s are not validated against a schema: %s", model, error)
             return None
 
     return schema_of

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sora_dagster.runware.answers import ApiAnswer
 from sora_dagster.runware.errors import (
     AuthenticationError,
     ConflictError,
@@ -20,6 +19,7 @@ from sora_dagster.runware.errors import (
     SubmissionTooLateError,
     TaskTimeoutError,
 )
+from sora_dagster.runware.responses import ApiResponse
 from sora_dagster.runware.results import cost_usd
 
 SubmissionState = Literal["accepted", "refused", "conflict", "uncertain", "unsent"]
@@ -50,13 +50,13 @@ class Submission:
 def submission_without_answer(
     task_uuid: str, error: ConnectionFailedError | SubmissionTooLateError
 ) -> Submission:
-    """The outcome of a task if no complete answer came."""
+    """The outcome of a task if no complete response came."""
     is_unsent = isinstance(error, ConnectionFailedError) and not error.sent
     return Submission(task_uuid, "unsent" if is_unsent else "uncertain", error)
 
 
 def submission_from_answer(
-    task_uuid: str, answer: ApiAnswer, *, names_any_task: bool
+    task_uuid: str, answer: ApiResponse, *, names_any_task: bool
 ) -> Submission:
     """The outcome of a task by the answer.
 
@@ -82,21 +82,21 @@ def submission_from_answer(
     return Submission(task_uuid, "uncertain", whole or _not_named(task_uuid, answer))
 
 
-def _state_by_own_error(error: RunwareError, answer: ApiAnswer) -> SubmissionState:
+def _state_by_own_error(error: RunwareError, answer: ApiResponse) -> SubmissionState:
     # A server that failed or timed out over a task may have started it before.
     if answer.status_code >= 500 or isinstance(error, (ServerError, TaskTimeoutError)):
         return "uncertain"
     return "refused"
 
 
-def _refuses_all(error: RunwareError, answer: ApiAnswer) -> bool:
+def _refuses_all(error: RunwareError, answer: ApiResponse) -> bool:
     if answer.status_code in _REFUSING_STATUSES:
         return True
     # Without a valid key or balance nothing is started, whatever the HTTP status.
     return answer.status_code < 500 and isinstance(error, (AuthenticationError, QuotaError))
 
 
-def _not_named(task_uuid: str, answer: ApiAnswer) -> RunwareError:
+def _not_named(task_uuid: str, answer: ApiResponse) -> RunwareError:
     return RunwareError(
         f"Runware answered HTTP {answer.status_code} without naming this task, so it is unknown "
         f"whether it was accepted",

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr
 
-from sora_dagster.runware.answers import ApiAnswer, parse_answer
 from sora_dagster.runware.errors import ConnectionFailedError, MissingKeyError
 from sora_dagster.runware.images import is_http_url
 from sora_dagster.runware.redaction import without_secrets
+from sora_dagster.runware.responses import ApiResponse, parse_response
 
 DEFAULT_BASE_URL = "https://api.runware.ai/v1"
 DRY_RUN_HEADER = "X-Runware-Dry-Run"
@@ -125,11 +125,11 @@ class Transport:
 
     def post(
         self, tasks: Sequence[Mapping[str, Any]], *, purpose: Purpose, dry_run: bool = False
-    ) -> ApiAnswer:
+    ) -> ApiResponse:
         """Post tasks once and read the answer, whatever its HTTP status.
 
         Raises:
-            ConnectionFailedError: if no complete answer came. Its `sent` is false only if the
+            ConnectionFailedError: if no complete response came. Its `sent` is false only if the
                 connection was never made.
         """
         body = json.dumps(list(tasks), ensure_ascii=False, allow_nan=False).encode()
@@ -140,9 +140,9 @@ class Transport:
             raise self._failed(error, "could not be reached", sent=False) from error
         except httpx.RequestError as error:
             self._count(purpose)
-            raise self._failed(error, "gave no complete answer", sent=True) from error
+            raise self._failed(error, "sent no complete response", sent=True) from error
         self._count(purpose)
-        return parse_answer(
+        return parse_response(
             response.status_code,
             response.content,
             headers=response.headers,

@@ -61,5 +61,5 @@ def bill_of(
 @functools.cache
 def _warn_of_unknown_price(name: str, air: str) -> None:
     """Log it once for each model."""
-    message = "%s (%s) has no price in the catalogue; %g USD are charged for each video"
+    message = "%s (%s) has no price in the catalogue; %g USD is charged for each video"
     _log.warning(message, name, air, ASSUMED_PRICE_USD)

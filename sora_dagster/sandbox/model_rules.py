@@ -63,7 +63,8 @@ def _check_size(request: VideoRequest) -> None:
             raise refusal(entry, "unsupportedDimensions", "width", what)
     elif request.width is not None or request.height is not None:
         missing = "height" if request.height is None else "width"
-        what = f"is required beside the other side; sizes: {allowed}"
+        given = "width" if request.height is None else "height"
+        what = f"is required together with {given}; sizes: {allowed}"
         raise refusal(entry, f"missing{_camel(missing)}", missing, what)
     if request.resolution is not None and request.resolution not in entry.resolutions:
         what = f"is {request.resolution!r}; it must be one of {', '.join(entry.resolutions)}"

@@ -32,8 +32,8 @@ class SandboxSettings(BaseModel):
     latency_seconds: Annotated[float, "--latency"] = Field(
         3.0,
         ge=0,
-        description="Minimum seconds from the acceptance of a task to its first result; a "
-        "sandbox waits for a slower rendering.",
+        description="Minimum seconds from the acceptance of a task to its first result; "
+        "longer if rendering takes longer.",
     )
     latency_step_seconds: Annotated[float, "--latency-step"] = Field(
         1.0, ge=0, description="Additional seconds for each next result of a task."
@@ -71,8 +71,9 @@ class SandboxSettings(BaseModel):
     )
     data_dir: Annotated[Path | None, "--data-dir"] = Field(
         None,
-        description="Folder for the rendered videos and the journal of accepted tasks, which a "
-        "sandbox started there later continues. Default: a temporary folder.",
+        description="Folder for the rendered videos and the journal of accepted tasks. A "
+        "sandbox that is started with the same folder continues from it. Default: a temporary "
+        "folder.",
     )
     render_cache_dir: Annotated[Path | None, "--render-cache"] = Field(
         None,

@@ -5,7 +5,7 @@ from sora_dagster.storage.azure import AzureSettings
 from sora_dagster.storage.errors import AccessDeniedError, ObjectMissingError, StorageError
 from sora_dagster.storage.gcs import GcsSettings
 from sora_dagster.storage.objects import ObjectInfo
-from sora_dagster.storage.opening import normalized_url
+from sora_dagster.storage.opening import folder_of, normalized_url
 from sora_dagster.storage.root import StorageRoot
 from sora_dagster.storage.s3 import S3Settings
 from sora_dagster.storage.store import StaleUpload
@@ -23,5 +23,6 @@ __all__ = [
     "StaleUpload",
     "StorageError",
     "StorageRoot",
+    "folder_of",
     "normalized_url",
 ]

@@ -81,8 +81,8 @@ _CAUSES = (
         "SlowDown, ServerBusy, ServiceUnavailable, TooManyRequests, HTTP 503, HTTP 429",
     ),
     _Cause(
-        "the store refuses this operation to these credentials. Grant them the permissions in "
-        "docs/how-to/storage.md, for this bucket and prefix",
+        "the store refuses this operation to these credentials. Allow them to list the bucket, and "
+        "to get, put and delete objects, for this bucket and prefix",
         "AccessDenied, AuthorizationPermissionMismatch, AuthorizationFailure, HTTP 403, "
         "PermissionDeniedError",
         is_denial=True,

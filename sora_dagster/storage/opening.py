@@ -42,7 +42,7 @@ def normalized_url(url: str | Path) -> str:
         # Without the URL, which may contain a secret.
         raise StorageError(
             f"a storage root must be {scheme}://name/prefix only; set credentials and options in "
-            f"the environment or in the resource, see docs/how-to/storage.md"
+            f"the environment or in ClipStorageResource"
         )
     if not parts.netloc:
         raise StorageError(f"storage root {text!r} has no bucket; write {scheme}://name/prefix")

@@ -146,7 +146,7 @@ def _root_metrics(status: RootStatus) -> Iterator[Metric]:
         text = "Reserved or spent today (UTC), in USD."
         yield GaugeMetricFamily("sora_dagster_spent_today_usd", text, spending.day_usd)
     if spending.day_limit_usd is not None:
-        text = "Spending limit of a day, in USD."
+        text = "Daily spending limit (UTC), in USD."
         yield GaugeMetricFamily("sora_dagster_day_limit_usd", text, spending.day_limit_usd)
 
 
@@ -171,7 +171,9 @@ def _account_metrics(account: AccountAnswer) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily
 
     up = GaugeMetricFamily(
-        "sora_dagster_runware_up", "Whether Runware answered and took the key.", labels=["error"]
+        "sora_dagster_runware_up",
+        "Whether Runware answered and accepted the key.",
+        labels=["error"],
     )
     up.add_metric([account.error_kind], float(account.status is not None))
     yield up

@@ -23,11 +23,11 @@ from sora_dagster.generation.protocol.markers import (
     SIGNATURE_PARAMETER,
     TASK_PARAMETER,
     check_secret,
-    drop_marker,
     identity_signature_is_valid,
     marker_key,
     markers_of,
     signature_is_valid,
+    write_marker,
 )
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.root_binding import root_identity
@@ -222,7 +222,7 @@ class _Inbox:
                 return "duplicate"
             if len(markers) >= MAX_MARKERS_PER_TASK:
                 raise _Refused("too_many_markers", "too many markers for this task")
-            return "marker" if drop_marker(self._root, dataset, task_uuid, body) else "duplicate"
+            return "marker" if write_marker(self._root, dataset, task_uuid, body) else "duplicate"
         except StorageError as error:
             _log.error("the marker of task %s cannot be written: %s", task_uuid, error)
             raise _Refused(

@@ -271,7 +271,7 @@ def stack_in(folder: Path, base_url: str) -> Iterator[Stack]:
 def live_claim(ledger: Ledger, dataset: str, *tasks: str) -> Iterator[None]:
     """Another live process that collects a dataset, or some tasks of it."""
     claims = Claims(ledger, dataset, holder="another run", store_time=ledger.root.store_time)
-    assert claims.take(tasks) if tasks else claims.take_rest()
+    assert claims.claim(tasks) if tasks else claims.claim_rest()
     try:
         yield
     finally:

@@ -61,7 +61,7 @@ def test_a_run_without_a_limit_of_its_code_location_has_that_limit(
     result = (
         stack.run_job("request_clips") if asset is None else stack.materialize([asset], ["fox"])
     )
-    assert "the day's spending limit of 0.25 USD" in failure_text(result)
+    assert "the daily spending limit of 0.25 USD" in failure_text(result)
     assert sandbox.charged() == set()
 
 

@@ -95,7 +95,7 @@ def test_a_clip_of_unknown_price_is_named_and_left_out_of_a_tick_with_a_limit(
     stack.write({"id": "fox", "model": "ray-3.2"})
     skipped = tick(stack, max_usd=2.0)
     assert isinstance(skipped, dg.SkipReason)
-    assert "1 without a known price" in str(skipped.skip_message)
+    assert "the price of the clip or of a remix is not known" in str(skipped.skip_message)
     assert "fox. Set the prices" in str(skipped.skip_message)
 
 

@@ -13,9 +13,9 @@ import stamina
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from sora_dagster.dataset import VideoDataset
-from sora_dagster.generation.protocol.markers import drop_marker
+from sora_dagster.generation.protocol.markers import write_marker
 from sora_dagster.jobs.collect import build_collect_job
-from sora_dagster.reporting.collect_runs import ADVANCED_TAG, reason_to_wait
+from sora_dagster.reporting.collect_run_history import ADVANCED_TAG, reason_to_wait
 from sora_dagster.sensors import build_completion_sensor
 from tests.dagster_face.conftest import FaultyStack
 from tests.dagster_face.stack import Stack, failure_text, live_claim
@@ -108,7 +108,7 @@ def test_a_marker_starts_a_run_at_once(stack: Stack) -> None:
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
     [task_uuid] = stack.ledger.pending.tasks("default")
-    drop_marker(stack.root, "default", task_uuid, b"{}")
+    write_marker(stack.root, "default", task_uuid, b"{}")
     assert tick(stack, poll_after_seconds=600.0) == 1
 
 
@@ -224,7 +224,7 @@ def test_a_marker_of_a_task_that_is_not_outstanding_is_removed(stack: Stack) -> 
     stack.write({"id": "fox"})
     stack.run_job("request_clips")
     stack.run_job("collect_clips")
-    drop_marker(stack.root, "default", "00000000-0000-4000-8000-000000000000", b"{}")
+    write_marker(stack.root, "default", "00000000-0000-4000-8000-000000000000", b"{}")
     assert tick(stack) == 1
     stack.run_job("collect_clips")
     assert list(stack.root.list("inbox")) == []
@@ -285,7 +285,7 @@ def test_a_marker_whose_task_cannot_be_polled_does_not_start_a_run_at_every_tick
     stack.run_job("request_clips")
     [task_uuid] = stack.ledger.pending.tasks("default")
     stack.run_job("collect_clips")
-    drop_marker(stack.root, "default", task_uuid, b"{}")
+    write_marker(stack.root, "default", task_uuid, b"{}")
     assert tick(stack) == 1
     outage = {"rules": [{"fault": "status", "status": 503, "event": "poll"}]}
     httpx.put(f"{sandbox.base_url.removesuffix('/v1')}/sandbox/faults", json=outage)

@@ -207,7 +207,7 @@ def test_a_run_that_stops_waiting_is_finished_by_the_collecting_run_alone(
     result = stack.materialize_shots(max_wait_minutes=0)
     assert not result.success
     text = failure_text(result)
-    assert "glade/fox: take 1 was not finished within 0 s; it is not lost" in text
+    assert "glade/fox: take 1 was not finished within 0 s. It is not lost" in text
     assert "glade/night: it is a remix of 'fox', which was not finished" in text
     assert not stack.shot_events("fox")
     collected = stack.run_job("collect_clips")

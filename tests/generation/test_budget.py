@@ -192,7 +192,7 @@ def test_a_check_says_what_a_reservation_would_and_writes_nothing(
     assert keys(root, "") == before
     assert checked.granted == ("b", "a")
     assert "the run's" in checked.refused["c"]
-    assert "the day's" in checked.refused["d"]
+    assert "the daily" in checked.refused["d"]
     assert budget.reserve(estimates, root_run="run", limits=limits) == checked
 
 

@@ -81,11 +81,11 @@ def names(ledger: Ledger) -> list[str]:
 
 def test_one_process_collects_the_rest_until_it_releases_it(machine: NewMachine) -> None:
     first, second = machine().process(), machine().process()
-    assert first.take_rest()
-    assert not second.take_rest()
+    assert first.claim_rest()
+    assert not second.claim_rest()
     assert second.view().rest == first.process
     first.release()
-    assert second.take_rest()
+    assert second.claim_rest()
 
 
 def test_of_many_processes_that_claim_the_rest_at_once_one_wins(machine: NewMachine) -> None:
@@ -94,7 +94,7 @@ def test_of_many_processes_that_claim_the_rest_at_once_one_wins(machine: NewMach
 
     def claim(process: Claims) -> bool:
         start.wait()
-        return process.take_rest()
+        return process.claim_rest()
 
     with ThreadPoolExecutor(len(processes)) as pool:
         assert sum(pool.map(claim, processes)) == 1
@@ -110,49 +110,49 @@ def test_a_process_that_was_stopped_while_it_claimed_the_rest_does_not_win_an_ol
         if "rest-" in key:
             monkeypatch.setattr(ledger.root, "create", create)
             # Meanwhile another process claims, releases and claims again.
-            assert quick.take_rest()
+            assert quick.claim_rest()
             quick.release()
-            assert machine().process().take_rest()
+            assert machine().process().claim_rest()
         return create(key, body)
 
     monkeypatch.setattr(ledger.root, "create", late)
-    assert not slow.take_rest()
+    assert not slow.claim_rest()
     assert slow.view().rest != slow.process
 
 
 def test_what_a_process_waits_for_is_its_own_and_not_of_the_rest(machine: NewMachine) -> None:
     waiter, rest = machine().process(), machine().process()
-    assert waiter.take(["fox", "owl"]) == {"fox", "owl"}
-    assert rest.take_rest()
+    assert waiter.claim(["fox", "owl"]) == {"fox", "owl"}
+    assert rest.claim_rest()
     assert dict(rest.view().tasks) == {"fox": waiter.process, "owl": waiter.process}
 
 
 def test_two_processes_that_wait_for_the_same_task_share_it_out(machine: NewMachine) -> None:
     first, second = machine().process(), machine().process()
-    assert first.take(["fox"]) == {"fox"}
-    assert second.take(["fox", "owl"]) == {"owl"}
+    assert first.claim(["fox"]) == {"fox"}
+    assert second.claim(["fox", "owl"]) == {"owl"}
 
 
 def test_a_waiter_leaves_its_tasks_to_a_live_process_that_has_the_rest(machine: NewMachine) -> None:
     rest, waiter = machine().process(), machine().process()
-    assert rest.take_rest()
-    assert waiter.take(["fox"]) == frozenset()
+    assert rest.claim_rest()
+    assert waiter.claim(["fox"]) == frozenset()
     rest.release()
-    assert waiter.take(["fox"]) == {"fox"}
+    assert waiter.claim(["fox"]) == {"fox"}
 
 
 def test_a_dead_process_is_taken_over(machine: NewMachine) -> None:
     dead = machine().process()
-    assert dead.take_rest()
+    assert dead.claim_rest()
     waiter = machine(later_seconds=LATER).process()
-    assert waiter.take(["fox"]) == {"fox"}
-    assert machine(later_seconds=LATER).process().take_rest()
+    assert waiter.claim(["fox"]) == {"fox"}
+    assert machine(later_seconds=LATER).process().claim_rest()
 
 
 def test_the_tasks_of_a_dead_process_are_free(machine: NewMachine) -> None:
-    assert machine().process().take(["fox"]) == {"fox"}
+    assert machine().process().claim(["fox"]) == {"fox"}
     other = machine(later_seconds=LATER).process()
-    assert other.take(["fox"]) == {"fox"}
+    assert other.claim(["fox"]) == {"fox"}
 
 
 def test_a_stopped_process_that_was_taken_over_finds_out_before_it_reports(
@@ -160,8 +160,8 @@ def test_a_stopped_process_that_was_taken_over_finds_out_before_it_reports(
 ) -> None:
     home = machine()
     stopped = home.process()
-    assert stopped.take_rest()
-    assert machine(later_seconds=LATER).process().take_rest()
+    assert stopped.claim_rest()
+    assert machine(later_seconds=LATER).process().claim_rest()
     home.elapsed += SETTINGS.gap_seconds + 1
     assert not stopped.are_mine()
 
@@ -169,7 +169,7 @@ def test_a_stopped_process_that_was_taken_over_finds_out_before_it_reports(
 def test_a_stopped_process_that_no_one_took_over_goes_on(machine: NewMachine) -> None:
     home = machine()
     stopped = home.process()
-    assert stopped.take_rest()
+    assert stopped.claim_rest()
     home.elapsed += 10_000
     assert stopped.are_mine()
 
@@ -178,16 +178,16 @@ def test_a_process_that_is_judged_dead_as_it_goes_on_finds_out_at_its_next_sign_
     machine: NewMachine,
 ) -> None:
     process = machine().process(ClaimSettings(beat_seconds=0.01))
-    assert process.take_rest()
-    assert machine(later_seconds=LATER).process().take_rest()
+    assert process.claim_rest()
+    assert machine(later_seconds=LATER).process().claim_rest()
     # Its own clocks show no gap.
     assert wait_until(lambda: not process.are_mine(), timeout_seconds=30)
 
 
 def test_a_process_never_judges_itself_dead(machine: NewMachine, ledger: Ledger) -> None:
     waiter = machine(later_seconds=LATER).process()
-    assert waiter.take(["fox"]) == {"fox"}
-    assert waiter.take(["fox", "owl"]) == {"fox", "owl"}
+    assert waiter.claim(["fox"]) == {"fox"}
+    assert waiter.claim(["fox", "owl"]) == {"fox", "owl"}
     assert [name for name in names(ledger) if name.endswith(".dead")] == []
 
 
@@ -196,7 +196,7 @@ def test_a_process_whose_loop_hangs_shows_no_sign_of_life(
 ) -> None:
     home = machine()
     process = home.process(ClaimSettings(beat_seconds=0.01))
-    assert process.take_rest()
+    assert process.claim_rest()
     home.elapsed += SETTINGS.stall_seconds + 1
     root, sign = ledger.root, f"{FOLDER}/{process.process}.alive"
     # A beat that began before may still write it.
@@ -215,11 +215,11 @@ def let_the_timer_run(home: Machine) -> None:
 
 def test_a_dropped_task_is_free_and_the_others_are_not(machine: NewMachine) -> None:
     holder, other = machine().process(), machine().process()
-    assert holder.take(["fox", "owl"]) == {"fox", "owl"}
+    assert holder.claim(["fox", "owl"]) == {"fox", "owl"}
     holder.drop(["fox"])
-    assert other.take(["fox", "owl"]) == {"fox"}
+    assert other.claim(["fox", "owl"]) == {"fox"}
     holder.drop(["owl"])
-    assert other.take(["owl"]) == {"owl"}
+    assert other.claim(["owl"]) == {"owl"}
 
 
 def test_released_claims_leave_one_object_however_many_runs_there_were(
@@ -227,8 +227,8 @@ def test_released_claims_leave_one_object_however_many_runs_there_were(
 ) -> None:
     for number in range(20):
         run, waiter = machine().process(), machine().process()
-        assert waiter.take([f"clip-{number}"])
-        assert run.take_rest()
+        assert waiter.claim([f"clip-{number}"])
+        assert run.claim_rest()
         waiter.release()
         run.release()
     assert names(ledger) == ["rest-40.json"]
@@ -240,11 +240,11 @@ def test_what_killed_processes_left_is_removed_after_a_week(
     for number in range(5):
         # Each is killed, and found dead by the next.
         killed = machine(later_seconds=number * LATER).process()
-        assert killed.take_rest()
-        killed.take([f"clip-{number}"])
+        assert killed.claim_rest()
+        killed.claim([f"clip-{number}"])
     assert len(names(ledger)) > 5
     week = machine(later_seconds=8 * 86_400).process()
-    assert week.take_rest()
+    assert week.claim_rest()
     left = names(ledger)
     # The newest claim of the rest, and this process's sign of life and marks of what it buried.
     assert [name for name in left if name.startswith("rest-")] == ["rest-6.json"]
@@ -253,10 +253,10 @@ def test_what_killed_processes_left_is_removed_after_a_week(
 
 def test_a_damaged_claim_counts_for_nothing(machine: NewMachine, ledger: Ledger) -> None:
     first = machine().process()
-    assert first.take(["fox"]) == {"fox"}
+    assert first.claim(["fox"]) == {"fox"}
     [key] = [name for name in names(ledger) if "-tasks-" in name]
     ledger.root.write(f"{FOLDER}/{key}", b"{ damaged")
-    assert machine().process().take(["fox"]) == {"fox"}
+    assert machine().process().claim(["fox"]) == {"fox"}
 
 
 def test_a_process_that_ends_in_an_outage_of_the_store_releases_its_claims_after_it(
@@ -265,9 +265,9 @@ def test_a_process_that_ends_in_an_outage_of_the_store_releases_its_claims_after
     ledger = Ledger(StorageRoot(s3_url))
     ledger.bind(api_base_url="https://api.example.com/v1", account="account-1")
     claims = Machine(ledger).process()
-    assert claims.take_rest()
+    assert claims.claim_rest()
     # More than the S3 client itself retries.
     watched.faults.append(StoreFault("InternalError", status=500, key="claims/", count=8))
     with stamina.set_testing(True, attempts=4, cap=True):
         claims.release()
-    assert Machine(ledger).process().take_rest()
+    assert Machine(ledger).process().claim_rest()

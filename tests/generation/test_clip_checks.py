@@ -13,7 +13,7 @@ from sora_dagster.media.checks import CHECKS, CheckResult
 from sora_dagster.runware.catalogue import Catalogue
 from tests.generation.stored_takes import stored_take
 
-DECODE_ERROR = "The file is cut short: its part 'mdat' ends at byte 900, the file after 500."
+DECODE_ERROR = "The file is truncated: its part 'mdat' ends at byte 900, the file after 500."
 FROM_THE_API = {"not_flagged", "cost_within_estimate"}
 
 

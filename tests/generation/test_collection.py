@@ -18,7 +18,7 @@ from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimSettings
-from sora_dagster.generation.protocol.markers import drop_marker, marker_key
+from sora_dagster.generation.protocol.markers import marker_key, write_marker
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.protocol.root_binding import RootMismatchError
 from sora_dagster.generation.requesting.results import RequestState
@@ -234,7 +234,7 @@ def test_a_clip_that_cannot_be_fetched_is_left_to_any_other_process(scenario: Sc
 def test_a_dataset_is_collected_by_its_own_run_alone(scenario: Scenario) -> None:
     other = clip("owl").model_copy(update={"dataset": "trailers", "asset": "trailers"})
     scenario.request(scenario.generator(), clip("fox"), other)
-    drop_marker(scenario.root(), "trailers", scenario.attempts_of("owl")[0].task_uuid, b"{}")
+    write_marker(scenario.root(), "trailers", scenario.attempts_of("owl")[0].task_uuid, b"{}")
     with scenario.collection(scenario.generator()) as collection:
         assert [it.attempt.clip for it in to_the_end(collection)] == ["fox"]
     ledger = scenario.ledger()
@@ -406,7 +406,7 @@ def test_a_webhook_for_a_task_that_ended_without_a_video_brings_it_back(
     assert outcome_states(scenario) == {"fox": "lost"}
     scenario.sandbox.clear_faults()
     [attempt] = scenario.attempts()
-    drop_marker(scenario.root(), DEFAULT_DATASET, attempt.task_uuid, b"{}")
+    write_marker(scenario.root(), DEFAULT_DATASET, attempt.task_uuid, b"{}")
     scenario.run_until_quiet()
     assert outcome_states(scenario) == {"fox": "done"}
     assert scenario.charges_of("fox") == 1
@@ -418,7 +418,7 @@ def test_many_webhooks_for_a_task_that_ended_cause_one_poll(scenario: Scenario) 
     scenario.run_until_quiet()
     [attempt] = scenario.attempts()
     for number in range(4):
-        drop_marker(scenario.root(), DEFAULT_DATASET, attempt.task_uuid, b"%d" % number)
+        write_marker(scenario.root(), DEFAULT_DATASET, attempt.task_uuid, b"%d" % number)
     generator = scenario.generator()
     scenario.run_until_quiet(generator)
     assert generator.client.posts.polls == 1
@@ -430,7 +430,7 @@ def test_a_webhook_whose_task_cannot_be_polled_is_kept_and_reported(scenario: Sc
     scenario.request(scenario.generator(), clip())
     scenario.run_until_quiet()
     [attempt] = scenario.attempts()
-    drop_marker(scenario.root(), DEFAULT_DATASET, attempt.task_uuid, b"{}")
+    write_marker(scenario.root(), DEFAULT_DATASET, attempt.task_uuid, b"{}")
     scenario.sandbox.set_faults(rules=[{"fault": "status", "status": 503, "event": "poll"}])
     with scenario.collection(scenario.generator()) as collection:
         assert to_the_end(collection) == []
@@ -447,7 +447,7 @@ def test_a_webhook_for_a_task_that_another_process_collects_is_left_to_it(
     with chosen(scenario.generator(), attempt) as waiting:
         assert waiting.wait() == []
         key = marker_key(DEFAULT_DATASET, attempt.task_uuid, b"{}")
-        drop_marker(scenario.root(), DEFAULT_DATASET, attempt.task_uuid, b"{}")
+        write_marker(scenario.root(), DEFAULT_DATASET, attempt.task_uuid, b"{}")
         scenario.collect(scenario.generator(), rounds=2)
         assert scenario.root().exists(key)
 
@@ -714,8 +714,8 @@ def test_a_marker_of_no_use_is_removed(scenario: Scenario) -> None:
     scenario.request(scenario.generator(), clip())
     body = json.dumps({"taskUUID": "x", "errors": [{"code": "contentPolicyViolation"}]}).encode()
     [attempt] = scenario.attempts()
-    drop_marker(scenario.root(), DEFAULT_DATASET, attempt.task_uuid, body)
-    drop_marker(scenario.root(), DEFAULT_DATASET, "11111111-2222-4333-8444-555555555555", body)
+    write_marker(scenario.root(), DEFAULT_DATASET, attempt.task_uuid, body)
+    write_marker(scenario.root(), DEFAULT_DATASET, "11111111-2222-4333-8444-555555555555", body)
     scenario.run_until_quiet()
     assert outcome_states(scenario) == {"fox": "done"}
     assert scenario.keys("inbox") == []

@@ -47,7 +47,7 @@ def test_no_more_is_stored_than_is_taken_and_every_result_arrives() -> None:
     while len(results) < TASKS:
         assert archive.reaches(min(len(results) + PARALLEL, TASKS), within_seconds=30)
         assert not archive.reaches(len(results) + PARALLEL + 1, within_seconds=0.1)
-        stored = work.take(30)
+        stored = work.next_result(30)
         assert isinstance(stored, StoreResult)
         results.append(stored.result)
     assert sorted(map(str, results)) == [str(number) for number in range(TASKS)]

@@ -9,7 +9,7 @@ import pytest
 from sora_dagster.generation.collecting.due import DueReader, DueWork, uncollected_folders
 from sora_dagster.generation.protocol.claims import Claims
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.markers import drop_marker, marker_key
+from sora_dagster.generation.protocol.markers import marker_key, write_marker
 from sora_dagster.generation.protocol.records import AttemptRecord
 from tests.generation.large_roots import CountingRoot
 from tests.generation.stored_takes import claim
@@ -91,14 +91,14 @@ def test_a_look_reads_no_more_than_a_few_records_of_many() -> None:
 
 def test_a_marker_is_due_at_once(ledger: Ledger) -> None:
     attempt = claim(ledger)
-    drop_marker(ledger.root, "default", attempt.task_uuid, b"{}")
+    write_marker(ledger.root, "default", attempt.task_uuid, b"{}")
     assert look(ledger).markers == 1
 
 
 def test_a_marker_that_a_run_has_seen_and_left_does_not_start_another(ledger: Ledger) -> None:
     attempt = claim(ledger)
     key = marker_key("default", attempt.task_uuid, b"{}")
-    drop_marker(ledger.root, "default", attempt.task_uuid, b"{}")
+    write_marker(ledger.root, "default", attempt.task_uuid, b"{}")
     received = ledger.root.info(key)
     assert received is not None
     entry = ledger.pending.tasks("default")[attempt.task_uuid]
@@ -108,7 +108,7 @@ def test_a_marker_that_a_run_has_seen_and_left_does_not_start_another(ledger: Le
 
 
 def test_a_marker_of_a_task_that_ended_is_due(ledger: Ledger) -> None:
-    drop_marker(ledger.root, "glade", "00000000-0000-4000-8000-000000000000", b"{}")
+    write_marker(ledger.root, "glade", "00000000-0000-4000-8000-000000000000", b"{}")
     assert look(ledger).is_due
 
 
@@ -121,9 +121,9 @@ def test_remixes_that_no_run_asked_for_are_due_at_once(ledger: Ledger) -> None:
 
 def test_what_a_live_run_collects_is_not_due(ledger: Ledger) -> None:
     attempt = claim(ledger)
-    drop_marker(ledger.root, "default", attempt.task_uuid, b"{}")
+    write_marker(ledger.root, "default", attempt.task_uuid, b"{}")
     claims = Claims(ledger, "default", holder="a run", store_time=ledger.root.store_time)
-    claims.take_rest()
+    claims.claim_rest()
     work = look(ledger, seconds_later=60)
     assert (work.is_due, work.collected) == (False, ("default",))
     claims.release()
@@ -134,9 +134,9 @@ def test_tasks_that_a_live_run_has_claimed_for_itself_are_not_due_and_others_are
     ledger: Ledger,
 ) -> None:
     attempt = claim(ledger)
-    drop_marker(ledger.root, "default", attempt.task_uuid, b"{}")
+    write_marker(ledger.root, "default", attempt.task_uuid, b"{}")
     claims = Claims(ledger, "default", holder="a run", store_time=ledger.root.store_time)
-    claims.take([attempt.task_uuid])
+    claims.claim([attempt.task_uuid])
     assert not look(ledger, seconds_later=60).is_due
     claim(ledger, "owl")
     assert look(ledger, seconds_later=60).due == 1

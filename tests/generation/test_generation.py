@@ -14,7 +14,7 @@ import pytest
 from sora_dagster.generation.collecting.settings import Deadlines
 from sora_dagster.generation.generator import Generator, parent_video
 from sora_dagster.generation.protocol.claims import ClaimReader, ClaimSettings
-from sora_dagster.generation.protocol.markers import WebhookAddress, drop_marker
+from sora_dagster.generation.protocol.markers import WebhookUrl, write_marker
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.local.processes import wait_until
 from sora_dagster.prompts.clips import DEFAULT_DATASET, ClipRequest
@@ -273,18 +273,16 @@ def test_a_clip_that_the_api_would_refuse_is_not_sent(
 def test_a_marker_brings_the_poll_forward(
     generate: Callable[..., Generator], sandbox: Sandbox, root: StorageRoot
 ) -> None:
-    generator = generate(webhook=WebhookAddress("http://127.0.0.1:9/runware", "s" * 32))
+    generator = generate(webhook=WebhookUrl("http://127.0.0.1:9/runware", "s" * 32))
     [result] = request_clips(generator, clip())
     assert result.task_uuid is not None
-    drop_marker(root, DEFAULT_DATASET, result.task_uuid, b"{}")
+    write_marker(root, DEFAULT_DATASET, result.task_uuid, b"{}")
     assert len(collect(generator)) == 1
     assert list(root.list("inbox")) == []
 
 
 def test_records_hold_no_secret(generate: Callable[..., Generator], root: StorageRoot) -> None:
-    generator = generate(
-        webhook=WebhookAddress("http://127.0.0.1:9/runware", "the-secret-of-the-test")
-    )
+    generator = generate(webhook=WebhookUrl("http://127.0.0.1:9/runware", "the-secret-of-the-test"))
     settings = {"cameraMovement": "https://user:the-secret@example.com/path?signature=the-secret"}
     ltx = {"model": "lightricks:ltx@2.5-fast", "duration_seconds": 6, "settings": settings}
     [requested] = request_clips(generator, clip(**ltx))

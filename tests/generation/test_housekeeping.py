@@ -65,7 +65,7 @@ def test_older_takes_go_and_leave_their_record(ledger: Ledger) -> None:
     assert report.objects == {"older take": 6}
     assert report.kept["complete takes"] == 3
     assert records(ledger) == before
-    assert verify(ledger).is_whole
+    assert verify(ledger).is_complete
 
 
 def test_all_takes_stay_where_no_number_is_given(ledger: Ledger) -> None:
@@ -125,7 +125,7 @@ def test_a_take_that_remixes_were_made_of_stays_and_so_do_its_own_parents(ledger
         ("fox|snow", 2),
         ("deep", 1),
     }
-    assert report.kept["older takes that remixes were made of"] == 3
+    assert report.kept["older takes that remixes were made from"] == 3
     prune(ledger, keep_takes=1, keep_parents=False, dry_run=False)
     left = {(manifest.clip, manifest.take) for manifest in stored_manifests(ledger.root)}
     assert left == {("fox", 4), ("fox|snow", 2), ("deep", 1)}
@@ -170,7 +170,7 @@ def test_a_run_that_is_killed_leaves_no_record_of_what_is_gone(
             assert crash_at < 6
         else:
             assert crash_at >= 6
-    assert verify(ledger).is_whole
+    assert verify(ledger).is_complete
     pass_days(ledger, 2, monkeypatch)
     prune(ledger, keep_takes=1, dry_run=False)
     assert keys(ledger, "clips/clips/fox/take-1") == {"clips/clips/fox/take-1/pruned.json"}
@@ -321,7 +321,7 @@ def test_files_of_broken_writes_are_given_up_by_age(
     pass_days(ledger, 3, monkeypatch)
     assert prune(ledger, dry_run=False).objects == {"unfinished upload": 1}
     assert not half.exists()
-    assert verify(ledger).is_whole
+    assert verify(ledger).is_complete
 
 
 @on_file_and_s3
@@ -375,7 +375,7 @@ def test_a_store_that_fails_is_said_and_the_next_run_carries_on(
         patch.setattr(root, "delete", refuse)
         with pytest.raises(StorageError, match="cannot delete"):
             prune(ledger, keep_takes=1, dry_run=False)
-    assert verify(ledger).is_whole
+    assert verify(ledger).is_complete
     prune(ledger, keep_takes=1, dry_run=False)
     assert [manifest.take for manifest in stored_manifests(root)] == [3]
 
@@ -396,4 +396,4 @@ def test_asking_for_a_clip_whose_older_takes_are_gone_costs_nothing(
     assert as_it_was.state is RequestState.CHANGED
     assert collect(generator) == []
     assert sandbox.charged() == before
-    assert verify(generator.ledger, deep=True).is_whole
+    assert verify(generator.ledger, deep=True).is_complete

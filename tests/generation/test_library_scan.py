@@ -150,7 +150,7 @@ def test_clips_of_other_datasets_are_not_read_again(root: CountingRoot, ledger: 
         gzip.compress(b'{"version": 1, "datasets": ["default"]}\n' * 50)[:-20],
     ],
     # The bytes hold the time, and each process that runs tests must give them the same names.
-    ids=["empty", "not gzip", "not JSON", "not a record", "another version", "cut short"],
+    ids=["empty", "not gzip", "not JSON", "not a record", "another version", "truncated"],
 )
 def test_what_the_last_scan_left_may_be_damaged(
     root: CountingRoot, ledger: Ledger, left: bytes

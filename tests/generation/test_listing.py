@@ -12,7 +12,7 @@ from sora_dagster.generation.collecting.settings import CollectionLimits, Deadli
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimSettings
-from sora_dagster.generation.protocol.markers import drop_marker, markers_of
+from sora_dagster.generation.protocol.markers import markers_of, write_marker
 from sora_dagster.generation.requesting.results import RequestState
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.storage import StorageRoot
@@ -90,7 +90,7 @@ def test_asking_for_a_new_clip_lists_that_clip(costs: Costs) -> None:
 def test_looking_for_markers_of_one_task_never_lists_the_inbox() -> None:
     root = CountingRoot("memory://")
     for number in range(20):
-        drop_marker(root, DEFAULT_DATASET, f"task-{number}", b"{}")
+        write_marker(root, DEFAULT_DATASET, f"task-{number}", b"{}")
     root.forget()
     [marker] = markers_of(root, DEFAULT_DATASET, "task-7")
     assert marker.task_uuid == "task-7"

@@ -95,7 +95,7 @@ def test_what_a_newer_version_added_is_passed_over_at_any_depth(ledger: Ledger) 
     request["spec"]["added"] = [1]
     changed(ledger, added={"some": "thing"}, request=request)
     assert ledger.manifest("clips", "fox", 1) == manifest
-    assert verify(ledger).is_whole
+    assert verify(ledger).is_complete
 
 
 def test_a_manifest_of_a_higher_version_says_to_upgrade(ledger: Ledger) -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, JsonValue
 import sora_dagster.generation
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.claims import ClaimRecord
-from sora_dagster.generation.protocol.collection_log import CollectionRecord
+from sora_dagster.generation.protocol.collection_record import CollectionRecord
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import NewerFormatError, parse_record
 from sora_dagster.generation.protocol.records import (
@@ -33,7 +33,7 @@ from sora_dagster.generation.protocol.records import (
     StuckRecord,
 )
 from sora_dagster.generation.protocol.spending_log import BudgetEntry, Spending
-from sora_dagster.generation.resolve import Resolution
+from sora_dagster.generation.resolve import ManualDecision
 from sora_dagster.media.meter import VideoMeasures
 from sora_dagster.runware.errors import ErrorRecord
 from sora_dagster.storage import StorageRoot
@@ -77,7 +77,7 @@ def samples() -> dict[type[Record], Record]:
         BudgetEntry(root_run="r", day=date(2026, 11, 28), estimates_usd={"t": 1.0}, nonce="n"),
         Spending.none(),
         ClaimRecord(process="p", holder="h", tasks=("t",), at=NOW),
-        Resolution(decision="resend", at=NOW),
+        ManualDecision(decision="resend", at=NOW),
         CollectionRecord(holder="run", started_at=NOW, updated_at=NOW, is_running=True),
     ]
     return {type(record): record for record in records}

@@ -11,7 +11,7 @@ from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.collecting.settings import CollectionLimits
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.clocks import running_seconds
-from sora_dagster.generation.protocol.collection_log import CollectionRecord, read_collection
+from sora_dagster.generation.protocol.collection_record import CollectionRecord, read_collection
 from sora_dagster.local.processes import wait_until
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from sora_dagster.runware.client import RunwareClient

@@ -20,7 +20,7 @@ from sora_dagster.generation.collecting.tracked import ReadyTask
 from sora_dagster.generation.generator import Generator, parent_video
 from sora_dagster.generation.protocol.claims import ClaimReader, Claims
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.markers import drop_marker
+from sora_dagster.generation.protocol.markers import write_marker
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.protocol.root_binding import RootMismatchError
 from sora_dagster.generation.requesting.results import RequestState
@@ -165,7 +165,7 @@ def test_a_marker_only_wakes(generate: Generate, root: StorageRoot) -> None:
     [result] = request_clips(generator, clip())
     assert result.task_uuid is not None
     lie = {"taskUUID": result.task_uuid, "errors": [{"code": "contentPolicyViolation"}]}
-    drop_marker(root, DEFAULT_DATASET, result.task_uuid, json.dumps(lie).encode())
+    write_marker(root, DEFAULT_DATASET, result.task_uuid, json.dumps(lie).encode())
     [finished] = collect(generator)
     assert finished.outcome.state == "done"
 
@@ -210,7 +210,7 @@ def test_ages_are_by_the_stores_clock(root: StorageRoot) -> None:
     ledger.bind(api_base_url="https://api.example.com/v1", account=None)
     claims = Claims(ledger, DEFAULT_DATASET, holder="a run", store_time=root.store_time)
     try:
-        assert claims.take_rest()
+        assert claims.claim_rest()
         other = ClaimReader(Ledger(root), DEFAULT_DATASET, store_time=root.store_time)
         assert other.view().rest == claims.process
     finally:

@@ -203,7 +203,7 @@ def test_what_cannot_be_read_at_all_has_to_be_restored_first(generator: Generato
     for key in (slot, layout.pending_key(DEFAULT_DATASET, task)):
         generator.ledger.root.write(key, b"{damaged")
     set_aside(generator, task)
-    with pytest.raises(ResolutionError, match="Restore it first"):
+    with pytest.raises(ResolutionError, match="Restore it, then run this command again"):
         retry_stuck(generator.ledger, "clips", "fox")
     assert list(stuck_folder(generator.ledger, DEFAULT_DATASET).read()) == [task]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.collection_log import CollectionRecord, write_collection
-from sora_dagster.generation.protocol.markers import drop_marker
+from sora_dagster.generation.protocol.collection_record import CollectionRecord, write_collection
+from sora_dagster.generation.protocol.markers import write_marker
 from sora_dagster.generation.protocol.spending_limits import SpendingLimits
 from sora_dagster.generation.resolve import give_up, retry_stuck
 from sora_dagster.generation.status.problems import AccountAnswer, budget_problems, find_problems
@@ -80,7 +80,7 @@ def test_outstanding_tasks_are_counted_by_state(api: FaultySandbox, scenario: Sc
     scenario.request(generator, clip("fox"), clip("owl"))
     assert states(scenario) == {"accepted": 2}
     uuid = scenario.attempts_of("fox")[0].task_uuid
-    drop_marker(scenario.root(), DEFAULT_DATASET, uuid, b"{}")
+    write_marker(scenario.root(), DEFAULT_DATASET, uuid, b"{}")
     assert states(scenario) == {"accepted": 1, "finished": 1}
     dataset = dataset_of(scenario)
     assert (dataset.markers, dataset.outstanding) == (1, 2)
@@ -126,7 +126,9 @@ def test_the_daily_limit_of_a_dataset_warns_before_it_is_used_up(scenario: Scena
         assert [item.used_usd for item in status.spending.datasets] == [used_usd, 0.0]
         problems = budget_problems(status.spending)
         assert [problem.severity for problem in problems] == expected
-        assert all("dataset default's daily limit" in problem.sentence for problem in problems)
+        assert all(
+            "dataset default's daily spending limit" in problem.sentence for problem in problems
+        )
 
 
 def test_what_nobody_collects_needs_attention_after_an_hour(scenario: Scenario) -> None:
@@ -168,7 +170,7 @@ def test_a_clip_that_may_have_been_paid_for_is_named_until_a_person_decides(
     scenario.request(generator, clip("fox"))
     scenario.run_until_quiet(generator)
     [task] = dataset_of(scenario).notable
-    assert (task.clip, task.state) == ("fox", "unsure")
+    assert (task.clip, task.state) == ("fox", "undecided")
     assert task.command == "sora-dagster resolve fox --asset clips --resend"
     assert problems_of(scenario) == [("no_clip_needs_a_decision", "error")]
     give_up(scenario.ledger(), "clips", "fox")

@@ -51,7 +51,7 @@ def only_finding(ledger: Ledger, *, deep: bool = False) -> Finding:
 def test_a_root_where_everything_is_there_is_whole(ledger: Ledger, manifest: ClipManifest) -> None:
     before = keys(ledger)
     report = verify(ledger, deep=True)
-    assert report.is_whole
+    assert report.is_complete
     assert (report.takes, report.objects, report.size_bytes) == (4, 16, 4 * len(VIDEO))
     assert keys(ledger) == before
 
@@ -76,7 +76,7 @@ def test_a_video_of_the_same_length_with_other_bytes_is_found_by_a_deep_check_al
     ledger: Ledger, manifest: ClipManifest
 ) -> None:
     ledger.root.write(manifest.videos[0].key, VIDEO[::-1])
-    assert verify(ledger).is_whole
+    assert verify(ledger).is_complete
     assert only_finding(ledger, deep=True).kind == "wrong hash"
 
 
@@ -136,7 +136,7 @@ def test_a_stored_clip_whose_reopened_task_has_no_end_is_found_unless_it_is_pend
     end(ledger, attempt, "lost")
     reopening = ledger.reopen(attempt)
     store(ledger, attempt)
-    assert verify(ledger).is_whole
+    assert verify(ledger).is_complete
     ledger.pending.remove("default", attempt.task_uuid, reopening)
     found = only_finding(ledger)
     assert found.kind == "missing outcome"
@@ -159,7 +159,7 @@ def test_what_is_under_way_or_has_failed_is_no_finding(
     store(ledger, claim(ledger, "just stored", 1))
     end(ledger, claim(ledger, "failed", 1), "failed")
     end(ledger, claim(ledger, "lost", 1), "lost")
-    assert verify(ledger).is_whole
+    assert verify(ledger).is_complete
 
 
 def test_every_finding_is_reported_as_soon_as_it_is_made(
@@ -190,5 +190,5 @@ def test_a_video_that_is_gone_is_mended_by_asking_again_as_it_says(
     assert only_finding(generator.ledger).kind == "missing"
     before = sandbox.charged()
     request_clips(generator, clip())
-    assert verify(generator.ledger, deep=True).is_whole
+    assert verify(generator.ledger, deep=True).is_complete
     assert sandbox.charged() == before

@@ -125,13 +125,13 @@ def test_a_later_take_than_asked_for_counts(ledger: Ledger, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [1, MANY])
-@pytest.mark.parametrize("damage", ["gone", "cut short", "no manifest", "unreadable manifest"])
+@pytest.mark.parametrize("damage", ["gone", "truncated", "no manifest", "unreadable manifest"])
 def test_a_damaged_clip_is_not_stored(ledger: Ledger, count: int, damage: str) -> None:
     manifests = store_many(ledger, count)
     video, record = manifests[0].videos[0].key, layout.manifest_key("clips", "Clip 0", 1)
     if damage == "gone":
         ledger.root.delete(video)
-    elif damage == "cut short":
+    elif damage == "truncated":
         ledger.root.write(video, VIDEO[:-1])
     elif damage == "no manifest":
         ledger.root.delete(record)

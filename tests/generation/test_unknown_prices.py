@@ -150,7 +150,7 @@ def test_the_price_of_the_dry_run_is_held_against_the_limit(
 
 @pytest.mark.parametrize(
     ("run_limit_usd", "day_limit_usd", "whose"),
-    [(1.0, None, "the run's"), (None, 1.0, "the day's")],
+    [(1.0, None, "the run's"), (None, 1.0, "the daily")],
 )
 def test_without_any_price_nothing_is_sent_under_a_limit(
     generate: Callable[..., Generator],

@@ -271,7 +271,7 @@ DAMAGED_KINDS = (
     _kind("half as long", "duration_matches", kept=0.5),
     Kind("half as large", "size_matches", _half_as_large),
     Kind("in another container", "format_matches", _in_another_container),
-    Kind("cut short", "decodes", lambda clip, at: cut_short(clip, at / f"made{clip.suffix}")),
+    Kind("truncated", "decodes", lambda clip, at: cut_short(clip, at / f"made{clip.suffix}")),
 )
 
 

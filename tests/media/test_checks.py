@@ -261,7 +261,7 @@ def test_a_price_that_has_drifted_is_named_with_its_source_and_what_to_do() -> N
     assert result.failed
     assert result.description == (
         "The video cost 1.5000 USD; the estimate was 1.2000 USD. The price of Model "
-        "(maker:model@1) has drifted: 1.5000 USD were billed, 0.5 USD per second, and the estimate "
+        "(maker:model@1) has changed: 1.5000 USD was billed, 0.5 USD per second, and the estimate "
         f"is from {BASIS}. Correct it."
     )
     assert result.figures["billed_usd_per_second"] == pytest.approx(0.5)
@@ -371,7 +371,7 @@ def test_a_check_that_was_evaluated_for_no_video_is_not_evaluated() -> None:
 
 
 def test_one_of_two_videos_that_cannot_be_decoded_fails_that_check_for_the_clip() -> None:
-    results = {v.name: v for v in evaluate_all(REQUESTED, [FINE, undecodable("it is cut short")])}
+    results = {v.name: v for v in evaluate_all(REQUESTED, [FINE, undecodable("it is truncated")])}
     assert [name for name, result in results.items() if result.failed] == ["decodes"]
     assert results["decodes"].description.startswith("Video 2 of 2: The video cannot be decoded")
     assert results["not_black"].description.endswith("Not evaluated for video 2 of 2.")

@@ -16,7 +16,6 @@ import yaml
 from PIL import ExifTags, Image
 
 from sora_dagster.generation.requesting.payloads import build_inference
-from sora_dagster.input_files.problems import FileProblem
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec
 from sora_dagster.prompts.dataset import (
     DatasetError,
@@ -27,6 +26,7 @@ from sora_dagster.runware.catalogue import Catalogue, FrameSize, VideoModel
 from sora_dagster.runware.catalogue.numbers import Durations
 from sora_dagster.runware.catalogue.parts import Rule, TextLimits
 from sora_dagster.runware.catalogue.prices import Prices, Rate
+from sora_dagster.user_files.problems import FileProblem
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "prompts.yaml"
 

@@ -174,7 +174,7 @@ def test_an_image_that_is_cut_is_a_problem(
     problem = only_problem_of(write("p.jsonl", jsonl(row)))
     assert (problem.line, problem.column) == (1, column)
     assert "cannot be decoded" in problem.message
-    assert "cut or damaged" in problem.message
+    assert "truncated or damaged" in problem.message
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sora_dagster.input_files.problems import FileProblem
 from sora_dagster.prompts.boards import load_board
 from sora_dagster.prompts.clips import ClipSpec
 from sora_dagster.prompts.dataset import DatasetError, load_dataset
@@ -21,6 +20,7 @@ from sora_dagster.runware import VideoInference
 from sora_dagster.runware.catalogue import Catalogue, FrameSize
 from sora_dagster.runware.catalogue.parts import Setting
 from sora_dagster.runware.rules import broken_rules
+from sora_dagster.user_files.problems import FileProblem
 from tests.prompts.dataset_files import (
     FORMATS,
     Write,

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from sora_dagster.generation.collecting.settings import CollectionLimits, Deadlines, PollSettings
 from sora_dagster.generation.generator import GenerationSettings, Generator, parent_video
 from sora_dagster.generation.protocol.claims import ClaimSettings
-from sora_dagster.generation.protocol.markers import WebhookAddress, drop_marker
+from sora_dagster.generation.protocol.markers import WebhookUrl, write_marker
 from sora_dagster.generation.requesting.options import RequestOptions
 from sora_dagster.generation.requesting.sender import SendSettings
 from sora_dagster.local.processes import wait_until
@@ -271,7 +271,7 @@ def build_generator(base_url: str, storage: str, webhook_url: str | None) -> Gen
         RunwareClient(KEY, base_url=base_url, catalogue=CATALOGUE),
         StorageRoot(storage),
         GenerationSettings(
-            webhook=WebhookAddress(webhook_url, WEBHOOK_SECRET) if webhook_url else None,
+            webhook=WebhookUrl(webhook_url, WEBHOOK_SECRET) if webhook_url else None,
             polls=PollSettings(
                 first_seconds=0.05, factor=1.2, longest_seconds=0.1, refresh_seconds=0.05
             ),
@@ -303,7 +303,7 @@ def request(generator: Generator, options: argparse.Namespace) -> None:
             json.dumps({"clip": requested.request.clip, "state": requested.state.name}), flush=True
         )
         if options.drop_markers and requested.task_uuid is not None:
-            drop_marker(generator.ledger.root, DEFAULT_DATASET, requested.task_uuid, b"{}")
+            write_marker(generator.ledger.root, DEFAULT_DATASET, requested.task_uuid, b"{}")
 
 
 def collect(generator: Generator, *, tells: bool) -> None:

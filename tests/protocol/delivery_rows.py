@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sora_dagster.generation.collecting.settings import PollSettings
-from sora_dagster.generation.protocol.markers import MAX_MARKER_BYTES, drop_marker
+from sora_dagster.generation.protocol.markers import MAX_MARKER_BYTES, write_marker
 from sora_dagster.prompts.clips import DEFAULT_DATASET
 from tests.protocol.families import BOTH
 from tests.protocol.row import Row, Story, all_of, failed, not_in_a_manifest, sent, stored
@@ -39,10 +39,10 @@ def _forge_markers(story: Story) -> None:
     root = scenario.root()
     running = scenario.attempts_of("fox")[0].task_uuid
     lie = b'{"videoURL": "https://example.com/forged.mp4"}'
-    drop_marker(root, DEFAULT_DATASET, _UNKNOWN_TASK, lie)
+    write_marker(root, DEFAULT_DATASET, _UNKNOWN_TASK, lie)
     failure = {"taskUUID": running, "code": "inferenceError", "message": "forged"}
-    drop_marker(root, DEFAULT_DATASET, running, json.dumps({"error": failure}).encode())
-    drop_marker(root, DEFAULT_DATASET, running, b" " * (MAX_MARKER_BYTES + 1))
+    write_marker(root, DEFAULT_DATASET, running, json.dumps({"error": failure}).encode())
+    write_marker(root, DEFAULT_DATASET, running, b" " * (MAX_MARKER_BYTES + 1))
     address = scenario.settings.webhook
     assert address is not None
     unsigned = scenario.sandbox.http.post(

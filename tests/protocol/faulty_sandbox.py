@@ -12,7 +12,7 @@ import pytest
 import stamina
 
 from sora_dagster.generation.fetching import resume
-from sora_dagster.generation.protocol.markers import WebhookAddress
+from sora_dagster.generation.protocol.markers import WebhookUrl
 from sora_dagster.sandbox.server import running_sandbox
 from sora_dagster.sandbox.settings import SandboxSettings
 from sora_dagster.storage import StorageRoot
@@ -84,10 +84,10 @@ class Receiver:
         self._app: Any = None
         self.url = ""
 
-    def over(self, root: StorageRoot) -> WebhookAddress:
+    def over(self, root: StorageRoot) -> WebhookUrl:
         """Receive for a root; gives the address that its requests name."""
         self._app = create_app(root, SECRET)
-        return WebhookAddress(f"{self.url}/runware", SECRET)
+        return WebhookUrl(f"{self.url}/runware", SECRET)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await self._app(scope, receive, send)

@@ -14,7 +14,7 @@ from typing import Any
 from sora_dagster.generation.collecting.collection import Collection
 from sora_dagster.generation.generator import Generator
 from sora_dagster.generation.protocol.claims import ClaimSettings
-from sora_dagster.generation.protocol.markers import drop_marker
+from sora_dagster.generation.protocol.markers import write_marker
 from sora_dagster.generation.protocol.record_folder import stuck_folder
 from sora_dagster.generation.resolve import ResolutionError, resend, retry_stuck
 from sora_dagster.local.processes import wait_until
@@ -271,7 +271,7 @@ class Walk:
         )
         self.steps.append(f"a forged marker for {uuid}")
         body = b'{"error": {"code": "inferenceError", "message": "forged", "taskUUID": "%s"}}'
-        drop_marker(self.scenario.root(), DEFAULT_DATASET, uuid, body % uuid.encode())
+        write_marker(self.scenario.root(), DEFAULT_DATASET, uuid, body % uuid.encode())
 
     def _pause(self) -> None:
         """A collecting process is stopped for longer than its claim lives, and then goes on."""

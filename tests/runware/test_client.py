@@ -17,7 +17,7 @@ from sora_dagster.runware import (
     RequestRefusedError,
     RunwareClient,
     RunwareError,
-    UnreadableAnswerError,
+    UnreadableResponseError,
 )
 from tests.runware.conftest import KEY
 from tests.runware.examples import FIRST, SECOND, request, running_row
@@ -141,7 +141,7 @@ def test_the_accounts_balance_is_read_from_whatever_form(
 
 def test_a_missing_account_raises(api: ScriptedApi, client: RunwareClient) -> None:
     api.will(Answer({"data": []}))
-    with pytest.raises(UnreadableAnswerError):
+    with pytest.raises(UnreadableResponseError):
         client.account()
 
 

@@ -25,7 +25,7 @@ from sora_dagster.runware import (
     SafetyError,
     ServerError,
     TaskTimeoutError,
-    UnreadableAnswerError,
+    UnreadableResponseError,
     error_from_payload,
 )
 
@@ -98,7 +98,7 @@ RETRYABLE = {
     ProviderError,
     TaskTimeoutError,
     ServerError,
-    UnreadableAnswerError,
+    UnreadableResponseError,
     ConnectionFailedError,
 }
 

@@ -18,7 +18,7 @@ from sora_dagster.runware import (
     RunwareClient,
     RunwareError,
     ServerError,
-    UnreadableAnswerError,
+    UnreadableResponseError,
 )
 from sora_dagster.runware.retry_log import log_retries_as_sentences
 from tests.runware.conftest import KEY
@@ -107,7 +107,7 @@ def test_a_poll_that_failed_is_repeated(
     [
         (Answer(b"", 503), ServerError),
         (Answer(b"", 429), RateLimitError),
-        (Answer(b"<html>"), UnreadableAnswerError),
+        (Answer(b"<html>"), UnreadableResponseError),
         (Broken("reset"), ConnectionFailedError),
     ],
 )

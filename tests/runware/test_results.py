@@ -17,15 +17,15 @@ from sora_dagster.runware import (
     TaskStatus,
     VideoResult,
     archived_status,
-    parse_answer,
+    parse_response,
     task_status,
 )
 from tests.runware.examples import FIRST, SECOND, running_row, video_row
-from tests.runware.test_answers import JSON
+from tests.runware.test_responses import JSON
 
 
 def status_of(body: Any, status_code: int = 200, task_uuid: str = FIRST) -> TaskStatus:
-    return task_status(task_uuid, parse_answer(status_code, json.dumps(body).encode()))
+    return task_status(task_uuid, parse_response(status_code, json.dumps(body).encode()))
 
 
 def failed(code: str = "providerError", task_uuid: str = FIRST, **fields: Any) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def archived(response: Any) -> TaskStatus:
         "request": [{"taskType": "videoInference", "taskUUID": FIRST}],
         "response": response,
     }
-    return archived_status(FIRST, parse_answer(200, json.dumps({"data": [row]}).encode()))
+    return archived_status(FIRST, parse_response(200, json.dumps({"data": [row]}).encode()))
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_the_archives_refusal_is_an_error_of_the_task(scope: dict[str, str]) -> 
 
 
 def test_the_archives_word_that_it_does_not_know_a_task_is_kept() -> None:
-    answer = parse_answer(404, json.dumps({"errors": [failed("taskNotFound")]}).encode())
+    answer = parse_response(404, json.dumps({"errors": [failed("taskNotFound")]}).encode())
     status = archived_status(FIRST, answer)
     assert status.not_found is not None
     assert not status.is_known
@@ -291,9 +291,9 @@ def test_no_answer_whatever_breaks_the_reading_of_a_task(
     rows = body if isinstance(body, list) else [body]
     named = [{**row, "taskUUID": FIRST} if isinstance(row, dict) else row for row in rows]
     for answer in (
-        parse_answer(status_code, {"data": named}),
-        parse_answer(status_code, {"errors": named}),
-        parse_answer(200, {"data": [{"taskUUID": FIRST, "response": body}]}),
+        parse_response(status_code, {"data": named}),
+        parse_response(status_code, {"errors": named}),
+        parse_response(200, {"data": [{"taskUUID": FIRST, "response": body}]}),
     ):
         for status in (task_status(FIRST, answer), archived_status(FIRST, answer)):
             assert not (status.is_over(number_results) and not status.is_known)

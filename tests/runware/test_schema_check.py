@@ -1,4 +1,4 @@
-"""Requests are held to the schema that Runware publishes for their model."""
+"""Requests are validated against the schema that Runware publishes for their model."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_schemas_are_fetched_once_per_process(caplog: pytest.LogCaptureFixture) 
                 assert check.problems(request(model="other:a@1", seed=7)) == []
     assert paths == [f"/resolve/{AIR}", "/resolve/other:a@1"]
     [record] = caplog.records
-    assert "requests of other:a@1 are not held to a schema" in record.message
+    assert "requests of other:a@1 are not validated against a schema" in record.message
 
 
 def test_an_unreachable_server_holds_nothing_up(caplog: pytest.LogCaptureFixture) -> None:
@@ -170,7 +170,7 @@ def test_an_unreachable_server_holds_nothing_up(caplog: pytest.LogCaptureFixture
     assert check is not None
     with caplog.at_level(logging.WARNING):
         check.check(request(seed=7))
-    assert f"requests of {AIR} are not held to a schema" in caplog.text
+    assert f"requests of {AIR} are not validated against a schema" in caplog.text
 
 
 def test_the_saved_example_is_read() -> None:

@@ -21,7 +21,7 @@ from sora_dagster.runware import (
     ServerError,
     SubmissionTooLateError,
     UnknownModelError,
-    UnreadableAnswerError,
+    UnreadableResponseError,
     VideoModel,
 )
 from sora_dagster.runware.catalogue.numbers import Durations
@@ -208,7 +208,7 @@ def test_an_unreadable_answer_leaves_a_task_uncertain(
     api.will(Answer(body))
     [submission] = client.submit([request()])
     assert submission.state == "uncertain"
-    assert isinstance(submission.error, UnreadableAnswerError)
+    assert isinstance(submission.error, UnreadableResponseError)
 
 
 def test_a_redirect_is_not_followed_with_a_paid_request(

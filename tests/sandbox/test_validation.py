@@ -172,7 +172,7 @@ BAD_IMAGES = {
     "too narrow": data_uri(image_bytes(299, 400)),
     "too wide": data_uri(image_bytes(2049, 400)),
     "no image": data_uri(b"plain text"),
-    "cut short": data_uri(image_bytes(400, 400, "JPEG")[:500]),
+    "truncated": data_uri(image_bytes(400, 400, "JPEG")[:500]),
     "no base64": "@@@",
     "a data URI in plain text": "data:text/plain,hello",
     "an unknown UUID": "aac49721-1964-481a-ae78-8a4e29b91402",

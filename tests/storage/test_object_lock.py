@@ -96,5 +96,5 @@ def test_with_that_variable_clips_are_generated_verified_and_pruned(
         request_clips(generator, clip("fox"), clip("owl"))
         ended = collect(generator)
         assert len(ended) == 2
-        assert verify(generator.ledger).is_whole
+        assert verify(generator.ledger).is_complete
         assert prune(generator.ledger, keep_takes=1, dry_run=False).objects == {}

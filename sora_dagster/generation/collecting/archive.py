@@ -91,7 +91,7 @@ class ClipArchive:
         *,
         reopening: int = 0,
     ) -> FinishedTask:
-        """Record that no video of a task can be had; it counts at its estimate, if there is one.
+        """Record that no video of a task can be obtained; it counts at its estimate, if any.
 
         An existing manifest outranks this: then the clip is stored.
         """
@@ -99,7 +99,7 @@ class ClipArchive:
             return stored
         result = _Result(state, (error,), attempt.estimate.usd, cost_is_estimate=True)
         # First, so that `sora-dagster status` misses none if this process is killed in between.
-        self._ledger.pending.mark_doubtful(attempt, error.message)
+        self._ledger.pending.mark_undecided(attempt, error.message)
         given_up = self._settle(attempt, reopening, result, None)
         # Another process may have stored it in between, and been killed before it recorded that.
         return self._already_stored(attempt, reopening) or given_up
@@ -119,7 +119,7 @@ class ClipArchive:
         )
         finished = self._settle(attempt, reopening, result, manifest)
         if reopening or not finished.outcome.has_videos:
-            self._ledger.pending.remove_doubtful(attempt.dataset, attempt.task_uuid)
+            self._ledger.pending.remove_undecided(attempt.dataset, attempt.task_uuid)
         while not finished.outcome.has_videos:
             # Another process gave the task up while its video was stored.
             finished = self._settle(attempt, self._ledger.reopen(attempt), result, manifest)

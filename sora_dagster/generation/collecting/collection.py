@@ -31,7 +31,7 @@ from sora_dagster.generation.protocol.pending_index import PendingEntry
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord
 from sora_dagster.generation.protocol.spending_log import BudgetLogError
-from sora_dagster.generation.requesting.direct_delivery import DOUBTFUL_STATES
+from sora_dagster.generation.requesting.direct_delivery import UNDECIDED_STATES
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.storage import AccessDeniedError
 
@@ -203,7 +203,7 @@ class Collection:
         if finished.ended_before:
             return
         root = self._ledger.root
-        if attempt.delivery == "direct" and finished.outcome.state not in DOUBTFUL_STATES:
+        if attempt.delivery == "direct" and finished.outcome.state not in UNDECIDED_STATES:
             root.delete(layout.incoming_key(attempt.task_uuid))
         if self._context.expects_markers:
             markers = markers_of(root, attempt.dataset, attempt.task_uuid)
@@ -256,13 +256,13 @@ class Collection:
             timeout = None
             if not self._tracker.ended and not self.report.is_taken_over:
                 timeout = max(0.0, self._refresh_at - self._elapsed())
-            result = self._workers.take(timeout)
+            result = self._workers.next_result(timeout)
             if result is None:
                 return
             if isinstance(result, StoreResult):
-                self._storer.take(result)
+                self._storer.handle_result(result)
             else:
-                self._poller.take(result)
+                self._poller.handle_result(result)
 
     def _request_retries(self) -> None:
         """Make the next attempt of the tasks whose wait is over."""

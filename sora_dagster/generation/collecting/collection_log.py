@@ -9,7 +9,7 @@ from datetime import timedelta
 from sora_dagster.generation.collecting.context import CollectionContext
 from sora_dagster.generation.collecting.outage import OutageWatch
 from sora_dagster.generation.collecting.tracked import FinishedTask
-from sora_dagster.generation.protocol.collection_log import (
+from sora_dagster.generation.protocol.collection_record import (
     CollectionRecord,
     read_collection,
     write_collection,

@@ -21,9 +21,9 @@ from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import AttemptRecord, FactsFrom
 from sora_dagster.generation.requesting.options import retry_advice
-from sora_dagster.runware.answers import parse_answer
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.errors import ErrorRecord, RunwareError
+from sora_dagster.runware.responses import parse_response
 from sora_dagster.runware.results import TaskStatus, VideoResult, task_status
 
 _log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _MIN_POLLS = 3
 
 @dataclass(frozen=True)
 class GiveUp:
-    """The end of a task whose video cannot be had.
+    """The end of a task whose video cannot be obtained.
 
     Arguments:
         state: ``lost`` if Runware accepted it and no longer knows it; ``unsure`` if Runware never
@@ -189,7 +189,7 @@ class MissingTasks:
         for marker in task.markers:
             body = self._ledger.root.read_if_present(marker.key)
             if body is not None:
-                status = task_status(task.task_uuid, parse_answer(200, body))
+                status = task_status(task.task_uuid, parse_response(200, body))
                 results |= {video.video_uuid: video for video in status.results}
         if not results:
             return None
@@ -222,7 +222,7 @@ class MissingTasks:
     def _unsure(self, attempt: AttemptRecord) -> ErrorRecord:
         return ErrorRecord(
             kind="unsure",
-            message=f"it was sent, and Runware neither confirmed nor denied it within "
+            message=f"it was sent, and Runware has not confirmed it for more than "
             f"{self._deadlines.generation_seconds / 60:g} minutes. It is not sent again "
             f"automatically, since it may have been charged. Look it up at Runware by its UUID "
             f"{attempt.task_uuid}, then run: sora-dagster resolve {attempt.clip!r} --asset "

@@ -43,7 +43,7 @@ class CollectionScope:
 
     def claim_datasets(self, datasets: Sequence[str]) -> None:
         """Claim the rest of datasets, except for those that another live process has claimed."""
-        self.datasets = tuple(name for name in datasets if self._claims_of(name).take_rest())
+        self.datasets = tuple(name for name in datasets if self._claims_of(name).claim_rest())
 
     def add_awaited(self, attempt: AttemptRecord) -> None:
         """Wait for a task, whichever process collects it."""
@@ -142,7 +142,7 @@ class CollectionScope:
         now = self._elapsed()
         if new and now - self._claims_read_at.get(dataset, -1e9) >= _OTHERS_SECONDS:
             self._claims_read_at[dataset] = now
-            return self._claims_of(dataset).take(new) | mine
+            return self._claims_of(dataset).claim(new) | mine
         return mine
 
     def _end_of(self, task_uuid: str) -> list[FinishedTask]:

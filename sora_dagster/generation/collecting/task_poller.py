@@ -80,8 +80,8 @@ class TaskPoller:
         if due := self._schedule.due(generating, markers, self._context.elapsed()):
             self._workers.poll(due)
 
-    def take(self, polled: PollResult) -> None:
-        """Take the result of a poll.
+    def handle_result(self, polled: PollResult) -> None:
+        """Handle the result of a poll.
 
         Raises:
             RunwareError: if the API refuses to be polled.
@@ -155,7 +155,7 @@ class TaskPoller:
         if task.failing_since is None:
             task.failing_since = now
             self._problems.note(
-                task, f"{failures[0]} It is polled for an address to download the video from"
+                task, f"{failures[0]} Polling continues until Runware reports a download URL"
             )
         return now - task.failing_since < self._context.deadlines.fetch_seconds
 

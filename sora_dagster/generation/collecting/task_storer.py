@@ -66,8 +66,8 @@ class TaskStorer:
         task.phase = "storing"
         self._workers.store(task)
 
-    def take(self, stored: StoreResult) -> None:
-        """Take the result of a storing thread.
+    def handle_result(self, stored: StoreResult) -> None:
+        """Handle the result of a storing thread.
 
         Raises:
             StorageError: if the storage root fails.
@@ -90,14 +90,14 @@ class TaskStorer:
             raise result
 
     def give_up(self, task: TrackedTask, end: GiveUp) -> None:
-        """Record that a task's video cannot be had."""
+        """Record that a task's video cannot be obtained."""
         finished = self._context.archive.give_up(
             task.attempt, end.state, end.error, reopening=task.reopening
         )
         self._tracker.end(task, finished)
 
     def _handle_download_error(self, task: TrackedTask, error: DownloadError) -> None:
-        """Fetch a video again later, or conclude that it cannot be had.
+        """Fetch a video again later, or conclude that it cannot be obtained.
 
         An error that may pass, and a refusal by our own address guard, never end a paid task.
         """

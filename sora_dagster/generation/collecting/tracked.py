@@ -77,7 +77,10 @@ class FinishedTask:
     def failure_sentence(self) -> str:
         """Why the clip, or a part of it, is missing: enough to act on."""
         reasons = " ".join(error.sentence for error in self.outcome.errors)
-        sentence = f"{self.attempt.clip}: take {self.attempt.take} {self.outcome.state}: {reasons}"
+        sentence = (
+            f"{self.attempt.clip}: take {self.attempt.take} ended as {self.outcome.state}: "
+            f"{reasons}"
+        )
         if self.not_retried is not None:
             sentence += f" Not retried: {self.not_retried}"
         return sentence

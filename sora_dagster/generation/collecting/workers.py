@@ -102,7 +102,7 @@ class CollectionWorkers:
             )
         )
 
-    def take(self, timeout_seconds: float | None) -> StoreResult | PollResult | None:
+    def next_result(self, timeout_seconds: float | None) -> StoreResult | PollResult | None:
         """The next result; None if there is none in time.
 
         Arguments:

@@ -9,8 +9,8 @@ from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
 from sora_dagster.generation.requesting.direct_delivery import (
-    DOUBTFUL_STATES,
     LONGEST_URL_SECONDS,
+    UNDECIDED_STATES,
 )
 from sora_dagster.storage import ObjectInfo
 
@@ -45,9 +45,9 @@ def _reason_to_keep(ledger: Ledger, upload: ObjectInfo, pending: Container[str])
     try:
         outcome = None if task_uuid in pending else ledger.outcome(task_uuid)
     except UnreadableRecordError:
-        return "its task's outcome cannot be read; verify the storage root"
+        return "their tasks' outcomes cannot be read; verify the storage root"
     if outcome is None:
-        return "its task is outstanding, or does not belong to this storage root"
-    if outcome.state in DOUBTFUL_STATES:
-        return f"its task ended as {outcome.state}: it may be the only copy"
+        return "their tasks are outstanding, or do not belong to this storage root"
+    if outcome.state in UNDECIDED_STATES:
+        return f"their tasks ended as {outcome.state}, so they may be the only copies"
     return None

@@ -30,6 +30,7 @@ from sora_dagster.generation.protocol.records import (
     StuckRecord,
 )
 from sora_dagster.generation.protocol.scan import in_parallel, read_manifests
+from sora_dagster.prompts.counts import counted
 from sora_dagster.storage import ObjectInfo
 
 RemovedKind = Literal["older take", "leftover", "incoming", "unfinished upload"]
@@ -76,7 +77,8 @@ class PruneReport:
         """Human-readable summary, in lines."""
         verb = "would be removed" if self.is_dry_run else "removed"
         removed = [
-            f"{kind}: {count} objects, {self.size_bytes[kind] / 1e6:.1f} MB {verb}"
+            f"{kind}: {counted(count, 'object', 'objects')}, {self.size_bytes[kind] / 1e6:.1f} MB "
+            f"{verb}"
             for kind, count in self.objects.items()
         ]
         kept = [f"kept: {count} {reason}" for reason, count in self.kept.items()]
@@ -229,7 +231,7 @@ class _Pruner:
         self._kept["older takes that are being stored"] += len(needed)
         if keep_parents:
             parents = self._parents(older, [*newest, *outstanding], their_parents) - needed
-            self._kept["older takes that remixes were made of"] += len(parents)
+            self._kept["older takes that remixes were made from"] += len(parents)
             needed |= parents
         return needed
 

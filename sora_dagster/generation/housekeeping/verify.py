@@ -13,6 +13,7 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import NewerFormatError, UnreadableRecordError
 from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest, StoredVideo
 from sora_dagster.generation.protocol.scan import in_parallel, read_manifests
+from sora_dagster.prompts.counts import counted
 
 FindingKind = Literal[
     "missing",
@@ -79,7 +80,7 @@ class VerifyReport:
     findings: tuple[Finding, ...]
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether everything is as it was stored."""
         return not self.findings
 
@@ -88,8 +89,9 @@ class VerifyReport:
         """Human-readable summary."""
         how = "videos read, hashes compared" if self.is_deep else "lengths compared"
         return (
-            f"checked {self.takes} takes with {self.objects} objects and "
-            f"{self.size_bytes / 1e6:.1f} MB of video ({how}): {len(self.findings)} findings"
+            f"checked {counted(self.takes, 'take', 'takes')} with "
+            f"{counted(self.objects, 'object', 'objects')} and {self.size_bytes / 1e6:.1f} MB of "
+            f"video ({how}): {counted(len(self.findings), 'finding', 'findings')}"
         )
 
 

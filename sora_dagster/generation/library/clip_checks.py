@@ -36,13 +36,13 @@ _DESCRIPTIONS = {
     "format_matches": "The container is the requested one.",
     "size_matches": "Width and height are the requested ones.",
     "duration_matches": "The duration is the requested one.",
-    "not_black": "The picture is not black for long.",
-    "not_frozen": "The picture does not freeze for long.",
+    "not_black": "No long part of the video is black.",
+    "not_frozen": "No long part of the video is frozen.",
     "has_sound": "There is sound, unless the model generates none or it was switched off.",
     "not_silent": "The sound is not silent.",
     "not_flagged": "Runware's content check, if requested, flagged nothing.",
-    "cost_within_estimate": "It cost no more than estimated; if not, the model's price has "
-    "drifted.",
+    "cost_within_estimate": "It cost no more than estimated. A failure means that the "
+    "model's price has changed.",
 }
 
 

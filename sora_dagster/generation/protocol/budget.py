@@ -228,7 +228,9 @@ class Budget:
         return LimitUse(
             "the run's",
             limits.run_usd,
-            "--max-usd, SORA_MAX_USD",
+            "max_usd in the run config or of the schedule, max_usd_per_run of RunwareResource, "
+            "--max-usd or SORA_MAX_USD",
+            "unlimited in the run config or of RunwareResource, or SORA_MAX_USD=unlimited",
             spending,
             used_usd=spending.total_usd,
         )
@@ -238,9 +240,10 @@ class Budget:
         spending = self._day(day).known()
         uses = [
             LimitUse(
-                "the day's",
+                "the daily",
                 limits.day_usd,
-                "SORA_MAX_USD_PER_DAY",
+                "max_usd_per_day of RunwareResource or SORA_MAX_USD_PER_DAY",
+                "unlimited_per_day of RunwareResource, or SORA_MAX_USD_PER_DAY=unlimited",
                 spending,
                 used_usd=spending.total_usd,
             )
@@ -251,6 +254,7 @@ class Budget:
                     f"dataset {dataset}'s daily",
                     limits.dataset_day_usd[dataset],
                     "max_usd_per_day of the dataset",
+                    "max_usd_per_day=None of the dataset",
                     spending,
                     used_usd=spending.dataset_usd(dataset),
                 )

@@ -200,7 +200,7 @@ class Claims:
         """Which processes collect the dataset now. Costs one listing."""
         return self._reader.view()
 
-    def take_rest(self) -> bool:
+    def claim_rest(self) -> bool:
         """Claim the rest of the dataset; False if another live process has it."""
         self._start()
         view = self.view()
@@ -229,7 +229,7 @@ class Claims:
         self._root.delete(f"{self._reader.folder}/rest-{number - 1}.json")
         return True
 
-    def take(self, task_uuids: Iterable[str]) -> frozenset[str]:
+    def claim(self, task_uuids: Iterable[str]) -> frozenset[str]:
         """Claim tasks, unless another live process collects them.
 
         Nothing is claimed if another live process collects the rest: it collects them, too.

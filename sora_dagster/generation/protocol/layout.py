@@ -12,7 +12,7 @@ PENDING_FOLDER = "pending"
 STORED_FOLDER = "stored"
 STUCK_FOLDER = "stuck"
 NOTES_FOLDER = "notes"
-DOUBTFUL_FOLDER = "doubtful"
+UNDECIDED_FOLDER = "undecided"
 STATUS_FOLDER = "status"
 INBOX_FOLDER = "inbox"
 CLAIMS_FOLDER = "claims"
@@ -123,9 +123,9 @@ def note_key(dataset: str, task_uuid: str) -> str:
     return f"{dataset_folder(NOTES_FOLDER, dataset)}/{task_uuid}.json"
 
 
-def doubtful_key(dataset: str, task_uuid: str) -> str:
+def undecided_key(dataset: str, task_uuid: str) -> str:
     """Key of a task that may have been paid for and has no video."""
-    return f"{dataset_folder(DOUBTFUL_FOLDER, dataset)}/{task_uuid}.json"
+    return f"{dataset_folder(UNDECIDED_FOLDER, dataset)}/{task_uuid}.json"
 
 
 def collection_key(dataset: str) -> str:

@@ -347,7 +347,7 @@ class Ledger(RecordStore):
         return self.claim(key, manifest)[1]
 
     def manifest(self, asset: str, clip: str, take: int) -> ClipManifest | None:
-        """The manifest of a take; None if it is not stored whole."""
+        """The manifest of a take; None if it is not stored completely."""
         return self.read(layout.manifest_key(asset, clip, take), ClipManifest)
 
     def latest_manifest(self, asset: str, clip: str) -> ClipManifest | None:
@@ -374,7 +374,7 @@ class Ledger(RecordStore):
     def mark_pruned(self, manifest: ClipManifest, *, pruned_at: datetime) -> None:
         """Keep a take's record, so that its videos may be removed; the first record is kept.
 
-        From then on the take is neither whole nor lost.
+        From then on the take is neither complete nor lost.
         """
         self.root.create(
             layout.pruned_key(manifest.asset, manifest.clip, manifest.take),

@@ -28,7 +28,7 @@ ADDRESS_VALID_SECONDS = 2 * 24 * 3600
 
 
 @dataclass(frozen=True)
-class WebhookAddress:
+class WebhookUrl:
     """The webhook receiver's address, and the secret that signs it.
 
     Arguments:
@@ -54,7 +54,7 @@ class WebhookAddress:
         check_secret(self.secret)
 
     def __repr__(self) -> str:
-        return f"WebhookAddress(url={self.url!r})"
+        return f"WebhookUrl(url={self.url!r})"
 
     def for_task(self, dataset: str, task_uuid: str) -> str:
         """The address for one task of a dataset, valid for two days.
@@ -152,7 +152,7 @@ def marker_key(dataset: str, task_uuid: str, body: bytes) -> str:
     return layout.inbox_key(dataset, task_uuid, hashlib.sha256(body).hexdigest()[:16])
 
 
-def drop_marker(root: StorageRoot, dataset: str, task_uuid: str, body: bytes) -> bool:
+def write_marker(root: StorageRoot, dataset: str, task_uuid: str, body: bytes) -> bool:
     """Write a marker.
 
     Returns:

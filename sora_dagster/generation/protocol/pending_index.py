@@ -180,16 +180,16 @@ class PendingIndex:
         """Remove the note about a task that has ended."""
         self._root.delete(layout.note_key(dataset, task_uuid))
 
-    def mark_doubtful(self, attempt: AttemptRecord, reason: str) -> None:
+    def mark_undecided(self, attempt: AttemptRecord, reason: str) -> None:
         """Record that a task may have been paid for and has no video, so that a person decides."""
         record = NoteRecord(
             asset=attempt.asset, clip=attempt.clip, reason=reason, at=self._records.clock()
         )
-        self._root.write(layout.doubtful_key(attempt.dataset, attempt.task_uuid), record.to_json())
+        self._root.write(layout.undecided_key(attempt.dataset, attempt.task_uuid), record.to_json())
 
-    def remove_doubtful(self, dataset: str, task_uuid: str) -> None:
+    def remove_undecided(self, dataset: str, task_uuid: str) -> None:
         """Remove that record: the task has a video, or a person has decided."""
-        self._root.delete(layout.doubtful_key(dataset, task_uuid))
+        self._root.delete(layout.undecided_key(dataset, task_uuid))
 
     def noted_tasks(self, dataset: str) -> set[str]:
         """UUIDs of the tasks of a dataset with notes. Costs one listing."""

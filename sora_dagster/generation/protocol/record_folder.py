@@ -61,7 +61,7 @@ class RecordFolder(Generic[AnyRecord]):
             return self._records.read(info.key, self._model)
         except (UnreadableRecordError, AccessDeniedError) as error:
             # These records are informational only; decisions are based on other records.
-            _log.warning("%s is left out: %s", info.key, error)
+            _log.warning("%s cannot be read and is skipped: %s", info.key, error)
             return None
 
 

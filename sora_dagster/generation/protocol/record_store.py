@@ -23,7 +23,7 @@ from sora_dagster.generation.protocol.records import (
 from sora_dagster.storage import StorageError, StorageRoot
 
 _VERSION_FIELD = "format_version"
-_UPGRADE = "upgrade sora-dagster here, too: pip install --upgrade sora-dagster"
+_UPGRADE = "upgrade sora-dagster in this environment: pip install --upgrade sora-dagster"
 
 
 class UnreadableRecordError(StorageError):

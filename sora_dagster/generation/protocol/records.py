@@ -190,7 +190,7 @@ class StuckRecord(Record):
 class NoteRecord(Record):
     """`notes/<dataset>/<uuid>.json`: why an outstanding task is slow or cannot be stored yet.
 
-    `doubtful/<dataset>/<uuid>.json`: why an ended task may have been paid for and has no video.
+    `undecided/<dataset>/<uuid>.json`: why an ended task may have been paid for and has no video.
 
     Arguments:
         asset: asset key of the clip.

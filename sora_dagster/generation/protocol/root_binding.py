@@ -81,7 +81,7 @@ def any_object(root: StorageRoot) -> str | None:
 
 
 def root_identity(records: RecordStore) -> str | None:
-    """A text that is the same for the same root only, and reveals nothing of it; None if unbound.
+    """A string that is the same for the same root only, and reveals nothing of it; None if unbound.
 
     Raises:
         StorageError: if the root cannot be read.

@@ -48,8 +48,8 @@ def in_parallel(
 
 
 def log_unreadable(key: str, error: UnreadableRecordError) -> None:
-    """Log that a record was left out."""
-    _log.warning("%s is left out: %s", key, error)
+    """Log that a record was skipped."""
+    _log.warning("%s cannot be read and is skipped: %s", key, error)
 
 
 def stored_manifests(

@@ -32,6 +32,7 @@ class LimitUse:
         whose: whose limit it is, for messages.
         limit_usd: the limit in USD; None for no limit.
         setting: the settings that raise it, for messages.
+        no_limit: how to set no limit, for messages.
         spending: the sums of its log.
         used_usd: the part of them that counts towards the limit, in USD.
     """
@@ -41,6 +42,7 @@ class LimitUse:
         whose: str,
         limit_usd: float | None,
         setting: str,
+        no_limit: str,
         spending: Spending,
         *,
         used_usd: float,
@@ -48,6 +50,7 @@ class LimitUse:
         self._whose = whose
         self._limit_usd = limit_usd
         self._setting = setting
+        self._no_limit = no_limit
         self._spending = spending
         self._total_usd = used_usd
 
@@ -64,7 +67,7 @@ class LimitUse:
                 f"not sent, nothing paid: its price is unknown, so it cannot be held to "
                 f"{self._whose} spending limit of {limit:.2f} USD. Set the prices in the "
                 f"model's catalogue entry (SORA_MODELS), or set no limit "
-                f"({self._setting}: unlimited)."
+                f"({self._no_limit})."
             )
         added = self._spending.added_usd(task_uuid, estimate_usd)
         if used + added <= limit + _ROUNDING_USD:

@@ -108,21 +108,26 @@ class ParentVideos:
     def _address(self, parent: ParentVideo) -> str:
         what = (
             f"Runware refused the UUID of the video of {parent.clip} (take {parent.take}), and its "
-            f"address cannot be sent instead"
+            f"URL cannot be sent instead"
         )
         if not self._root.can_presign:
             raise CarrierError(
-                f"{what}: the storage root {self._root.url} cannot sign URLs; a bucket can, "
-                f"with credentials that can sign. Use one, or another mode, such as continue"
+                f"{what}: the storage root {self._root.url} cannot sign URLs. Use a bucket and "
+                f"credentials that can sign URLs, or set another mode in the recipe, such as "
+                f"continue"
             )
         if not (self._api_is_here or self._root.is_reachable_from_outside):
             raise CarrierError(
                 f"{what}: Runware cannot reach the store of {self._root.url}, whose endpoint is on "
-                f"this machine or in a private network"
+                f"this machine or in a private network. Use a store that Runware can reach, or set "
+                f"another mode in the recipe, such as continue"
             )
         video = self._stored(parent)
         if not self._root.exists(video.key):
-            raise CarrierError(f"{what}: the video is no longer in {self._root.url}")
+            raise CarrierError(
+                f"{what}: the video is no longer in {self._root.url}. Restore it from a backup, or "
+                f"raise the take of {parent.clip} to generate it again, which costs again"
+            )
         try:
             return self._root.presign("GET", video.key, URL_SECONDS)
         except StorageError as error:
@@ -153,7 +158,11 @@ class ParentVideos:
         for video in () if manifest is None else manifest.videos:
             if video.video_uuid == parent.video_uuid:
                 return video
-        raise CarrierError(f"take {parent.take} of {parent.clip} is no longer in {self._root.url}")
+        raise CarrierError(
+            f"take {parent.take} of {parent.clip} is no longer in {self._root.url}. Restore it "
+            f"from a backup, or raise the take of {parent.clip} to generate it again, which costs "
+            f"again"
+        )
 
 
 def refused_uuid(carrier: Carrier | None, errors: Iterable[ErrorRecord]) -> bool:

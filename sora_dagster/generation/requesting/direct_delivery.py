@@ -24,7 +24,7 @@ URL_MARGIN_SECONDS = 900.0
 # Longest validity of a presigned URL that S3, GCS and Azure grant.
 LONGEST_URL_SECONDS = 7 * 86_400.0
 # Outcomes of tasks that Runware may have a video of after all.
-DOUBTFUL_STATES = ("lost", "unsure")
+UNDECIDED_STATES = ("lost", "unsure")
 
 
 class DirectDeliveryError(ValueError):
@@ -98,7 +98,11 @@ class DirectDelivery:
                 return self._presigned(attempt.task_uuid)
             except StorageError as error:
                 obstacle = str(error)
-        _log.warning("task %s is sent without an address: %s", attempt.task_uuid, obstacle)
+        _log.warning(
+            "task %s is sent without an upload URL, so its video will be downloaded: %s",
+            attempt.task_uuid,
+            obstacle,
+        )
         return None
 
     def _presigned(self, task_uuid: str) -> str:

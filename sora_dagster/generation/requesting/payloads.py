@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from sora_dagster.generation.fetching.download import shown_url
 from sora_dagster.generation.protocol import layout
-from sora_dagster.generation.protocol.markers import WebhookAddress
+from sora_dagster.generation.protocol.markers import WebhookUrl
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec, with_urls
 from sora_dagster.prompts.recipes import Recipe, remix_fields, remix_spec
 from sora_dagster.runware.catalogue import Catalogue, FrameSize, VideoModel
@@ -45,7 +45,7 @@ def build_inference(
     *,
     task_uuid: str,
     catalogue: Catalogue,
-    webhook: WebhookAddress | None,
+    webhook: WebhookUrl | None,
     hosted_seconds: int | None,
     upload_url: str | None = None,
     parent_video: str | None = None,

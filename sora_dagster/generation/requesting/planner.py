@@ -114,7 +114,7 @@ class AttemptPlanner:
                 request,
                 error.error.kind,
                 f"Runware could not be polled again about its last attempt, which may have a video "
-                f"after all. Request it again: {error}",
+                f"after all: {str(error).rstrip('.')}. Request the clip again.",
             )
             return replace(result, error=error.error.to_record())
 
@@ -146,7 +146,7 @@ class AttemptPlanner:
                 if found := reader.reopened(take, status):
                     return _result(request, take, RequestState.OUTSTANDING, found)
                 return _result(request, take, RequestState.FAILED, status)
-            case "failed" | "doubtful":
+            case "failed" | "undecided":
                 outcome = status.outcome
                 assert outcome is not None
                 may_try = is_refused_uuid or may_retry(

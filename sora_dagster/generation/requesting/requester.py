@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sora_dagster.generation.protocol.budget import Budget
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.markers import WebhookAddress
+from sora_dagster.generation.protocol.markers import WebhookUrl
 from sora_dagster.generation.protocol.record_store import NewerFormatError
 from sora_dagster.generation.protocol.records import AttemptRecord, Carrier
 from sora_dagster.generation.protocol.scan import in_parallel
@@ -70,7 +70,7 @@ class Requester:
         budget: Budget,
         direct: DirectDelivery,
         store_time: Callable[[], datetime],
-        webhook: WebhookAddress | None = None,
+        webhook: WebhookUrl | None = None,
         hosted_seconds: int | None = None,
         max_attempts: int = 3,
         limits: SpendingLimits | None = None,
@@ -179,8 +179,8 @@ class Requester:
             # A field that decides what is generated was ignored when the record was read.
             raise NewerFormatError(
                 f"{self._ledger.root.uri(attempt.key)} requests a clip in a way that this "
-                f"sora-dagster does not know, so it is not sent again. Upgrade sora-dagster here, "
-                f"too: pip install --upgrade sora-dagster"
+                f"sora-dagster does not know, so it is not sent again. Upgrade sora-dagster in "
+                f"this environment: pip install --upgrade sora-dagster"
             )
         return request
 

@@ -273,7 +273,7 @@ def _look_up(ledger: Ledger, candidate: _Candidate) -> StoredEntry | None:
         or manifest.take != place.take
         or manifest.fingerprint != request.spec.fingerprint
         or _parent_video(manifest.request) != _parent_video(request)
-        or not _is_whole(ledger.root, manifest, candidate.files)
+        or not _is_complete(ledger.root, manifest, candidate.files)
     ):
         return None
     if candidate.entries is not None:
@@ -285,7 +285,7 @@ def _parent_video(request: ClipRequest) -> str | None:
     return None if request.parent is None else request.parent.video_uuid
 
 
-def _is_whole(root: StorageRoot, manifest: ClipManifest, files: _Files | None) -> bool:
+def _is_complete(root: StorageRoot, manifest: ClipManifest, files: _Files | None) -> bool:
     """Whether all videos are there with the recorded sizes; looked up if they were not listed."""
     for video in manifest.videos:
         if files is not None:

@@ -23,7 +23,7 @@ from sora_dagster.runware.results import TaskStatus
 _log = logging.getLogger(__name__)
 
 StatusKind = Literal[
-    "stored", "record_missing", "outstanding", "stuck", "unsent", "void", "failed", "doubtful"
+    "stored", "record_missing", "outstanding", "stuck", "unsent", "void", "failed", "undecided"
 ]
 
 
@@ -43,7 +43,7 @@ class TakeStatus:
         kind: `stored`; `record_missing`, ended with videos but without a manifest; `outstanding`,
             sent and not ended; `stuck`, set aside because of an unreadable record; `unsent`,
             claimed and not sent yet; `void`, never accepted; `failed`, ended without a video; or
-            `doubtful`, ended, and it is not known whether there is a video.
+            `undecided`, ended, and it is not known whether there is a video.
         detail: human-readable summary.
         outcome: outcome of its latest attempt; None if it has not ended.
         manifest: record of the stored take; None if it is not stored, or pruned.
@@ -103,7 +103,7 @@ class TakeStatusReader:
                 return _without_video("failed", take, outcome, advice)
             case "lost" | "unsure":
                 advice = f"It may have been paid for. To generate it again, {again}."
-                return _without_video("doubtful", take, outcome, advice)
+                return _without_video("undecided", take, outcome, advice)
             case "done" | "partial":
                 # The manifest is written before the outcome, so it may have come in between.
                 if stored := self.stored(take):
@@ -119,7 +119,7 @@ class TakeStatusReader:
                 return TakeStatus("record_missing", _missing_record(current))
 
     def stored(self, take: Take) -> TakeStatus | None:
-        """The status of a take that is stored whole; None if it is not."""
+        """The status of a take that is stored completely; None if it is not."""
         manifest = self._ledger.manifest(take.latest.asset, take.latest.clip, take.number)
         if manifest is None:
             return None
@@ -206,7 +206,7 @@ class TakeStatusReader:
 
 def _without_video(kind: StatusKind, take: Take, outcome: OutcomeRecord, advice: str) -> TakeStatus:
     reasons = " ".join(error.sentence for error in outcome.errors) or "No reason is known."
-    detail = f"take {take.number} {outcome.state} and is not tried again. {reasons} {advice}"
+    detail = f"take {take.number} ended as {outcome.state} and is not retried. {reasons} {advice}"
     return TakeStatus(kind, detail, outcome)
 
 

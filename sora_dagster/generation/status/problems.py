@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from sora_dagster.generation.status.root_status import DatasetStatus, RootStatus, Spending
+from sora_dagster.generation.status.root_status import DatasetStatus, RootStatus, SpendingStatus
 from sora_dagster.prompts.counts import counted
 from sora_dagster.runware.account import AccountStatus
 from sora_dagster.runware.client import RunwareClient
@@ -63,7 +63,7 @@ class AccountAnswer(BaseModel):
 
 
 def ask_account(client: RunwareClient) -> AccountAnswer:
-    """Ask Runware for the account: whether it answers, takes the key, and what the balance is."""
+    """Ask Runware whether it answers, whether it accepts the key, and what the balance is."""
     try:
         return AccountAnswer(status=client.account())
     except RunwareError as error:
@@ -90,8 +90,8 @@ def find_problems(status: RootStatus, account: AccountAnswer | None) -> tuple[Pr
     return tuple(sorted(found, key=lambda problem: problem.severity != "error"))
 
 
-def budget_problems(spending: Spending) -> Sequence[Problem]:
-    """Whether a limit of the day is used up, or nearly, or a log is damaged."""
+def budget_problems(spending: SpendingStatus) -> Sequence[Problem]:
+    """Whether a daily spending limit is used up, or nearly, or a log is damaged."""
     if spending.error:
         return [
             Problem(
@@ -99,16 +99,19 @@ def budget_problems(spending: Spending) -> Sequence[Problem]:
                 severity="error",
                 cause="spending_log",
                 sentence=spending.error,
-                action="Restore the spending log as its message says.",
+                action="Restore the missing or damaged object from a backup.",
             )
         ]
     found = []
     if (use := spending.day_use) is not None:
-        used = f"{spending.day_usd:.2f} USD of the day's limit of {spending.day_limit_usd:.2f} USD"
-        found.append((use, used, "SORA_MAX_USD_PER_DAY"))
+        used = (
+            f"{spending.day_usd:.2f} USD of the daily spending limit of "
+            f"{spending.day_limit_usd:.2f} USD"
+        )
+        found.append((use, used, "max_usd_per_day of RunwareResource (SORA_MAX_USD_PER_DAY)"))
     for item in spending.datasets:
         used = (
-            f"{item.used_usd:.2f} USD of dataset {item.dataset}'s daily limit of "
+            f"{item.used_usd:.2f} USD of dataset {item.dataset}'s daily spending limit of "
             f"{item.limit_usd:.2f} USD"
         )
         found.append((item.use, used, "max_usd_per_day of the dataset"))
@@ -117,7 +120,7 @@ def budget_problems(spending: Spending) -> Sequence[Problem]:
             subject="budget_use",
             severity="error" if use >= 1 else "warning",
             cause="day_limit",
-            sentence=f"{used} are used ({use:.0%}).",
+            sentence=f"{used} is used ({use:.0%}).",
             action=f"Raise {setting}, or wait for the next day (UTC).",
         )
         for use, used, setting in found
@@ -126,7 +129,7 @@ def budget_problems(spending: Spending) -> Sequence[Problem]:
 
 
 def account_problems(account: AccountAnswer) -> Sequence[Problem]:
-    """Whether Runware answers, takes the key, and has a balance to take from."""
+    """Whether Runware answers, accepts the key, and has a balance to take from."""
     if account.status is not None:
         balance = account.status.balance_usd
         if balance is None or balance > 0:
@@ -205,12 +208,13 @@ def collecting_problems(dataset: DatasetStatus) -> Sequence[Problem]:
     if last is not None and not last.is_running and dataset.outstanding == dataset.tasks["slow"]:
         # Runs have looked at them, and Runware is still generating them.
         return []
+    outstanding = counted(dataset.outstanding, "clip is", "clips are")
     return [
         Problem(
             subject=subject,
             severity="error",
             cause="not_collected",
-            sentence=f"{dataset.name}: {dataset.outstanding} clips are outstanding, the oldest for "
+            sentence=f"{dataset.name}: {outstanding} outstanding, the oldest for "
             f"{age / 60:.0f} minutes, and no process collects them.",
             action="Check that the completion sensor and the Dagster daemon run, or launch "
             "collect_clips.",
@@ -225,7 +229,7 @@ def decision_problems(dataset: DatasetStatus) -> Sequence[Problem]:
             "clip is set aside because of an unreadable record",
             "clips are set aside because of unreadable records",
         ),
-        "unsure": (
+        "undecided": (
             "clip has no video and may have been paid for",
             "clips have no video and may have been paid for",
         ),
@@ -252,7 +256,7 @@ def decision_problems(dataset: DatasetStatus) -> Sequence[Problem]:
 
 def _action_for(kind: str) -> str:
     if kind == AuthenticationError.kind:
-        return "Then restart the processes that read it."
+        return "Set a valid RUNWARE_API_KEY, then restart the processes that read it."
     if kind == QuotaError.kind:
         return "Add credit at https://my.runware.ai."
     return (

@@ -14,7 +14,7 @@ from datetime import datetime
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.budget import Budget
 from sora_dagster.generation.protocol.claims import ClaimReader
-from sora_dagster.generation.protocol.collection_log import read_collection
+from sora_dagster.generation.protocol.collection_record import read_collection
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import tasks_with_markers
 from sora_dagster.generation.protocol.pending_index import PendingEntry
@@ -35,7 +35,7 @@ from sora_dagster.generation.status.root_status import (
     NotableTask,
     RootStatus,
     RunSpending,
-    Spending,
+    SpendingStatus,
     TaskState,
 )
 from sora_dagster.storage import AccessDeniedError
@@ -79,7 +79,7 @@ def _dataset_names(ledger: Ledger) -> list[str]:
     # A dataset that was requested from Python code has no record; of those, plain names are known.
     names = {
         name
-        for folder in (layout.PENDING_FOLDER, layout.STUCK_FOLDER, layout.DOUBTFUL_FOLDER)
+        for folder in (layout.PENDING_FOLDER, layout.STUCK_FOLDER, layout.UNDECIDED_FOLDER)
         for name in ledger.root.folders(folder)
         if layout.segment(name) == name
     }
@@ -131,7 +131,7 @@ class _DatasetReader:
             tasks[state] += 1
         stuck, unsure = self._stuck(), self._unsure()
         # One whose note cannot be read either counts all the same.
-        tasks["stuck"], tasks["unsure"] = len(self._listed(layout.STUCK_FOLDER)), len(unsure)
+        tasks["stuck"], tasks["undecided"] = len(self._listed(layout.STUCK_FOLDER)), len(unsure)
         view = ClaimReader(ledger, dataset, store_time=lambda: self._now).view()
         return DatasetStatus(
             name=dataset,
@@ -187,11 +187,11 @@ class _DatasetReader:
         ]
 
     def _unsure(self) -> list[NotableTask]:
-        found = self._notes(layout.DOUBTFUL_FOLDER, "unsure", None)
-        is_open = in_parallel(found, lambda task: self._is_doubtful(task.task_uuid))
+        found = self._notes(layout.UNDECIDED_FOLDER, "undecided", None)
+        is_open = in_parallel(found, lambda task: self._is_undecided(task.task_uuid))
         return [task for task, keep in zip(found, is_open, strict=True) if keep]
 
-    def _is_doubtful(self, task_uuid: str) -> bool:
+    def _is_undecided(self, task_uuid: str) -> bool:
         """Whether a task still has no video: the note is written before its outcome."""
         try:
             outcome = self._ledger.outcome(task_uuid)
@@ -258,7 +258,7 @@ def _spending(
     now: datetime,
     limits: SpendingLimits,
     run_limits: Mapping[str, float],
-) -> Spending:
+) -> SpendingStatus:
     budget = Budget(ledger, store_time=lambda: now)
     day_usd, datasets, runs, errors = None, [], [], []
     try:
@@ -277,7 +277,7 @@ def _spending(
         limit_usd = run_limits[root_run]
         runs.append(RunSpending(root_run=root_run, used_usd=used_usd, limit_usd=limit_usd))
     runs.sort(key=lambda run: run.limit_usd - run.used_usd)
-    return Spending(
+    return SpendingStatus(
         day_usd=day_usd,
         day_limit_usd=limits.day_usd,
         datasets=tuple(datasets),

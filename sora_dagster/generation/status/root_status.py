@@ -8,12 +8,12 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from sora_dagster.generation.protocol.collection_log import CollectionRecord
+from sora_dagster.generation.protocol.collection_record import CollectionRecord
 
 # unsent: about to be sent. sent: Runware has not confirmed it. accepted: Runware has it. finished:
 # its webhook arrived. waiting_for_upload: likewise, and its video is not in the store yet. slow: a
 # run left it, or cannot store it yet. unread: outstanding, but too many to read. stuck: one of its
-# records cannot be read. unsure: it may have been paid for and has no video.
+# records cannot be read. undecided: it may have been paid for and has no video.
 TaskState = Literal[
     "unsent",
     "sent",
@@ -23,7 +23,7 @@ TaskState = Literal[
     "slow",
     "unread",
     "stuck",
-    "unsure",
+    "undecided",
 ]
 TASK_STATES: tuple[TaskState, ...] = get_args(TaskState)
 
@@ -80,7 +80,7 @@ class DatasetStatus(_Model):
     @property
     def outstanding(self) -> int:
         """Number of outstanding tasks."""
-        return sum(self.tasks.values()) - self.tasks["stuck"] - self.tasks["unsure"]
+        return sum(self.tasks.values()) - self.tasks["stuck"] - self.tasks["undecided"]
 
 
 class RunSpending(_Model):
@@ -98,7 +98,7 @@ class RunSpending(_Model):
 
 
 class DatasetSpending(_Model):
-    """Use of a dataset's own limit of a day.
+    """Use of a dataset's own daily spending limit.
 
     Arguments:
         dataset: the dataset.
@@ -116,12 +116,12 @@ class DatasetSpending(_Model):
         return self.used_usd / self.limit_usd if self.limit_usd else 1.0
 
 
-class Spending(_Model):
+class SpendingStatus(_Model):
     """What was spent, and the limits.
 
     Arguments:
         day_usd: amount reserved or spent today (UTC) by all runs; None if the log is damaged.
-        day_limit_usd: the day's limit; None for no limit.
+        day_limit_usd: the daily spending limit; None for no limit.
         datasets: the datasets with a limit of their own, if their limits are known.
         runs: the runs with outstanding tasks and a limit, the most used first.
         error: why a log could not be read; empty if all could.
@@ -135,7 +135,7 @@ class Spending(_Model):
 
     @property
     def day_use(self) -> float | None:
-        """Used share of the day's limit; None if there is no limit, or it is not known."""
+        """Used share of the daily spending limit; None if there is no limit, or it is not known."""
         if self.day_usd is None or self.day_limit_usd is None:
             return None
         return self.day_usd / self.day_limit_usd if self.day_limit_usd else 1.0
@@ -154,4 +154,4 @@ class RootStatus(_Model):
     url: str
     at: datetime
     datasets: tuple[DatasetStatus, ...]
-    spending: Spending
+    spending: SpendingStatus

@@ -266,9 +266,9 @@ class BoardRun:
         for clip, take in takes.items():
             yield self._fail(
                 self._board.shot(clip),
-                f"take {take} was not finished within {seconds:.0f} s; it is not lost: the "
-                f"completion sensor, or materializing this again, collects it, and nothing is "
-                f"paid twice",
+                f"take {take} was not finished within {seconds:.0f} s. It is not lost: the "
+                f"completion sensor collects it later. You can also materialize this asset again. "
+                f"Nothing is paid twice",
             )
         for shot in self._waiting:
             yield self._fail(

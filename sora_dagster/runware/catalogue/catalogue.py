@@ -7,11 +7,11 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from sora_dagster.input_files.problems import did_you_mean
 from sora_dagster.runware.catalogue.contradictions import contradictions
 from sora_dagster.runware.catalogue.entry import VideoModel
 from sora_dagster.runware.catalogue.entry_files import EntryFiles
 from sora_dagster.runware.errors import UnknownModelError
+from sora_dagster.user_files.problems import did_you_mean
 
 DEFAULT_MODEL = "openai:3@2"
 

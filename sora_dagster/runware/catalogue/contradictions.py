@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sora_dagster.input_files.problems import did_you_mean
 from sora_dagster.runware.catalogue.conditions import GIVEN, MISSING, Condition, Scalar
 from sora_dagster.runware.catalogue.entry import VideoModel
 from sora_dagster.runware.catalogue.numbers import NumberRule
@@ -20,6 +19,7 @@ from sora_dagster.runware.catalogue.parts import (
 from sora_dagster.runware.catalogue.prices import Rate
 from sora_dagster.runware.catalogue.sizes import parse_size
 from sora_dagster.runware.errors import Problem
+from sora_dagster.user_files.problems import did_you_mean
 
 # Set by every request, or derived from others: a rule cannot forbid or require them.
 _ALWAYS_SET = ("positivePrompt", "numberResults", "outputFormat", "tier", "audio")
@@ -61,7 +61,7 @@ def contradictions(entry: VideoModel) -> list[Contradiction]:
 
 def _of_sizes(entry: VideoModel) -> Iterator[Contradiction]:
     if entry.sizes and entry.size_rule is not None:
-        yield Contradiction(("size_rule",), "sizes and size_rule exclude each other; remove one")
+        yield Contradiction(("size_rule",), "sizes and size_rule cannot be combined; remove one")
     seen: set[object] = set()
     for tier, sizes in entry.sizes.items():
         for index, size in enumerate(sizes):

@@ -10,18 +10,18 @@ from pathlib import Path
 from pydantic import ValidationError
 from yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
-from sora_dagster.input_files.problems import (
-    FileProblem,
-    FileProblemsError,
-    ProblemList,
-)
-from sora_dagster.input_files.text import decode_text, unreadable
-from sora_dagster.input_files.yaml_nodes import child, compose, line_at, line_of
 from sora_dagster.runware.catalogue.contradictions import contradictions, path_text
 from sora_dagster.runware.catalogue.entry import VideoModel
 from sora_dagster.runware.catalogue.entry_messages import messages
 from sora_dagster.runware.catalogue.entry_values import EntryValues
 from sora_dagster.runware.redaction import shown
+from sora_dagster.user_files.problems import (
+    FileProblem,
+    FileProblemsError,
+    ProblemList,
+)
+from sora_dagster.user_files.text import decode_text, unreadable
+from sora_dagster.user_files.yaml_nodes import child, compose, line_at, line_of
 
 _EXTENSIONS = (".yaml", ".yml", ".json")
 

@@ -10,11 +10,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from yaml.nodes import Node
 
-from sora_dagster.input_files.problems import did_you_mean
-from sora_dagster.input_files.yaml_nodes import child
 from sora_dagster.runware.catalogue.entry import VideoModel
 from sora_dagster.runware.catalogue.entry_values import ValuePath
 from sora_dagster.runware.redaction import shown
+from sora_dagster.user_files.problems import did_you_mean
+from sora_dagster.user_files.yaml_nodes import child
 
 _PATTERN_HINTS = {
     "air": "an AIR id (Runware's id of a model), such as google:3@2",

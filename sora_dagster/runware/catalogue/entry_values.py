@@ -8,10 +8,10 @@ from typing import Any
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from sora_dagster.input_files.problems import ProblemList
-from sora_dagster.input_files.yaml_nodes import entries, is_null, line_of
 from sora_dagster.runware.catalogue.contradictions import path_text
 from sora_dagster.runware.redaction import shown
+from sora_dagster.user_files.problems import ProblemList
+from sora_dagster.user_files.yaml_nodes import entries, is_null, line_of
 
 # The names and indexes that lead from an entry to a value.
 ValuePath = tuple[str | int, ...]

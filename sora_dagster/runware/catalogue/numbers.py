@@ -29,7 +29,7 @@ class NumberRule(BaseModel):
     def _is_list_or_range(self) -> NumberRule:
         if self.values:
             if self.min is not None or self.max is not None:
-                raise ValueError("values and min/max exclude each other; remove one")
+                raise ValueError("values and min/max cannot be combined; remove one")
             if not all(map(math.isfinite, self.values)):
                 raise ValueError("values must be finite")
         elif self.min is None or self.max is None:

@@ -35,7 +35,7 @@ class DraftEntry:
         entry: the entry.
         data: the same as data of a YAML file.
         stated: the fields of the entry that the documents state; the others have defaults.
-        notes: what could not be found out, in words; also in the entry, as `guesses`.
+        notes: what could not be determined, in words; also in the entry, as `guesses`.
         has_all_rules: whether all rules between fields could be translated.
     """
 

@@ -65,7 +65,7 @@ class PublishedPrices:
 
     Arguments:
         prices: as data of an entry.
-        notes: what could not be found out, in words.
+        notes: what could not be determined, in words.
     """
 
     prices: dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sora_dagster.input_files.problems import ProblemList
+from sora_dagster.user_files.problems import ProblemList
 
 
 def unreadable(path: Path | str, error: OSError) -> str:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from sora_dagster.runware.errors import RunwareError, UnreadableAnswerError, error_from_payload
+from sora_dagster.runware.errors import RunwareError, UnreadableResponseError, error_from_payload
 from sora_dagster.runware.redaction import shown, without_secrets
 
 _RESULT_KEYS = ("videoUUID", "videoURL", "taskUUID", "taskType")
@@ -24,7 +24,7 @@ _FAILED_STATUSES = ("error", "failed")
 
 
 @dataclass(frozen=True)
-class ApiAnswer:
+class ApiResponse:
     """An answer, sorted into successes and failures.
 
     Arguments:
@@ -59,28 +59,28 @@ class ApiAnswer:
         return tuple(error for error in (*self.errors, *self.row_errors) if error.task_uuid is None)
 
     def names(self, task_uuid: str) -> bool:
-        """Whether anything in the answer names a task."""
+        """Whether anything in the response names a task."""
         return bool(
             self.rows_of(task_uuid) or self.errors_of(task_uuid) or self.row_errors_of(task_uuid)
         )
 
 
-def parse_answer(
+def parse_response(
     status_code: int,
     body: bytes | str | object,
     *,
     headers: Mapping[str, str] | None = None,
     secrets: Sequence[str] = (),
-) -> ApiAnswer:
-    """Read an answer of any form.
+) -> ApiResponse:
+    """Read a response of any form.
 
-    Never raises: an unreadable answer becomes an `UnreadableAnswerError` in `errors`, or the error
-    of its HTTP status if that is a failure.
+    Never raises: an unreadable response becomes an `UnreadableResponseError` in `errors`, or the
+    error of its HTTP status if that is a failure.
 
     Arguments:
         status_code: HTTP status.
         body: the body, raw or as parsed JSON.
-        headers: headers of the answer, for `Retry-After`. Default: none.
+        headers: headers of the response, for `Retry-After`. Default: none.
         secrets: texts to remove from error messages. Default: none.
     """
     wait = retry_after_seconds(headers or {})
@@ -94,7 +94,7 @@ def parse_answer(
     reader = _Reader(status_code, wait, secrets)
     if not reader.read(parsed):
         reader.add_unreadable(text)
-    return ApiAnswer(
+    return ApiResponse(
         status_code=status_code,
         rows=tuple(reader.rows),
         row_errors=tuple(reader.row_errors),
@@ -107,8 +107,8 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None)
     """The wait in seconds that `Retry-After` requests, by a number or a date. None: no wait.
 
     Arguments:
-        headers: headers of the answer. A date is compared with the answer's own `Date`.
-        now: compared with if the answer has no `Date`. Default: the current time.
+        headers: headers of the response. A date is compared with the response's own `Date`.
+        now: compared with if the response has no `Date`. Default: the current time.
     """
     lowered = {name.lower(): value for name, value in headers.items()}
     value = lowered.get("retry-after", "").strip()
@@ -122,12 +122,12 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None)
 
 
 def text_or_none(value: object) -> str | None:
-    """A non-empty text of an answer. None: anything else."""
+    """A non-empty text of a response. None: anything else."""
     return value if isinstance(value, str) and value else None
 
 
 def number_or_none(value: object) -> float | None:
-    """A finite number of an answer. None: anything else."""
+    """A finite number of a response. None: anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -161,7 +161,7 @@ class _Reader:
         self._secrets = secrets
 
     def read(self, parsed: object) -> bool:
-        """Sort an answer. False: it is not the API's, or a failure without an error."""
+        """Sort a response. False: it is not the API's, or a failure without an error."""
         if isinstance(parsed, list):
             understood = self._read_list(parsed)
         elif isinstance(parsed, Mapping):
@@ -172,16 +172,16 @@ class _Reader:
         return understood and (self._status_code < 400 or bool(found))
 
     def add_unreadable(self, text: str) -> None:
-        """Add the error of an answer that is not the API's."""
+        """Add the error of a response that is not the API's."""
         snippet = shown(without_secrets(text, self._secrets)) if text else "an empty body"
         if self._status_code >= 400:
             message = f"Runware answered HTTP {self._status_code} with {snippet}"
             self._add_error({"message": message}, self.errors)
             return
         self.errors.append(
-            UnreadableAnswerError(
-                f"HTTP {self._status_code} came with {snippet} instead of the API's JSON; check "
-                f"that RUNWARE_BASE_URL is the API's address",
+            UnreadableResponseError(
+                f"received HTTP {self._status_code} with {snippet} instead of the API's JSON; "
+                f"check that RUNWARE_BASE_URL is the API's address",
                 status_code=self._status_code,
                 retry_after_seconds=self._retry_after_seconds,
             )

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from sora_dagster.input_files.problems import ProblemList, did_you_mean
+from sora_dagster.user_files.problems import ProblemList, did_you_mean
 
 # libyaml's loader, if PyYAML was built with it, is about ten times as fast.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -9,28 +9,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sora_dagster.runware import (
-    ApiAnswer,
+    ApiResponse,
     AuthenticationError,
     NotFoundError,
     ProviderError,
     RequestRefusedError,
     RunwareError,
     ServerError,
-    UnreadableAnswerError,
-    parse_answer,
+    UnreadableResponseError,
+    parse_response,
 )
-from sora_dagster.runware.answers import retry_after_seconds
+from sora_dagster.runware.responses import retry_after_seconds
 from tests.runware.examples import FIRST, SECOND, running_row, video_row
 
 ERROR = {"code": "providerError", "message": "upstream failed", "taskUUID": FIRST}
 SCOPE = {"taskUUID": FIRST, "taskType": "videoInference"}
 
 
-def parsed(body: Any, status_code: int = 200) -> ApiAnswer:
-    return parse_answer(status_code, json.dumps(body).encode())
+def parsed(body: Any, status_code: int = 200) -> ApiResponse:
+    return parse_response(status_code, json.dumps(body).encode())
 
 
-def failures(answer: ApiAnswer) -> list[RunwareError]:
+def failures(answer: ApiResponse) -> list[RunwareError]:
     return [*answer.errors, *answer.row_errors]
 
 
@@ -112,19 +112,19 @@ def test_an_empty_answer_is_not_a_failure(body: Any) -> None:
     "body", [b"", b"<html>hello</html>", b"null", b"7", b'"ok"', b"{", b"\xff\xfe", b'["a"]']
 )
 def test_what_is_not_the_apis_json_is_unreadable(body: bytes) -> None:
-    [error] = parse_answer(200, body).errors
-    assert type(error) is UnreadableAnswerError
+    [error] = parse_response(200, body).errors
+    assert type(error) is UnreadableResponseError
     assert "RUNWARE_BASE_URL" in str(error)
 
 
 def test_nesting_without_end_is_unreadable() -> None:
-    [error] = parse_answer(200, b"[" * 200_000).errors
-    assert type(error) is UnreadableAnswerError
+    [error] = parse_response(200, b"[" * 200_000).errors
+    assert type(error) is UnreadableResponseError
 
 
 def test_json_of_another_service_is_unreadable() -> None:
     [error] = parsed({"hello": "world"}).errors
-    assert type(error) is UnreadableAnswerError
+    assert type(error) is UnreadableResponseError
 
 
 @pytest.mark.parametrize(
@@ -140,20 +140,20 @@ def test_json_of_another_service_is_unreadable() -> None:
 def test_a_failing_status_is_an_error_even_if_the_body_has_none(
     body: bytes, status_code: int, expected: type[RunwareError]
 ) -> None:
-    [error] = parse_answer(status_code, body).errors
+    [error] = parse_response(status_code, body).errors
     assert type(error) is expected
     assert error.task_uuid is None
 
 
 def test_a_byte_order_mark_does_no_harm() -> None:
-    assert parse_answer(200, b"\xef\xbb\xbf" + json.dumps([video_row()]).encode()).rows
+    assert parse_response(200, b"\xef\xbb\xbf" + json.dumps([video_row()]).encode()).rows
 
 
 def test_secrets_are_left_out_of_what_errors_say() -> None:
     body = {"errors": [{"code": "invalidApiKey", "message": "rw-1 is wrong", "parameter": "rw-1"}]}
-    [error] = parse_answer(401, json.dumps(body).encode(), secrets=["rw-1"]).errors
+    [error] = parse_response(401, json.dumps(body).encode(), secrets=["rw-1"]).errors
     assert "rw-1" not in str(error)
-    [error] = parse_answer(200, b"you sent rw-1", secrets=["rw-1"]).errors
+    [error] = parse_response(200, b"you sent rw-1", secrets=["rw-1"]).errors
     assert "rw-1" not in str(error)
 
 
@@ -184,7 +184,7 @@ def test_retry_after_is_read_as_seconds_or_as_a_date(
 
 
 def test_errors_have_the_wait_that_the_answer_requested() -> None:
-    answer = parse_answer(429, b"{}", headers={"Retry-After": "7"})
+    answer = parse_response(429, b"{}", headers={"Retry-After": "7"})
     assert answer.errors[0].retry_after_seconds == 7
 
 
@@ -227,4 +227,4 @@ def test_no_json_whatever_breaks_the_reader(body: Any, status_code: int) -> None
 
 @given(st.binary(max_size=60), st.integers(200, 599))
 def test_no_bytes_whatever_break_the_reader(body: bytes, status_code: int) -> None:
-    assert parse_answer(status_code, body).status_code == status_code
+    assert parse_response(status_code, body).status_code == status_code
