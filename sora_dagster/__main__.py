@@ -1,6 +1,6 @@
 """`python -m sora_dagster` is the `sora-dagster` command."""
 
-from sora_dagster.cli.main import main
+from sora_dagster.cli.main import run_process
 
 if __name__ == "__main__":
-    main()
+    run_process()

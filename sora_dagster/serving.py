@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import uvicorn
+
+# How long requests in progress may take after SIGTERM.
+_GRACE_SECONDS = 5
+# When the process ends in any case: Docker kills it after 10 s.
+_LAST_RESORT_SECONDS = 8
 
 
 class ListenError(OSError):
@@ -29,6 +38,23 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_ready()
+
+
+class _PatientServer(Server):
+    """A server that lets requests end for some seconds after SIGTERM or SIGINT."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            # For requests whose threads wait for a store that does not answer.
+            last_resort = threading.Timer(_LAST_RESORT_SECONDS, os._exit, [128 + sig])
+            last_resort.daemon = True
+            last_resort.start()
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Uvicorn logs each request that it cancels as an error.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
 
 
 @contextmanager
@@ -72,6 +98,12 @@ def serve(app: Any, *, host: str, port: int, on_ready: Callable[[str], None]) ->
         ListenError: if the port cannot be used.
     """
     # The access log would show signatures.
-    config = uvicorn.Config(app, log_level="warning", access_log=False)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        # A client may stop reading a video for as long as it likes.
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
     with listening(host, port) as (listener, url):
-        Server(config, lambda: on_ready(url)).run(sockets=[listener])
+        _PatientServer(config, lambda: on_ready(url)).run(sockets=[listener])

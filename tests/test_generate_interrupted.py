@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from sora_dagster.local.processes import wait_until
 from tests.command_line import api_of, clean_environment, generate
@@ -17,6 +18,17 @@ from tests.demo import DEADLINE_SECONDS, SMALL, our_processes
 from tests.sandbox_server import sandbox_process
 
 pytestmark = pytest.mark.daemon
+
+
+def started(folder: Path, output: Path, **environment: str) -> subprocess.Popen[bytes]:
+    with output.open("w") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "sora_dagster", "generate", "prompts.yaml"],
+            cwd=folder,
+            env=clean_environment(**environment),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
@@ -27,14 +39,7 @@ def test_its_collecting_run_ends_with_it_and_the_next_command_goes_on(
     folder.mkdir()
     (folder / "prompts.yaml").write_text(SMALL)
     with sandbox_process(tmp_path, ["--latency=6", "--reuse-rendered"]) as sandbox:
-        with (tmp_path / "output.txt").open("w") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "sora_dagster", "generate", "prompts.yaml"],
-                cwd=folder,
-                env=clean_environment(**api_of(sandbox)),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        process = started(folder, tmp_path / "output.txt", **api_of(sandbox))
 
         def is_collecting() -> bool:
             assert process.poll() is None, (tmp_path / "output.txt").read_text()
@@ -63,3 +68,32 @@ def test_its_collecting_run_ends_with_it_and_the_next_command_goes_on(
         }
     assert statuses == {dg.DagsterRunStatus.FAILURE: 1, dg.DagsterRunStatus.SUCCESS: 1}
     assert logged == {"clips": {"fox": 1, "owl": 1}, "remixes": {"fox|night": 1}}
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_nothing_more_is_bought_after_a_signal(tmp_path: Path, is_answered: bool) -> None:
+    folder, output = tmp_path / "project", tmp_path / "output.txt"
+    folder.mkdir()
+    # Three submissions: a run sends 20 clips in one POST.
+    rows = [{"id": f"clip-{number}", "prompt": f"clip {number}"} for number in range(60)]
+    (folder / "prompts.yaml").write_text(yaml.safe_dump({"clips": rows}))
+    with sandbox_process(tmp_path, ["--latency=1", "--reuse-rendered"]) as sandbox:
+        wait = {"fault": "slow", "delay_seconds": 4} if is_answered else {"fault": "no_answer"}
+        sandbox.set_faults({**wait, "event": "submission"})
+        limits = {"SORA_MAX_USD": "unlimited"}
+        process = started(folder, output, **api_of(sandbox), **limits)
+        assert wait_until(lambda: any(sandbox.struck()), timeout_seconds=DEADLINE_SECONDS), (
+            output.read_text()
+        )
+        process.send_signal(signal.SIGTERM)
+        # Less than the minute that a submission may take to be answered.
+        assert process.wait(timeout=40) == 143
+        assert "run the same command again to continue" in output.read_text()
+        assert wait_until(lambda: our_processes(folder) == [], timeout_seconds=60)
+        # That submission was accepted.
+        assert len(sandbox.charged()) == 20
+        sandbox.set_faults()
+        assert "60 clips" in generate(folder, sandbox, "--max-usd=unlimited")
+        charges = Counter(charge["taskUUID"] for charge in sandbox.ledger()["charges"])
+        assert set(charges.values()) == {1}
+        assert len(charges) == 60

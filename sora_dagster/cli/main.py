@@ -13,12 +13,14 @@ import click
 from sora_dagster.cli.demo import demo_command, dev_command, sandbox_command
 from sora_dagster.cli.doctor import doctor_command
 from sora_dagster.cli.generate import estimate_command, generate_command
+from sora_dagster.cli.last_resort import end_after_signals
 from sora_dagster.cli.models import models_command
 from sora_dagster.cli.options import Interrupted
 from sora_dagster.cli.servers import viewer_command, webhook_command
 from sora_dagster.cli.status import status_command
 from sora_dagster.cli.storage import link_command, prune_command, resolve_command, verify_command
 from sora_dagster.cli.sync import sync_command
+from sora_dagster.local.processes import terminate_all
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -47,6 +49,12 @@ for command in (
     cli.add_command(command)
 
 
+def run_process() -> NoReturn:
+    """Run the command as a process of its own, which ends soon after SIGINT or SIGTERM."""
+    end_after_signals()
+    main()
+
+
 def main() -> NoReturn:
     """Run the command. Exits with status 0 only if everything succeeded."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -69,4 +77,5 @@ def main() -> NoReturn:
 
 def _on_signal(number: int, _frame: FrameType | None) -> None:
     Interrupted.signal_number = number
+    terminate_all()
     raise Interrupted

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,8 @@ from sora_dagster.generation.protocol.clocks import StoreClock
 from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
+from sora_dagster.generation.requesting.submission_gate import stop_submissions
+from sora_dagster.generation.threads import DaemonThreads
 from sora_dagster.local.collecting_runs import CollectingRuns
 from sora_dagster.local.dataset_progress import DatasetProgress
 from sora_dagster.local.home import LocalHome
@@ -33,6 +34,8 @@ from sora_dagster.prompts.retired_models import dataset_warnings
 from sora_dagster.reporting.runs import OTHER_POSTS_TAG, POLL_POSTS_TAG, SUBMISSION_POSTS_TAG
 from sora_dagster.settings import Settings
 
+# How long an interrupted command waits for the answer to what it is sending.
+_LAST_SECONDS = 3.0
 _POST_TAGS = {
     "submissions": SUBMISSION_POSTS_TAG,
     "polls": POLL_POSTS_TAG,
@@ -198,9 +201,7 @@ class Pipeline:
             # Those of earlier commands, which were killed.
             fail_unfinished_runs(instance, self._dataset.definition_name(REQUEST_JOB))
             collecting = stack.enter_context(self._collecting(instance, ledger, store_time))
-            # In a thread, since Dagster takes Ctrl-C for itself in the main one. Leaving the block
-            # waits for it, so that what is being sent is also recorded.
-            threads = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="job"))
+            threads = stack.enter_context(_job_thread())
             requests = RequestRuns(
                 self._dataset,
                 instance,
@@ -259,6 +260,24 @@ class Pipeline:
             )
             with CollectingRuns(self._dataset, instance, due=due, start=start) as runs:
                 yield Collecting(runs.check, lambda: runs.is_running, str(log_path))
+
+
+@contextmanager
+def _job_thread() -> Iterator[DaemonThreads]:
+    """A thread for jobs, since Dagster takes Ctrl-C for itself in the main one.
+
+    If the block fails or is interrupted, nothing more is submitted. What is being sent is recorded,
+    unless Runware does not answer: then it is as unclear as after a kill, and the next command
+    polls.
+    """
+    threads = DaemonThreads(1, "job")
+    try:
+        yield threads
+    except BaseException as error:
+        stop_submissions()
+        threads.stop(None if isinstance(error, Exception) else _LAST_SECONDS)
+        raise
+    threads.stop()
 
 
 def _create_tables(instance: dg.DagsterInstance) -> None:

@@ -24,6 +24,10 @@ class ProcessError(Exception):
     """A process did not start, or ended early."""
 
 
+# Those that were not ended yet.
+_live: set[ManagedProcess] = set()
+
+
 class ManagedProcess:
     """A process in its own process group, so that everything it starts ends with it.
 
@@ -57,6 +61,7 @@ class ManagedProcess:
                 start_new_session=True,
                 preexec_fn=_prepare_process if sys.platform == "linux" else None,
             )
+        _live.add(self)
 
     @property
     def pid(self) -> int:
@@ -118,6 +123,7 @@ class ManagedProcess:
             if wait_until(self._group_is_gone, timeout_seconds=grace_seconds):
                 break
         self._process.wait()
+        _live.discard(self)
 
     def _group_is_gone(self) -> bool:
         self._process.poll()
@@ -141,6 +147,13 @@ def running(
         yield process
     finally:
         process.end()
+
+
+def terminate_all() -> None:
+    """Send SIGTERM to all processes at once, since each may take seconds to end."""
+    for process in list(_live):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
 
 
 def wait_until(

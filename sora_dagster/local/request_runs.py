@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from sora_dagster.dataset import (
     split_remix_partition,
     without_beta_warnings,
 )
+from sora_dagster.generation.threads import DaemonThreads
 from sora_dagster.local.code_location import load_code_location
 from sora_dagster.local.progress import ClipProgress, PipelineOptions, Purchase
 
@@ -75,7 +76,7 @@ class RequestRuns:
 
     dataset: VideoDataset
     instance: dg.DagsterInstance
-    threads: ThreadPoolExecutor
+    threads: DaemonThreads
     run_limit_usd: float | None
     spent_usd: Callable[[str], float]
     options: PipelineOptions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -71,8 +72,8 @@ class Transport:
     Arguments:
         api_key: sent in the `Authorization` header and shown nowhere.
         base_url: address of the API. Default: Runware's.
-        timeout_seconds: maximum wait for an answer in seconds; for a connection 10 s at most.
-            Default: 60.
+        timeout_seconds: maximum wait for the next part of a response in seconds; for a connection
+            10 s at most. The whole response may take twice as long. Default: 60.
         transport: replaces the network connection, for tests. Default: none.
 
     Raises:
@@ -98,6 +99,7 @@ class Transport:
                 "it again from https://my.runware.ai/keys into RUNWARE_API_KEY"
             )
         self.base_url = _checked_base_url(base_url)
+        self._timeout_seconds = timeout_seconds
         self._secrets = (key,)
         self._counts = PostCounts()
         self._lock = threading.Lock()
@@ -135,7 +137,10 @@ class Transport:
         body = json.dumps(list(tasks), ensure_ascii=False, allow_nan=False).encode()
         headers = {DRY_RUN_HEADER: "1"} if dry_run else {}
         try:
-            response = self._http.post(self.base_url, content=body, headers=headers)
+            with self._http.stream(
+                "POST", self.base_url, content=body, headers=headers
+            ) as response:
+                content = self._read(response)
         except _NEVER_CONNECTED as error:
             raise self._failed(error, "could not be reached", sent=False) from error
         except httpx.RequestError as error:
@@ -144,10 +149,19 @@ class Transport:
         self._count(purpose)
         return parse_response(
             response.status_code,
-            response.content,
+            content,
             headers=response.headers,
             secrets=self._secrets,
         )
+
+    def _read(self, response: httpx.Response) -> bytes:
+        end = time.monotonic() + 2 * self._timeout_seconds
+        content = bytearray()
+        for chunk in response.iter_bytes():
+            content += chunk
+            if time.monotonic() > end:
+                raise httpx.ReadTimeout("the response did not arrive completely in time")
+        return bytes(content)
 
     def _failed(self, error: Exception, what: str, *, sent: bool) -> ConnectionFailedError:
         detail = without_secrets(str(error), self._secrets)

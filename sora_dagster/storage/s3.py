@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 DEFAULT_REGION = "us-east-1"
 # A single CopyObject keeps attributes unless they are replaced; a multipart copy keeps none.
 _LARGEST_SINGLE_COPY_BYTES = 5 << 30
+# No further attempt of a request begins after this time. An attempt takes at most 30 s.
+_RETRY_TIMEOUT = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,10 @@ class S3Bucket(OpenStore):
             # Keys are deleted one at a time, by a plain DELETE, which every server supports.
             "disable_bulk_delete": True,
             "client_options": client_options,
-            "retry_config": {"max_retries": self._settings.max_attempts - 1},
+            "retry_config": {
+                "max_retries": self._settings.max_attempts - 1,
+                "retry_timeout": _RETRY_TIMEOUT,
+            },
         }
         if is_signed:
             # Without a lifetime: boto3 decides at each request whether to refresh them.
@@ -171,7 +176,10 @@ class S3Bucket(OpenStore):
             self._bucket,
             self._full(target),
             ExtraArgs=extra,
-            Config=TransferConfig(multipart_threshold=_LARGEST_SINGLE_COPY_BYTES),
+            # boto3's own threads would keep an interrupted process alive.
+            Config=TransferConfig(
+                multipart_threshold=_LARGEST_SINGLE_COPY_BYTES, use_threads=False
+            ),
         )
 
     def signing_seconds_left(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
@@ -31,7 +32,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Breakage = Literal["close", "reset", "truncate", "silence"]
+Breakage = Literal["close", "reset", "truncate", "trickle", "silence"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,13 @@ class ScriptedApi:
                     self.send_header("Content-Length", "1000")
                     self.end_headers()
                     self.wfile.write(b'{"data": [')
+                elif how == "trickle":
+                    self.send_response(200)
+                    self.send_header("Content-Length", "1000000")
+                    self.end_headers()
+                    with contextlib.suppress(OSError):
+                        while not api._ended.wait(0.02):
+                            self.wfile.write(b" ")
                 elif how == "reset":
                     linger = struct.pack("ii", 1, 0)
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -29,7 +29,14 @@ from sora_dagster.runware.catalogue.parts import Setting
 from sora_dagster.runware.catalogue.prices import Prices, Rate
 from tests.runware.conftest import KEY
 from tests.runware.examples import FIRST, FOURTH, SECOND, THIRD, remix, request
-from tests.runware.scripted_api import Answer, Broken, ScriptedApi, acknowledged, refusing_url
+from tests.runware.scripted_api import (
+    Answer,
+    Breakage,
+    Broken,
+    ScriptedApi,
+    acknowledged,
+    refusing_url,
+)
 
 
 def refusal(code: str, task_uuid: str | None = FIRST, **fields: Any) -> dict[str, Any]:
@@ -233,8 +240,11 @@ def test_a_connection_lost_after_the_request_leaves_it_uncertain_after_one_post(
     assert client.posts.submissions == 1
 
 
-def test_no_answer_in_time_leaves_a_task_uncertain_after_one_post(api: ScriptedApi) -> None:
-    api.will(Broken("silence"))
+@pytest.mark.parametrize("how", ["silence", "trickle"])
+def test_no_answer_in_time_leaves_a_task_uncertain_after_one_post(
+    api: ScriptedApi, how: Breakage
+) -> None:
+    api.will(Broken(how))
     with RunwareClient(KEY, base_url=api.url, timeout_seconds=0.2) as client:
         [submission] = client.submit([request()])
     assert submission.state == "uncertain"

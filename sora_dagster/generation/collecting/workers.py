@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import TypeVar
 
 from sora_dagster.generation.collecting.archive import ClipArchive
 from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask, TrackedTask
 from sora_dagster.generation.fetching.video_store import DamagedCopy
+from sora_dagster.generation.threads import DaemonThreads
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.results import TaskStatus
 
-_T = TypeVar("_T")
 # How long an interrupted process waits for work that cannot be broken off, such as an upload.
-_INTERRUPTED_SECONDS = 3.0
+_LAST_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,8 @@ class CollectionWorkers:
         self._client = client
         self._archive = archive
         self._results: queue.SimpleQueue[StoreResult | PollResult] = queue.SimpleQueue()
-        self._storers = _DaemonThreads(parallel_clips, "store-clip")
-        self._poller = _DaemonThreads(1, "poll")
+        self._storers = DaemonThreads(parallel_clips, "store-clip")
+        self._poller = DaemonThreads(1, "poll")
         self._free_results = threading.Semaphore(parallel_clips)
         self._is_stopping = threading.Event()
         self._is_interrupted = threading.Event()
@@ -77,10 +75,9 @@ class CollectionWorkers:
         ready = task.ready
         assert ready is not None
         self._storing += 1
-        self._storers.submit(
-            lambda: self._results.put(
-                StoreResult(task, _result_of(lambda: self._store(ready, task.damaged)))
-            )
+        future = self._storers.submit(self._store, ready, task.damaged)
+        future.add_done_callback(
+            lambda done: self._results.put(StoreResult(task, done.exception() or done.result()))
         )
 
     def _store(self, ready: ReadyTask, damaged: dict[str, DamagedCopy]) -> FinishedTask:
@@ -96,9 +93,10 @@ class CollectionWorkers:
     def poll(self, task_uuids: Sequence[str]) -> None:
         """Poll tasks."""
         self._is_polling = True
-        self._poller.submit(
-            lambda: self._results.put(
-                PollResult(task_uuids, _result_of(lambda: self._client.poll(task_uuids)))
+        future = self._poller.submit(self._client.poll, task_uuids)
+        future.add_done_callback(
+            lambda done: self._results.put(
+                PollResult(task_uuids, done.exception() or done.result())
             )
         )
 
@@ -132,51 +130,6 @@ class CollectionWorkers:
         if is_interrupted:
             self._is_interrupted.set()
         self._free_results.release(self._storing + 1)
-        end = time.monotonic() + _INTERRUPTED_SECONDS if is_interrupted else None
-        for threads in (self._storers, self._poller):
-            threads.stop(end)
-
-
-class _DaemonThreads:
-    """A thread pool that does not keep an interrupted process alive.
-
-    The pools of `concurrent.futures` are joined before a process ends, however long that takes.
-
-    Arguments:
-        count: maximum number of threads.
-        name: prefix of their names.
-    """
-
-    def __init__(self, count: int, name: str) -> None:
-        self._count = count
-        self._name = name
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-
-    def submit(self, work: Callable[[], None]) -> None:
-        """Run a function that raises no errors as soon as a thread is free."""
-        self._work.put(work)
-        if len(self._threads) < self._count:
-            name = f"{self._name}-{len(self._threads)}"
-            thread = threading.Thread(target=self._run, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            work()
-
-    def stop(self, end: float | None) -> None:
-        """End the threads after all submitted work; wait for them until `end` (monotonic)."""
-        for _ in self._threads:
-            self._work.put(None)
-        for thread in self._threads:
-            thread.join(None if end is None else max(0.0, end - time.monotonic()))
-
-
-def _result_of(work: Callable[[], _T]) -> _T | BaseException:
-    """What a function returned or raised."""
-    try:
-        return work()
-    except BaseException as error:  # noqa: BLE001 - raised where it is taken
-        return error
+        self._storers.stop(_LAST_SECONDS if is_interrupted else None)
+        # Nothing is lost with a poll.
+        self._poller.stop(_LAST_SECONDS)

@@ -307,7 +307,8 @@ class Claims:
         self._stop.set()
         if self._timer is None:
             return
-        self._timer.join()
+        # It may be waiting for a store that does not answer.
+        self._timer.join(_RELEASE_SECONDS)
         self._timer = None
         log_retries_as_sentences()
         for attempt in stamina.retry_context(

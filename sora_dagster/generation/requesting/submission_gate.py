@@ -6,6 +6,7 @@ claim clips only to have them refused, so it stops and reports why.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 from sora_dagster.runware.errors import (
@@ -19,19 +20,33 @@ from sora_dagster.runware.submissions import Submission
 _ACCOUNT_STATUSES = frozenset({401, 402, 403})
 # One failing answer may be an accident.
 _MOST_SERVER_ERRORS = 2
+# Set once this process was asked to end.
+_process_is_ending = threading.Event()
+
+
+def stop_submissions() -> None:
+    """Let no thread of this process submit anything more: it was asked to end."""
+    _process_is_ending.set()
 
 
 class SubmissionGate:
     """Open until an answer shows that further submissions of this run are useless."""
 
     def __init__(self) -> None:
-        self.closed_because: str | None = None
+        self._closed_because: str | None = None
         self._server_errors = 0
+
+    @property
+    def closed_because(self) -> str | None:
+        """Why no further submission is made; None while it is open."""
+        if _process_is_ending.is_set():
+            return "the command was interrupted before it was sent; nothing was paid for it"
+        return self._closed_because
 
     def close(self, reason: str) -> None:
         """Make no further submission; the first reason is kept."""
-        if self.closed_because is None:
-            self.closed_because = reason
+        if self._closed_because is None:
+            self._closed_because = reason
 
     def read(self, submissions: Sequence[Submission]) -> None:
         """Evaluate the answer to one submission."""

@@ -1,0 +1,138 @@
+"""Commands end soon after SIGTERM, whatever does not answer them then."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from sora_dagster.generation.protocol.markers import WebhookUrl
+from sora_dagster.local.processes import wait_until
+from tests.command_line import clean_environment
+
+SECRET = "a-secret-of-the-tests"
+# More than the 10 s that are promised.
+TERMINATION_SECONDS = 40
+
+
+@contextmanager
+def silent_server() -> Iterator[str]:
+    """A server that accepts connections and never answers; gives its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as connections:
+
+        def accept() -> None:
+            try:
+                while True:
+                    connections.enter_context(listener.accept()[0])
+            except OSError:
+                return
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def command(folder: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    with (folder / "output.txt").open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sora_dagster", *arguments],
+            cwd=folder,
+            env=clean_environment(**environment),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def address(folder: Path) -> str:
+    """The URL that a server prints once it is ready."""
+    output = folder / "output.txt"
+    assert wait_until(lambda: "listening on " in output.read_text(), timeout_seconds=60)
+    return output.read_text().partition("listening on ")[2].split()[0]
+
+
+def connected(url: str) -> socket.socket:
+    host, _, port = url.split("/")[2].partition(":")
+    return socket.create_connection((host, int(port)), timeout=30)
+
+
+def test_a_viewer_ends_although_a_player_reads_no_further(tmp_path: Path) -> None:
+    video = tmp_path / "root" / "clips" / "fox" / "video.mp4"
+    video.parent.mkdir(parents=True)
+    with video.open("wb") as file:
+        file.truncate(200_000_000)
+    with (
+        command(tmp_path, "viewer", "--port=0", "--storage=root") as process,
+        connected(address(tmp_path)) as player,
+    ):
+        player.sendall(b"GET /clips/fox/video.mp4 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert player.recv(1000).startswith(b"HTTP/1.1 200")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=TERMINATION_SECONDS) == 143
+    assert "Traceback" not in (tmp_path / "output.txt").read_text()
+
+
+def test_a_receiver_ends_although_a_webhook_is_not_complete(tmp_path: Path) -> None:
+    environment = {"SORA_WEBHOOK_SECRET": SECRET}
+    with command(tmp_path, "webhook", "--port=0", "--storage=root", **environment) as process:
+        url = address(tmp_path)
+        signed = WebhookUrl(url, SECRET).for_task("clips", "00000000-0000-4000-8000-000000000001")
+        path = "/" + signed.split("/", 3)[3]
+        with connected(url) as sender:
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+            sender.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+            # The receiver reads the body now.
+            assert sender.recv(1000).startswith(b"HTTP/1.1 100")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=TERMINATION_SECONDS) == 143
+    assert "Traceback" not in (tmp_path / "output.txt").read_text()
+
+
+@pytest.mark.parametrize("arguments", [["status", "--offline"], ["webhook", "--port=0"]])
+def test_a_command_ends_although_the_object_store_does_not_answer(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    with silent_server() as url:
+        environment = {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_REGION": "us-east-1",
+            "SORA_STORAGE": "s3://bucket/prefix",
+            "SORA_WEBHOOK_SECRET": SECRET,
+        }
+        with command(tmp_path, *arguments, **environment) as process:
+            # It has started its handlers long before it reaches the store.
+            assert wait_until(lambda: is_connected(process.pid, url), timeout_seconds=60)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=TERMINATION_SECONDS) == 143
+
+
+def is_connected(pid: int, url: str) -> bool:
+    """Whether a process has a connection to a server."""
+    port = f":{int(url.rpartition(':')[2]):04X}"
+    sockets = {
+        line.split()[9]
+        for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+        if line.split()[2].endswith(port) and line.split()[3] == "01"
+    }
+    links = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            links.append(str(entry.readlink()))
+        except FileNotFoundError:
+            continue
+    return any(f"socket:[{inode}]" in links for inode in sockets)
