@@ -6,9 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,27 +15,11 @@ import pytest
 from sora_dagster.generation.protocol.markers import WebhookUrl
 from sora_dagster.local.processes import wait_until
 from tests.command_line import clean_environment
+from tests.serving import silent_server
 
 SECRET = "a-secret-of-the-tests"
 # More than the 10 s that are promised.
 TERMINATION_SECONDS = 40
-
-
-@contextmanager
-def silent_server() -> Iterator[str]:
-    """A server that accepts connections and never answers; gives its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as connections:
-
-        def accept() -> None:
-            try:
-                while True:
-                    connections.enter_context(listener.accept()[0])
-            except OSError:
-                return
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

@@ -25,6 +25,19 @@ if TYPE_CHECKING:
 
 # Parameters of URLs in which drivers take secrets.
 _SECRET_PARAMETER = re.compile(r"pass|pwd|secret|token|key$|credential", re.IGNORECASE)
+# For connecting, in seconds; libpq also notices a server that is gone during a query.
+_LIBPQ_LIMITS = {
+    "connect_timeout": 30,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 6,
+}
+_TIME_LIMITS = {
+    "psycopg2": _LIBPQ_LIMITS,
+    "psycopg": _LIBPQ_LIMITS,
+    "pymysql": {"connect_timeout": 30},
+    "mysqldb": {"connect_timeout": 30},
+}
 _SECRET_IN_ODBC = re.compile(r"(?:pwd|password|secret)\s*=\s*([^;]+)", re.IGNORECASE)
 _LISTS = ("recipes", "tags", "reference_images")
 # Packages of dialects that are not part of SQLAlchemy, by the name that URLs start with.
@@ -152,7 +165,7 @@ class SqlPrompts(TableSource):
         parsed = _parsed(url)
         self._require_sqlite_file(parsed)
         try:
-            engine = create_engine(url, poolclass=NullPool)
+            engine = create_engine(url, poolclass=NullPool, connect_args=_time_limits(parsed))
         except NoSuchModuleError:
             name = "" if parsed is None else parsed.get_backend_name()
             package = _DIALECT_PACKAGES.get(name, "the package of this dialect")
@@ -196,6 +209,16 @@ class SqlPrompts(TableSource):
             return
         if not Path(name).is_file():
             raise self.failed(f"there is no such database file ({Path(name).absolute()})")
+
+
+def _time_limits(url: URL | None) -> dict[str, int]:
+    """Arguments of the driver, so that a run does not wait for a dead database without an end."""
+    try:
+        driver = "" if url is None else url.get_dialect().driver
+    except Exception:  # noqa: BLE001 - reported when the engine is created
+        driver = ""
+    limits = _TIME_LIMITS.get(driver, {})
+    return {name: value for name, value in limits.items() if url and name not in url.query}
 
 
 def _parsed(url: str) -> URL | None:

@@ -10,9 +10,11 @@ import pytest
 from sqlalchemy import create_engine
 
 from sora_dagster import SqlPrompts
+from sora_dagster.prompts import sql_source
 from sora_dagster.prompts.files import DatasetError
 from tests.postgres_server import running_postgres
 from tests.prompts.test_sources import CATALOGUE, RECIPES, ROWS, in_sqlite
+from tests.serving import silent_server
 
 
 @pytest.mark.parametrize(
@@ -167,3 +169,11 @@ def test_values_of_postgres_are_read_as_what_they_mean(tmp_path: Path) -> None:
             wrong.read(CATALOGUE)
         with pytest.raises(DatasetError, match='the query failed: relation "briefs" does not'):
             SqlPrompts(server.url, "SELECT * FROM briefs").read(CATALOGUE)
+
+
+def test_a_database_that_does_not_answer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sql_source._LIBPQ_LIMITS, "connect_timeout", 2)
+    with silent_server() as url:
+        source = SqlPrompts(f"postgresql+psycopg2://{url.removeprefix('http://')}/db", "SELECT 1")
+        with pytest.raises(DatasetError, match=r"cannot be reached: .* timeout expired"):
+            source.read(CATALOGUE)
