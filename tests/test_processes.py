@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sora_dagster.local.processes import ManagedProcess
+from sora_dagster.local import processes as processes_module
+from sora_dagster.local.processes import ManagedProcess, terminate_all
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, nothing runs before the program")
@@ -24,3 +25,26 @@ def test_a_process_of_a_command_in_the_background_can_be_stopped(tmp_path: Path)
         signal.signal(signal.SIGINT, before)
     assert process.wait() == 0
     assert process.last_output() == "default_int_handler"
+
+
+def test_several_stubborn_processes_are_ended_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not those of other tests.
+    monkeypatch.setattr(processes_module, "_live", set())
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True)\n"
+    processes = [
+        ManagedProcess(
+            f"python {number}",
+            [sys.executable, "-c", f"{code}time.sleep(600)"],
+            environment={},
+            log_path=tmp_path / f"{number}.log",
+        )
+        for number in range(3)
+    ]
+    for process in processes:
+        process.wait_for_line("up")
+    terminate_all()
+    for process in processes:
+        process.end(grace_seconds=0.2)
+        assert process.wait() == -signal.SIGKILL

@@ -19,7 +19,7 @@ from sora_dagster.reporting.collect_run_history import reason_to_wait
 
 _INTERVAL_SECONDS = 2.0
 # A collecting run needs up to 8 s to hand over its clips.
-_GRACE_SECONDS = 10.0
+_GRACE_SECONDS = 8.0
 
 
 class CollectingRuns:

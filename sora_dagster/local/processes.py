@@ -50,6 +50,7 @@ class ManagedProcess:
     ) -> None:
         self.name = name
         self.log_path = log_path
+        self._terminated_at: float | None = None
         log_path.parent.mkdir(parents=True, exist_ok=True)
         with log_path.open("ab" if appends_log else "wb") as log:
             self._process = subprocess.Popen(
@@ -115,15 +116,26 @@ class ManagedProcess:
         """Wait until it ends; gives its exit status."""
         return self._process.wait()
 
+    def terminate(self) -> None:
+        """Send SIGTERM to it and everything it started, once."""
+        if self._terminated_at is None:
+            self._terminated_at = time.monotonic()
+            self._signal(signal.SIGTERM)
+
     def end(self, *, grace_seconds: float = 5.0) -> None:
         """Stop it and everything it started: SIGTERM first, SIGKILL after a grace period."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, number)
-            if wait_until(self._group_is_gone, timeout_seconds=grace_seconds):
-                break
+        self.terminate()
+        assert self._terminated_at is not None
+        left_seconds = self._terminated_at + grace_seconds - time.monotonic()
+        if not wait_until(self._group_is_gone, timeout_seconds=left_seconds):
+            self._signal(signal.SIGKILL)
+            wait_until(self._group_is_gone, timeout_seconds=grace_seconds)
         self._process.wait()
         _live.discard(self)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
 
     def _group_is_gone(self) -> bool:
         self._process.poll()
@@ -152,8 +164,7 @@ def running(
 def terminate_all() -> None:
     """Send SIGTERM to all processes at once, since each may take seconds to end."""
     for process in list(_live):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
+        process.terminate()
 
 
 def wait_until(

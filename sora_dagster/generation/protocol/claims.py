@@ -308,7 +308,7 @@ class Claims:
         if self._timer is None:
             return
         # It may be waiting for a store that does not answer.
-        self._timer.join(_RELEASE_SECONDS)
+        self._timer.join(_RELEASE_SECONDS / 4)
         self._timer = None
         log_retries_as_sentences()
         for attempt in stamina.retry_context(
