@@ -44,7 +44,7 @@ def test_the_example_dataset_goes_from_rows_to_stored_remixes_by_webhook_and_sen
     for folder in ("pending", "inbox"):
         assert list(root.list(folder)) == []
     log = (tmp_path / "home" / "logs" / "daemon.log").read_text()
-    assert re.search(r"outstanding, [1-9]\d* markers have arrived", log)
+    assert re.search(r"outstanding, [1-9]\d* webhooks? ha(ve|s) arrived", log)
 
     # Every video decodes to its end, and is what was asked for.
     for clip, manifest in stored.items():

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.markers import WebhookUrl
-from sora_dagster.generation.status.root_status import RootStatus, Spending
+from sora_dagster.generation.status.root_status import RootStatus, SpendingStatus
 from sora_dagster.storage import StorageError, StorageRoot
 from sora_dagster.web.counters import REFUSAL_REASONS
 from sora_dagster.web.metrics import STATUS_SECONDS, StatusCache
@@ -95,7 +95,7 @@ def test_the_root_is_read_at_most_every_30_seconds_whoever_asks(tmp_path: Path) 
         reads.append(now[0])
         if len(reads) == 2:
             raise StorageError("the store is away")
-        spending = Spending(day_usd=1.0, day_limit_usd=None)
+        spending = SpendingStatus(day_usd=1.0, day_limit_usd=None)
         at = datetime(2026, 1, 1, tzinfo=UTC)
         return RootStatus(url="memory://", at=at, datasets=(), spending=spending)
 
