@@ -12,21 +12,26 @@ from pathlib import Path
 
 import pytest
 
+from sora_dagster.environment.values import example_prompts
 from sora_dagster.generation.protocol.markers import WebhookUrl
 from sora_dagster.local.processes import wait_until
 from tests.command_line import clean_environment
+from tests.s3_server import s3_environment
 from tests.serving import silent_server
 
 SECRET = "a-secret-of-the-tests"
+DEFINITIONS = str(Path(__file__).parent.parent / "definitions.py")
 # More than the 10 s that are promised.
 TERMINATION_SECONDS = 40
 
 
 @contextmanager
-def command(folder: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def command(
+    folder: Path, *arguments: str, module: str = "sora_dagster", **environment: str
+) -> Iterator[subprocess.Popen[str]]:
     with (folder / "output.txt").open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sora_dagster", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=folder,
             env=clean_environment(**environment),
             stdout=output,
@@ -84,22 +89,30 @@ def test_a_receiver_ends_although_a_webhook_is_not_complete(tmp_path: Path) -> N
     assert "Traceback" not in (tmp_path / "output.txt").read_text()
 
 
-@pytest.mark.parametrize("arguments", [["status", "--offline"], ["webhook", "--port=0"]])
-def test_a_command_ends_although_the_object_store_does_not_answer(
-    tmp_path: Path, arguments: list[str]
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("sora_dagster", ["status", "--offline"]),
+        ("sora_dagster", ["webhook", "--port=0"]),
+        ("dagster", ["job", "execute", "-f", DEFINITIONS, "-a", "defs", "-j", "collect_clips"]),
+    ],
+)
+def test_a_process_ends_although_the_object_store_does_not_answer(
+    tmp_path: Path, module: str, arguments: list[str]
 ) -> None:
     with silent_server() as url:
         environment = {
-            "AWS_ENDPOINT_URL": url,
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_REGION": "us-east-1",
+            **s3_environment(url),
             "SORA_STORAGE": "s3://bucket/prefix",
             "SORA_WEBHOOK_SECRET": SECRET,
+            "SORA_PROMPTS": str(example_prompts()),
+            "RUNWARE_API_KEY": "key",
+            "DAGSTER_HOME": str(tmp_path),
         }
-        with command(tmp_path, *arguments, **environment) as process:
-            # It has started its handlers long before it reaches the store.
-            assert wait_until(lambda: is_connected(process.pid, url), timeout_seconds=60)
+        with command(tmp_path, *arguments, module=module, **environment) as process:
+            assert wait_until(lambda: is_connected(process.pid, url), timeout_seconds=60), (
+                tmp_path / "output.txt"
+            ).read_text()
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=TERMINATION_SECONDS) == 143
 

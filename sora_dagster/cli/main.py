@@ -13,13 +13,13 @@ import click
 from sora_dagster.cli.demo import demo_command, dev_command, sandbox_command
 from sora_dagster.cli.doctor import doctor_command
 from sora_dagster.cli.generate import estimate_command, generate_command
-from sora_dagster.cli.last_resort import end_after_signals
 from sora_dagster.cli.models import models_command
 from sora_dagster.cli.options import Interrupted
 from sora_dagster.cli.servers import viewer_command, webhook_command
 from sora_dagster.cli.status import status_command
 from sora_dagster.cli.storage import link_command, prune_command, resolve_command, verify_command
 from sora_dagster.cli.sync import sync_command
+from sora_dagster.generation.threads import ending_after_signals
 from sora_dagster.local.processes import terminate_all
 
 
@@ -51,8 +51,8 @@ for command in (
 
 def run_process() -> NoReturn:
     """Run the command as a process of its own, which ends soon after SIGINT or SIGTERM."""
-    end_after_signals()
-    main()
+    with ending_after_signals():
+        main()
 
 
 def main() -> NoReturn:

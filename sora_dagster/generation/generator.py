@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -35,6 +36,7 @@ from sora_dagster.generation.requesting.requester import Requester
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.generation.requesting.sender import Sender, SendSettings
 from sora_dagster.generation.requesting.stored_index import stored_results
+from sora_dagster.generation.threads import ending_after_signals
 from sora_dagster.prompts.clips import ClipRequest, ClipSpec, ParentVideo
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.delivery import DeliverySetting
@@ -83,6 +85,9 @@ class GenerationSettings:
 class Generator:
     """Requests clips, waits for them and stores them.
 
+    While it is open in the main thread, SIGTERM or SIGINT ends the process after 9 s at the latest,
+    also if the object store does not answer.
+
     Arguments:
         client: the API client; closed with the generator.
         root: the storage root.
@@ -115,6 +120,7 @@ class Generator:
         )
         self._restorer = ClipRestorer(client, self.ledger, self._downloader)
         self._is_bound = False
+        self._stack = ExitStack()
         self._sender = Sender(client, self.ledger, settings=settings.sending)
         self._budget = Budget(self.ledger, store_time=self.store_time)
         self._requester = Requester(
@@ -138,9 +144,11 @@ class Generator:
         )
 
     def __enter__(self) -> Generator:
+        self._stack.enter_context(ending_after_signals())
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stack.close()
         self.close()
 
     def close(self) -> None:
