@@ -70,16 +70,15 @@ def test_its_collecting_run_ends_with_it_and_the_next_command_goes_on(
     assert logged == {"clips": {"fox": 1, "owl": 1}, "remixes": {"fox|night": 1}}
 
 
-@pytest.mark.parametrize("is_answered", [True, False])
-def test_nothing_more_is_bought_after_a_signal(tmp_path: Path, is_answered: bool) -> None:
+def test_nothing_more_is_bought_after_a_signal(tmp_path: Path) -> None:
     folder, output = tmp_path / "project", tmp_path / "output.txt"
     folder.mkdir()
     # Three submissions: a run sends 20 clips in one POST.
     rows = [{"id": f"clip-{number}", "prompt": f"clip {number}"} for number in range(60)]
     (folder / "prompts.yaml").write_text(yaml.safe_dump({"clips": rows}))
     with sandbox_process(tmp_path, ["--latency=1", "--reuse-rendered"]) as sandbox:
-        wait = {"fault": "slow", "delay_seconds": 4} if is_answered else {"fault": "no_answer"}
-        sandbox.set_faults({**wait, "event": "submission"})
+        # The first submission is accepted, and its answer never comes.
+        sandbox.set_faults({"fault": "no_answer", "event": "submission"})
         limits = {"SORA_MAX_USD": "unlimited"}
         process = started(folder, output, **api_of(sandbox), **limits)
         assert wait_until(lambda: any(sandbox.struck()), timeout_seconds=DEADLINE_SECONDS), (
@@ -88,9 +87,7 @@ def test_nothing_more_is_bought_after_a_signal(tmp_path: Path, is_answered: bool
         process.send_signal(signal.SIGTERM)
         # Less than the minute that a submission may take to be answered.
         assert process.wait(timeout=40) == 143
-        assert "run the same command again to continue" in output.read_text()
         assert wait_until(lambda: our_processes(folder) == [], timeout_seconds=60)
-        # That submission was accepted.
         assert len(sandbox.charged()) == 20
         sandbox.set_faults()
         assert "60 clips" in generate(folder, sandbox, "--max-usd=unlimited")
