@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
+from weakref import WeakSet
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_several_stubborn_processes_are_ended_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Not those of other tests.
-    monkeypatch.setattr(processes_module, "_live", set())
+    monkeypatch.setattr(processes_module, "_processes", WeakSet())
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True)\n"
     processes = [
         ManagedProcess(

@@ -138,7 +138,7 @@ def with_storage(
 
 
 @contextmanager
-def opened_root(storage_url: str | None, *, must_exist: bool = True) -> Iterator[StorageRoot]:
+def opened_root(storage_url: str | None, *, must_exist: bool = False) -> Iterator[StorageRoot]:
     """A storage root, with errors without traceback.
 
     Arguments:

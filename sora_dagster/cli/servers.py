@@ -50,7 +50,7 @@ def webhook_command(host: str, port: int, storage_url: str | None, storage_metri
     from sora_dagster.serving import serve
     from sora_dagster.web.webhook import create_app
 
-    with opened_root(storage_url, must_exist=False) as root:
+    with opened_root(storage_url) as root:
         try:
             root.check_writable()
         except StorageError as error:
@@ -105,7 +105,7 @@ def viewer_command(host: str, port: int, storage_url: str | None) -> None:
     from sora_dagster.serving import serve
     from sora_dagster.web.viewer import create_app
 
-    with opened_root(storage_url, must_exist=False) as root:
+    with opened_root(storage_url) as root:
         serve(
             create_app(root, hosts=hosts, password=password),
             host=host,

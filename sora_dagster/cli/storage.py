@@ -35,7 +35,7 @@ def verify_command(storage_url: str | None, deep: bool) -> None:
     from sora_dagster.generation.housekeeping.verify import verify
     from sora_dagster.generation.protocol.ledger import Ledger
 
-    with opened_root(storage_url) as root:
+    with opened_root(storage_url, must_exist=True) as root:
         report = verify(
             Ledger(root), deep=deep, on_finding=lambda found: click.echo(plain(found.sentence))
         )
@@ -80,7 +80,7 @@ def prune_command(
     from sora_dagster.generation.housekeeping.prune import prune
     from sora_dagster.generation.protocol.ledger import Ledger
 
-    with opened_root(storage_url) as root:
+    with opened_root(storage_url, must_exist=True) as root:
         report = prune(
             Ledger(root),
             keep_takes=keep_takes,
@@ -120,7 +120,7 @@ def link_command(clip: str, asset: str | None, hours: float, storage_url: str | 
     from sora_dagster.generation.library.stored_clip import load_clip
     from sora_dagster.generation.protocol.ledger import Ledger
 
-    with opened_root(storage_url) as root:
+    with opened_root(storage_url, must_exist=True) as root:
         stored = load_clip(Ledger(root), asset or default_asset(clip), clip)
         for index in range(len(stored.videos)):
             click.echo(stored.url(expires_seconds=hours * 3600, index=index))

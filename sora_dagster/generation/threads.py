@@ -18,6 +18,9 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 # Docker kills a process after 10 s. A collecting run of `generate` is given 8 s.
 _GRACE_SECONDS = 9.0
+# How long an interrupted process waits for work that cannot be broken off, such as an upload, or
+# a request without an answer.
+LAST_SECONDS = 3.0
 
 
 class DaemonThreads:

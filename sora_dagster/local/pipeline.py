@@ -21,7 +21,7 @@ from sora_dagster.generation.protocol.layout import gallery_key
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.generation.requesting.submission_gate import stop_submissions
-from sora_dagster.generation.threads import DaemonThreads
+from sora_dagster.generation.threads import LAST_SECONDS, DaemonThreads
 from sora_dagster.local.collecting_runs import CollectingRuns
 from sora_dagster.local.dataset_progress import DatasetProgress
 from sora_dagster.local.home import LocalHome
@@ -34,8 +34,6 @@ from sora_dagster.prompts.retired_models import dataset_warnings
 from sora_dagster.reporting.runs import OTHER_POSTS_TAG, POLL_POSTS_TAG, SUBMISSION_POSTS_TAG
 from sora_dagster.settings import Settings
 
-# How long an interrupted command waits for the answer to what it is sending.
-_LAST_SECONDS = 3.0
 _POST_TAGS = {
     "submissions": SUBMISSION_POSTS_TAG,
     "polls": POLL_POSTS_TAG,
@@ -275,7 +273,7 @@ def _job_thread() -> Iterator[DaemonThreads]:
         yield threads
     except BaseException as error:
         stop_submissions()
-        threads.stop(None if isinstance(error, Exception) else _LAST_SECONDS)
+        threads.stop(None if isinstance(error, Exception) else LAST_SECONDS)
         raise
     threads.stop()
 

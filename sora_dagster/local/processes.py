@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakSet
 
 import httpx
 
@@ -24,8 +25,7 @@ class ProcessError(Exception):
     """A process did not start, or ended early."""
 
 
-# Those that were not ended yet.
-_live: set[ManagedProcess] = set()
+_processes: WeakSet[ManagedProcess] = WeakSet()
 
 
 class ManagedProcess:
@@ -62,7 +62,7 @@ class ManagedProcess:
                 start_new_session=True,
                 preexec_fn=_prepare_process if sys.platform == "linux" else None,
             )
-        _live.add(self)
+        _processes.add(self)
 
     @property
     def pid(self) -> int:
@@ -131,7 +131,6 @@ class ManagedProcess:
             self._signal(signal.SIGKILL)
             wait_until(self._group_is_gone, timeout_seconds=grace_seconds)
         self._process.wait()
-        _live.discard(self)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -162,9 +161,10 @@ def running(
 
 
 def terminate_all() -> None:
-    """Send SIGTERM to all processes at once, since each may take seconds to end."""
-    for process in list(_live):
-        process.terminate()
+    """Send SIGTERM to all running processes at once, since each may take seconds to end."""
+    for process in list(_processes):
+        if not process.has_ended:
+            process.terminate()
 
 
 def wait_until(

@@ -15,7 +15,11 @@ import dagster as dg
 from sora_dagster.dataset import CODE_VERSION, VideoDataset, asset_key_of, split_remix_partition
 from sora_dagster.generation.collecting.tracked import FinishedTask
 from sora_dagster.generation.protocol.ledger import Ledger
-from sora_dagster.generation.protocol.records import AttemptRecord, ClipManifest
+from sora_dagster.generation.protocol.records import (
+    UNDECIDED_STATES,
+    AttemptRecord,
+    ClipManifest,
+)
 from sora_dagster.generation.requesting.options import retry_advice
 from sora_dagster.generation.requesting.results import RequestResult, RequestState
 from sora_dagster.prompts.clips import ClipRequest
@@ -293,7 +297,7 @@ def _what_to_do(finished: FinishedTask) -> str:
             "again, which costs money again."
         )
     clip, asset = finished.attempt.clip, finished.attempt.asset
-    if state in ("unsure", "lost"):
+    if state in UNDECIDED_STATES:
         return (
             f"It may have been charged, so the decision is yours. Run: sora-dagster resolve "
             f"{clip!r} --asset {asset} --resend, or with --give-up."

@@ -29,9 +29,8 @@ from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.markers import markers_of
 from sora_dagster.generation.protocol.pending_index import PendingEntry
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
-from sora_dagster.generation.protocol.records import AttemptRecord
+from sora_dagster.generation.protocol.records import UNDECIDED_STATES, AttemptRecord
 from sora_dagster.generation.protocol.spending_log import BudgetLogError
-from sora_dagster.generation.requesting.direct_delivery import UNDECIDED_STATES
 from sora_dagster.generation.requesting.results import RequestResult
 from sora_dagster.storage import AccessDeniedError
 

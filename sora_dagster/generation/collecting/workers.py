@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from sora_dagster.generation.collecting.archive import ClipArchive
 from sora_dagster.generation.collecting.tracked import FinishedTask, ReadyTask, TrackedTask
 from sora_dagster.generation.fetching.video_store import DamagedCopy
-from sora_dagster.generation.threads import DaemonThreads
+from sora_dagster.generation.threads import LAST_SECONDS, DaemonThreads
 from sora_dagster.runware.client import RunwareClient
 from sora_dagster.runware.results import TaskStatus
-
-# How long an interrupted process waits for work that cannot be broken off, such as an upload.
-_LAST_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -130,6 +127,6 @@ class CollectionWorkers:
         if is_interrupted:
             self._is_interrupted.set()
         self._free_results.release(self._storing + 1)
-        self._storers.stop(_LAST_SECONDS if is_interrupted else None)
+        self._storers.stop(LAST_SECONDS if is_interrupted else None)
         # Nothing is lost with a poll.
-        self._poller.stop(_LAST_SECONDS)
+        self._poller.stop(LAST_SECONDS)

@@ -8,10 +8,8 @@ from datetime import datetime, timedelta
 from sora_dagster.generation.protocol import layout
 from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.record_store import UnreadableRecordError
-from sora_dagster.generation.requesting.direct_delivery import (
-    LONGEST_URL_SECONDS,
-    UNDECIDED_STATES,
-)
+from sora_dagster.generation.protocol.records import UNDECIDED_STATES
+from sora_dagster.generation.requesting.direct_delivery import LONGEST_URL_SECONDS
 from sora_dagster.storage import ObjectInfo
 
 _UUID_LENGTH = 36

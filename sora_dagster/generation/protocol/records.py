@@ -232,6 +232,8 @@ class SeenRecord(Record):
 
 
 OutcomeState = Literal["done", "partial", "failed", "lost", "unsure", "void"]
+# Outcomes of tasks that Runware may have a video of after all.
+UNDECIDED_STATES = ("lost", "unsure")
 
 
 class OutcomeRecord(Record):

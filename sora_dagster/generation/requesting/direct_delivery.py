@@ -23,8 +23,6 @@ URL_SECONDS = 7200.0
 URL_MARGIN_SECONDS = 900.0
 # Longest validity of a presigned URL that S3, GCS and Azure grant.
 LONGEST_URL_SECONDS = 7 * 86_400.0
-# Outcomes of tasks that Runware may have a video of after all.
-UNDECIDED_STATES = ("lost", "unsure")
 
 
 class DirectDeliveryError(ValueError):

@@ -20,6 +20,7 @@ from sora_dagster.generation.protocol.markers import tasks_with_markers
 from sora_dagster.generation.protocol.pending_index import PendingEntry
 from sora_dagster.generation.protocol.record_store import AnyRecord, UnreadableRecordError
 from sora_dagster.generation.protocol.records import (
+    UNDECIDED_STATES,
     DatasetRecord,
     NoteRecord,
     SentRecord,
@@ -197,7 +198,7 @@ class _DatasetReader:
             outcome = self._ledger.outcome(task_uuid)
         except (UnreadableRecordError, AccessDeniedError):
             return True
-        return outcome is not None and outcome.state in ("lost", "unsure")
+        return outcome is not None and outcome.state in UNDECIDED_STATES
 
     def _stuck(self) -> list[NotableTask]:
         return [
