@@ -37,6 +37,37 @@ def clean_environment(**variables: str) -> dict[str, str]:
     return {**inherited, **variables}
 
 
+@contextlib.contextmanager
+def started(
+    folder: Path,
+    *arguments: str,
+    module: str = "sora_dagster",
+    **environment: str,
+) -> Iterator[subprocess.Popen[str]]:
+    """A command that runs in a folder; ended with the block if it has not ended before.
+
+    Arguments:
+        folder: where it runs; what it prints is added to `output.txt` there.
+        arguments: of the command.
+        module: the Python module that is the command.
+        environment: environment variables.
+    """
+    with (folder / "output.txt").open("a") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=folder,
+            env=clean_environment(**environment),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a folder, with nothing of ours in its environment but what is given."""
     return subprocess.run(

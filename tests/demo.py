@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 from sora_dagster.dataset import remix_partition
@@ -15,7 +13,7 @@ from sora_dagster.generation.protocol.ledger import Ledger
 from sora_dagster.generation.protocol.records import ClipManifest
 from sora_dagster.prompts.dataset import PromptDataset
 from sora_dagster.storage import StorageRoot
-from tests.command_line import clean_environment
+from tests.command_line import started
 
 SMALL = """
 clips:
@@ -27,23 +25,10 @@ recipes: {night: the same at night}
 DEADLINE_SECONDS = 400
 
 
-@contextmanager
-def demo(folder: Path, prompts: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def demo(folder: Path, prompts: Path, *arguments: str) -> AbstractContextManager[Popen[str]]:
     """The demo in a folder; ended with the block if it has not ended before."""
-    with (folder / "output.txt").open("a") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sora_dagster", "demo", "--home=home", *arguments],
-            cwd=folder,
-            env=clean_environment(SORA_PROMPTS=str(prompts), COLUMNS="200"),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    environment = {"SORA_PROMPTS": str(prompts), "COLUMNS": "200"}
+    return started(folder, "demo", "--home=home", *arguments, **environment)
 
 
 def finish(folder: Path, prompts: Path, *arguments: str) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,22 +11,11 @@ import pytest
 import yaml
 
 from sora_dagster.local.processes import wait_until
-from tests.command_line import api_of, clean_environment, generate
+from tests.command_line import api_of, generate, started
 from tests.demo import DEADLINE_SECONDS, SMALL, our_processes
 from tests.sandbox_server import sandbox_process
 
 pytestmark = pytest.mark.daemon
-
-
-def started(folder: Path, output: Path, **environment: str) -> subprocess.Popen[bytes]:
-    with output.open("w") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "sora_dagster", "generate", "prompts.yaml"],
-            cwd=folder,
-            env=clean_environment(**environment),
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
@@ -39,15 +26,15 @@ def test_its_collecting_run_ends_with_it_and_the_next_command_goes_on(
     folder.mkdir()
     (folder / "prompts.yaml").write_text(SMALL)
     with sandbox_process(tmp_path, ["--latency=6", "--reuse-rendered"]) as sandbox:
-        process = started(folder, tmp_path / "output.txt", **api_of(sandbox))
+        with started(folder, "generate", "prompts.yaml", **api_of(sandbox)) as process:
 
-        def is_collecting() -> bool:
-            assert process.poll() is None, (tmp_path / "output.txt").read_text()
-            return any(folder.rglob("claims/*/*.alive"))
+            def is_collecting() -> bool:
+                assert process.poll() is None, (folder / "output.txt").read_text()
+                return any(folder.rglob("claims/*/*.alive"))
 
-        assert wait_until(is_collecting, timeout_seconds=DEADLINE_SECONDS)
-        process.send_signal(end)
-        assert process.wait(timeout=60) == {signal.SIGINT: 130, signal.SIGKILL: -9}[end]
+            assert wait_until(is_collecting, timeout_seconds=DEADLINE_SECONDS)
+            process.send_signal(end)
+            assert process.wait(timeout=60) == {signal.SIGINT: 130, signal.SIGKILL: -9}[end]
         assert wait_until(lambda: our_processes(folder) == [], timeout_seconds=60), our_processes(
             folder
         )
@@ -71,7 +58,7 @@ def test_its_collecting_run_ends_with_it_and_the_next_command_goes_on(
 
 
 def test_nothing_more_is_bought_after_a_signal(tmp_path: Path) -> None:
-    folder, output = tmp_path / "project", tmp_path / "output.txt"
+    folder = tmp_path / "project"
     folder.mkdir()
     # Three submissions: a run sends 20 clips in one POST.
     rows = [{"id": f"clip-{number}", "prompt": f"clip {number}"} for number in range(60)]
@@ -79,14 +66,14 @@ def test_nothing_more_is_bought_after_a_signal(tmp_path: Path) -> None:
     with sandbox_process(tmp_path, ["--latency=1", "--reuse-rendered"]) as sandbox:
         # The first submission is accepted, and its answer never comes.
         sandbox.set_faults({"fault": "no_answer", "event": "submission"})
-        limits = {"SORA_MAX_USD": "unlimited"}
-        process = started(folder, output, **api_of(sandbox), **limits)
-        assert wait_until(lambda: any(sandbox.struck()), timeout_seconds=DEADLINE_SECONDS), (
-            output.read_text()
-        )
-        process.send_signal(signal.SIGTERM)
-        # Less than the minute that a submission may take to be answered.
-        assert process.wait(timeout=40) == 143
+        environment = {**api_of(sandbox), "SORA_MAX_USD": "unlimited"}
+        with started(folder, "generate", "prompts.yaml", **environment) as process:
+            assert wait_until(lambda: any(sandbox.struck()), timeout_seconds=DEADLINE_SECONDS), (
+                folder / "output.txt"
+            ).read_text()
+            process.send_signal(signal.SIGTERM)
+            # Less than the minute that a submission may take to be answered.
+            assert process.wait(timeout=40) == 143
         assert wait_until(lambda: our_processes(folder) == [], timeout_seconds=60)
         assert len(sandbox.charged()) == 20
         sandbox.set_faults()

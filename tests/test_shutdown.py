@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +11,7 @@ import pytest
 from sora_dagster.environment.values import example_prompts
 from sora_dagster.generation.protocol.markers import WebhookUrl
 from sora_dagster.local.processes import wait_until
-from tests.command_line import clean_environment
+from tests.command_line import started
 from tests.s3_server import s3_environment
 from tests.serving import silent_server
 
@@ -23,26 +19,6 @@ SECRET = "a-secret-of-the-tests"
 DEFINITIONS = str(Path(__file__).parent.parent / "definitions.py")
 # More than the 10 s that are promised.
 TERMINATION_SECONDS = 40
-
-
-@contextmanager
-def command(
-    folder: Path, *arguments: str, module: str = "sora_dagster", **environment: str
-) -> Iterator[subprocess.Popen[str]]:
-    with (folder / "output.txt").open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            cwd=folder,
-            env=clean_environment(**environment),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def address(folder: Path) -> str:
@@ -63,7 +39,7 @@ def test_a_viewer_ends_although_a_player_reads_no_further(tmp_path: Path) -> Non
     with video.open("wb") as file:
         file.truncate(200_000_000)
     with (
-        command(tmp_path, "viewer", "--port=0", "--storage=root") as process,
+        started(tmp_path, "viewer", "--port=0", "--storage=root") as process,
         connected(address(tmp_path)) as player,
     ):
         player.sendall(b"GET /clips/fox/video.mp4 HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -75,7 +51,7 @@ def test_a_viewer_ends_although_a_player_reads_no_further(tmp_path: Path) -> Non
 
 def test_a_receiver_ends_although_a_webhook_is_not_complete(tmp_path: Path) -> None:
     environment = {"SORA_WEBHOOK_SECRET": SECRET}
-    with command(tmp_path, "webhook", "--port=0", "--storage=root", **environment) as process:
+    with started(tmp_path, "webhook", "--port=0", "--storage=root", **environment) as process:
         url = address(tmp_path)
         signed = WebhookUrl(url, SECRET).for_task("clips", "00000000-0000-4000-8000-000000000001")
         path = "/" + signed.split("/", 3)[3]
@@ -109,7 +85,7 @@ def test_a_process_ends_although_the_object_store_does_not_answer(
             "RUNWARE_API_KEY": "key",
             "DAGSTER_HOME": str(tmp_path),
         }
-        with command(tmp_path, *arguments, module=module, **environment) as process:
+        with started(tmp_path, *arguments, module=module, **environment) as process:
             assert wait_until(lambda: is_connected(process.pid, url), timeout_seconds=60), (
                 tmp_path / "output.txt"
             ).read_text()

@@ -228,7 +228,7 @@ def test_the_receiver_counts_what_it_accepts_and_refuses(ledger: Ledger) -> None
 def test_a_refused_signature_is_logged_without_its_value_and_seldom(
     receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    forged = WebhookUrl(f"{receiver.url}/runware", "the secret of somebody else")
+    forged = WebhookUrl(f"{receiver.url}/runware", "the secret of another team")
     for _ in range(3):
         httpx.post(forged.for_task(DATASET, receiver.task_uuid), json={})
     [warning] = [record for record in caplog.records if record.name == webhook.__name__]

@@ -125,8 +125,7 @@ class ParentVideos:
         video = self._stored(parent)
         if not self._root.exists(video.key):
             raise CarrierError(
-                f"{what}: the video is no longer in {self._root.url}. Restore it from a backup, or "
-                f"raise the take of {parent.clip} to generate it again, which costs again"
+                f"{what}: the video is no longer in {self._root.url}. {_restore_advice(parent)}"
             )
         try:
             return self._root.presign("GET", video.key, URL_SECONDS)
@@ -159,10 +158,16 @@ class ParentVideos:
             if video.video_uuid == parent.video_uuid:
                 return video
         raise CarrierError(
-            f"take {parent.take} of {parent.clip} is no longer in {self._root.url}. Restore it "
-            f"from a backup, or raise the take of {parent.clip} to generate it again, which costs "
-            f"again"
+            f"take {parent.take} of {parent.clip} is no longer in {self._root.url}. "
+            f"{_restore_advice(parent)}"
         )
+
+
+def _restore_advice(parent: ParentVideo) -> str:
+    return (
+        f"Restore it from a backup, or raise the take of {parent.clip} to generate it again, which "
+        f"costs again"
+    )
 
 
 def refused_uuid(carrier: Carrier | None, errors: Iterable[ErrorRecord]) -> bool:
