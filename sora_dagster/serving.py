@@ -52,7 +52,7 @@ class _PatientServer(Server):
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Uvicorn logs each request that it cancels as an error.
+        # Uvicorn logs each request that it cancels as an error, also after this.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         await super().shutdown(sockets)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from sora_dagster.storage import StorageRoot
 from sora_dagster.web.webhook import create_app
 from tests.command_line import api_of, run_here
 from tests.sandbox_server import Sandbox, free_port
-from tests.serving import serving
+from tests.serving import serving, silent_server
 
 SECRET = "a secret of more than thirty-two characters"
 REMOTE_API = "https://api.example.com/v1"
@@ -129,9 +128,8 @@ def test_an_api_that_cannot_be_reached_is_reported(folder: Path, sandbox: Sandbo
 def test_an_api_that_never_answers_does_not_hold_the_command_up(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
-        monkeypatch.setenv("RUNWARE_BASE_URL", url)
+    with silent_server() as url:
+        monkeypatch.setenv("RUNWARE_BASE_URL", f"{url}/v1")
         monkeypatch.setenv("SORA_STORAGE", str(folder / "storage"))
         found = diagnose({}, folder=folder, check_seconds=0.2)
     [check] = [check for check in found.checks if check.name == "API"]

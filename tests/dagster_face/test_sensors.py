@@ -7,7 +7,6 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-import httpx
 import pytest
 import stamina
 from dagster._core.definitions.sensor_definition import SensorExecutionData
@@ -287,8 +286,7 @@ def test_a_marker_whose_task_cannot_be_polled_does_not_start_a_run_at_every_tick
     stack.run_job("collect_clips")
     write_marker(stack.root, "default", task_uuid, b"{}")
     assert tick(stack) == 1
-    outage = {"rules": [{"fault": "status", "status": 503, "event": "poll"}]}
-    httpx.put(f"{sandbox.base_url.removesuffix('/v1')}/sandbox/faults", json=outage)
+    sandbox.set_faults({"fault": "status", "status": 503, "event": "poll"})
     with stamina.set_testing(True, attempts=1):
         result = stack.run_job("collect_clips")
     assert not result.success
