@@ -41,7 +41,7 @@ from sora_dagster.generation.status.root_status import (
 )
 from sora_dagster.storage import AccessDeniedError
 
-# Of the oldest outstanding tasks, and of stuck and unsure ones.
+# Of the oldest outstanding tasks, and of stuck and undecided ones.
 MAX_TASKS_READ = 100
 _MAX_RUNS_READ = 5
 
@@ -130,9 +130,9 @@ class _DatasetReader:
             lambda entry: self._state(entry, has_marker=entry.task_uuid in markers),
         ):
             tasks[state] += 1
-        stuck, unsure = self._stuck(), self._unsure()
+        stuck, undecided = self._stuck(), self._undecided()
         # One whose note cannot be read either counts all the same.
-        tasks["stuck"], tasks["undecided"] = len(self._listed(layout.STUCK_FOLDER)), len(unsure)
+        tasks["stuck"], tasks["undecided"] = len(self._listed(layout.STUCK_FOLDER)), len(undecided)
         view = ClaimReader(ledger, dataset, store_time=lambda: self._now).view()
         return DatasetStatus(
             name=dataset,
@@ -142,7 +142,7 @@ class _DatasetReader:
             remixes_due=len(outstanding.remixes_due),
             is_collected=view.rest is not None,
             last_collection=read_collection(ledger, dataset),
-            notable=(*stuck, *unsure, *slow),
+            notable=(*stuck, *undecided, *slow),
         )
 
     def _state(self, entry: PendingEntry, *, has_marker: bool) -> TaskState:
@@ -187,7 +187,7 @@ class _DatasetReader:
             for uuid, note in self._records(folder, NoteRecord, among)
         ]
 
-    def _unsure(self) -> list[NotableTask]:
+    def _undecided(self) -> list[NotableTask]:
         found = self._notes(layout.UNDECIDED_FOLDER, "undecided", None)
         is_open = in_parallel(found, lambda task: self._is_undecided(task.task_uuid))
         return [task for task, keep in zip(found, is_open, strict=True) if keep]

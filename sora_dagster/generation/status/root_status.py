@@ -39,7 +39,7 @@ class NotableTask(_Model):
         clip: partition key of the clip.
         asset: asset key of the clip.
         task_uuid: UUID of the task.
-        state: its state: `slow`, `stuck` or `unsure`.
+        state: its state: `slow`, `stuck` or `undecided`.
         since: when it got there, by the store's clock.
         reason: why.
         command: the command that helps; empty if none is needed.
